@@ -1,0 +1,182 @@
+package gateway
+
+import "time"
+
+// What follows is the gateway as an operator sees it: over the API, in the
+// CLI's --json and in its tables. Sizes are bytes, rates bits per second.
+
+// Status is what `longhaul status` shows.
+type Status struct {
+	Site    string       `json:"site" doc:"name of this site"`
+	Gateway string       `json:"gateway" doc:"name of this gateway"`
+	Version string       `json:"version" doc:"version of longhauld"`
+	Since   time.Time    `json:"since" doc:"when this gateway started"`
+	Listen  string       `json:"listen" doc:"UDP address of the link"`
+	CertEnd time.Time    `json:"certificate_expires" doc:"when this gateway's certificate ends"`
+	Peers   []PeerStatus `json:"peers" doc:"the other sites"`
+	Hosts   []HostStatus `json:"hosts" doc:"this site's hypervisor hosts"`
+	Store   StoreStatus  `json:"store" doc:"content known to this gateway and its peers"`
+	Jobs    int          `json:"jobs_running" doc:"jobs that have not ended"`
+}
+
+// PeerStatus is one peer, seen from here.
+type PeerStatus struct {
+	Site       string    `json:"site" doc:"name of the peer's site"`
+	Address    string    `json:"address" doc:"its UDP address"`
+	Alive      bool      `json:"alive" doc:"the link is up"`
+	Since      time.Time `json:"since" doc:"when it came up or went down"`
+	Why        string    `json:"why,omitempty" doc:"why it is not alive"`
+	Member     string    `json:"member" doc:"what the membership says: alive, suspect, dead, left, unknown"`
+	Version    string    `json:"version,omitempty" doc:"version of the peer's longhauld"`
+	RTT        float64   `json:"rtt_ms" doc:"smoothed round trip in milliseconds"`
+	Conns      int       `json:"connections" doc:"QUIC connections of the link"`
+	Rate       int64     `json:"rate_bps" doc:"cap of the link in bits per second, 0 for none"`
+	Goodput    int64     `json:"goodput_bps" doc:"measured goodput of the last seconds in bits per second"`
+	Controller string    `json:"controller" doc:"congestion controller in use"`
+	Sent       int64     `json:"sent_bytes" doc:"bytes sent on the wire, headers included"`
+	Received   int64     `json:"received_bytes" doc:"bytes received on the wire, headers included"`
+}
+
+// HostStatus is one hypervisor host of this site.
+type HostStatus struct {
+	Name    string `json:"name" doc:"name in the config"`
+	VMs     int    `json:"vms" doc:"VMs seen"`
+	Problem string `json:"problem,omitempty" doc:"why it cannot be asked"`
+}
+
+// StoreStatus sums up the content stores.
+type StoreStatus struct {
+	Pages  int64 `json:"pages" doc:"pages held"`
+	Bytes  int64 `json:"bytes" doc:"memory in use in bytes"`
+	Budget int64 `json:"budget_bytes" doc:"memory that may be used in bytes"`
+}
+
+// MigrateRequest asks for one move.
+type MigrateRequest struct {
+	VM       string `json:"vm" doc:"name of the VM" example:"db1"`
+	To       string `json:"to" doc:"site to move it to" example:"b"`
+	ToHost   string `json:"to_host,omitempty" doc:"host at that site; empty lets the site choose"`
+	Rate     int64  `json:"rate_bps,omitempty" doc:"cap of this move in bits per second; 0 for none" minimum:"0"`
+	Downtime int64  `json:"downtime_ms,omitempty" doc:"downtime to aim for in milliseconds; 0 for 300" minimum:"0"`
+	Channels int    `json:"channels,omitempty" doc:"multifd channels; 0 for none" minimum:"0" maximum:"64"`
+	Throttle bool   `json:"throttle,omitempty" doc:"slow the guest's CPUs down if it would not converge"`
+}
+
+// JobState is where a job stands. Ended states are done, aborted and failed.
+type JobState string
+
+// The states of a move, in the order in which it passes them.
+const (
+	JobPreparing JobState = "preparing" // the destination is being started
+	JobMoving    JobState = "moving"    // memory crosses, the VM runs at its source
+	JobSwitching JobState = "switching" // the VM is stopped; the last bytes cross
+	JobCommit    JobState = "commit"    // the destination has been told to run; its answer is awaited
+	JobDone      JobState = "done"      // the VM runs at the destination, the source is released
+	JobAborted   JobState = "aborted"   // ended by the operator; the VM runs at its source
+	JobFailed    JobState = "failed"    // ended by a fault; the VM runs at its source
+	JobInDoubt   JobState = "in-doubt"  // both copies are paused; see Safe
+)
+
+// Ended tells whether a job in state s is over.
+func (s JobState) Ended() bool { return s == JobDone || s == JobAborted || s == JobFailed }
+
+// Job is one move as an operator sees it, at either gateway.
+type Job struct {
+	ID       string         `json:"id" doc:"identifier of the job"`
+	VM       string         `json:"vm" doc:"name of the VM"`
+	From     string         `json:"from" doc:"site it leaves"`
+	To       string         `json:"to" doc:"site it goes to"`
+	Role     string         `json:"role" doc:"source or destination: this gateway's part" enum:"source,destination"`
+	State    JobState       `json:"state" doc:"where the job stands"`
+	Phase    string         `json:"phase" doc:"what is being done now, in words"`
+	Started  time.Time      `json:"started" doc:"when it was asked for"`
+	Ended    *time.Time     `json:"ended,omitempty" doc:"when it ended"`
+	Error    string         `json:"error,omitempty" doc:"why it failed, in one line"`
+	Safe     string         `json:"safe_action,omitempty" doc:"which action is safe now, and why"`
+	Progress JobProgress    `json:"progress" doc:"how far it is"`
+	Report   *JobReport     `json:"report,omitempty" doc:"what it took, when done"`
+	Request  MigrateRequest `json:"request" doc:"what was asked for"`
+}
+
+// JobProgress is how far a move is.
+type JobProgress struct {
+	Rounds       int     `json:"rounds" doc:"passes over memory"`
+	TotalBytes   int64   `json:"total_bytes" doc:"guest memory in bytes"`
+	Remaining    int64   `json:"remaining_bytes" doc:"guest memory that still has to cross, by the hypervisor's count"`
+	DirtyRate    int64   `json:"dirty_rate_bps" doc:"rate at which the guest dirties memory, in bits per second"`
+	LogicalBytes int64   `json:"logical_bytes" doc:"bytes that the source wrote"`
+	WireBytes    int64   `json:"wire_bytes" doc:"bytes of this move sent on the WAN, without packet headers"`
+	Rate         int64   `json:"rate_bps" doc:"rate on the WAN now, in bits per second"`
+	RateCap      int64   `json:"rate_cap_bps" doc:"cap of this move in bits per second, 0 for none"`
+	Backlog      int64   `json:"backlog_bytes" doc:"encoded bytes that the destination has not taken yet"`
+	BacklogMax   int64   `json:"backlog_limit_bytes" doc:"bound of the backlog"`
+	Reduction    float64 `json:"reduction" doc:"logical bytes for each byte on the wire"`
+	ETALow       float64 `json:"eta_low_s" doc:"seconds until the switchover, if all goes well; -1 when it cannot be told"`
+	ETAHigh      float64 `json:"eta_high_s" doc:"seconds until the switchover, if the guest keeps dirtying memory; -1 when it would not converge"`
+	Downtime     int64   `json:"forecast_downtime_ms" doc:"forecast of the downtime in milliseconds"`
+	Throttle     int     `json:"throttle_percent" doc:"per cent by which the guest's CPUs are slowed down"`
+	Stalled      string  `json:"stalled,omitempty" doc:"why nothing crosses now, such as the WAN being away"`
+}
+
+// JobReport is what a finished move took.
+type JobReport struct {
+	Total        int64   `json:"total_ms" doc:"from the request to the release of the source, in milliseconds"`
+	Downtime     int64   `json:"downtime_ms" doc:"from STOP at the source to RESUME at the destination as this gateway saw them, in milliseconds"`
+	Rounds       int     `json:"rounds" doc:"passes over memory"`
+	LogicalBytes int64   `json:"logical_bytes" doc:"bytes that the source wrote"`
+	WireBytes    int64   `json:"wire_bytes" doc:"bytes of this move sent on the WAN, without packet headers"`
+	Reduction    float64 `json:"reduction" doc:"logical bytes for each byte on the wire"`
+	Pages        int64   `json:"pages" doc:"pages sent, each time counted"`
+	ZeroPages    int64   `json:"zero_pages" doc:"of these, all zero"`
+	Refs         int64   `json:"references" doc:"of these, known to the peer"`
+	Deltas       int64   `json:"deltas" doc:"of these, sent as a change of a known version"`
+	Digest       string  `json:"digest" doc:"digest of the streams on which both ends agree"`
+}
+
+// JobEvent is one change of a job, for `job watch`.
+type JobEvent struct {
+	At  time.Time `json:"at" doc:"when"`
+	Job Job       `json:"job" doc:"the job after the change"`
+}
+
+// Forward is a local port that comes out at the other site.
+type Forward struct {
+	Name   string `json:"name" doc:"name of the forward" example:"libvirt-mig"`
+	Listen string `json:"listen" doc:"local address, tcp:HOST:PORT or unix:/path" example:"tcp:127.0.0.1:49300"`
+	To     string `json:"to" doc:"site at which it comes out" example:"b"`
+	Target string `json:"target" doc:"address there, tcp:HOST:PORT or unix:/path" example:"tcp:127.0.0.1:49300"`
+	Kind   string `json:"kind,omitempty" doc:"what comes through: auto, migration or tcp" enum:"auto,migration,tcp"`
+
+	Conns   int    `json:"connections" readOnly:"true" doc:"connections open now"`
+	Total   int64  `json:"total" readOnly:"true" doc:"connections so far"`
+	Logical int64  `json:"logical_bytes" readOnly:"true" doc:"bytes that came in here"`
+	Wire    int64  `json:"wire_bytes" readOnly:"true" doc:"bytes sent on the WAN for them"`
+	Problem string `json:"problem,omitempty" readOnly:"true" doc:"why it does not work"`
+}
+
+// Segment is a stretched Layer 2 network at this site.
+type Segment struct {
+	Name   string   `json:"name" doc:"name of the segment, the same at all sites" example:"prod"`
+	VNI    uint32   `json:"vni" doc:"VXLAN network identifier, the same at all sites" minimum:"1" maximum:"16777215" example:"100"`
+	Bridge string   `json:"bridge" doc:"bridge at this site; made if it does not exist" example:"br-prod"`
+	MTU    int      `json:"mtu,omitempty" doc:"MTU of the segment, 1500 by default" minimum:"576" maximum:"9000"`
+	Sites  []string `json:"sites" doc:"the other sites on the segment"`
+
+	Adopted  bool      `json:"adopted" readOnly:"true" doc:"the bridge was there before us"`
+	Device   string    `json:"device" readOnly:"true" doc:"VXLAN device"`
+	Bindings []Binding `json:"bindings" readOnly:"true" doc:"which site owns which MAC"`
+	Sent     int64     `json:"frames_sent" readOnly:"true" doc:"frames sent to other sites"`
+	Received int64     `json:"frames_received" readOnly:"true" doc:"frames received from other sites"`
+	Dropped  int64     `json:"frames_dropped" readOnly:"true" doc:"frames dropped, for any reason"`
+	Problem  string    `json:"problem,omitempty" readOnly:"true" doc:"why it does not work"`
+}
+
+// Binding says which site owns a MAC.
+type Binding struct {
+	MAC   string   `json:"mac" doc:"MAC address"`
+	IPs   []string `json:"ips,omitempty" doc:"IP addresses seen with it"`
+	Site  string   `json:"site" doc:"site that owns it"`
+	Seq   uint64   `json:"seq" doc:"sequence number; the higher wins"`
+	State string   `json:"state" doc:"confirmed, pending or flipped"`
+	Job   string   `json:"job,omitempty" doc:"job that moved it"`
+}
