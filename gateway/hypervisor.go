@@ -81,6 +81,10 @@ type Spec struct {
 	Args   []string `json:"args,omitempty"` // the source's command line, program first
 	NICs   []NIC    `json:"nics,omitempty"`
 	Disks  []Disk   `json:"disks,omitempty"`
+
+	// Channels is MoveParams.Channels of the move, as both ends have to be
+	// told the number of multifd connections. The caller sets it.
+	Channels int `json:"channels,omitempty"`
 }
 
 // Progress of the hypervisor's own migration, as it counts it.
