@@ -1,0 +1,280 @@
+package wanem
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// A WAN joins two TAPs by two Lines.
+type WAN struct {
+	log   *slog.Logger
+	start time.Time
+	half  [2]*half
+}
+
+var _ Emulator = (*WAN)(nil)
+
+// half is one direction: it reads one TAP and writes the other.
+type half struct {
+	name     string
+	from, to int // file descriptors
+	wake     int // eventfd: the line has been changed
+	start    time.Time
+	log      *slog.Logger
+
+	mu   sync.Mutex // guards line; held for no I/O
+	line *Line
+}
+
+// New makes a WAN between a and b, which stay the caller's and must outlive
+// Run. Nothing crosses before Run.
+func New(a, b *Tap, c Config) (*WAN, error) {
+	if err := errors.Join(c.AB.Check(), c.BA.Check()); err != nil {
+		return nil, err
+	}
+	w := &WAN{log: cmp.Or(c.Logger, slog.New(slog.DiscardHandler)), start: time.Now()}
+	size := virtioHeader + etherLen + 4 + cmp.Or(c.MTU, 1500) // 4: an 802.1Q tag
+	for d, p := range []Profile{c.AB, c.BA} {
+		from, to := a, b
+		if Direction(d) == BA {
+			from, to = b, a
+		}
+		wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+		if err != nil {
+			w.closeWakes()
+			return nil, fmt.Errorf("making an eventfd: %w", err)
+		}
+		w.half[d] = &half{
+			name: Direction(d).String(), from: int(from.file.Fd()), to: int(to.file.Fd()), wake: wake,
+			start: w.start, log: w.log,
+			line: NewLine(p, c.Seed+uint64(d)*0x9e3779b97f4a7c15, size),
+		}
+	}
+	// File.Fd puts descriptors into blocking mode.
+	for _, h := range w.half {
+		if err := unix.SetNonblock(h.from, true); err != nil {
+			w.closeWakes()
+			return nil, fmt.Errorf("setting %s non-blocking: %w", h.name, err)
+		}
+	}
+	return w, nil
+}
+
+// Run forwards until ctx ends, and then returns nil. It is called once.
+func (w *WAN) Run(ctx context.Context) error {
+	defer w.closeWakes()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, h := range w.half {
+		g.Go(func() error { return h.run(ctx) })
+	}
+	g.Go(func() error {
+		<-ctx.Done()
+		for _, h := range w.half {
+			h.poke()
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+func (w *WAN) closeWakes() {
+	for _, h := range w.half {
+		if h != nil {
+			h.mu.Lock()
+			unix.Close(h.wake)
+			h.wake = -1
+			h.mu.Unlock()
+		}
+	}
+}
+
+// Set changes one direction while it runs.
+func (w *WAN) Set(d Direction, p Profile) error {
+	if err := p.Check(); err != nil {
+		return err
+	}
+	w.half[d].change(func(l *Line, now time.Duration) { l.Set(now, p) })
+	return nil
+}
+
+// Cut breaks one direction.
+func (w *WAN) Cut(d Direction) error {
+	w.half[d].change(func(l *Line, now time.Duration) { l.Cut(now) })
+	return nil
+}
+
+// Heal mends one direction.
+func (w *WAN) Heal(d Direction) error {
+	w.half[d].change(func(l *Line, _ time.Duration) { l.Heal() })
+	return nil
+}
+
+// Counters of one direction.
+func (w *WAN) Counters(d Direction) (Counters, error) {
+	h := w.half[d]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.line.Counters(), nil
+}
+
+func (h *half) now() time.Duration { return time.Since(h.start) }
+
+func (h *half) change(f func(*Line, time.Duration)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f(h.line, h.now())
+	h.pokeLocked()
+}
+
+func (h *half) poke() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pokeLocked()
+}
+
+func (h *half) pokeLocked() {
+	if h.wake >= 0 {
+		one := [8]byte{1}
+		unix.Write(h.wake, one[:]) // fails only when it is full, and then it is awake
+	}
+}
+
+// batch is how many frames are read before those that are due go out again: a
+// batch takes about 0.1 ms.
+const batch = 32
+
+// run is the loop of one direction. It keeps its OS thread, which ends with
+// it, because the thread's priority is raised.
+func (h *half) run(ctx context.Context) error {
+	runtime.LockOSThread()
+	if err := precise(); err != nil {
+		h.log.Warn("wan emulator runs without real-time priority", "direction", h.name, "err", err)
+	}
+	fds := []unix.PollFd{{Fd: int32(h.from), Events: unix.POLLIN}, {Fd: int32(h.wake), Events: unix.POLLIN}}
+	for ctx.Err() == nil {
+		if err := h.deliver(); err != nil {
+			return err
+		}
+		more, err := h.take()
+		if err != nil {
+			return err
+		}
+		if more {
+			continue
+		}
+		if err := h.wait(fds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deliver writes what is due.
+func (h *half) deliver() error {
+	for {
+		h.mu.Lock()
+		buf, _, ok := h.line.Deliver(h.now())
+		h.mu.Unlock()
+		if !ok {
+			return nil
+		}
+		_, err := unix.Write(h.to, buf)
+		h.mu.Lock()
+		if err != nil {
+			h.line.refused(len(buf) - virtioHeader)
+		}
+		h.line.Recycle(buf)
+		h.mu.Unlock()
+		if errors.Is(err, unix.EBADF) || errors.Is(err, unix.EBADFD) {
+			return fmt.Errorf("writing %s: %w", h.name, err)
+		}
+	}
+}
+
+// take reads up to a batch; more tells that there may be more to read.
+func (h *half) take() (more bool, err error) {
+	for range batch {
+		h.mu.Lock()
+		buf := h.line.Buffer()
+		h.mu.Unlock()
+		if buf == nil {
+			return false, h.discard()
+		}
+		n, err := unix.Read(h.from, buf)
+		h.mu.Lock()
+		if err == nil && n > virtioHeader {
+			h.line.Arrive(h.now(), buf[:n], virtioHeader)
+		} else {
+			h.line.Recycle(buf)
+		}
+		h.mu.Unlock()
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			return false, nil
+		case errors.Is(err, unix.EIO): // the device is down; it may come up
+			return false, nil
+		default:
+			return false, fmt.Errorf("reading %s: %w", h.name, err)
+		}
+	}
+	return true, nil
+}
+
+// discard drops one frame that there is no memory for.
+func (h *half) discard() error {
+	var frame [virtioHeader + 65536]byte
+	n, err := unix.Read(h.from, frame[:])
+	if err == nil {
+		h.mu.Lock()
+		h.line.refused(n - virtioHeader)
+		h.mu.Unlock()
+	}
+	return nil
+}
+
+// wait sleeps until a frame comes, a frame is due or the line changes.
+func (h *half) wait(fds []unix.PollFd) error {
+	h.mu.Lock()
+	at, ok := h.line.Next()
+	h.mu.Unlock()
+	var timeout *unix.Timespec // nil waits for ever
+	if ok {
+		left := at - h.now()
+		if left <= 0 {
+			return nil
+		}
+		ts := unix.NsecToTimespec(int64(left))
+		timeout = &ts
+	}
+	if _, err := unix.Ppoll(fds, timeout, nil); err != nil && !errors.Is(err, unix.EINTR) {
+		return fmt.Errorf("waiting for %s: %w", h.name, err)
+	}
+	if fds[1].Revents != 0 {
+		var count [8]byte
+		unix.Read(h.wake, count[:]) // resets it
+	}
+	return nil
+}
+
+// precise makes the calling thread wake on time: SCHED_FIFO at the lowest
+// real-time priority, and no timer slack (50 us by default, prctl(2)).
+func precise() error {
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("setting the timer slack: %w", err)
+	}
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+	if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+		return fmt.Errorf("asking for SCHED_FIFO: %w", err)
+	}
+	return nil
+}
