@@ -1,0 +1,103 @@
+package apitest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/longhaul-project/longhaul/gateway"
+)
+
+// Forwards lists what was added.
+func (f *Fake) Forwards(ctx context.Context) ([]gateway.Forward, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.forwards), f.fail
+}
+
+// AddForward adds a forward to site b.
+func (f *Fake) AddForward(ctx context.Context, w gateway.Forward) (gateway.Forward, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return w, f.fail
+	}
+	if w.To != "b" {
+		return w, fmt.Errorf("forward to %q: %w", w.To, gateway.ErrNoSite)
+	}
+	if slices.ContainsFunc(f.forwards, func(o gateway.Forward) bool { return o.Name == w.Name }) {
+		return w, fmt.Errorf("forward %q: %w", w.Name, gateway.ErrExists)
+	}
+	f.forwards = append(f.forwards, w)
+	return w, nil
+}
+
+// RemoveForward removes a forward.
+func (f *Fake) RemoveForward(ctx context.Context, name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return f.fail
+	}
+	i := slices.IndexFunc(f.forwards, func(o gateway.Forward) bool { return o.Name == name })
+	if i < 0 {
+		return fmt.Errorf("forward %q: %w", name, gateway.ErrNotFound)
+	}
+	f.forwards = slices.Delete(f.forwards, i, i+1)
+	return nil
+}
+
+// Segments lists what was added.
+func (f *Fake) Segments(ctx context.Context) ([]gateway.Segment, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.segments), f.fail
+}
+
+// Segment finds a segment.
+func (f *Fake) Segment(ctx context.Context, name string) (gateway.Segment, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return gateway.Segment{}, f.fail
+	}
+	for _, s := range f.segments {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return gateway.Segment{}, fmt.Errorf("segment %q: %w", name, gateway.ErrNotFound)
+}
+
+// AddSegment adds a segment with one binding on it.
+func (f *Fake) AddSegment(ctx context.Context, s gateway.Segment) (gateway.Segment, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return s, f.fail
+	}
+	if slices.ContainsFunc(f.segments, func(o gateway.Segment) bool { return o.Name == s.Name || o.VNI == s.VNI }) {
+		return s, fmt.Errorf("segment %q: %w", s.Name, gateway.ErrExists)
+	}
+	s.Device = fmt.Sprintf("lhvx%d", s.VNI)
+	s.Bindings = []gateway.Binding{{
+		MAC: "52:54:00:00:00:01", IPs: []string{"10.0.0.5"}, Site: "a", Seq: 3, State: "confirmed",
+	}}
+	f.segments = append(f.segments, s)
+	return s, nil
+}
+
+// RemoveSegment removes a segment.
+func (f *Fake) RemoveSegment(ctx context.Context, name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return f.fail
+	}
+	i := slices.IndexFunc(f.segments, func(o gateway.Segment) bool { return o.Name == name })
+	if i < 0 {
+		return fmt.Errorf("segment %q: %w", name, gateway.ErrNotFound)
+	}
+	f.segments = slices.Delete(f.segments, i, i+1)
+	return nil
+}
