@@ -1,0 +1,69 @@
+// Package vmstream cuts the streams of a QEMU live migration into items, such
+// that guest pages are seen as pages. It knows the streams of QEMU 6.2 to 11.1
+// and of all targets; what it does not know passes as opaque bytes. It never
+// changes, holds or loses a byte: a guess that is wrong costs bandwidth only.
+//
+// # Channels
+//
+// Recognise tells by the first bytes of a connection which one it is:
+//
+//	51 45 56 4d "QEVM"      main        page-aware
+//	11 22 33 44             multifd     opaque; Multifd.ID tells its number
+//	08 00 01..0b            recovery    page-aware: the main channel after a postcopy pause
+//	00 …, a named ram word  preempt     page-aware: pages that a vCPU waits for
+//	16 03                   TLS         opaque
+//	anything else           opaque
+//
+// A preempt channel is usually silent at first, as an NBD client is: then the
+// caller has to know which of the two it must be.
+//
+// # The main channel
+//
+// Integers are big-endian; cstr is one length byte and as many bytes.
+//
+//	"QEVM" | u32 3 | [configuration] | element*
+//
+//	00  EOF           [06 VMDESCRIPTION u32 len | JSON]
+//	01  SECTION_START u32 id | cstr name | u32 instance | u32 version | BODY | footer
+//	02  SECTION_PART  u32 id | BODY | footer
+//	03  SECTION_END   u32 id | BODY | footer
+//	04  SECTION_FULL  as SECTION_START: the state of a device that is sent once
+//	07  CONFIGURATION u32 len | machine type | subsection*
+//	05  subsection    cstr name | u32 version | fields
+//	08  COMMAND       u16 command | u16 len | payload;  PACKAGED (7): u32 n, then a blob of n bytes
+//	7e  footer        u32 id
+//
+// A BODY has no length. Those of ram, dirty-bitmap, vfio, spapr/htab and
+// s390-stattrib are walked by their grammar; any other is opaque until the
+// footer of its section is found, followed by something that makes sense.
+// ram's body is a row of records, each with a word in front whose low bits are
+// flags and whose high bits are an offset in a block of guest memory:
+//
+//	| word 8 | [cstr block, unless CONTINUE] | payload |
+//
+//	02 ZERO          u8 0                       item Zero
+//	04 MEM_SIZE      list of blocks             opaque, read
+//	08 PAGE          one target page            item Full, if the page is 4 KiB
+//	10 EOS           ends the body
+//	20 CONTINUE      with a page: same block as the record before, on this channel
+//	40 XBZRLE        u8 1 | u16 len | data      opaque
+//	100 COMPRESS     u32 len | data             opaque
+//	200 FLUSH        nothing                    counts rounds
+//
+// CONTINUE outlives sections and commands. Pages of another size than 4 KiB
+// are opaque, and the scanner stays in step with them.
+//
+// # Marks
+//
+//   - Seal: the first item after ram's SECTION_END (precopy), or the one that
+//     begins PACKAGED (postcopy). A stream whose structure was lost never has
+//     one; then Facts.Lost says why.
+//   - Hold: all items of PACKAGED and its blob but the last, so that the
+//     destination gets the last item, without Hold, and all of them together.
+//     A blob of more than 64 MiB is not held.
+//   - Flush: commands; everything after Seal; everything on the recovery and
+//     preempt channels; the init packet of multifd; whatever Cut returns.
+//
+// Sources: migration/{savevm,ram,multifd,block-dirty-bitmap}.c, hw/vfio/migration.c,
+// hw/ppc/spapr.c and hw/s390x/s390-stattrib.c of QEMU.
+package vmstream
