@@ -120,17 +120,19 @@ type JobProgress struct {
 
 // JobReport is what a finished move took.
 type JobReport struct {
-	Total        int64   `json:"total_ms" doc:"from the request to the release of the source, in milliseconds"`
-	Downtime     int64   `json:"downtime_ms" doc:"from STOP at the source to RESUME at the destination as this gateway saw them, in milliseconds"`
-	Rounds       int     `json:"rounds" doc:"passes over memory"`
-	LogicalBytes int64   `json:"logical_bytes" doc:"bytes that the source wrote"`
-	WireBytes    int64   `json:"wire_bytes" doc:"bytes of this move sent on the WAN, without packet headers"`
-	Reduction    float64 `json:"reduction" doc:"logical bytes for each byte on the wire"`
-	Pages        int64   `json:"pages" doc:"pages sent, each time counted"`
-	ZeroPages    int64   `json:"zero_pages" doc:"of these, all zero"`
-	Refs         int64   `json:"references" doc:"of these, known to the peer"`
-	Deltas       int64   `json:"deltas" doc:"of these, sent as a change of a known version"`
-	Digest       string  `json:"digest" doc:"digest of the streams on which both ends agree"`
+	Total        int64     `json:"total_ms" doc:"from the request to the release of the source, in milliseconds"`
+	Downtime     int64     `json:"downtime_ms" doc:"from STOP at the source to RESUME at the destination, in milliseconds: by the source's clock up to the order to run, half a round trip, and by the destination's clock from there"`
+	StoppedAt    time.Time `json:"stopped_at" doc:"when the VM stopped, by the clock of the source's gateway"`
+	ResumedAt    time.Time `json:"resumed_at" doc:"when it ran again, by the clock of the destination's gateway"`
+	Rounds       int       `json:"rounds" doc:"passes over memory"`
+	LogicalBytes int64     `json:"logical_bytes" doc:"bytes that the source wrote"`
+	WireBytes    int64     `json:"wire_bytes" doc:"bytes of this move sent on the WAN, without packet headers"`
+	Reduction    float64   `json:"reduction" doc:"logical bytes for each byte on the wire"`
+	Pages        int64     `json:"pages" doc:"pages sent, each time counted"`
+	ZeroPages    int64     `json:"zero_pages" doc:"of these, all zero"`
+	Refs         int64     `json:"references" doc:"of these, known to the peer"`
+	Deltas       int64     `json:"deltas" doc:"of these, sent as a change of a known version"`
+	Digest       string    `json:"digest" doc:"digest of the streams on which both ends agree"`
 }
 
 // JobEvent is one change of a job, for `job watch`.

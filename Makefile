@@ -1,0 +1,64 @@
+# make demo and make test do all their own set-up on a fresh Debian 12 with
+# Go, git, make and gcc, as root.
+
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+TOOL := go tool -modfile=internal/tools/go.mod
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+PACKAGES := qemu-system-x86 busybox-static iproute2 kmod cpio
+PREFIX ?= /usr/local
+FUZZTIME ?= 30s
+
+.PHONY: build
+build: ## static binaries in bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/longhauld ./cmd/longhaul
+
+.PHONY: setup
+setup: ## the Debian packages that demo, test and bench need
+	missing=$$(dpkg-query -W -f='$${db:Status-Abbrev} $${Package}\n' $(PACKAGES) 2>/dev/null | awk '/^ii/{print $$2}')
+	need=$$(comm -23 <(printf '%s\n' $(PACKAGES) | sort) <(printf '%s\n' $$missing | sort))
+	[ -z "$$need" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; }
+	go mod download
+
+.PHONY: demo
+demo: setup build ## move a real VM between two sites over an emulated WAN, and show it
+	bin/longhaul demo $(DEMOFLAGS)
+
+.PHONY: test
+test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, real QEMU
+	go vet ./...
+	GOOS=darwin go vet ./...
+	$(TOOL) staticcheck ./...
+	go mod tidy -diff
+	LONGHAUL_NO_SKIP=1 go test -race -shuffle=on -timeout 40m ./...
+
+.PHONY: bench
+bench: setup ## all benchmarks, as benchstat reads them, into bench/results
+	go test -run '^$$' -bench . -benchmem -count 6 ./... | tee bench/results/$$(date +%Y-%m-%d)-$$(git rev-parse --short HEAD).txt
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, FUZZTIME each
+	go list -f '{{.Dir}}' ./... | while read -r dir; do
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go 2>/dev/null | sed 's/^func //' | sort -u); do
+	    echo "== $${dir#$$PWD/} $$target"
+	    (cd "$$dir" && go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) .)
+	  done
+	done
+
+.PHONY: vuln
+vuln: ## known vulnerabilities; needs the online database
+	$(TOOL) govulncheck ./...
+
+.PHONY: install
+install: build ## binaries, unit and an example config below PREFIX and /etc
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin bin/longhauld bin/longhaul
+	install -D -m 0644 -t $(DESTDIR)/etc/systemd/system deploy/systemd/longhauld.service
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/longhaul deploy/config/*.yaml
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12

@@ -1,0 +1,234 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Who owns the VM.
+//
+// At any time at most one copy of a VM may execute, and one must be able to
+// (invariants I1 and I2 of the reliability rules). Two gateways and two
+// hypervisors can each fail at any moment, so each side writes a step into its
+// journal, on the disk, before it acts on it:
+//
+//	source                                destination
+//	moving     it owns the VM             prepared   a paused process loads
+//	  | both QEMUs say completed,           |
+//	  | both ends agree on the digests      |
+//	handover   it will not run here  ---- commit --->
+//	  | whatever happens, until the         starting  it may run here
+//	  | destination has spoken              | cont
+//	  |                            <--- running -----
+//	committed  the process may be ended   running
+//	  | quit
+//	done  -------------------------- done --------->  done
+//
+// In step moving, any fault ends with the VM at its source: the destination
+// has never been told to run, and it never runs by itself. In step handover the
+// source waits for the destination's word, as long as it takes: "running" or
+// "aborted", which the destination too says only from its journal. If it says
+// neither, both stay paused, the job is in doubt, and `job show` says which
+// action is safe. Silence decides nothing.
+//
+// The hypervisors follow the same rule. The source QEMU is asked for the commit
+// only once it says completed: before that it resumes the VM by itself when its
+// connection breaks (hypervisor-wire.md, 3.3). The destination QEMU is started
+// with -S and never runs before it is told to.
+
+// askAgain is how long the source waits before it asks a destination that did
+// not answer once more.
+const askAgain = 500 * time.Millisecond
+
+// errAborted says that the destination has ended its process and will never
+// run it: the source may.
+var errAborted = errors.New("the destination has given up")
+
+// commit hands the VM over. It returns nil when the destination runs and the
+// source is released, and errAborted when the VM belongs to the source again.
+// Any other error leaves the entry open: both copies are paused.
+func (m *sourceMove) commit(ctx context.Context) error {
+	if m.entry.Step == StepMoving {
+		if err := m.step(StepHandover); err != nil {
+			return err
+		}
+	}
+	m.job.enter(JobCommit, "waiting for "+m.entry.Peer+" to run the VM")
+	if m.entry.Step == StepHandover {
+		answer, err := m.settle(ctx)
+		if err != nil {
+			return err
+		}
+		m.noteRunning(answer)
+		if err := m.step(StepReleased); err != nil {
+			return err
+		}
+	}
+	return m.release(ctx)
+}
+
+// settle sends the order to run until the destination has answered.
+func (m *sourceMove) settle(ctx context.Context) (control, error) {
+	for {
+		m.commitSent = time.Now()
+		answer, err := m.ask(ctx, control{Type: msgCommit})
+		switch {
+		case ctx.Err() != nil:
+			return answer, context.Cause(ctx)
+		case err != nil:
+			m.doubt(err)
+		case answer.Type == msgRunning:
+			return answer, nil
+		case answer.Type == msgAborted:
+			return answer, fmt.Errorf("%w: %s", errAborted, answer.Reason)
+		case answer.Type == msgUnknown:
+			m.doubt(fmt.Errorf("site %s has no record of this move", m.entry.Peer))
+		default:
+			m.doubt(fmt.Errorf("site %s answered %q: %s", m.entry.Peer, answer.Type, answer.Reason))
+		}
+		select {
+		case decision := <-m.decisions:
+			if decision == DecideSource {
+				return control{}, fmt.Errorf("%w: an operator said so", errAborted)
+			}
+			return control{ResumeAt: time.Now().UTC()}, nil
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return control{}, context.Cause(ctx)
+		}
+	}
+}
+
+// doubt tells operators that the copy here is paused and the other's state is
+// not known.
+func (m *sourceMove) doubt(why error) {
+	m.job.update(func(v *Job) {
+		v.State = JobInDoubt
+		v.Phase = "waiting for " + m.entry.Peer + ": " + why.Error()
+		v.Safe = fmt.Sprintf("wait: %s was told to run the VM and has not answered, so the copy here stays paused and is asked about again. "+
+			"Only if you have seen that the VM does not run at %s and never will: longhaul job recover %s --run-at source. "+
+			"Only if you have seen that it runs there: longhaul job recover %s --run-at destination", m.entry.Peer, m.entry.Peer, v.ID, v.ID)
+	})
+}
+
+// release ends the source's process, which the destination's word permits.
+func (m *sourceMove) release(ctx context.Context) error {
+	m.job.enter(JobCommit, "releasing the source")
+	if m.g.l2 != nil {
+		m.g.l2.Confirm(m.job.id)
+	}
+	if m.src != nil {
+		if err := m.src.Release(ctx); err != nil {
+			m.g.log.Warn("source process not ended; the VM runs at the destination, end it by hand", "vm", m.entry.Spec.VM, "err", err)
+		}
+	}
+	return m.step(StepDone)
+}
+
+// step writes down how far the ownership has come. When it fails, nothing may
+// be done that the step permits.
+func (m *sourceMove) step(s Step) error {
+	e := m.entry
+	e.Step, e.Job = s, m.job.snapshot()
+	if err := m.g.journal.Put(e); err != nil {
+		return err
+	}
+	m.entry = e
+	return nil
+}
+
+// obey is the destination's half of the commit. It may be asked any number of
+// times, and answers from the journal.
+func (m *sinkMove) obey(ctx context.Context) control {
+	start := time.Now()
+	switch m.entry.Step {
+	case StepPrepared:
+		if err := m.loadedOrWhy(ctx); err != nil {
+			return m.abandon(ctx, err)
+		}
+		if err := m.step(StepStarting); err != nil {
+			return m.abandon(ctx, err)
+		}
+	case StepStarting:
+	case StepRunning, StepDone:
+		return control{Type: msgRunning, ResumeAt: m.resumeAt, Took: m.took}
+	case StepAborted:
+		return control{Type: msgAborted, Reason: m.reason()}
+	}
+	if err := m.execute(ctx); err != nil {
+		m.doubt(err)
+		return control{Type: msgFailed, Reason: err.Error()}
+	}
+	m.resumeAt, m.took = time.Now().UTC(), time.Since(start)
+	if err := m.step(StepRunning); err != nil {
+		// It runs, and the step before says that it may: the answer stands.
+		m.g.log.Error("journal does not take that the VM runs here", "vm", m.entry.Spec.VM, "err", err)
+	}
+	m.settled()
+	return control{Type: msgRunning, ResumeAt: m.resumeAt, Took: m.took}
+}
+
+// execute resumes the VM here, if it does not run already.
+func (m *sinkMove) execute(ctx context.Context) error {
+	if m.sink == nil {
+		return errors.New("the hypervisor process is gone")
+	}
+	state, err := m.sink.State(ctx)
+	if err != nil {
+		return fmt.Errorf("asking the hypervisor: %w", err)
+	}
+	if state == Running {
+		return nil
+	}
+	if state != Paused {
+		return fmt.Errorf("the hypervisor process is %s", state)
+	}
+	if err := m.sink.Resume(ctx); err != nil {
+		return fmt.Errorf("resuming the VM: %w", err)
+	}
+	return nil
+}
+
+// abandon ends the destination for good, before anything ran. The journal has
+// it first: what it says can be relied on.
+func (m *sinkMove) abandon(ctx context.Context, why error) control {
+	switch m.entry.Step {
+	case StepStarting, StepRunning, StepDone:
+		return m.obey(ctx) // too late: it may run, so it shall
+	case StepAborted:
+		return control{Type: msgAborted, Reason: m.reason()}
+	}
+	m.job.update(func(v *Job) { v.Error = why.Error() })
+	if err := m.step(StepAborted); err != nil {
+		return control{Type: msgFailed, Reason: err.Error()}
+	}
+	if m.sink != nil {
+		if err := m.sink.Discard(ctx); err != nil {
+			m.g.log.Warn("destination process not ended; it is paused and will not be resumed", "vm", m.entry.Spec.VM, "err", err)
+		}
+	}
+	m.ended(JobFailed, why)
+	return control{Type: msgAborted, Reason: why.Error()}
+}
+
+// doubt: the order to run was received, and the hypervisor does not obey.
+func (m *sinkMove) doubt(why error) {
+	m.job.update(func(v *Job) {
+		v.State, v.Error = JobInDoubt, why.Error()
+		v.Phase = "the VM was to run here and does not"
+		v.Safe = fmt.Sprintf("look at the hypervisor here first. If the VM has not run here (the process ended before it was resumed): "+
+			"longhaul job recover %s --run-at source, here and at %s", v.ID, m.entry.Peer)
+	})
+}
+
+func (m *sinkMove) step(s Step) error {
+	e := m.entry
+	e.Step, e.Job = s, m.job.snapshot()
+	if err := m.g.journal.Put(e); err != nil {
+		return err
+	}
+	m.entry = e
+	return nil
+}

@@ -1,0 +1,71 @@
+// Package gateway is one site's end of the path: it takes a hypervisor's
+// migration stream, brings it to the other site, and decides with its peer who
+// owns the VM. This file is the map of Longhaul.
+//
+// # The path of a page
+//
+// The source hypervisor migrates into its local gateway as if that were the
+// destination; the far gateway replays the same bytes into the real one.
+//
+//	 source QEMU                                                  destination QEMU
+//	      |  leg                                                      ^  leg
+//	      v                                                           |
+//	1 accept     legs.go serveLeg        what is this connection?     |
+//	2 parse      outbound.go parse       stream -> page.Item          |
+//	             internal/qemu/vmstream                               |
+//	3 encode     outbound.go add         zero? known? changed? new    |
+//	             dedup.Encoder                                        |
+//	4 compress   outbound.go compress    batches, on all cores        |
+//	             dedup.Batch.Compress                                 |
+//	5 shape      tunnel.Flow, tunnel/shaper   this move, then the link|
+//	6 send       outbound.go send        striped, kept until consumed |
+//	             tunnel.Channel.Send                                  |
+//	 ============================ WAN, QUIC ========================= |
+//	7 expand     inbound.go expand, replay   decompress on all cores, |
+//	             dedup.Expand, Decoder.Decode  then resolve and verify|
+//	8 replay     inbound.go deliver      the exact bytes  ------------+
+//
+// The answers of the destination (the return path) travel the other way as raw
+// bytes in the urgent class: inbound.go answer, outbound.go returnPath.
+//
+// # What is promised
+//
+// Byte-exact: items only choose how a span is encoded; their bytes always add
+// up to the stream. Proved: every batch carries the chained digest of the
+// stream up to its end, checked before one of its bytes is delivered; a seal
+// withholds the end of a stream until all channels agree (session.go await);
+// and the order to run is not sent before both ends agree on all digests
+// (session.go same). Bounded: backlog.go. One owner: commit.go. Outage-proof:
+// legs block while the WAN is away, and tunnel sessions go on where they were.
+//
+// # The rest of the story
+//
+//	migrate.go      an operator asks for a move
+//	move_source.go  the move at the site the VM leaves
+//	move_sink.go    the move at the site it comes to
+//	control.go      what the two tell each other; wire.go has the messages
+//	commit.go       who owns the VM; journal.go is what each has written down
+//	recover.go      what a restart finds in the journal
+//	forward.go      fixed local addresses that come out at the other site
+//	job.go          a move as operators watch it; forecast.go, meter.go
+//	hypervisor.go   what is needed of a hypervisor; adaptors live in internal/
+//	view.go         what the API shows
+//
+// # Words
+//
+//	site      a datacenter; has a name, gateways, hypervisor hosts
+//	gateway   the longhauld process; gateways of different sites are peers
+//	guest, VM the machine that moves
+//	move      one migration of one VM
+//	job       what an operator asked for
+//	leg       a local connection between a gateway and a hypervisor
+//	session   one move as the two gateways see it: its channels, its state
+//	channel   one hypervisor connection inside a session: main, multifd, …
+//	page      4 KiB of guest memory
+//	item      a page or opaque bytes, in stream order
+//	record    how an item is written to the wire
+//	batch     records that are compressed and sent as one unit
+//	store     content that both sites keep so that it need not cross again
+//	link      the QUIC connections between two gateways
+//	segment   a stretched Layer 2 network; a binding says who owns a MAC
+package gateway

@@ -1,0 +1,52 @@
+package gateway
+
+import (
+	"time"
+)
+
+// A sample is what is known of a move at one moment; the forecast is a pure
+// function of it.
+type sample struct {
+	Remaining int64         // bytes of guest memory, by the hypervisor's count
+	DirtyRate int64         // bytes of guest memory per second
+	Rate      int64         // bytes of guest memory per second that cross now
+	Limit     time.Duration // downtime that was asked for
+	RTT       time.Duration
+	Backlog   int64 // encoded bytes not yet taken by the destination
+	Goodput   int64 // bytes per second on the WAN
+}
+
+// forecast is when the switchover can be expected and how long the VM will
+// stand still. A negative duration means that it cannot be told (low) or that
+// the guest dirties memory faster than it crosses (high).
+type forecast struct{ low, high, downtime time.Duration }
+
+const untold = -time.Second
+
+// forecast reckons with two cases. Low: the guest dirties nothing more. High:
+// it goes on as it did; then each second wins Rate - DirtyRate bytes. The VM
+// stands still while the last Rate * Limit bytes cross, the backlog before
+// them drains, and the orders go to and fro: one and a half round trips (state
+// to B, SHUT to A, the order to B; see commit.go).
+func (s sample) forecast() forecast {
+	f := forecast{untold, untold, untold}
+	if s.Rate <= 0 {
+		return f
+	}
+	last := min(s.Remaining, int64(s.Limit.Seconds()*float64(s.Rate)))
+	todo := max(s.Remaining-last, 0)
+	f.low = seconds(todo, s.Rate)
+	if s.DirtyRate < s.Rate {
+		f.high = seconds(todo, s.Rate-s.DirtyRate)
+	}
+	f.downtime = seconds(last, s.Rate) + s.RTT*3/2
+	if s.Goodput > 0 {
+		f.downtime += seconds(s.Backlog, s.Goodput)
+	}
+	return f
+}
+
+// seconds is how long n bytes take at a rate in bytes per second.
+func seconds(n, rate int64) time.Duration {
+	return time.Duration(float64(n) / float64(rate) * float64(time.Second))
+}

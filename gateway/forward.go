@@ -1,0 +1,303 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/longhaul-project/longhaul/tunnel"
+)
+
+// What a forward lets through.
+const (
+	forwardAuto      = "auto"      // migration streams are recognised, all else is opaque
+	forwardMigration = "migration" // migration streams: nothing is dialed before the source has spoken
+	forwardTCP       = "tcp"       // opaque
+)
+
+// maxForwardConns bounds the connections of one forward that are open at once.
+const maxForwardConns = 256
+
+// dialTime bounds how long the far end of a forward may take to connect.
+const dialTime = 10 * time.Second
+
+// forward is a local address that comes out at another site. Connections that
+// are open at the same time are one session, because the connections of a
+// migration belong together.
+type forward struct {
+	g  *Gateway
+	ln net.Listener
+
+	conns, total  atomic.Int64
+	logical, wire atomic.Int64 // of sessions that have ended
+
+	stop context.CancelFunc
+	done chan struct{} // closed when all connections have ended
+
+	mu   sync.Mutex // guards what follows
+	view Forward
+	s    *session // of the connections that are open now; nil while there are none
+}
+
+var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// splitAddress splits "tcp:HOST:PORT" and "unix:/path".
+func splitAddress(a string) (network, address string, err error) {
+	network, address, ok := strings.Cut(a, ":")
+	switch {
+	case !ok:
+	case network == "unix" && strings.HasPrefix(address, "/"):
+		return network, address, nil
+	case network == "tcp":
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return "", "", fmt.Errorf("address %q: %v: %w", a, err, ErrInvalid)
+		}
+		return network, address, nil
+	}
+	return "", "", fmt.Errorf("address %q: it is tcp:HOST:PORT or unix:/PATH: %w", a, ErrInvalid)
+}
+
+func (f Forward) check() error {
+	if !nameRule.MatchString(f.Name) {
+		return fmt.Errorf("name %q: small letters, digits and hyphens, at most 63: %w", f.Name, ErrInvalid)
+	}
+	if !slices.Contains([]string{forwardAuto, forwardMigration, forwardTCP}, f.Kind) {
+		return fmt.Errorf("kind %q of a forward: it is auto, migration or tcp: %w", f.Kind, ErrInvalid)
+	}
+	_, _, err := splitAddress(f.Target)
+	return err
+}
+
+// AddForward begins to listen.
+func (g *Gateway) AddForward(_ context.Context, v Forward) (Forward, error) {
+	if v.Kind == "" {
+		v.Kind = forwardAuto
+	}
+	if err := v.check(); err != nil {
+		return v, err
+	}
+	if g.node.Link(v.To) == nil {
+		return v, fmt.Errorf("site %q: %w", v.To, ErrNoSite)
+	}
+	network, address, err := splitAddress(v.Listen)
+	if err != nil {
+		return v, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.forwards[v.Name] != nil {
+		return v, fmt.Errorf("forward %s: %w", v.Name, ErrExists)
+	}
+	ln, err := listenOn(network, address)
+	if err != nil {
+		return v, fmt.Errorf("forward %s: %v: %w", v.Name, err, ErrUnavailable)
+	}
+	f := &forward{g: g, ln: ln, view: v, done: make(chan struct{})}
+	if network == "tcp" {
+		f.view.Listen = "tcp:" + ln.Addr().String() // port 0 has become a real one
+	}
+	ctx, stop := context.WithCancel(g.ctx)
+	f.stop = stop
+	g.forwards[v.Name] = f
+	g.wg.Go(func() { f.run(ctx) })
+	return f.snapshot(), nil
+}
+
+// listenOn listens; the socket file of a dead process is replaced, one that
+// answers is not.
+func listenOn(network, address string) (net.Listener, error) {
+	ln, err := net.Listen(network, address)
+	if err == nil || network != "unix" {
+		return ln, err
+	}
+	if c, e := net.DialTimeout(network, address, time.Second); e == nil {
+		c.Close()
+		return nil, err
+	}
+	if st, e := os.Lstat(address); e != nil || st.Mode()&os.ModeSocket == 0 {
+		return nil, err
+	}
+	if e := os.Remove(address); e != nil {
+		return nil, errors.Join(err, e)
+	}
+	return net.Listen(network, address)
+}
+
+// Forwards lists the forwards by name.
+func (g *Gateway) Forwards(context.Context) ([]Forward, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]Forward, 0, len(g.forwards))
+	for _, f := range g.forwards {
+		all = append(all, f.snapshot())
+	}
+	slices.SortFunc(all, func(a, b Forward) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
+// RemoveForward ends a forward with its connections.
+func (g *Gateway) RemoveForward(_ context.Context, name string) error {
+	g.mu.Lock()
+	f := g.forwards[name]
+	delete(g.forwards, name)
+	g.mu.Unlock()
+	if f == nil {
+		return fmt.Errorf("forward %q: %w", name, ErrNotFound)
+	}
+	f.stop()
+	<-f.done
+	return nil
+}
+
+func (f *forward) snapshot() Forward {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := f.view
+	v.Conns, v.Total, v.Logical, v.Wire = int(f.conns.Load()), f.total.Load(), f.logical.Load(), f.wire.Load()
+	if f.s != nil {
+		v.Logical += f.s.logical.Load()
+		v.Wire += f.s.wire.Load()
+	}
+	if link := f.g.node.Link(v.To); link == nil || !link.State().Up {
+		v.Problem = "site " + v.To + " is not reachable"
+	}
+	return v
+}
+
+// run accepts connections until ctx is done.
+func (f *forward) run(ctx context.Context) {
+	defer close(f.done)
+	stop := context.AfterFunc(ctx, func() { f.ln.Close() })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		conn, err := f.ln.Accept()
+		if err != nil {
+			return // closed by ctx
+		}
+		if f.conns.Load() >= maxForwardConns {
+			f.g.log.Warn("forward has too many connections, one refused", "forward", f.view.Name, "limit", maxForwardConns)
+			conn.Close()
+			continue
+		}
+		f.conns.Add(1)
+		f.total.Add(1)
+		wg.Go(func() { f.serve(ctx, conn) })
+	}
+}
+
+// serve carries one connection; that it fails is the connection's affair.
+func (f *forward) serve(ctx context.Context, conn net.Conn) {
+	defer f.conns.Add(-1)
+	s := f.enter()
+	if s == nil {
+		conn.Close()
+		return
+	}
+	defer f.leave(s)
+	err := s.serveLeg(ctx, conn, legRequest{
+		formats: f.g.cfg.Formats, target: f.view.Target,
+		opaque: f.view.Kind == forwardTCP, waits: f.view.Kind == forwardMigration,
+	})
+	if err != nil && ctx.Err() == nil {
+		f.g.log.Warn("forwarded connection failed", "forward", f.view.Name, "peer", f.view.To, "err", err)
+	}
+}
+
+// enter joins the session of the connections that are open, or begins one.
+func (f *forward) enter() *session {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	link := f.g.node.Link(f.view.To)
+	if link == nil {
+		return nil
+	}
+	if f.s == nil {
+		f.s = newSession(newToken(), link, f.g.storeOf(link), f.g.log)
+		f.s.flow = link.NewFlow("forward " + f.view.Name)
+		ctx, stop := context.WithCancel(f.g.ctx)
+		f.s.end = stop
+		s := f.s
+		f.g.wg.Go(func() { s.pace(ctx) })
+	}
+	f.s.users++
+	return f.s
+}
+
+func (f *forward) leave(s *session) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.users--; s.users == 0 {
+		s.end()
+		f.logical.Add(s.logical.Load())
+		f.wire.Add(s.wire.Load())
+		f.s = nil
+	}
+}
+
+// serveForwarded is the far end of a forward.
+func (g *Gateway) serveForwarded(ch *tunnel.Channel, h legHeader) {
+	network, address, err := splitAddress(h.Target)
+	if err == nil && (g.cfg.AllowForward == nil || g.cfg.AllowForward(network, address) != nil) {
+		err = fmt.Errorf("forward to %s is not in forward_allow of site %s", h.Target, g.cfg.Site)
+	}
+	if err != nil {
+		g.log.Warn("forwarded connection refused", "peer", ch.Site(), "err", err)
+		ch.Abort(err.Error())
+		return
+	}
+	s, err := g.joinGroup(ch, h.Session)
+	if err != nil {
+		ch.Abort(err.Error())
+		return
+	}
+	defer g.leaveGroup(s)
+	dial := func(ctx context.Context) (net.Conn, error) {
+		d := net.Dialer{Timeout: dialTime}
+		return d.DialContext(ctx, network, address)
+	}
+	if err := s.takeLeg(g.ctx, ch, h, dial); err != nil {
+		g.log.Warn("forwarded connection failed", "peer", ch.Site(), "target", h.Target, "err", err)
+	}
+}
+
+// joinGroup finds or makes the session of forwarded connections that a peer
+// names. Sessions of different peers never meet.
+func (g *Gateway) joinGroup(ch *tunnel.Channel, token string) (*session, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	key := ch.Site() + "/" + token
+	s := g.groups[key]
+	if s == nil {
+		link := g.node.Link(ch.Site())
+		if link == nil {
+			return nil, fmt.Errorf("site %s: %w", ch.Site(), ErrNoSite)
+		}
+		g.mu.Unlock()
+		store := g.storeOf(link)
+		g.mu.Lock()
+		if s = g.groups[key]; s == nil {
+			s = newSession(token, link, store, g.log)
+			g.groups[key] = s
+		}
+	}
+	s.users++
+	return s, nil
+}
+
+func (g *Gateway) leaveGroup(s *session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s.users--; s.users == 0 {
+		delete(g.groups, s.link.Site()+"/"+s.token)
+	}
+}

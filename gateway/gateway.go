@@ -1,0 +1,223 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/longhaul-project/longhaul/dedup"
+	"github.com/longhaul-project/longhaul/tunnel"
+)
+
+// Config of a gateway. Site, Node, Formats, StateDir and RunDir are needed;
+// the rest may be zero.
+type Config struct {
+	Site    string // name of this site
+	Name    string // name of this gateway; the site's by default
+	Version string
+	Node    *tunnel.Node
+	Hosts   []Host
+	L2      Layer2 // nil: no segment is stretched
+	Formats Formats
+
+	StateDir string // holds the journal
+	RunDir   string // holds the sockets of the legs
+
+	// StoreMemory bounds what is kept of the content that a peer knows, in
+	// bytes for each peer. Zero means 512 MiB.
+	StoreMemory int64
+
+	// AllowForward tells whether a peer's forward may come out at this local
+	// address. Nil allows none.
+	AllowForward func(network, address string) error
+
+	// Members tells what the membership says of a site; nil says nothing.
+	Members func(site string) string
+
+	// CertEnd tells when this gateway's certificate ends; nil says nothing.
+	CertEnd func() time.Time
+
+	Logger *slog.Logger // nil discards
+}
+
+// Layer2 is what a move asks of the stretched segments; l2ext.Manager is one.
+// Every call may be repeated, and none waits for the WAN.
+type Layer2 interface {
+	// Prepare says that a job will move these MACs to a site.
+	Prepare(job string, macs []string, to string)
+	// Flip sends their traffic there; the VM has stopped here.
+	Flip(job string)
+	// Settle announces them here; the VM runs.
+	Settle(job string)
+	// Confirm makes the flip final.
+	Confirm(job string)
+	// Revoke takes the flip back: the VM stays here.
+	Revoke(job string)
+}
+
+// A Gateway is one site's end of the path.
+type Gateway struct {
+	cfg     Config
+	log     *slog.Logger
+	node    *tunnel.Node
+	l2      Layer2
+	journal *Journal
+	jobs    jobs
+	since   time.Time
+
+	ctx  context.Context // of Run; set before anything is served
+	stop context.CancelFunc
+	wg   sync.WaitGroup // all goroutines but Run's
+
+	mu       sync.Mutex // guards what follows
+	stores   map[string]peerStore
+	sinks    map[string]*sinkMove
+	forwards map[string]*forward
+	groups   map[string]*session // forwarded sessions that come out here
+}
+
+// peerStore is what is known in common with one life of a peer.
+type peerStore struct {
+	epoch string
+	store *dedup.Store
+}
+
+// New opens the journal and makes a gateway; Run serves.
+func New(cfg Config) (*Gateway, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Name == "" {
+		cfg.Name = cfg.Site
+	}
+	for _, dir := range []string{cfg.StateDir, cfg.RunDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("making a directory of the gateway: %w", err)
+		}
+	}
+	j, err := OpenJournal(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.L2, journal: j, since: time.Now().UTC(),
+		jobs: jobs{byID: map[string]*job{}}, stores: map[string]peerStore{}, sinks: map[string]*sinkMove{},
+		forwards: map[string]*forward{}, groups: map[string]*session{},
+	}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	return g, nil
+}
+
+// errStopping is why moves end when the gateway does.
+var errStopping = errors.New("the gateway is being stopped")
+
+// Run takes up what an earlier run has left, and serves peers until ctx is
+// done. Moves that have not come to their commit then go back to their source.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer g.journal.Close()
+	if err := g.recover(); err != nil {
+		return err
+	}
+	err := g.accept(ctx)
+	g.abortAll(errStopping)
+	g.stop()
+	g.wg.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// accept takes the channels that peers open.
+func (g *Gateway) accept(ctx context.Context) error {
+	for {
+		ch, err := g.node.Accept(ctx)
+		if err != nil {
+			return fmt.Errorf("accepting channels: %w", err)
+		}
+		switch ch.Kind() {
+		case kindControl:
+			g.wg.Go(func() { g.serveControl(g.ctx, ch) })
+		case kindLeg:
+			g.wg.Go(func() { g.serveLeg(ch) })
+		default:
+			ch.Abort(fmt.Sprintf("channel of kind %d: not known to this gateway", ch.Kind()))
+		}
+	}
+}
+
+// serveLeg finds the session that a peer's leg belongs to.
+func (g *Gateway) serveLeg(ch *tunnel.Channel) {
+	h, err := parseLegHeader(ch.Header())
+	if err != nil {
+		ch.Abort(err.Error())
+		return
+	}
+	if h.Target != "" {
+		g.serveForwarded(ch, h)
+		return
+	}
+	m := g.sinkMove(h.Session)
+	if m == nil || m.s == nil || m.entry.Peer != ch.Site() {
+		ch.Abort("no such move here")
+		return
+	}
+	m.takeLeg(ch, h)
+}
+
+// storeOf returns what this gateway and a peer both hold. A peer that has
+// restarted has forgotten it, so we forget it too.
+func (g *Gateway) storeOf(link *tunnel.Link) *dedup.Store {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	epoch := fmt.Sprint(link.Epoch())
+	p, ok := g.stores[link.Site()]
+	if !ok || p.epoch != epoch {
+		p = peerStore{epoch, dedup.NewStore(dedup.Config{Budget: g.cfg.StoreMemory})}
+		g.stores[link.Site()] = p
+	}
+	return p.store
+}
+
+func (g *Gateway) sinkMove(token string) *sinkMove {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sinks[token]
+}
+
+func (g *Gateway) rememberSink(m *sinkMove) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sinks[m.entry.Token] = m
+}
+
+func (g *Gateway) forgetSink(token string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.sinks, token)
+}
+
+// chooseHost returns the named host, or the first.
+func (g *Gateway) chooseHost(name string) (Host, error) {
+	for _, h := range g.cfg.Hosts {
+		if name == "" || h.Name() == name {
+			return h, nil
+		}
+	}
+	if name == "" {
+		return nil, fmt.Errorf("site %s has no hypervisor host in its config: %w", g.cfg.Site, ErrUnavailable)
+	}
+	return nil, fmt.Errorf("site %s has no host %q: %w", g.cfg.Site, name, ErrNotFound)
+}
+
+func macs(nics []NIC) []string {
+	var all []string
+	for _, n := range nics {
+		all = append(all, n.MAC)
+	}
+	return all
+}

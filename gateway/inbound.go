@@ -1,0 +1,246 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/longhaul-project/longhaul/dedup"
+	"github.com/longhaul-project/longhaul/internal/ordered"
+	"github.com/longhaul-project/longhaul/internal/page"
+	"github.com/longhaul-project/longhaul/tunnel"
+)
+
+const (
+	// maxHeld bounds the bytes of a unit that the destination must get whole
+	// (a postcopy package: the device state; hypervisor-wire.md, 3.2). A VM
+	// with a larger one moves by precopy.
+	maxHeld = 256 << 20
+
+	// backBuffer is how much of the return path is read at once, in bytes.
+	// Its messages are of at most 520 bytes; a bitmap is larger.
+	backBuffer = 64 << 10
+)
+
+// An inbound replays one channel of the peer into the destination hypervisor:
+// steps 7 and 8 of the path.
+type inbound struct {
+	s     *session
+	state *legState
+	ch    *tunnel.Channel
+	dec   *dedup.Decoder
+	dial  func(context.Context) (net.Conn, error)
+	need  int  // bytes in hand before we dial (hypervisor-wire.md, section 2)
+	main  bool // the others wait for this one
+
+	conn    net.Conn // to the destination; nil until it is dialed
+	held    []byte   // verified bytes that wait: for need, or for the rest of their unit
+	partial bool     // held is the beginning of a unit
+}
+
+// delivery is what travels from the parallel half of step 7 to its ordered
+// half.
+type delivery struct {
+	seq   uint64
+	msg   []byte
+	batch *dedup.Expanded
+}
+
+// run carries the channel until both directions have ended.
+func (in *inbound) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	connected := make(chan net.Conn, 1) // one connection a leg
+	received := make(chan tunnel.Message)
+	g.Go(func() error {
+		defer close(received)
+		return in.receive(ctx, received)
+	})
+	g.Go(func() error {
+		defer close(connected)
+		if in.need == 0 { // it sends nothing of its own accord
+			if err := in.connect(ctx, connected); err != nil {
+				return err
+			}
+		}
+		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), received, expand, func(d delivery) error { return in.replay(ctx, d, connected) })
+		if err == nil {
+			err = in.end(ctx, connected)
+		}
+		return err
+	})
+	g.Go(func() error { return in.answer(ctx, connected) })
+	err := g.Wait()
+	if in.conn != nil {
+		in.conn.Close()
+	}
+	if err != nil {
+		in.ch.Abort(err.Error())
+	}
+	return err
+}
+
+func (in *inbound) receive(ctx context.Context, out chan<- tunnel.Message) error {
+	for {
+		m, err := in.ch.Recv(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("receiving from %s: %w", in.ch.Site(), err)
+		}
+		select {
+		case out <- m:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// expand is the half of step 7 that runs on all cores: decompress.
+func expand(m tunnel.Message) (delivery, error) {
+	d := delivery{seq: m.Seq, msg: m.Data}
+	if len(m.Data) > 0 && m.Data[0] == sealStart {
+		return d, nil
+	}
+	x, err := dedup.Expand(m.Data)
+	if err != nil {
+		return d, fmt.Errorf("message %d: %w", m.Seq, err)
+	}
+	d.batch = x
+	return d, nil
+}
+
+// replay is the ordered half of step 7, resolve and verify, and step 8.
+func (in *inbound) replay(ctx context.Context, d delivery, connected chan<- net.Conn) error {
+	if d.batch == nil {
+		if err := in.unseal(ctx, d.msg); err != nil {
+			return err
+		}
+		in.ch.Done(d.seq)
+		return nil
+	}
+	raw, mark, err := in.dec.Decode(nil, d.batch)
+	if err != nil {
+		return fmt.Errorf("expanding message %d: %w", d.seq, err)
+	}
+	in.s.logical.Add(int64(len(raw)))
+	in.s.advance(in.state, len(raw), in.dec.Digest())
+	if err := in.deliver(ctx, raw, mark, connected); err != nil {
+		return err
+	}
+	in.ch.Done(d.seq)
+	return nil
+}
+
+// deliver writes verified bytes to the destination, or keeps them while they
+// have to wait.
+func (in *inbound) deliver(ctx context.Context, raw []byte, mark page.Mark, connected chan<- net.Conn) error {
+	in.partial = mark&page.Hold != 0
+	if in.partial || in.conn == nil && len(in.held)+len(raw) < in.need {
+		if len(in.held)+len(raw) > maxHeld {
+			return fmt.Errorf("a unit of the stream that must be delivered whole is over %d MiB", maxHeld>>20)
+		}
+		in.held = append(in.held, raw...)
+		return nil
+	}
+	if err := in.connect(ctx, connected); err != nil {
+		return err
+	}
+	if len(in.held) > 0 {
+		raw, in.held = append(in.held, raw...), nil
+	}
+	if _, err := in.conn.Write(raw); err != nil {
+		return fmt.Errorf("writing to the destination: %w", err)
+	}
+	return nil
+}
+
+// connect dials the destination, the main connection first and the others
+// after it: QEMU up to 7.2 takes the first for main whatever it says.
+func (in *inbound) connect(ctx context.Context, connected chan<- net.Conn) error {
+	if in.conn != nil {
+		return nil
+	}
+	if !in.main {
+		select {
+		case <-in.s.mainOpen:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	c, err := in.dial(ctx)
+	if err != nil {
+		return fmt.Errorf("connecting to the destination: %w", err)
+	}
+	in.conn = c
+	connected <- c
+	if in.main {
+		in.s.opened()
+	}
+	return nil
+}
+
+// unseal waits until all channels of the session have come as far as the peer
+// says, and their digests agree. Nothing after the seal is delivered before.
+func (in *inbound) unseal(ctx context.Context, msg []byte) error {
+	var s seal
+	if err := decodeJSON(msg, &s); err != nil {
+		return fmt.Errorf("reading a seal: %w", err)
+	}
+	if err := in.s.await(ctx, s.Streams); err != nil {
+		return fmt.Errorf("end of the stream withheld: %w", err)
+	}
+	return nil
+}
+
+// end passes on that the source has closed its connection.
+func (in *inbound) end(ctx context.Context, connected chan<- net.Conn) error {
+	if in.partial {
+		return errors.New("the source closed its connection inside a unit that must be delivered whole")
+	}
+	if len(in.held) > 0 { // a stream shorter than need
+		in.need = 0
+		if err := in.deliver(ctx, nil, 0, connected); err != nil {
+			return err
+		}
+	}
+	if in.conn == nil {
+		return nil
+	}
+	return closeWrite(in.conn)
+}
+
+// answer carries the return path: raw, at once, in the urgent class.
+func (in *inbound) answer(ctx context.Context, connected <-chan net.Conn) error {
+	var c net.Conn
+	select {
+	case c = <-connected:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if c == nil {
+		return in.ch.CloseSend(ctx) // nothing was ever dialed
+	}
+	stop := context.AfterFunc(ctx, func() { c.Close() }) // a blocked Read or Write does not know of ctx
+	defer stop()
+	for {
+		b := make([]byte, backBuffer) // Send takes it
+		n, err := c.Read(b)
+		if n > 0 {
+			if _, err := in.ch.Send(ctx, b[:n:n]); err != nil {
+				return fmt.Errorf("sending the return path to %s: %w", in.ch.Site(), err)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return in.ch.CloseSend(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("reading the return path of the destination: %w", err)
+		}
+	}
+}

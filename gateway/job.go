@@ -1,0 +1,180 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// job is one move as operators watch it. The goroutine that runs the move
+// changes it; anybody may read it.
+type job struct {
+	// Constant after newJob.
+	id    string
+	token string
+
+	mu       sync.Mutex // guards what follows; held for assignments only
+	view     Job
+	watchers map[chan struct{}]struct{}
+	abort    context.CancelCauseFunc // nil when the job can no longer be aborted
+	setRate  func(bitsPerSecond int64)
+	recover  func(d Decision) error // nil when the job needs no decision here
+}
+
+func newJob(view Job, token string) *job {
+	return &job{id: view.ID, token: token, view: view, watchers: map[chan struct{}]struct{}{}}
+}
+
+// snapshot returns the job as it stands.
+func (j *job) snapshot() Job {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.view
+}
+
+// update changes the job and wakes its watchers.
+func (j *job) update(change func(*Job)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	change(&j.view)
+	for w := range j.watchers {
+		select {
+		case w <- struct{}{}:
+		default: // it has not looked since the last change: it will see this one too
+		}
+	}
+}
+
+// enter notes that the job has come to a state, and what is done there.
+func (j *job) enter(s JobState, phase string) {
+	j.update(func(v *Job) { v.State, v.Phase = s, phase })
+}
+
+// end notes how the job ended.
+func (j *job) end(s JobState, err error) {
+	now := time.Now().UTC()
+	j.update(func(v *Job) {
+		v.State, v.Phase, v.Ended, v.Safe = s, string(s), &now, ""
+		v.Progress.Stalled = ""
+		if err != nil {
+			v.Error = err.Error()
+		}
+	})
+}
+
+// watch sends the job now and after each change until it has ended or ctx is
+// done; then it closes the channel. A slow reader gets fewer events, and
+// always the last.
+func (j *job) watch(ctx context.Context) <-chan JobEvent {
+	out := make(chan JobEvent)     // unbuffered: the reader's pace
+	wake := make(chan struct{}, 1) // one: changes coalesce
+	j.mu.Lock()
+	j.watchers[wake] = struct{}{}
+	j.mu.Unlock()
+	go func() {
+		defer close(out)
+		defer func() {
+			j.mu.Lock()
+			delete(j.watchers, wake)
+			j.mu.Unlock()
+		}()
+		for {
+			v := j.snapshot()
+			select {
+			case out <- JobEvent{At: time.Now().UTC(), Job: v}:
+			case <-ctx.Done():
+				return
+			}
+			if v.State.Ended() {
+				return
+			}
+			select {
+			case <-wake:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// Decision is what an operator says of a job in doubt.
+type Decision string
+
+// The decisions: at which of its two sites the VM shall run.
+const (
+	DecideSource      Decision = "source"
+	DecideDestination Decision = "destination"
+)
+
+// jobs is the gateway's list of jobs.
+type jobs struct {
+	mu   sync.Mutex // guards what follows
+	byID map[string]*job
+}
+
+// add lists j, unless its VM already moves from this site.
+func (js *jobs) add(j *job) error {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	v := j.snapshot()
+	for _, other := range js.byID {
+		o := other.snapshot()
+		if o.VM == v.VM && o.Role == v.Role && !o.State.Ended() {
+			return fmt.Errorf("vm %s: job %s already moves it: %w", v.VM, o.ID, ErrBusy)
+		}
+	}
+	js.byID[j.id] = j
+	return nil
+}
+
+// restore lists a job of an earlier run of the gateway.
+func (js *jobs) restore(j *job) {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	js.byID[j.id] = j
+}
+
+func (js *jobs) get(id string) (*job, error) {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	if j := js.byID[id]; j != nil {
+		return j, nil
+	}
+	return nil, fmt.Errorf("job %q: %w", id, ErrNoJob)
+}
+
+// list returns the jobs, the newest first.
+func (js *jobs) list() []Job {
+	js.mu.Lock()
+	all := make([]Job, 0, len(js.byID))
+	for _, j := range js.byID {
+		all = append(all, j.snapshot())
+	}
+	js.mu.Unlock()
+	slices.SortFunc(all, func(a, b Job) int {
+		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(a.ID, b.ID))
+	})
+	return all
+}
+
+// running counts the jobs that have not ended.
+func (js *jobs) running() int {
+	n := 0
+	for _, v := range js.list() {
+		if !v.State.Ended() {
+			n++
+		}
+	}
+	return n
+}
+
+// oldestEnded returns the ended entries, the oldest first.
+func oldestEnded(all []Entry) []Entry {
+	ended := slices.DeleteFunc(slices.Clone(all), Entry.Open)
+	slices.SortFunc(ended, func(a, b Entry) int { return a.Changed.Compare(b.Changed) })
+	return ended
+}

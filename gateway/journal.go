@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// Step is how far a move's ownership has come, as one side has written it
+// down. A side writes a step before it acts on it, never after.
+type Step string
+
+// The steps of the source. It owns the VM up to StepHandover. From then on
+// only the destination's word decides: see commit.go.
+const (
+	StepMoving   Step = "moving"    // the destination cannot have been told to run
+	StepHandover Step = "handover"  // the order to run may have been sent: the source must not run
+	StepReleased Step = "committed" // the destination runs: the source's process may be ended
+)
+
+// The steps of the destination. The VM may execute there from StepStarting on.
+const (
+	StepPrepared Step = "prepared" // a paused process waits; it may not run without the order
+	StepStarting Step = "starting" // the order was received; the process may run
+	StepRunning  Step = "running"  // the process runs
+)
+
+// The ends of both.
+const (
+	StepDone    Step = "done"
+	StepAborted Step = "aborted"
+)
+
+// Role is a gateway's part in a move.
+type Role string
+
+// The parts.
+const (
+	RoleSource      Role = "source"
+	RoleDestination Role = "destination"
+)
+
+// Entry is what one side has written down of a move.
+type Entry struct {
+	Token   string    `json:"token"`
+	Role    Role      `json:"role"`
+	Step    Step      `json:"step"`
+	Peer    string    `json:"peer"` // the other site
+	Host    string    `json:"host"` // our host
+	Spec    Spec      `json:"spec"`
+	Ran     bool      `json:"ran"` // of a source: the VM executed when the move began
+	Job     Job       `json:"job"`
+	Changed time.Time `json:"changed"`
+}
+
+// Open tells whether the move still needs something done.
+func (e Entry) Open() bool { return e.Step != StepDone && e.Step != StepAborted }
+
+var movesBucket = []byte("moves")
+
+// keepEnded is how many ended moves stay in the journal, for `job list`.
+const keepEnded = 200
+
+// Journal keeps the entries of a gateway's moves. Put returns when the entry
+// is on the disk. Safe for concurrent use.
+type Journal struct{ db *bbolt.DB }
+
+// OpenJournal opens or makes the journal in dir.
+func OpenJournal(dir string) (*Journal, error) {
+	path := filepath.Join(dir, "journal.db")
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
+	if err != nil {
+		return nil, fmt.Errorf("opening journal %s: %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucketIfNotExists(movesBucket)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening journal %s: %w", path, err)
+	}
+	return &Journal{db}, nil
+}
+
+// Close closes the journal.
+func (j *Journal) Close() error { return j.db.Close() }
+
+// Put writes e under its token and role.
+func (j *Journal) Put(e Entry) error {
+	e.Changed = time.Now().UTC()
+	b, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("writing journal of move %s: %w", e.Token, err)
+	}
+	err = j.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(movesBucket).Put(e.key(), b) })
+	if err != nil {
+		return fmt.Errorf("writing journal of move %s: %w", e.Token, err)
+	}
+	return nil
+}
+
+// key holds the role too, because one gateway may be asked to play both parts.
+func (e Entry) key() []byte { return []byte(e.Token + "/" + string(e.Role)) }
+
+// Get returns the entry of a move.
+func (j *Journal) Get(token string, role Role) (e Entry, ok bool, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(movesBucket).Get(Entry{Token: token, Role: role}.key())
+		if b == nil {
+			return nil
+		}
+		ok = true
+		return json.Unmarshal(b, &e)
+	})
+	if err != nil {
+		return e, false, fmt.Errorf("reading journal of move %s: %w", token, err)
+	}
+	return e, ok, nil
+}
+
+// All returns every entry, in no order.
+func (j *Journal) All() ([]Entry, error) {
+	var all []Entry
+	err := j.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(movesBucket).ForEach(func(k, b []byte) error {
+			var e Entry
+			if err := json.Unmarshal(b, &e); err != nil {
+				return fmt.Errorf("entry %q: %w", k, err)
+			}
+			all = append(all, e)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading journal: %w", err)
+	}
+	return all, nil
+}
+
+// Trim drops the oldest ended moves beyond keepEnded.
+func (j *Journal) Trim() error {
+	all, err := j.All()
+	if err != nil {
+		return err
+	}
+	ended := oldestEnded(all)
+	if len(ended) <= keepEnded {
+		return nil
+	}
+	return j.db.Update(func(tx *bbolt.Tx) error {
+		for _, e := range ended[:len(ended)-keepEnded] {
+			if err := tx.Bucket(movesBucket).Delete(e.key()); err != nil {
+				return fmt.Errorf("trimming journal: %w", err)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,230 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/longhaul-project/longhaul/dedup"
+	"github.com/longhaul-project/longhaul/internal/page"
+	"github.com/longhaul-project/longhaul/tunnel"
+)
+
+// Formats makes the scanners of the streams that this gateway understands.
+type Formats struct {
+	// Recognise tells from the first bytes of a connection what it is. With
+	// enough false it wants more of them; it never wants more than 64.
+	Recognise func(first []byte) (scan page.Scanner, enough bool)
+
+	// Opaque makes the scanner of a stream that is not looked into.
+	Opaque func() page.Scanner
+}
+
+// Roles of a leg: page.Facts.Format, and one for a connection whose source
+// says nothing before it hears something.
+const (
+	roleMain    = "qemu"
+	roleMultifd = "qemu-multifd"
+	rolePreempt = "qemu-preempt"
+	roleSilent  = "silent"
+)
+
+// quiet is how long a new connection may say nothing before we take it for
+// one whose other end speaks first: NBD, or the preempt channel of a
+// migration (hypervisor-wire.md, 5.3 C).
+const quiet = 200 * time.Millisecond
+
+// needed is how many bytes must be in hand before a connection of this role
+// is opened at the destination: QEMU blocks in its main loop until it has read
+// them (hypervisor-wire.md, section 2).
+func needed(role string) int {
+	switch role {
+	case roleSilent, rolePreempt:
+		return 0
+	case roleMultifd:
+		return 64 // the whole init packet
+	case roleMain:
+		return 8 // magic and version
+	default:
+		return 1
+	}
+}
+
+// runningLegs are the legs of a move, and what keeps their backlog bounded.
+type runningLegs struct {
+	failed chan error // gets the first failure, if there is one; holds it until it is asked for
+	stop   context.CancelCauseFunc
+	ended  chan struct{} // closed when all of them have ended
+	ln     net.Listener
+}
+
+// start serves the source's connections until they are stopped or finished.
+func (s *session) start(ctx context.Context, ln net.Listener, formats Formats) *runningLegs {
+	ctx, stop := context.WithCancelCause(ctx)
+	r := &runningLegs{failed: make(chan error, 1), stop: stop, ended: make(chan struct{}), ln: ln}
+	go func() {
+		defer close(r.ended)
+		defer stop(nil)
+		paced := make(chan struct{})
+		go func() {
+			defer close(paced)
+			s.pace(ctx)
+		}()
+		if err := s.serveLegs(ctx, ln, formats); err != nil {
+			r.failed <- err
+		}
+		stop(nil)
+		<-paced
+	}()
+	return r
+}
+
+// finish accepts no more connections and waits for those that are open; after
+// grace it stops them.
+func (r *runningLegs) finish(grace time.Duration) {
+	r.ln.Close()
+	select {
+	case <-r.ended:
+	case <-time.After(grace):
+		r.stop(errors.New("the move has ended"))
+		<-r.ended
+	}
+}
+
+// serveLegs is step 1: it accepts the source's connections until ln is closed,
+// and carries each to the peer. When it returns, all of them have ended. The
+// first that fails ends all.
+func (s *session) serveLegs(ctx context.Context, ln net.Listener, formats Formats) error {
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	g.Go(func() error {
+		for {
+			conn, err := ln.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return context.Cause(ctx)
+			}
+			if err != nil {
+				return fmt.Errorf("accepting from the source: %w", err)
+			}
+			g.Go(func() error { return s.serveLeg(ctx, conn, legRequest{formats: formats}) })
+		}
+	})
+	return g.Wait()
+}
+
+// legRequest says how to treat a connection of the source.
+type legRequest struct {
+	formats Formats
+	target  string // of a forward: where the peer shall dial
+	opaque  bool   // do not look into the stream
+	waits   bool   // the source speaks first: a silent connection is not taken for another protocol
+}
+
+// serveLeg finds out what conn is and carries it. It takes conn.
+func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) error {
+	head, scan, err := s.recognise(ctx, conn, req)
+	if err != nil || scan == nil {
+		return errors.Join(err, conn.Close())
+	}
+	role := scan.Facts().Format
+	if len(head) == 0 {
+		role = roleSilent
+	}
+	state, err := s.addLeg(-1, role)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	defer s.dropLeg(state)
+	h := legHeader{Version: protoVersion, Session: s.token, Index: state.index, Role: role, Target: req.target}
+	ch, err := s.link.Open(ctx, tunnel.Spec{Kind: kindLeg, Header: encodeJSON(h), Class: tunnel.Bulk, Flow: s.flow})
+	if err != nil {
+		return errors.Join(fmt.Errorf("opening a channel to %s: %w", s.link.Site(), err), conn.Close())
+	}
+	s.attach(state, ch)
+	if role == roleMain {
+		s.opened()
+	}
+	o := &outbound{s: s, state: state, conn: conn, head: head, scan: scan, ch: ch, enc: s.store.NewEncoder(dedup.EncoderConfig{})}
+	if err := o.run(ctx); err != nil {
+		return fmt.Errorf("%s connection %d: %w", role, state.index, err)
+	}
+	return nil
+}
+
+// recognise reads the first bytes of a connection, which tell what it is. scan
+// is nil when the source closed without a word: a probe, of which the
+// destination must hear nothing.
+func (s *session) recognise(ctx context.Context, conn net.Conn, req legRequest) (head []byte, scan page.Scanner, err error) {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	buf := make([]byte, 64) // the longest first word that tells something
+	for n := 0; ; {
+		if err := conn.SetReadDeadline(time.Now().Add(quiet)); err != nil {
+			return nil, nil, err
+		}
+		m, err := conn.Read(buf[n:])
+		n += m
+		scan, enough := req.formats.Opaque(), true
+		if n > 0 && !req.opaque {
+			scan, enough = req.formats.Recognise(buf[:n])
+		}
+		switch {
+		case n > 0 && (enough || n == len(buf)):
+			return buf[:n], scan, nil
+		case errors.Is(err, io.EOF) && n == 0:
+			return nil, nil, nil
+		case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded) && n > 0:
+			return buf[:n], scan, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if s.maySpeakSecond(req) {
+				return nil, scan, nil
+			}
+		case err != nil:
+			return nil, nil, fmt.Errorf("reading the first bytes of the source: %w", err)
+		}
+	}
+}
+
+// maySpeakSecond tells whether a silent connection can be opened at the
+// destination. In a move that is so only once the main connection is open: a
+// source from QEMU 9.0 on connects its multifd channels before it says a word
+// on the main one.
+func (s *session) maySpeakSecond(req legRequest) bool {
+	if req.target != "" && !req.waits {
+		return true
+	}
+	select {
+	case <-s.mainOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// takeLeg is the far end of serveLeg: it replays a channel that the peer has
+// opened into a connection that dial makes.
+func (s *session) takeLeg(ctx context.Context, ch *tunnel.Channel, h legHeader, dial func(context.Context) (net.Conn, error)) error {
+	state, err := s.addLeg(h.Index, h.Role)
+	if err != nil {
+		ch.Abort(err.Error())
+		return err
+	}
+	defer s.dropLeg(state)
+	s.attach(state, ch)
+	waits := h.Role == roleMultifd || h.Role == rolePreempt || h.Role == roleSilent && h.Target == ""
+	in := &inbound{
+		s: s, state: state, ch: ch, dec: s.store.NewDecoder(dedup.DecoderConfig{}),
+		dial: dial, need: needed(h.Role), main: !waits,
+	}
+	if err := in.run(ctx); err != nil {
+		return fmt.Errorf("%s connection %d: %w", h.Role, h.Index, err)
+	}
+	return nil
+}

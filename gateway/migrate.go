@@ -1,0 +1,233 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// errOperator is why a job ends that an operator has aborted.
+var errOperator = errors.New("aborted by an operator")
+
+// Migrate starts a move and returns its job at once.
+func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) {
+	link := g.node.Link(req.To)
+	if link == nil {
+		return Job{}, fmt.Errorf("site %q: %w", req.To, ErrNoSite)
+	}
+	if st := link.State(); !st.Up {
+		return Job{}, fmt.Errorf("site %s is not reachable: %s: %w", req.To, st.Why, ErrUnavailable)
+	}
+	host, src, err := g.findVM(ctx, req.VM)
+	if err != nil {
+		return Job{}, err
+	}
+	m, err := g.newSourceMove(ctx, req, host, src)
+	if err != nil {
+		return Job{}, errors.Join(err, src.Close())
+	}
+	m.link, m.s = link, newSession(m.entry.Token, link, g.storeOf(link), g.log)
+	m.s.flow = link.NewFlow(m.job.id)
+	g.setRate(m, req.Rate)
+	if err := m.step(StepMoving); err != nil {
+		m.job.end(JobFailed, err)
+		return Job{}, errors.Join(err, src.Close())
+	}
+	run, abort := context.WithCancelCause(g.ctx)
+	m.job.mu.Lock()
+	m.job.abort, m.job.setRate = abort, func(bps int64) { g.setRate(m, bps) }
+	m.job.recover = m.decide
+	m.job.mu.Unlock()
+	g.log.Info("move begins", "vm", req.VM, "peer", req.To, "job", m.job.id)
+	g.wg.Go(func() {
+		defer abort(nil)
+		m.run(run)
+	})
+	return m.job.snapshot(), nil
+}
+
+func (g *Gateway) newSourceMove(ctx context.Context, req MigrateRequest, host Host, src Source) (*sourceMove, error) {
+	spec, err := src.Spec(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("vm %s: %w", req.VM, err)
+	}
+	state, err := src.State(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("vm %s: %w", req.VM, err)
+	}
+	if state != Running && state != Paused {
+		return nil, fmt.Errorf("vm %s is %s, it cannot be moved: %w", req.VM, state, ErrBusy)
+	}
+	spec.Token = newToken()
+	spec.VM, spec.Channels = req.VM, req.Channels
+	j := newJob(Job{
+		ID: "m-" + spec.Token[:8], VM: req.VM, From: g.cfg.Site, To: req.To, Role: string(RoleSource),
+		State: JobPreparing, Phase: "beginning", Started: time.Now().UTC(), Request: req,
+	}, spec.Token)
+	if err := g.jobs.add(j); err != nil {
+		return nil, err
+	}
+	return &sourceMove{
+		g: g, job: j, src: src, begun: time.Now(), decisions: make(chan Decision, 1),
+		entry: Entry{Token: spec.Token, Role: RoleSource, Peer: req.To, Host: host.Name(), Spec: spec, Ran: state == Running},
+	}, nil
+}
+
+// setRate caps a move, in bits per second; 0 is no cap.
+func (g *Gateway) setRate(m *sourceMove, bps int64) {
+	m.s.flow.SetRate(bps / 8)
+	m.job.update(func(v *Job) { v.Progress.RateCap = bps })
+}
+
+// findVM looks for a VM on all hosts of this site.
+func (g *Gateway) findVM(ctx context.Context, vm string) (Host, Source, error) {
+	var problems []error
+	for _, h := range g.cfg.Hosts {
+		src, err := h.Source(ctx, vm)
+		if err == nil {
+			return h, src, nil
+		}
+		if !errors.Is(err, ErrNoVM) {
+			problems = append(problems, fmt.Errorf("host %s: %w", h.Name(), err))
+		}
+	}
+	if len(problems) > 0 {
+		return nil, nil, fmt.Errorf("vm %s: %w", vm, errors.Join(problems...))
+	}
+	return nil, nil, fmt.Errorf("vm %q at site %s: %w", vm, g.cfg.Site, ErrNoVM)
+}
+
+// Jobs lists the moves that this gateway knows, the newest first.
+func (g *Gateway) Jobs(context.Context) ([]Job, error) { return g.jobs.list(), nil }
+
+// Job returns one.
+func (g *Gateway) Job(_ context.Context, id string) (Job, error) {
+	j, err := g.jobs.get(id)
+	if err != nil {
+		return Job{}, err
+	}
+	return j.snapshot(), nil
+}
+
+// WatchJob sends a job now and after each change; the channel is closed when
+// the job has ended or ctx is done.
+func (g *Gateway) WatchJob(ctx context.Context, id string) (<-chan JobEvent, error) {
+	j, err := g.jobs.get(id)
+	if err != nil {
+		return nil, err
+	}
+	return j.watch(ctx), nil
+}
+
+// AbortJob ends a move; the VM stays at its source. It fails with ErrBusy once
+// the destination has been told to run.
+func (g *Gateway) AbortJob(_ context.Context, id string) (Job, error) {
+	j, err := g.jobs.get(id)
+	if err != nil {
+		return Job{}, err
+	}
+	v := j.snapshot()
+	j.mu.Lock()
+	abort := j.abort
+	j.mu.Unlock()
+	switch {
+	case v.State.Ended():
+		return v, fmt.Errorf("job %s has ended: %w", id, ErrBusy)
+	case abort == nil:
+		return v, fmt.Errorf("job %s: abort it at site %s, where the VM is: %w", id, v.From, ErrBusy)
+	case v.State == JobCommit || v.State == JobInDoubt:
+		return v, fmt.Errorf("job %s: the destination has been told to run the VM: %w", id, ErrBusy)
+	}
+	abort(errOperator)
+	return j.snapshot(), nil
+}
+
+// SetJobRate caps a running move, in bits per second; 0 lifts the cap.
+func (g *Gateway) SetJobRate(_ context.Context, id string, bps int64) (Job, error) {
+	j, err := g.jobs.get(id)
+	if err != nil {
+		return Job{}, err
+	}
+	j.mu.Lock()
+	set := j.setRate
+	j.mu.Unlock()
+	v := j.snapshot()
+	switch {
+	case bps < 0:
+		return v, fmt.Errorf("rate of %d bits per second: %w", bps, ErrInvalid)
+	case v.State.Ended():
+		return v, fmt.Errorf("job %s has ended: %w", id, ErrBusy)
+	case set == nil:
+		return v, fmt.Errorf("job %s: set its rate at site %s, which sends: %w", id, v.From, ErrBusy)
+	}
+	set(bps)
+	return j.snapshot(), nil
+}
+
+// RecoverJob ends a job in doubt as an operator decides, who has looked at both
+// sites. Whatever a gateway can find out by itself, it does not ask.
+func (g *Gateway) RecoverJob(_ context.Context, id string, d Decision) (Job, error) {
+	j, err := g.jobs.get(id)
+	if err != nil {
+		return Job{}, err
+	}
+	v := j.snapshot()
+	j.mu.Lock()
+	recover := j.recover
+	j.mu.Unlock()
+	switch {
+	case d != DecideSource && d != DecideDestination:
+		return v, fmt.Errorf("decision %q: it is %q or %q: %w", d, DecideSource, DecideDestination, ErrInvalid)
+	case v.State != JobInDoubt || recover == nil:
+		return v, fmt.Errorf("job %s is %s, not in doubt: %w", id, v.State, ErrBusy)
+	}
+	if err := recover(d); err != nil {
+		return j.snapshot(), err
+	}
+	return j.snapshot(), nil
+}
+
+// decide hands an operator's decision to the move, which waits in its commit.
+func (m *sourceMove) decide(d Decision) error {
+	select {
+	case m.decisions <- d:
+		return nil
+	default:
+		return fmt.Errorf("another decision is being carried out: %w", ErrBusy)
+	}
+}
+
+// decide carries out an operator's decision at the destination.
+func (m *sinkMove) decide(d Decision) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(m.g.ctx, cleanupTime)
+	defer cancel()
+	if d == DecideDestination {
+		if a := m.obey(ctx); a.Type != msgRunning {
+			return fmt.Errorf("it does not run here: %s: %w", a.Reason, ErrUnavailable)
+		}
+		return nil
+	}
+	if m.entry.Step == StepStarting { // the operator has seen that it never ran
+		m.entry.Step = StepPrepared
+	}
+	if a := m.abandon(ctx, errOperator); a.Type != msgAborted {
+		return fmt.Errorf("it is not ended here: %s: %w", a.Reason, ErrUnavailable)
+	}
+	return nil
+}
+
+// abortAll ends the moves that have not come to their commit.
+func (g *Gateway) abortAll(why error) {
+	g.jobs.mu.Lock()
+	defer g.jobs.mu.Unlock()
+	for _, j := range g.jobs.byID {
+		j.mu.Lock()
+		if j.abort != nil {
+			j.abort(why)
+		}
+		j.mu.Unlock()
+	}
+}

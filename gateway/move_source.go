@@ -1,0 +1,407 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/longhaul-project/longhaul/tunnel"
+)
+
+const (
+	// defaultDowntime is QEMU's own default of downtime-limit.
+	defaultDowntime = 300 * time.Millisecond
+
+	// unboundedBandwidth is the max-bandwidth that the hypervisor gets, in
+	// bytes per second; our legs pace it (hypervisor-wire.md, section 4).
+	unboundedBandwidth = 16 << 30
+
+	// switchPatience is how long a VM may stand still at the switchover
+	// while the WAN is away, before it goes on at its source. It is safe
+	// because the destination has not been told to run.
+	switchPatience = 10 * time.Second
+
+	// cleanupTime bounds what is done after a failure.
+	cleanupTime = 30 * time.Second
+
+	// legsGrace is how long the legs of a finished move may take to end by
+	// themselves: both hypervisors close, and the last acknowledgements come.
+	legsGrace = 2 * time.Second
+
+	// progressEvery is how often the hypervisor is asked how far it is.
+	progressEvery = 250 * time.Millisecond
+)
+
+// A sourceMove is one move at the site that the VM leaves. One goroutine runs
+// it; what it shares is in the job and the session.
+type sourceMove struct {
+	g    *Gateway
+	job  *job
+	src  Source
+	link *tunnel.Link
+	s    *session
+
+	entry   Entry
+	ctl     *tunnel.Channel
+	answers chan control // what the destination says, in order; one waits
+	ctlErr  chan error   // why ctl ended; one
+	ctlStop func()       // ends the reading of ctl
+	legs    *runningLegs // nil before the transfer
+
+	decisions chan Decision // of an operator, for a move in doubt; one waits
+
+	begun      time.Time
+	completed  bool // the hypervisor says that it has handed everything over
+	agreed     bool // the destination has loaded everything, with our digests
+	stopAt     time.Time
+	commitSent time.Time
+	rates      meter
+}
+
+// run moves the VM. It ends the job, unless the gateway itself is being
+// stopped in the middle of a commit.
+func (m *sourceMove) run(ctx context.Context) {
+	err := m.move(ctx)
+	if err == nil {
+		err = m.commit(m.g.ctx) // an operator can no longer abort it
+		if errors.Is(err, errAborted) {
+			m.takeBack(err)
+			return
+		}
+		if err == nil {
+			m.finish()
+			return
+		}
+		m.g.log.Error("move stopped in the middle of its commit; it goes on when the gateway starts again",
+			"vm", m.entry.Spec.VM, "peer", m.entry.Peer, "err", err)
+		return
+	}
+	m.giveUp(err)
+}
+
+// move brings the VM's whole state to the destination, up to the point where
+// both copies are complete and paused.
+func (m *sourceMove) move(ctx context.Context) error {
+	if err := m.prepare(ctx); err != nil {
+		return err
+	}
+	return m.transfer(ctx)
+}
+
+// prepare has the destination start a process that waits for the stream.
+func (m *sourceMove) prepare(ctx context.Context) error {
+	m.job.enter(JobPreparing, "starting the destination")
+	if m.g.l2 != nil {
+		m.g.l2.Prepare(m.job.id, macs(m.entry.Spec.NICs), m.entry.Peer)
+	}
+	view := m.job.snapshot()
+	answer, err := m.ask(ctx, control{Type: msgPrepare, Job: &view, Spec: &m.entry.Spec, Host: view.Request.ToHost})
+	switch {
+	case err != nil:
+		return fmt.Errorf("preparing the destination: %w", err)
+	case answer.Type == msgPrepared:
+		return nil
+	}
+	return fmt.Errorf("site %s refuses: %s", m.entry.Peer, answer.Reason)
+}
+
+// transfer runs the hypervisor's migration through the pair of gateways.
+func (m *sourceMove) transfer(ctx context.Context) error {
+	path := filepath.Join(m.g.cfg.RunDir, "leg-"+m.entry.Token[:16]+".sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("listening for the source: %w", err)
+	}
+	m.legs = m.s.start(m.g.ctx, ln, m.g.cfg.Formats)
+	if err = m.drive(ctx, path); err != nil {
+		m.legs.stop(err)
+	}
+	return err
+}
+
+// drive starts the migration and follows it until both ends have completed.
+func (m *sourceMove) drive(ctx context.Context, path string) error {
+	m.job.enter(JobMoving, "memory crosses")
+	req := m.job.snapshot().Request
+	p := MoveParams{
+		Downtime: m.downtimeLimit(), Bandwidth: unboundedBandwidth,
+		Channels: req.Channels, Throttle: req.Throttle,
+	}
+	if err := m.src.Start(ctx, "unix:"+path, p); err != nil {
+		return fmt.Errorf("starting the migration: %w", err)
+	}
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for !m.completed || !m.agreed {
+		var err error
+		select {
+		case ev, ok := <-m.src.Events():
+			if !ok {
+				ev = Event{Kind: EventClosed, Text: "its control connection is closed"}
+			}
+			err = m.onEvent(ctx, ev)
+		case a := <-m.answers:
+			err = m.onAnswer(a)
+		case e := <-m.legs.failed:
+			err = e
+		case e := <-m.ctlErr:
+			err = fmt.Errorf("control channel to %s: %w", m.entry.Peer, e)
+		case <-tick.C:
+			err = m.onTick(ctx)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *sourceMove) downtimeLimit() time.Duration {
+	if ms := m.job.snapshot().Request.Downtime; ms > 0 {
+		return time.Duration(ms) * time.Millisecond
+	}
+	return defaultDowntime
+}
+
+// onEvent acts on what the source hypervisor says.
+func (m *sourceMove) onEvent(ctx context.Context, ev Event) error {
+	switch ev.Kind {
+	case EventStop:
+		return m.stopped(ev.At)
+	case EventResume:
+		if !m.stopAt.IsZero() {
+			return errors.New("the source has resumed the VM by itself")
+		}
+	case EventPass:
+		m.s.rounds.Add(1)
+	case EventClosed, EventExit:
+		return fmt.Errorf("the source hypervisor is gone: %s", ev.Text)
+	case EventStatus:
+		return m.onStatus(ctx, ev.Text)
+	}
+	return nil
+}
+
+// stopped is the moment from which the network must send to the destination.
+func (m *sourceMove) stopped(at time.Time) error {
+	m.stopAt = at
+	if m.g.l2 != nil {
+		m.g.l2.Flip(m.job.id)
+	}
+	m.job.enter(JobSwitching, "the last pages and the device state cross")
+	return nil
+}
+
+func (m *sourceMove) onStatus(ctx context.Context, status string) error {
+	switch status {
+	case "pre-switchover":
+		if err := m.src.Continue(ctx); err != nil {
+			return fmt.Errorf("continuing after the stop: %w", err)
+		}
+	case "completed":
+		m.completed = true
+	case "failed", "cancelled":
+		return fmt.Errorf("the source hypervisor says that the migration %s: %s", status, m.why(ctx))
+	}
+	return nil
+}
+
+// why asks the hypervisor for the cause of a failed migration.
+func (m *sourceMove) why(ctx context.Context) string {
+	p, err := m.src.Progress(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	if p.Error == "" {
+		return "it does not say why"
+	}
+	return p.Error
+}
+
+// onAnswer acts on what the destination says while memory crosses.
+func (m *sourceMove) onAnswer(a control) error {
+	switch a.Type {
+	case msgLoaded:
+		err := m.s.same(a.Streams)
+		if err == nil {
+			m.agreed = true
+		} else if !m.s.behind(a.Streams) {
+			return err
+		}
+	case msgFailed, msgAborted, msgRefused:
+		return fmt.Errorf("the destination has failed: %s", a.Reason)
+	}
+	return nil
+}
+
+// onTick notes the progress, and ends a switchover that the WAN has cut off.
+func (m *sourceMove) onTick(ctx context.Context) error {
+	p, err := m.src.Progress(ctx)
+	if err != nil {
+		return nil // the next event will say why
+	}
+	m.note(p)
+	m.tellProgress(ctx)
+	st := m.link.State()
+	if !m.stopAt.IsZero() && !st.Up && time.Since(st.Since) > switchPatience {
+		return fmt.Errorf("the WAN has been away for %v while the VM stands still: %s", switchPatience, st.Why)
+	}
+	return nil
+}
+
+// note computes what operators see of the move.
+func (m *sourceMove) note(p Progress) {
+	st := m.link.State()
+	backlog, stalled := m.s.unacked()
+	if !st.Up {
+		stalled = "the WAN is away: " + st.Why
+	}
+	logical, wire := m.s.logical.Load(), m.s.wire.Load()
+	m.rates.add(time.Now(), logical, wire)
+	f := sample{
+		Remaining: p.Remaining, DirtyRate: p.DirtyRate, Rate: m.rates.logical(), Limit: m.downtimeLimit(),
+		RTT: st.RTT, Backlog: backlog, Goodput: st.Goodput,
+	}.forecast()
+	m.job.update(func(v *Job) {
+		v.Progress = JobProgress{
+			Rounds: max(p.Rounds, int(m.s.rounds.Load())), TotalBytes: p.Total, Remaining: p.Remaining, DirtyRate: 8 * p.DirtyRate,
+			LogicalBytes: logical, WireBytes: wire, Rate: 8 * m.rates.wire(), RateCap: v.Progress.RateCap,
+			Backlog: backlog, Reduction: ratio(logical, wire), ETALow: whole(f.low), ETAHigh: whole(f.high),
+			Downtime: f.downtime.Milliseconds(), Throttle: p.Throttle, Stalled: stalled,
+		}
+	})
+}
+
+// whole is d in seconds, to a tenth.
+func whole(d time.Duration) float64 { return math.Round(10*d.Seconds()) / 10 }
+
+func ratio(logical, wire int64) float64 {
+	if wire == 0 {
+		return 0
+	}
+	return math.Round(100*float64(logical)/float64(wire)) / 100
+}
+
+// giveUp ends a move that has not come to its commit: the VM goes on here.
+func (m *sourceMove) giveUp(why error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.g.ctx), cleanupTime)
+	defer cancel()
+	m.job.update(func(v *Job) { v.Phase = "going back: " + why.Error() })
+	if err := m.src.Cancel(ctx); err != nil {
+		m.g.log.Debug("cancelling the migration", "vm", m.entry.Spec.VM, "err", err)
+	}
+	m.tellAbort(ctx, why)
+	err := m.runHere(ctx)
+	if err := m.step(StepAborted); err != nil {
+		m.g.log.Error("journal does not take that the move has ended", "vm", m.entry.Spec.VM, "err", err)
+	}
+	m.closeMove(m.endState(why), errors.Join(why, err))
+}
+
+// endState tells an operator's wish from a fault.
+func (m *sourceMove) endState(why error) JobState {
+	if errors.Is(why, errOperator) {
+		return JobAborted
+	}
+	return JobFailed
+}
+
+// takeBack is giveUp after the order to run: the destination has said that it
+// will not.
+func (m *sourceMove) takeBack(why error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.g.ctx), cleanupTime)
+	defer cancel()
+	if err := m.step(StepAborted); err != nil {
+		// The order may have to be settled again after a restart; it will be
+		// answered the same way.
+		m.g.log.Error("journal does not take that the move has ended", "vm", m.entry.Spec.VM, "err", err)
+	}
+	err := m.runHere(ctx)
+	m.closeMove(JobFailed, errors.Join(why, err))
+}
+
+// runHere makes sure that the VM executes at its source, unless it was paused
+// when the move began. The network follows.
+func (m *sourceMove) runHere(ctx context.Context) error {
+	if m.g.l2 != nil {
+		m.g.l2.Revoke(m.job.id)
+	}
+	if !m.entry.Ran {
+		return nil
+	}
+	for {
+		state, err := m.src.State(ctx)
+		switch {
+		case err != nil:
+			return fmt.Errorf("asking the source hypervisor whether the VM runs: %w", err)
+		case state == Running:
+			return nil
+		case state == Gone:
+			return errors.New("the source hypervisor has ended: the VM is lost by its host's fault")
+		case state == Paused || state == Moved:
+			if err := m.src.Resume(ctx); err != nil {
+				m.g.log.Debug("resuming at the source", "vm", m.entry.Spec.VM, "err", err)
+			}
+		}
+		select {
+		case <-time.After(20 * time.Millisecond): // the hypervisor is still winding its migration down
+		case <-ctx.Done():
+			return fmt.Errorf("the VM does not resume at its source: %w", ctx.Err())
+		}
+	}
+}
+
+// finish reports a move that succeeded.
+func (m *sourceMove) finish() {
+	m.closeMove(JobDone, nil)
+}
+
+// noteRunning computes the report once the destination has said that it runs.
+func (m *sourceMove) noteRunning(a control) {
+	t := m.s.sums()
+	down := m.commitSent.Sub(m.stopAt) + m.link.State().RTT/2 + a.Took
+	if m.stopAt.IsZero() {
+		down = 0 // a restart of the gateway has lost the moment
+	}
+	m.job.update(func(v *Job) {
+		v.Report = &JobReport{
+			Total: time.Since(m.begun).Milliseconds(), Downtime: down.Milliseconds(), StoppedAt: m.stopAt, ResumedAt: a.ResumeAt,
+			Rounds: v.Progress.Rounds, LogicalBytes: m.s.logical.Load(), WireBytes: m.s.wire.Load(),
+			Reduction: ratio(m.s.logical.Load(), m.s.wire.Load()),
+			Pages:     int64(t.Pages), ZeroPages: int64(t.Zero), Refs: int64(t.Refs), Deltas: int64(t.Deltas), Digest: m.s.digest(),
+		}
+	})
+}
+
+// closeMove ends the job and lets go of everything.
+func (m *sourceMove) closeMove(s JobState, err error) {
+	if m.legs != nil {
+		m.legs.finish(legsGrace)
+	}
+	m.job.end(s, err)
+	m.entry.Job = m.job.snapshot()
+	if e := m.g.journal.Put(m.entry); e != nil {
+		m.g.log.Error("journal does not take the end of a move", "vm", m.entry.Spec.VM, "err", e)
+	}
+	if m.ctl != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(m.g.ctx), time.Second)
+		defer cancel()
+		v := m.job.snapshot()
+		m.tell(ctx, control{Type: msgDone, State: v.State, Report: v.Report, Reason: v.Error})
+		m.ctl.CloseSend(ctx)
+		m.ctlStop()
+	}
+	if m.src != nil {
+		if e := m.src.Close(); e != nil && !errors.Is(e, io.EOF) {
+			m.g.log.Debug("closing the source", "vm", m.entry.Spec.VM, "err", e)
+		}
+	}
+	m.g.log.Info("move ended", "vm", m.entry.Spec.VM, "peer", m.entry.Peer, "state", s, "took", time.Since(m.begun), "err", err)
+}

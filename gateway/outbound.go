@@ -1,0 +1,273 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/longhaul-project/longhaul/dedup"
+	"github.com/longhaul-project/longhaul/internal/ordered"
+	"github.com/longhaul-project/longhaul/internal/page"
+	"github.com/longhaul-project/longhaul/tunnel"
+)
+
+const (
+	// legBuffer is how much of a leg is read at once, in bytes: two items of
+	// the largest size, so that one always fits behind a rest of another.
+	legBuffer = 2 * page.MaxItem
+
+	// silence is how long the source may pause before what we hold of its
+	// bytes leaves, whole item or not. A source waits for answers to bytes
+	// that a parser may hold (hypervisor-wire.md, rule 2).
+	silence = 5 * time.Millisecond
+)
+
+// An outbound carries one connection of the source hypervisor to the peer:
+// steps 1 to 6 of the path.
+type outbound struct {
+	s     *session
+	state *legState
+	conn  net.Conn // to the source; owned by the leg's run
+	head  []byte   // bytes that were read to find out what conn is
+	scan  page.Scanner
+	ch    *tunnel.Channel
+	enc   *dedup.Encoder
+
+	marked page.Mark // Seal and Hold of the last item
+	sent   sentQueue
+}
+
+// parcel is what travels from step 3 to step 6: a batch, or a seal.
+type parcel struct {
+	batch *dedup.Batch
+	seal  []byte
+	msg   []byte // after step 4
+}
+
+// run carries the leg until both directions have ended. It takes conn.
+func (o *outbound) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { o.conn.Close() }) // a blocked Read does not know of ctx
+	defer stop()
+	defer o.conn.Close()
+	defer o.enc.Close()
+	o.ch.OnAcked(o.acked)
+
+	parcels := make(chan parcel) // unbuffered: ordered.Map holds what is under way
+	g.Go(func() error {
+		defer close(parcels)
+		return o.parse(ctx, parcels)
+	})
+	g.Go(func() error {
+		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), parcels, compress, func(p parcel) error { return o.send(ctx, p) })
+		if err == nil {
+			err = o.ch.CloseSend(ctx)
+		}
+		return err
+	})
+	g.Go(func() error { return o.returnPath(ctx) })
+	err := g.Wait()
+	if err != nil {
+		o.ch.Abort(err.Error())
+	}
+	return err
+}
+
+// parse is step 2: it reads the leg and hands items to the encoder, which
+// fills batches (step 3).
+func (o *outbound) parse(ctx context.Context, out chan<- parcel) error {
+	buf := make([]byte, legBuffer)
+	have := copy(buf, o.head)
+	for {
+		used, err := o.scanAll(ctx, buf[:have], out)
+		if err != nil {
+			return err
+		}
+		have = copy(buf, buf[used:have])
+		if have == len(buf) { // an item larger than any may be
+			if err := o.cutItem(ctx, buf[:have], out); err != nil {
+				return err
+			}
+			have = 0
+		}
+		n, err := o.read(buf[have:], have > 0 || o.enc.Pending() > 0)
+		o.s.logical.Add(int64(n))
+		have += n
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			err = o.flush(ctx, buf[:have], out)
+			have = 0
+		case errors.Is(err, io.EOF):
+			return o.flush(ctx, buf[:have], out)
+		default:
+			err = fmt.Errorf("reading from the source at byte %d: %w", o.s.logical.Load(), err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// read reads from the source. While we hold something of it, we wait no
+// longer than silence.
+func (o *outbound) read(b []byte, holding bool) (int, error) {
+	var until time.Time
+	if holding {
+		until = time.Now().Add(silence)
+	}
+	if err := o.conn.SetReadDeadline(until); err != nil {
+		return 0, err
+	}
+	return o.conn.Read(b)
+}
+
+// scanAll gives the encoder every whole item of b and returns the bytes used.
+func (o *outbound) scanAll(ctx context.Context, b []byte, out chan<- parcel) (used int, err error) {
+	for {
+		it, n := o.scan.Next(b[used:])
+		if n == 0 {
+			return used, nil
+		}
+		if err := o.add(ctx, it, out); err != nil {
+			return used, err
+		}
+		used += n
+	}
+}
+
+func (o *outbound) cutItem(ctx context.Context, rest []byte, out chan<- parcel) error {
+	if len(rest) == 0 {
+		return nil
+	}
+	return o.add(ctx, o.scan.Cut(rest), out)
+}
+
+// flush sends all that we hold, because the source is silent or has ended.
+func (o *outbound) flush(ctx context.Context, rest []byte, out chan<- parcel) error {
+	if err := o.cutItem(ctx, rest, out); err != nil {
+		return err
+	}
+	return o.cut(ctx, out)
+}
+
+// add is step 3. A batch holds only items of the same marks, because its
+// delivery is decided as a whole.
+func (o *outbound) add(ctx context.Context, it page.Item, out chan<- parcel) error {
+	careful := it.Mark & (page.Seal | page.Hold)
+	if careful != o.marked {
+		if err := o.cut(ctx, out); err != nil {
+			return err
+		}
+		o.marked = careful
+	}
+	if it.Mark&page.Seal != 0 {
+		if err := o.sealStream(ctx, out); err != nil {
+			return err
+		}
+		o.marked &^= page.Seal
+	}
+	if full := o.enc.Add(it); full || it.Mark&page.Flush != 0 {
+		return o.cut(ctx, out)
+	}
+	return nil
+}
+
+// cut ends the batch that is being filled, and sends it on to be compressed.
+func (o *outbound) cut(ctx context.Context, out chan<- parcel) error {
+	b := o.enc.Cut()
+	if b == nil {
+		return nil
+	}
+	o.s.note(o.scan.Facts())
+	o.s.advance(o.state, b.Raw, o.enc.Digest())
+	return give(ctx, out, parcel{batch: b})
+}
+
+// sealStream tells the peer to deliver nothing of what follows before all
+// channels have come as far as they are now, with our digests.
+func (o *outbound) sealStream(ctx context.Context, out chan<- parcel) error {
+	return give(ctx, out, parcel{seal: encodeJSON(seal{o.s.streams()})})
+}
+
+func give(ctx context.Context, out chan<- parcel, p parcel) error {
+	select {
+	case out <- p:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// compress is step 4; it runs on all cores.
+func compress(p parcel) (parcel, error) {
+	if p.batch == nil {
+		p.msg = p.seal
+		return p, nil
+	}
+	msg, err := p.batch.Compress()
+	if err != nil {
+		return p, fmt.Errorf("compressing batch %d: %w", p.batch.Seq, err)
+	}
+	p.msg = msg
+	return p, nil
+}
+
+// send is steps 5 and 6: the tunnel shapes by the flow of the channel, stripes
+// over its connections, and keeps the message until the peer has consumed it.
+func (o *outbound) send(ctx context.Context, p parcel) error {
+	o.s.wire.Add(int64(len(p.msg)))
+	if p.batch != nil {
+		o.s.count(p.batch.Stats)
+	}
+	o.sent.put(p)
+	_, err := o.ch.Send(ctx, p.msg)
+	if err != nil {
+		return fmt.Errorf("sending to %s: %w", o.ch.Site(), err)
+	}
+	return nil
+}
+
+// acked hears that the peer has delivered all messages up to seq.
+func (o *outbound) acked(seq uint64) {
+	if batch := o.sent.upTo(seq); batch > 0 {
+		o.enc.Acked(batch)
+	}
+}
+
+// returnPath brings the destination's answers to the source, byte for byte
+// and at once. It is the urgent class of the channel.
+func (o *outbound) returnPath(ctx context.Context) error {
+	for {
+		m, err := o.ch.Recv(ctx)
+		if errors.Is(err, io.EOF) {
+			return closeWrite(o.conn)
+		}
+		if err != nil {
+			return fmt.Errorf("return path from %s: %w", o.ch.Site(), err)
+		}
+		if _, err := o.conn.Write(m.Data); err != nil {
+			return fmt.Errorf("writing the return path to the source: %w", err)
+		}
+		o.ch.Done(m.Seq)
+	}
+}
+
+// closeWrite ends our direction of a connection and leaves the other open.
+func closeWrite(c net.Conn) error {
+	if h, ok := c.(interface{ CloseWrite() error }); ok {
+		err := h.CloseWrite()
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) || isNotConnected(err) {
+			return nil // it had ended by itself
+		}
+		return err
+	}
+	return c.Close()
+}

@@ -1,0 +1,173 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// retryEvery is how often something that an earlier run has left is tried
+// again.
+const retryEvery = time.Second
+
+// recover takes up the moves that an earlier run of this gateway has left
+// open, by what the journal says; see commit.go for why each is safe.
+func (g *Gateway) recover() error {
+	if err := g.journal.Trim(); err != nil {
+		return err
+	}
+	all, err := g.journal.All()
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		j := newJob(e.Job, e.Token)
+		g.jobs.restore(j)
+		switch {
+		case !e.Open():
+		case e.Role == RoleSource:
+			g.log.Info("taking up a move", "vm", e.Spec.VM, "peer", e.Peer, "stage", e.Step)
+			g.wg.Go(func() { g.recoverSource(e, j) })
+		default:
+			g.log.Info("taking up a move", "vm", e.Spec.VM, "peer", e.Peer, "stage", e.Step)
+			m := g.newRecoveredSink(e, j)
+			g.wg.Go(func() { m.recover() })
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) hostNamed(name string) Host {
+	for _, h := range g.cfg.Hosts {
+		if h.Name() == name {
+			return h
+		}
+	}
+	return nil
+}
+
+// recoverSource ends a move that this gateway, as its source, has left open.
+func (g *Gateway) recoverSource(e Entry, j *job) {
+	m := &sourceMove{g: g, job: j, entry: e, begun: time.Now(), decisions: make(chan Decision, 1)}
+	j.mu.Lock()
+	j.recover = m.decide
+	j.mu.Unlock()
+	if err := m.reopen(g.ctx); err != nil {
+		g.log.Warn("move stays open", "vm", e.Spec.VM, "err", err)
+		return
+	}
+	if e.Step == StepMoving {
+		m.giveUp(errors.New("the gateway at the source was restarted before the switchover"))
+		return
+	}
+	err := m.commit(g.ctx)
+	switch {
+	case errors.Is(err, errAborted):
+		m.takeBack(err)
+	case err == nil:
+		m.finish()
+	default:
+		g.log.Warn("move stays open", "vm", e.Spec.VM, "err", err)
+	}
+}
+
+// reopen finds the VM and the peer of a journaled move. The VM may be gone
+// when its release was under way, and only then.
+func (m *sourceMove) reopen(ctx context.Context) error {
+	for {
+		err := m.tryReopen(ctx)
+		if err == nil {
+			return nil
+		}
+		m.job.update(func(v *Job) { v.Phase = "taking up: " + err.Error() })
+		select {
+		case <-time.After(retryEvery):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (m *sourceMove) tryReopen(ctx context.Context) error {
+	m.link = m.g.node.Link(m.entry.Peer)
+	if m.link == nil {
+		return fmt.Errorf("site %s: %w", m.entry.Peer, ErrNoSite)
+	}
+	m.s = newSession(m.entry.Token, m.link, m.g.storeOf(m.link), m.g.log)
+	h := m.g.hostNamed(m.entry.Host)
+	if h == nil {
+		return fmt.Errorf("host %q is no longer in the config: %w", m.entry.Host, ErrNotFound)
+	}
+	src, err := h.Source(ctx, m.entry.Spec.VM)
+	switch {
+	case err == nil:
+		m.src = src
+	case errors.Is(err, ErrNoVM) && m.entry.Step == StepReleased:
+	case errors.Is(err, ErrNoVM):
+		m.src = goneSource{}
+	default:
+		return err
+	}
+	return nil
+}
+
+// goneSource stands for a source whose process no longer exists.
+type goneSource struct{}
+
+var errGone = errors.New("the source hypervisor has ended")
+
+func (goneSource) Spec(context.Context) (Spec, error)               { return Spec{}, errGone }
+func (goneSource) Events() <-chan Event                             { return nil }
+func (goneSource) Start(context.Context, string, MoveParams) error  { return errGone }
+func (goneSource) Continue(context.Context) error                   { return errGone }
+func (goneSource) Cancel(context.Context) error                     { return errGone }
+func (goneSource) SetDowntime(context.Context, time.Duration) error { return errGone }
+func (goneSource) Progress(context.Context) (Progress, error)       { return Progress{}, errGone }
+func (goneSource) State(context.Context) (RunState, error)          { return Gone, nil }
+func (goneSource) Resume(context.Context) error                     { return errGone }
+func (goneSource) Release(context.Context) error                    { return nil }
+func (goneSource) Close() error                                     { return nil }
+
+func (g *Gateway) newRecoveredSink(e Entry, j *job) *sinkMove {
+	m := &sinkMove{g: g, job: j, entry: e}
+	j.recover = m.decide
+	m.ctx, m.stop = context.WithCancelCause(g.ctx)
+	g.rememberSink(m)
+	return m
+}
+
+// recover ends a move that this gateway, as its destination, has left open.
+func (m *sinkMove) recover() {
+	m.mu.Lock()
+	m.attach()
+	m.mu.Unlock()
+	m.query(m.g.ctx)
+}
+
+func (m *sinkMove) attach() {
+	ctx, cancel := context.WithTimeout(m.g.ctx, cleanupTime)
+	defer cancel()
+	if h := m.g.hostNamed(m.entry.Host); h != nil {
+		sink, err := h.Attach(ctx, m.entry.Spec)
+		if err != nil && !errors.Is(err, ErrNoVM) {
+			m.g.log.Warn("finding the process of a move", "vm", m.entry.Spec.VM, "err", err)
+		}
+		if err == nil {
+			m.sink = sink
+		}
+	}
+	switch m.entry.Step {
+	case StepPrepared:
+		if err := m.loadedOrWhy(ctx); err != nil {
+			m.abandon(ctx, fmt.Errorf("the gateway at the destination was restarted: %w", err))
+			return
+		}
+		m.loaded = true
+		m.job.enter(JobSwitching, "loaded; waiting for the order to run")
+	case StepStarting:
+		m.obey(ctx)
+	case StepRunning:
+		m.settled()
+	}
+}

@@ -1,0 +1,294 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/longhaul-project/longhaul/dedup"
+	"github.com/longhaul-project/longhaul/internal/page"
+	"github.com/longhaul-project/longhaul/tunnel"
+)
+
+// maxLegs bounds the connections of one session: main, preempt, and multifd
+// channels, of which QEMU permits 255.
+const maxLegs = 260
+
+// session is one move, or one group of forwarded connections, as one gateway
+// sees it: its legs, and what they have carried. Its owner runs the legs and
+// waits for them.
+type session struct {
+	// Constant after newSession.
+	token string
+	link  *tunnel.Link
+	flow  *tunnel.Flow // nil at the destination
+	store *dedup.Store
+	log   *slog.Logger
+
+	logical atomic.Int64 // bytes of stream taken from the source or given to the destination
+	wire    atomic.Int64 // encoded bytes sent
+	rounds  atomic.Int64
+
+	users int    // of a forwarded session: its connections; guarded by whoever shares the session out
+	end   func() // ends what serves all of them; nil for a move
+
+	mainOpen chan struct{} // closed when the destination's main connection is open
+	openOnce sync.Once
+
+	mu     sync.Mutex // guards what follows
+	legs   []*legState
+	next   int // index of the next leg that we open
+	totals dedup.Stats
+	facts  page.Facts    // of the main stream
+	moved  chan struct{} // closed and replaced whenever a leg has come further
+}
+
+// legState is how far one leg has come.
+type legState struct {
+	index  int
+	role   string
+	ch     *tunnel.Channel
+	bytes  int64  // of stream, encoded or delivered
+	digest string // over these bytes, hex
+}
+
+func newSession(token string, link *tunnel.Link, store *dedup.Store, log *slog.Logger) *session {
+	return &session{
+		token: token, link: link, store: store, log: log.With("session", token[:8]),
+		mainOpen: make(chan struct{}), moved: make(chan struct{}),
+	}
+}
+
+// newToken makes the token of a move, or the name of a session. It fences: a
+// destination may be started only by who knows it.
+func newToken() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// addLeg lists a leg. At the source index is -1, for the next; at the
+// destination the peer has chosen it, and may use each once.
+func (s *session) addLeg(index int, role string) (*legState, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if index < 0 {
+		index = s.next
+		s.next++
+	}
+	if index >= maxLegs || len(s.legs) >= maxLegs {
+		return nil, fmt.Errorf("more than %d connections in one session", maxLegs)
+	}
+	if slices.ContainsFunc(s.legs, func(l *legState) bool { return l.index == index }) {
+		return nil, fmt.Errorf("connection %d of the session is there already", index)
+	}
+	l := &legState{index: index, role: role}
+	s.legs = append(s.legs, l)
+	return l, nil
+}
+
+// attach gives a leg its channel.
+func (s *session) attach(l *legState, ch *tunnel.Channel) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.ch = ch
+}
+
+// dropLeg notes that a leg has ended; how far it came stays known.
+func (s *session) dropLeg(l *legState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.ch = nil
+}
+
+// open counts the legs that have not ended.
+func (s *session) open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, l := range s.legs {
+		if l.ch != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// sums returns what was done to all batches so far.
+func (s *session) sums() dedup.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.totals
+}
+
+// digest sums up the digests of all legs in a line for the report.
+func (s *session) digest() string {
+	h := sha256.New()
+	for _, d := range s.streams() {
+		fmt.Fprintln(h, d.Index, d.Bytes, d.Digest)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// behind tells whether the peer has not come as far as we on some leg.
+func (s *session) behind(peer []streamDigest) bool {
+	for _, o := range s.streams() {
+		i := slices.IndexFunc(peer, func(p streamDigest) bool { return p.Index == o.Index })
+		if i < 0 && o.Bytes > 0 || i >= 0 && peer[i].Bytes < o.Bytes {
+			return true
+		}
+	}
+	return false
+}
+
+// note keeps what the main stream has said of itself.
+func (s *session) note(f page.Facts) {
+	if f.Format != roleMain {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.facts = f
+}
+
+// count adds what was done to a batch.
+func (s *session) count(st dedup.Stats) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals = s.totals.Add(st)
+}
+
+// advance notes that a leg has come n bytes further.
+func (s *session) advance(l *legState, n int, d dedup.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.bytes += int64(n)
+	l.digest = hex.EncodeToString(d[:])
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+// streams tells how far all legs have come.
+func (s *session) streams() []streamDigest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]streamDigest, 0, len(s.legs))
+	for _, l := range s.legs {
+		all = append(all, streamDigest{l.index, l.bytes, l.digest})
+	}
+	slices.SortFunc(all, func(a, b streamDigest) int { return a.Index - b.Index })
+	return all
+}
+
+// errDigest says that the two ends do not agree on what crossed.
+var errDigest = errors.New("digests disagree")
+
+// await waits until every leg that want names has come as far as it says, and
+// fails when one that stands exactly there has another digest. (Each batch was
+// checked against the chained digest of its sender before; this is the proof
+// across channels.)
+func (s *session) await(ctx context.Context, want []streamDigest) error {
+	for {
+		s.mu.Lock()
+		moved := s.moved
+		missing, err := s.compare(want)
+		s.mu.Unlock()
+		if err != nil || !missing {
+			return err
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (s *session) compare(want []streamDigest) (missing bool, err error) {
+	for _, w := range want {
+		i := slices.IndexFunc(s.legs, func(l *legState) bool { return l.index == w.Index })
+		if i < 0 {
+			missing = missing || w.Bytes > 0
+			continue
+		}
+		l := s.legs[i]
+		missing = missing || l.bytes < w.Bytes
+		if l.bytes == w.Bytes && l.digest != w.Digest {
+			return false, fmt.Errorf("connection %d at byte %d: %w: %s here, %s at the peer", w.Index, w.Bytes, errDigest, l.digest, w.Digest)
+		}
+	}
+	return missing, nil
+}
+
+// same tells whether the peer has come exactly as far as we, with the same
+// digests.
+func (s *session) same(peer []streamDigest) error {
+	ours := s.streams()
+	if len(ours) != len(peer) {
+		return fmt.Errorf("%w: %d connections here, %d at the peer", errDigest, len(ours), len(peer))
+	}
+	for i, o := range ours {
+		if o != peer[i] {
+			return fmt.Errorf("connection %d: %w: %d bytes %s here, %d bytes %s at the peer",
+				o.Index, errDigest, o.Bytes, o.Digest, peer[i].Bytes, peer[i].Digest)
+		}
+	}
+	return nil
+}
+
+// opened says that the destination's main connection is open; the others may
+// follow it.
+func (s *session) opened() { s.openOnce.Do(func() { close(s.mainOpen) }) }
+
+// pace sets the bound of the backlog by the rule, until ctx is done.
+func (s *session) pace(ctx context.Context) error {
+	var rule backlog
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		st := s.link.State()
+		limit := rule.limit(st.Goodput, st.RTT, int(s.rounds.Load()))
+		for _, ch := range s.channels() {
+			ch.SetWindow(int(limit))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// channels returns those of the legs that have not ended.
+func (s *session) channels() []*tunnel.Channel {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var chs []*tunnel.Channel
+	for _, l := range s.legs {
+		if l.ch != nil {
+			chs = append(chs, l.ch)
+		}
+	}
+	return chs
+}
+
+// unacked is how many encoded bytes the destination has not taken, and why
+// nothing moves, if nothing does.
+func (s *session) unacked() (n int64, stalled string) {
+	for _, ch := range s.channels() {
+		_, b := ch.Unacked()
+		n += int64(b)
+		if why := ch.Stalled(); why != "" {
+			stalled = why
+		}
+	}
+	return n, stalled
+}

@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Status sums this gateway up.
+func (g *Gateway) Status(ctx context.Context) (Status, error) {
+	st := Status{
+		Site: g.cfg.Site, Gateway: g.cfg.Name, Version: g.cfg.Version, Since: g.since,
+		Listen: g.node.Addr().String(), Jobs: g.jobs.running(),
+	}
+	if g.cfg.CertEnd != nil {
+		st.CertEnd = g.cfg.CertEnd()
+	}
+	for _, l := range g.node.Links() {
+		st.Peers = append(st.Peers, g.peerStatus(l.Site()))
+	}
+	slices.SortFunc(st.Peers, func(a, b PeerStatus) int { return strings.Compare(a.Site, b.Site) })
+	for _, h := range g.cfg.Hosts {
+		hs := HostStatus{Name: h.Name()}
+		vms, err := h.VMs(ctx)
+		if err != nil {
+			hs.Problem = err.Error()
+		}
+		hs.VMs = len(vms)
+		st.Hosts = append(st.Hosts, hs)
+	}
+	st.Store = g.storeStatus()
+	return st, nil
+}
+
+func (g *Gateway) peerStatus(site string) PeerStatus {
+	link := g.node.Link(site)
+	l := link.State()
+	p := PeerStatus{
+		Site: site, Address: l.Address, Alive: l.Up, Since: l.Since, Why: l.Why, Member: "unknown", Version: l.Version,
+		RTT: float64(l.RTT.Microseconds()) / 1000, Conns: l.Conns, Rate: 8 * l.Rate, Goodput: 8 * l.Goodput,
+		Controller: l.Controller, Sent: l.WireSent, Received: l.WireReceived,
+	}
+	if g.cfg.Members != nil {
+		p.Member = g.cfg.Members(site)
+	}
+	return p
+}
+
+func (g *Gateway) storeStatus() StoreStatus {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var sum StoreStatus
+	for _, p := range g.stores {
+		st := p.store.Stats()
+		sum.Pages += st.Pages
+		sum.Bytes += st.Bytes
+		sum.Budget += st.Budget
+	}
+	return sum
+}
+
+// VMs lists the VMs of all hosts of this site, by name. Hosts are asked at the
+// same time, because one that hangs takes its time.
+func (g *Gateway) VMs(ctx context.Context) ([]VMInfo, error) {
+	var mu sync.Mutex // guards all
+	all := []VMInfo{}
+	var wg sync.WaitGroup
+	for _, h := range g.cfg.Hosts {
+		wg.Go(func() {
+			vms, err := h.VMs(ctx)
+			if err != nil {
+				vms = []VMInfo{{Host: h.Name(), State: Unknown, Problem: err.Error()}}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, vms...)
+		})
+	}
+	wg.Wait()
+	slices.SortFunc(all, func(a, b VMInfo) int { return strings.Compare(a.Name+"\x00"+a.Host, b.Name+"\x00"+b.Host) })
+	return all, nil
+}
