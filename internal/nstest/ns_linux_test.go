@@ -67,6 +67,7 @@ func TestNamed(t *testing.T) {
 	name := fmt.Sprintf("lh-nstest-%d", os.Getpid())
 	n, err := Create(name)
 	check(t, err)
+	t.Cleanup(func() { n.Close() }) // also when the test ends early
 	if _, err := os.Stat(n.Path()); err != nil {
 		t.Error(err)
 	}

@@ -1,0 +1,188 @@
+package announce
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Limits of the format.
+const (
+	MaxSite    = 63  // bytes of a site's name: a DNS label
+	MaxJob     = 64  // bytes of a job's token: 32 hex digits, and room
+	MaxIPs     = 8   // addresses of one record: dual stack with privacy addresses
+	MaxRecords = 512 // of one message, so that a flip need not wait for long behind a snapshot
+	MaxMACs    = 512 // of one Prepare
+	MaxMessage = 192 << 10
+	maxVNI     = 1<<24 - 1
+	version    = 1
+	headerLen  = 8
+)
+
+// MAC is an Ethernet address.
+type MAC = [6]byte
+
+// Kind says what a message is.
+type Kind uint8
+
+// The kinds of message.
+const (
+	Update Kind = iota + 1
+	Digest
+	Request
+	Prepare
+)
+
+// Cause says how the sender of a record has come to it.
+type Cause uint8
+
+// The causes.
+const (
+	Learned Cause = iota + 1
+	Moved
+	Withdrawn
+)
+
+// Record says which site owns a MAC. Of two the one with the higher Seq holds.
+type Record struct {
+	MAC   MAC
+	Cause Cause
+	Seq   uint64
+	Site  string
+	Job   string       // that moved it last, or ""
+	IPs   []netip.Addr // seen with the MAC
+}
+
+// Message is one message. Which fields count depends on its Kind.
+type Message struct {
+	Kind    Kind
+	VNI     uint32
+	Records []Record // Update
+	Count   uint32   // Digest: bindings
+	Sum     uint64   // Digest
+	Job     string   // Prepare
+	Site    string   // Prepare: where the MACs go
+	MACs    []MAC    // Prepare
+}
+
+// ErrShort says that a message ends too early.
+var ErrShort = errors.New("announce: message too short")
+
+// ErrFormat says that a message is not of this format.
+var ErrFormat = errors.New("announce: bad message")
+
+// Hash is the record's part of a digest.
+func (r Record) Hash() uint64 {
+	sum := sha256.Sum256(r.append(nil))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// Append appends the message to b. It fails if the message breaks a limit.
+func (m Message) Append(b []byte) ([]byte, error) {
+	if m.VNI < 1 || m.VNI > maxVNI {
+		return nil, fmt.Errorf("VNI %d: %w", m.VNI, ErrFormat)
+	}
+	b = append(b, 'L', '2', version, byte(m.Kind))
+	b = binary.BigEndian.AppendUint32(b, m.VNI)
+	switch m.Kind {
+	case Update:
+		return appendRecords(b, m.Records)
+	case Digest:
+		b = binary.BigEndian.AppendUint32(b, m.Count)
+		return binary.BigEndian.AppendUint64(b, m.Sum), nil
+	case Request:
+		return b, nil
+	case Prepare:
+		return m.appendPrepare(b)
+	}
+	return nil, fmt.Errorf("kind %d: %w", m.Kind, ErrFormat)
+}
+
+func appendRecords(b []byte, rs []Record) ([]byte, error) {
+	if len(rs) > MaxRecords {
+		return nil, fmt.Errorf("%d records: %w", len(rs), ErrFormat)
+	}
+	b = binary.BigEndian.AppendUint16(b, uint16(len(rs)))
+	for _, r := range rs {
+		if err := r.check(); err != nil {
+			return nil, err
+		}
+		b = r.append(b)
+	}
+	return b, nil
+}
+
+func (m Message) appendPrepare(b []byte) ([]byte, error) {
+	if err := checkNames(m.Site, m.Job); err != nil {
+		return nil, err
+	}
+	if len(m.MACs) > MaxMACs {
+		return nil, fmt.Errorf("%d MACs: %w", len(m.MACs), ErrFormat)
+	}
+	b = appendText(appendText(b, m.Job), m.Site)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(m.MACs)))
+	for _, mac := range m.MACs {
+		if err := checkMAC(mac); err != nil {
+			return nil, err
+		}
+		b = append(b, mac[:]...)
+	}
+	return b, nil
+}
+
+// append appends a record that has been checked.
+func (r Record) append(b []byte) []byte {
+	b = append(append(b, r.MAC[:]...), byte(r.Cause))
+	b = binary.BigEndian.AppendUint64(b, r.Seq)
+	b = appendText(appendText(b, r.Site), r.Job)
+	b = append(b, byte(len(r.IPs)))
+	for _, ip := range r.IPs {
+		if ip.Is4() {
+			b = append(b, 4)
+		} else {
+			b = append(b, 6)
+		}
+		b = append(b, ip.AsSlice()...)
+	}
+	return b
+}
+
+func (r Record) check() error {
+	if r.Cause < Learned || r.Cause > Withdrawn {
+		return fmt.Errorf("cause %d: %w", r.Cause, ErrFormat)
+	}
+	if len(r.IPs) > MaxIPs {
+		return fmt.Errorf("%d addresses: %w", len(r.IPs), ErrFormat)
+	}
+	for _, ip := range r.IPs {
+		if err := checkIP(ip); err != nil {
+			return err
+		}
+	}
+	return errors.Join(checkMAC(r.MAC), checkNames(r.Site, r.Job))
+}
+
+func checkIP(ip netip.Addr) error {
+	if !ip.IsValid() || ip.Is4In6() || ip.Zone() != "" || ip.IsUnspecified() || ip.IsMulticast() {
+		return fmt.Errorf("address %v: %w", ip, ErrFormat)
+	}
+	return nil
+}
+
+func checkMAC(m MAC) error {
+	if m == (MAC{}) || m[0]&1 != 0 {
+		return fmt.Errorf("MAC %x is no host's: %w", m, ErrFormat)
+	}
+	return nil
+}
+
+func checkNames(site, job string) error {
+	if len(site) < 1 || len(site) > MaxSite || len(job) > MaxJob {
+		return fmt.Errorf("site of %d bytes, job of %d: %w", len(site), len(job), ErrFormat)
+	}
+	return nil
+}
+
+func appendText(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }

@@ -1,0 +1,154 @@
+package announce
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata")
+
+var vm = MAC{0x52, 0x54, 0, 0, 0, 9}
+
+// samples are messages as gateways send them, one of each kind and shape.
+var samples = []struct {
+	name string
+	m    Message
+}{
+	{"learned", Message{Kind: Update, VNI: 100, Records: []Record{{MAC: vm, Cause: Learned, Seq: 1, Site: "a"}}}},
+	{"flip", Message{Kind: Update, VNI: 100, Records: []Record{
+		{MAC: vm, Cause: Moved, Seq: 42, Site: "site-b", Job: "0123456789abcdef0123456789abcdef",
+			IPs: []netip.Addr{netip.MustParseAddr("192.168.0.1"), netip.MustParseAddr("fe80::5054:ff:fe00:9")}},
+		{MAC: MAC{2, 0, 0, 0, 0, 1}, Cause: Withdrawn, Seq: 1<<64 - 1, Site: strings.Repeat("s", MaxSite), Job: strings.Repeat("j", MaxJob)},
+	}}},
+	{"none", Message{Kind: Update, VNI: 1}},
+	{"digest", Message{Kind: Digest, VNI: maxVNI, Count: 65536, Sum: 0xdeadbeef00112233}},
+	{"request", Message{Kind: Request, VNI: 100}},
+	{"prepare", Message{Kind: Prepare, VNI: 100, Job: "j1", Site: "b", MACs: []MAC{vm, {2, 0, 0, 0, 0, 1}}}},
+}
+
+const vectors = "testdata/messages.hex"
+
+// TestVectors compares each sample with the bytes that both ends agree on.
+func TestVectors(t *testing.T) {
+	var now strings.Builder
+	for _, s := range samples {
+		b, err := s.m.Append(nil)
+		if err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+		now.WriteString(s.name + " " + hex.EncodeToString(b) + "\n")
+	}
+	if *update {
+		if err := os.WriteFile(vectors, []byte(now.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(vectors)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), now.String()); d != "" {
+		t.Errorf("the format has changed:\n%s", d)
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, s := range samples {
+		b, err := s.m.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Parse(b)
+		if err != nil {
+			t.Errorf("%s: %v", s.name, err)
+		}
+		if d := cmp.Diff(s.m, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+			t.Errorf("%s: %s", s.name, d)
+		}
+		for i := range b {
+			if _, err := Parse(b[:i]); !errors.Is(err, ErrShort) {
+				t.Errorf("%s cut at %d: %v", s.name, i, err)
+			}
+		}
+		if _, err := Parse(append(b, 0)); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s with a byte more: %v", s.name, err)
+		}
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	good := Record{MAC: vm, Cause: Learned, Seq: 1, Site: "a"}
+	with := func(change func(*Record)) Message {
+		r := good
+		change(&r)
+		return Message{Kind: Update, VNI: 100, Records: []Record{r}}
+	}
+	for _, tt := range []struct {
+		name string
+		m    Message
+	}{
+		{"multicast", with(func(r *Record) { r.MAC[0] |= 1 })},
+		{"zero MAC", with(func(r *Record) { r.MAC = MAC{} })},
+		{"no site", with(func(r *Record) { r.Site = "" })},
+		{"long site", with(func(r *Record) { r.Site = strings.Repeat("s", MaxSite+1) })},
+		{"long job", with(func(r *Record) { r.Job = strings.Repeat("s", MaxJob+1) })},
+		{"cause 0", with(func(r *Record) { r.Cause = 0 })},
+		{"cause 4", with(func(r *Record) { r.Cause = 4 })},
+		{"many addresses", with(func(r *Record) { r.IPs = make([]netip.Addr, MaxIPs+1) })},
+		{"no address", with(func(r *Record) { r.IPs = []netip.Addr{{}} })},
+		{"multicast address", with(func(r *Record) { r.IPs = []netip.Addr{netip.MustParseAddr("ff02::1")} })},
+		{"VNI 0", Message{Kind: Request}},
+		{"big VNI", Message{Kind: Request, VNI: maxVNI + 1}},
+		{"kind 0", Message{VNI: 100}},
+		{"many records", Message{Kind: Update, VNI: 100, Records: make([]Record, MaxRecords+1)}},
+		{"many MACs", Message{Kind: Prepare, VNI: 100, Site: "b", MACs: make([]MAC, MaxMACs+1)}},
+		{"prepare multicast", Message{Kind: Prepare, VNI: 100, Site: "b", MACs: []MAC{{1}}}},
+	} {
+		if _, err := tt.m.Append(nil); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s is written: %v", tt.name, err)
+		}
+	}
+	b, _ := Message{Kind: Update, VNI: 100, Records: []Record{good}}.Append(nil)
+	for _, tt := range []struct {
+		name string
+		at   int
+		to   byte
+	}{
+		{"magic", 0, 'X'}, {"version", 2, 2}, {"kind", 3, 9}, {"VNI", 4, 1}, {"count", 8, 0xff}, {"MAC", 10, 0x53}, {"cause", 16, 0},
+	} {
+		bad := bytes.Clone(b)
+		bad[tt.at] = tt.to
+		if m, err := Parse(bad); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %+v, %v", tt.name, m, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range samples {
+		b, err := s.m.Append(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := Parse(b)
+		if err != nil {
+			return
+		}
+		again, err := m.Append(nil)
+		if err != nil || !bytes.Equal(again, b) {
+			t.Errorf("%x parses, but is written %x, %v", b, again, err)
+		}
+	})
+}

@@ -1,0 +1,34 @@
+// Package announce is what two gateways tell each other about the hosts of the
+// segments that they share, over the reliable, ordered messages of their link.
+//
+// Every message begins with
+//
+//	 0               1               2               3
+//	+---------------+---------------+---------------+---------------+
+//	| 'L'           | '2'           | version (1)   | kind          |
+//	+---------------+---------------+---------------+---------------+
+//	| VNI of the segment                                            |
+//	+---------------+---------------+---------------+---------------+
+//
+// and goes on by its kind:
+//
+//	1 Update   | count (2) | records |           who owns which MAC, as far as the sender knows
+//	2 Digest   | count (4) | sum (8) |           over all bindings that the sender knows
+//	3 Request                                    send me all that you know
+//	4 Prepare  | job | site | count (2) | MACs   these are about to move to site, by job
+//
+//	record:  | MAC (6) | cause (1) | sequence (8) | site | job | count (1) | addresses |
+//	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
+//	address:  | 4 or 6 (1) | 4 or 16 bytes |     at most 8 of them
+//
+// Big endian. Nothing may follow. A message of another version or kind, a
+// record for a MAC that no host can have, and a number over its limit are
+// refused as a whole.
+//
+// Causes: 1 learned (seen by the owner's data path), 2 moved (ordered by a
+// job), 3 withdrawn (the owner forgets it; other sites do, too).
+//
+// The digest is the sum, modulo 2^64, of the first eight bytes of the SHA-256
+// of each record that is not withdrawn. Two gateways whose digests differ send
+// each other all that they know.
+package announce

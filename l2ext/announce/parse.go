@@ -1,0 +1,135 @@
+package announce
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+)
+
+// Parse reads one message, which is all of b. The message shares nothing with b.
+func Parse(b []byte) (Message, error) {
+	if len(b) < headerLen {
+		return Message{}, ErrShort
+	}
+	if len(b) > MaxMessage {
+		return Message{}, fmt.Errorf("%d bytes: %w", len(b), ErrFormat)
+	}
+	if b[0] != 'L' || b[1] != '2' || b[2] != version {
+		return Message{}, fmt.Errorf("begins with % x: %w", b[:3], ErrFormat)
+	}
+	m := Message{Kind: Kind(b[3]), VNI: binary.BigEndian.Uint32(b[4:])}
+	if m.VNI < 1 || m.VNI > maxVNI {
+		return Message{}, fmt.Errorf("VNI %d: %w", m.VNI, ErrFormat)
+	}
+	r := reader{b: b[headerLen:]}
+	r.body(&m)
+	if r.err == nil && len(r.b) > 0 {
+		r.err = fmt.Errorf("%d bytes follow: %w", len(r.b), ErrFormat)
+	}
+	if r.err != nil {
+		return Message{}, r.err
+	}
+	return m, nil
+}
+
+// A reader takes values off the front of b until one is missing or wrong;
+// after that it returns zeros, and err says why.
+type reader struct {
+	b   []byte
+	err error
+}
+
+func (r *reader) body(m *Message) {
+	switch m.Kind {
+	case Update:
+		n := int(r.number(2))
+		if n > MaxRecords {
+			r.fail(fmt.Errorf("%d records: %w", n, ErrFormat))
+		}
+		for i := 0; i < n && r.err == nil; i++ {
+			m.Records = append(m.Records, r.record())
+		}
+	case Digest:
+		m.Count, m.Sum = uint32(r.number(4)), r.number(8)
+	case Request:
+	case Prepare:
+		m.Job, m.Site = r.text(), r.text()
+		r.fail(checkNames(m.Site, m.Job))
+		n := int(r.number(2))
+		if n > MaxMACs {
+			r.fail(fmt.Errorf("%d MACs: %w", n, ErrFormat))
+		}
+		for i := 0; i < n && r.err == nil; i++ {
+			m.MACs = append(m.MACs, r.mac())
+		}
+	default:
+		r.fail(fmt.Errorf("kind %d: %w", m.Kind, ErrFormat))
+	}
+}
+
+func (r *reader) record() Record {
+	rec := Record{MAC: r.mac(), Cause: Cause(r.number(1)), Seq: r.number(8), Site: r.text(), Job: r.text()}
+	n := int(r.number(1))
+	if n > MaxIPs {
+		r.fail(fmt.Errorf("%d addresses: %w", n, ErrFormat))
+	}
+	for i := 0; i < n && r.err == nil; i++ {
+		rec.IPs = append(rec.IPs, r.ip())
+	}
+	if r.err == nil {
+		r.fail(rec.check())
+	}
+	return rec
+}
+
+func (r *reader) ip() netip.Addr {
+	switch v := r.number(1); {
+	case r.err != nil:
+	case v == 4:
+		if b := r.take(4); b != nil {
+			return netip.AddrFrom4([4]byte(b))
+		}
+	case v == 6:
+		if b := r.take(16); b != nil {
+			return netip.AddrFrom16([16]byte(b))
+		}
+	default:
+		r.fail(fmt.Errorf("address of version %d: %w", v, ErrFormat))
+	}
+	return netip.Addr{}
+}
+
+func (r *reader) mac() (m MAC) {
+	if b := r.take(6); b != nil {
+		m = MAC(b)
+		r.fail(checkMAC(m))
+	}
+	return m
+}
+
+func (r *reader) text() string { return string(r.take(int(r.number(1)))) }
+
+func (r *reader) number(n int) (v uint64) {
+	for _, c := range r.take(n) {
+		v = v<<8 | uint64(c)
+	}
+	return v
+}
+
+func (r *reader) take(n int) []byte {
+	if r.err == nil && len(r.b) < n {
+		r.err = ErrShort
+	}
+	if r.err != nil {
+		return nil
+	}
+	b := r.b[:n:n]
+	r.b = r.b[n:]
+	return b
+}
+
+func (r *reader) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+}
