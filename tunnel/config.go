@@ -1,0 +1,140 @@
+package tunnel
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/longhaul-project/longhaul/tunnel/frame"
+)
+
+// ALPN is the protocol of a link's connections. A Config whose TLS configs
+// name no protocol gets it.
+const ALPN = "longhaul/1"
+
+// Config of a Node. Site, the TLS configs and PeerSite are needed; for all
+// else the zero value works.
+type Config struct {
+	// Site and Gateway name this end. They must be the names in its certificate.
+	Site, Gateway string
+	// Version of the software, told to peers. May be empty.
+	Version string
+
+	// ServerTLS and ClientTLS authenticate both ends with the fleet's CA.
+	// ClientTLS is cloned for each dial, with ServerName set to the peer's site.
+	ServerTLS, ClientTLS *tls.Config
+	// PeerSite reads the names from a verified certificate.
+	PeerSite func(tls.ConnectionState) (site, gateway string, err error)
+	// EnrolALPN is the protocol whose connections are given to Enrol, once
+	// ServerTLS has let them in. Empty means none.
+	EnrolALPN string
+	// Enrol serves one stream of an enrolling stranger and returns when it is
+	// done; at most a few run at once.
+	Enrol func(ctx context.Context, conn net.Conn)
+	// ResetKey, the same across restarts and secret, lets a restarted gateway
+	// tell its peers at once that their connections are dead (RFC 9000, section
+	// 10.3). Nil: they find out after IdleTimeout.
+	ResetKey *[32]byte
+
+	// Listen is the UDP address of the one listening port, such as ":7447".
+	// Empty: this end only dials.
+	Listen string
+	// Patience is how long channels wait for a link that is away. Zero means 10 minutes.
+	Patience time.Duration
+	// Conns is the number of bulk connections of a link that this end dials.
+	// Zero: begin with 4 and grow to 16 while losses limit the goodput.
+	Conns int
+	// Rate caps what each link sends, in bytes per second on the wire. Zero means no cap.
+	Rate int64
+	// Memory bounds the message bytes that one peer can make us hold. Zero means 512 MiB.
+	Memory int64
+	// Logger may be nil, which discards.
+	Logger *slog.Logger
+
+	// OnDatagram gets each datagram; b is the callee's. It is called by one
+	// goroutine per link, so while it blocks datagrams of that link are dropped.
+	OnDatagram func(site string, kind byte, b []byte)
+	// Sockets makes the sockets. Nil means UDP. Tests put a simulated WAN here.
+	Sockets Sockets
+}
+
+// Sockets makes packet sockets.
+type Sockets interface {
+	// Listen opens the listening socket.
+	Listen(addr string) (net.PacketConn, error)
+	// Dial opens a new socket to be used for one connection to addr, and
+	// resolves addr.
+	Dial(ctx context.Context, addr string) (net.PacketConn, net.Addr, error)
+}
+
+// Peer is another site. Without addresses it is not dialed, but may dial us.
+type Peer struct {
+	Site  string
+	Addrs []string // "host:port", tried in turn
+}
+
+// Limits of a link.
+const (
+	// maxConns is where more NewReno connections gain less than they cost
+	// (wan-transport.md, section 3).
+	maxConns = 16
+	// startConns of bulk: enough for clean links.
+	startConns = 4
+	// maxChannels bounds the channels of a link: 60 moves with 16 connections each.
+	maxChannels = 1024
+	// baseWindow is what each channel may send before it has been granted
+	// more: a quarter of a GiB if all channels exist and use it.
+	baseWindow = 256 << 10
+	// bulkWindow and urgentWindow are the most that a channel is granted:
+	// 128 MiB is 2 x 1 Gbit/s x 500 ms.
+	bulkWindow   = 128 << 20
+	urgentWindow = 4 << 20
+	// messageCost is added to the length of each message when windows are
+	// reckoned, so that small messages have a bound too.
+	messageCost = 64
+	// defaultMemory is room for eight channels at 1 Gbit/s and 150 ms.
+	defaultMemory = 512 << 20
+	// memorySlack beyond Memory is for messages larger than their window:
+	// eight at once.
+	memorySlack = 8 * frame.MaxMessage
+	// maxText bounds an abort's reason.
+	maxText = frame.MaxText
+)
+
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.Site == "":
+		return c, errors.New("tunnel: config without a site")
+	case c.ClientTLS == nil || c.PeerSite == nil || (c.Listen != "" && c.ServerTLS == nil):
+		return c, errors.New("tunnel: config without TLS")
+	case c.Rate < 0 || c.Conns < 0 || c.Conns > maxConns || c.Patience < 0 || c.Memory < 0:
+		return c, fmt.Errorf("tunnel: config out of range: rate %d, conns %d, patience %v, memory %d",
+			c.Rate, c.Conns, c.Patience, c.Memory)
+	}
+	c.Patience = cmp.Or(c.Patience, 10*time.Minute)
+	c.Memory = cmp.Or(c.Memory, defaultMemory)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	c.ClientTLS = withALPN(c.ClientTLS)
+	c.ServerTLS = withALPN(c.ServerTLS)
+	if c.Sockets == nil {
+		c.Sockets = udpSockets{}
+	}
+	return c, nil
+}
+
+func withALPN(t *tls.Config) *tls.Config {
+	if t == nil {
+		return nil
+	}
+	t = t.Clone()
+	t.MinVersion = tls.VersionTLS13
+	if len(t.NextProtos) == 0 {
+		t.NextProtos = []string{ALPN}
+	}
+	return t
+}

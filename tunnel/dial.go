@@ -1,0 +1,161 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/longhaul-project/longhaul/tunnel/frame"
+	"github.com/longhaul-project/longhaul/tunnel/shaper"
+)
+
+// controller says what connect makes connections with: quic-go has one
+// controller and no choice; NewReno is fair to others and slow on lossy lines,
+// hence the number of connections.
+const controller = "newreno x16"
+
+// What every connection is made with.
+const (
+	// largePacket fills an Ethernet MTU of 1500 (1452 + 40 + 8) and is quic-go's
+	// largest; smallPacket passes where RFC 9000 promises that QUIC works.
+	largePacket = 1452
+	smallPacket = 1280
+	// IdleTimeout without a packet from the peer ends a connection: four lost
+	// keep-alives.
+	IdleTimeout = 12 * time.Second
+	keepAlive   = 3 * time.Second
+	// quicHandshake without an answer ends a dial. Initial packets go at 0,
+	// 0.2, 0.6, 1.4, 3 s; what a healed line answers to the last comes in time.
+	quicHandshake = 4 * time.Second
+	// streamWindow and connWindow bound what is in flight on one connection. A
+	// NewReno of quic-go has at most 10000 packets (14.5 MB) in flight; twice
+	// that is for what waits for a hole to be filled. It is also what a hostile
+	// peer can make one connection hold, see the package comment.
+	streamWindow = 24 << 20
+	connWindow   = 32 << 20
+	// maxUniStreams: four data streams are used; the rest is for new versions.
+	maxUniStreams = 16
+	// maxRawConns bounds raw connections that a peer has open to us.
+	maxRawConns = 256
+)
+
+func quicConfig(packet uint16) *quic.Config {
+	return &quic.Config{
+		Versions:                       []quic.Version{quic.Version1},
+		HandshakeIdleTimeout:           quicHandshake,
+		MaxIdleTimeout:                 IdleTimeout,
+		KeepAlivePeriod:                keepAlive,
+		InitialStreamReceiveWindow:     streamWindow,
+		MaxStreamReceiveWindow:         streamWindow,
+		InitialConnectionReceiveWindow: connWindow,
+		MaxConnectionReceiveWindow:     connWindow,
+		MaxIncomingStreams:             maxRawConns,
+		MaxIncomingUniStreams:          maxUniStreams,
+		InitialPacketSize:              packet,
+		EnableDatagrams:                true,
+	}
+}
+
+// listenConfig answers each dialer with packets no larger than its own first
+// ones: it may have found out that larger ones do not pass.
+func listenConfig(m *meters) *quic.Config {
+	c := quicConfig(largePacket)
+	c.GetConfigForClient = func(info *quic.ClientInfo) (*quic.Config, error) {
+		if n := m.sizeOf(info.RemoteAddr); n > 0 && n < largePacket {
+			return quicConfig(smallPacket), nil
+		}
+		return quicConfig(largePacket), nil
+	}
+	return c
+}
+
+// shapedRole is the class of a connection's packets.
+func shapedRole(r frame.Role) shaper.Class {
+	switch r {
+	case frame.Priority:
+		return shaper.Urgent
+	case frame.Datagrams:
+		return shaper.L2
+	}
+	return shaper.Bulk
+}
+
+// connect makes a QUIC connection on a socket of its own. free releases the
+// socket; call it when the connection is closed.
+func connect(ctx context.Context, s Sockets, addr string, m *meter, conf *tls.Config, packet uint16) (*quic.Conn, func(), error) {
+	pc, to, err := s.Dial(ctx, addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	sock, release := wrap(ctx, pc, &meters{only: m})
+	tr := &quic.Transport{Conn: sock}
+	free := func() {
+		release()
+		_ = tr.Close()
+		_ = pc.Close()
+	}
+	conn, err := tr.Dial(ctx, to, conf, quicConfig(packet))
+	if err != nil {
+		free()
+		return nil, nil, err
+	}
+	return conn, free, nil
+}
+
+// dial makes a connection of the link and puts it into use.
+func (l *Link) dial(ctx context.Context, role frame.Role, id frame.ID, addr string, packet uint16) (*carrier, func(), error) {
+	class := shapedRole(role)
+	c := &candidate{dialed: true, ours: l.node.hello(l, role, id)}
+	c.meter = &meter{bucket: l.bucket, class: class, count: &l.wire[class]}
+	conf := l.node.cfg.ClientTLS.Clone()
+	conf.ServerName = l.site
+	conn, free, err := connect(ctx, l.node.cfg.Sockets, addr, c.meter, conf, packet)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.conn = conn
+	x, err := l.greet(ctx, c)
+	if err != nil {
+		_ = conn.CloseWithError(codeRefused, err.Error())
+		if x != nil {
+			l.lost(x, err)
+		}
+		free()
+		return nil, nil, err
+	}
+	return x, free, nil
+}
+
+func newID() (id frame.ID) {
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+	return id
+}
+
+// DialEnrol connects to a gateway as a stranger, for enrolment: conf names the
+// protocol and says what to trust. The caller closes the connection.
+func DialEnrol(ctx context.Context, s Sockets, addr string, conf *tls.Config) (net.Conn, error) {
+	if s == nil {
+		s = udpSockets{}
+	}
+	var err error
+	for _, packet := range []uint16{largePacket, smallPacket} {
+		m := &meter{bucket: shaper.New(0), count: new(traffic)}
+		conn, free, e := connect(ctx, s, addr, m, conf, packet)
+		if err = e; err != nil {
+			continue
+		}
+		str, e := conn.OpenStreamSync(ctx)
+		if e != nil {
+			_ = conn.CloseWithError(0, "")
+			free()
+			return nil, e
+		}
+		return streamConn{Stream: str, conn: conn, free: free}, nil
+	}
+	return nil, fmt.Errorf("connecting to %s: %w", addr, err)
+}

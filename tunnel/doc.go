@@ -1,0 +1,60 @@
+// Package tunnel carries channels of messages, raw connections and datagrams
+// between two gateways over a bad line. It is the door of quic-go.
+//
+//	Node                 this gateway; one listening UDP port
+//	└─ Link              one peer; outlives its connections
+//	   ├─ set            the QUIC connections in use: dialed by one end, each from a socket of its own
+//	   │  ├─ priority    control frames, urgent channels, raw connections
+//	   │  ├─ datagrams   stretched Layer 2 frames, membership
+//	   │  └─ bulk        4 to 16 of them, 4 streams each
+//	   └─ Channel        messages both ways, in order, across the loss of any connection
+//
+// # The way of a message
+//
+//  1. Send waits for the window and keeps the message in the outbox     channel.go, outbox.go
+//  2. a free stream takes cells of it, fairly between flows, as caps permit   sched.go, flow.go
+//  3. the chunk is written to the stream                                carrier.go:sendData
+//  4. the socket waits for the link's cap, urgent first, and counts     socket.go
+//  5. at the far end each stream is read without pause                  carrier.go:readData
+//  6. cells become messages and messages are put in order               inbox.go:add
+//  7. Recv gives them out; Done acknowledges them                       inbox.go, control.go
+//
+// # Sessions above QUIC
+//
+// A message stays in its outbox until the receiver has called Done for it. Each
+// of its cells is marked with the connection that carries it. When a connection
+// is lost, the cells it carried that are not known to have arrived are sent
+// again on others. When all are lost, the end that knows an address dials
+// again, without end, and both ends tell each other where every channel stands
+// (Resume) before data flows; so only what is missing is sent again. A channel
+// fails only when the line is away for longer than Patience, when the peer's
+// process is a new one, when the peer is removed, or when a side aborts it.
+//
+// # One link, whoever dials
+//
+// Of two sites the one with the lower name decides which set of connections is
+// used: it numbers sets and commits one at a time. The other end follows the
+// highest number. So simultaneous dials cannot make the two ends disagree, and
+// no set is given up before another one is in use.
+//
+// # Classes and rates
+//
+// The link's cap is kept at the UDP socket in exact bytes on the wire, by
+// connection: urgent before datagrams before bulk (package shaper). A flow's
+// cap is kept where cells are given to streams; it is charged for chunks times
+// the measured ratio of bytes on the wire to chunks, so retransmissions count.
+//
+// # Memory that a peer can make us use
+//
+// Messages: a channel is granted a window out of Config.Memory, 256 KiB at
+// first; a peer that sends beyond it, or beyond Memory and a slack of 64 MiB in
+// all, loses the link. Connections: 18 of 32 MiB each of QUIC's own windows at
+// most, and only if it leaves holes in every stream on purpose: our readers
+// always drain. Channels 1024, headers 64 KiB, raw connections 256, datagrams
+// 512. A stranger without a certificate gets a handshake, rate-limited by
+// address validation, and nothing that is kept.
+//
+// # Congestion
+//
+// The controller is quic-go's NewReno; see controller in dial.go.
+package tunnel

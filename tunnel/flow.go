@@ -1,0 +1,53 @@
+package tunnel
+
+import (
+	"time"
+
+	"github.com/longhaul-project/longhaul/tunnel/shaper"
+)
+
+// A Flow is one move: its channels share a rate cap, and flows share the link
+// fairly, by bytes. All methods are safe for concurrent use.
+type Flow struct {
+	link *Link
+	name string
+
+	// What follows is guarded by link.mu.
+	cap  shaper.Core
+	wire int64 // bytes charged so far
+	// rings are the channels with something to send, per class, in turn.
+	rings [2][]*Channel
+	// vt is the virtual time of the flow per class: bytes sent, moved forward
+	// to the others' when it was idle. The lowest is next.
+	vt [2]int64
+}
+
+// NewFlow makes a flow. The name is for logs. It needs no closing.
+func (l *Link) NewFlow(name string) *Flow { return &Flow{link: l, name: name} }
+
+// Name is the name that the flow was made with.
+func (f *Flow) Name() string { return f.name }
+
+// SetRate changes the cap at once, in bytes per second on the wire; 0 removes it.
+func (f *Flow) SetRate(rate int64) {
+	l := f.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f.cap.SetRate(time.Since(l.born), rate)
+	l.wakeAll()
+}
+
+// Rate is the cap, in bytes per second on the wire; 0 for none.
+func (f *Flow) Rate() int64 {
+	f.link.mu.Lock()
+	defer f.link.mu.Unlock()
+	return f.cap.Rate()
+}
+
+// WireSent is about how many bytes on the wire the flow has used: its chunks,
+// times what the link's packets and retransmissions add.
+func (f *Flow) WireSent() int64 {
+	f.link.mu.Lock()
+	defer f.link.mu.Unlock()
+	return f.wire
+}

@@ -1,0 +1,204 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/longhaul-project/longhaul/tunnel/frame"
+)
+
+// Bounds of what strangers can make us do.
+const (
+	// validateAbove is the rate of handshakes per second above which addresses
+	// must first be validated (RFC 9000, section 8.1.2): a link needs 18 when it
+	// comes up, and an attacker's spoofed packets then cost us one small answer.
+	validateAbove = 64
+	// maxInbound bounds connections that are past QUIC's handshake and have
+	// not said hello.
+	maxInbound = 64
+	// maxEnrols bounds enrolling strangers.
+	maxEnrols = 8
+	// enrolTime bounds an enrolment.
+	enrolTime = 30 * time.Second
+	// closeTime is how long connections may take to say goodbye.
+	closeTime = 500 * time.Millisecond
+)
+
+// window counts events in the current second.
+type window struct {
+	mu     sync.Mutex // guards what follows
+	second int64
+	n      int
+}
+
+func (w *window) add(now time.Time) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s := now.Unix(); s != w.second {
+		w.second, w.n = s, 0
+	}
+	w.n++
+	return w.n
+}
+
+// listen accepts connections until ctx ends.
+func (n *Node) listen(ctx context.Context) error {
+	if n.cfg.Listen == "" {
+		<-ctx.Done()
+		return nil
+	}
+	pc, err := n.cfg.Sockets.Listen(n.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("tunnel: listening on %s: %w", n.cfg.Listen, err)
+	}
+	defer pc.Close()
+	m := &meters{byAddr: make(map[netip.AddrPort]*meter), sizes: make(map[netip.AddrPort]int)}
+	sock, release := wrap(ctx, pc, m)
+	tr := &quic.Transport{
+		Conn:                sock,
+		StatelessResetKey:   (*quic.StatelessResetKey)(n.cfg.ResetKey),
+		VerifySourceAddress: func(net.Addr) bool { return n.newConns.add(time.Now()) > validateAbove },
+	}
+	ln, err := tr.Listen(n.cfg.ServerTLS, listenConfig(m))
+	if err != nil {
+		release()
+		return fmt.Errorf("tunnel: listening on %s: %w", n.cfg.Listen, err)
+	}
+	n.log.Info("listening", "peer", pc.LocalAddr().String())
+	var wg sync.WaitGroup
+	for {
+		conn, err := ln.Accept(ctx)
+		if err != nil {
+			break
+		}
+		wg.Go(func() { n.welcome(ctx, conn, m) })
+	}
+	failed := ctx.Err() == nil
+	timer := time.AfterFunc(closeTime, release)
+	wg.Wait()
+	timer.Stop()
+	release()
+	_ = tr.Close()
+	if failed {
+		return fmt.Errorf("tunnel: socket of %s has failed", n.cfg.Listen)
+	}
+	return nil
+}
+
+// welcome serves an accepted connection to its end.
+func (n *Node) welcome(ctx context.Context, conn *quic.Conn, m *meters) {
+	if !n.enter(&n.inbound, maxInbound) {
+		_ = conn.CloseWithError(codeRefused, "too many handshakes")
+		return
+	}
+	leave := sync.OnceFunc(func() { n.leave(&n.inbound) })
+	defer leave()
+	if p := conn.ConnectionState().TLS.NegotiatedProtocol; n.cfg.EnrolALPN != "" && p == n.cfg.EnrolALPN {
+		leave()
+		n.enrol(ctx, conn)
+		return
+	}
+	c, l, err := n.receive(ctx, conn)
+	if err != nil {
+		n.log.Info("connection refused", "peer", conn.RemoteAddr().String(), "err", err)
+		_ = conn.CloseWithError(codeRefused, err.Error())
+		return
+	}
+	class := shapedRole(c.theirs.Role)
+	c.meter = &meter{bucket: l.bucket, class: class, count: &l.wire[class]}
+	m.set(conn.RemoteAddr(), c.meter)
+	c.free = func() { m.remove(c.meter) }
+	c.moved = func(a net.Addr) { m.set(a, c.meter) }
+	defer c.free()
+	x, err := l.answer(ctx, c)
+	leave()
+	if err != nil {
+		n.log.Debug("connection not used", "site", l.site, "err", err)
+		_ = conn.CloseWithError(codeRefused, err.Error())
+		if x != nil {
+			l.lost(x, err)
+		}
+		return
+	}
+	x.run(ctx)
+}
+
+func (n *Node) enter(count *int, most int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if *count >= most {
+		return false
+	}
+	*count++
+	return true
+}
+
+func (n *Node) leave(count *int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	*count--
+}
+
+// receive reads the hello of an accepted connection and finds its link.
+func (n *Node) receive(ctx context.Context, conn *quic.Conn) (*candidate, *Link, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	ctl, err := conn.AcceptStream(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { ctl.CancelRead(0) })
+	defer stop()
+	ctl.SetPriority(0, false)
+	if p, err := readPreface(ctl); err != nil || p.Use != frame.Control {
+		return nil, nil, fmt.Errorf("%w: the first stream is not for control: %w", errProtocol, err)
+	}
+	c := &candidate{conn: conn, ctl: ctl, frames: newFrameReader(ctl)}
+	f, err := c.frames.next()
+	if err != nil {
+		return nil, nil, err
+	}
+	h, ok := f.(frame.Hello)
+	if !ok {
+		return nil, nil, fmt.Errorf("%w: %T in place of a hello", errProtocol, f)
+	}
+	if err := n.checkNames(conn, h, ""); err != nil {
+		return nil, nil, err
+	}
+	l, err := n.linkTo(h.Site)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.theirs, c.ours = h, n.hello(l, h.Role, h.Set)
+	return c, l, nil
+}
+
+// enrol serves a stranger who wants to become a gateway of the fleet.
+func (n *Node) enrol(ctx context.Context, conn *quic.Conn) {
+	defer func() { _ = conn.CloseWithError(0, "") }()
+	if n.cfg.Enrol == nil || !n.enter(&n.enrols, maxEnrols) {
+		return
+	}
+	defer n.leave(&n.enrols)
+	ctx, cancel := context.WithTimeout(ctx, enrolTime)
+	defer cancel()
+	str, err := conn.AcceptStream(ctx)
+	if err != nil {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.CloseWithError(codeRefused, "timeout") })
+	defer stop()
+	n.cfg.Enrol(ctx, streamConn{Stream: str, conn: conn})
+	_ = str.Close()
+	// The stranger closes when it has read the answer.
+	select {
+	case <-conn.Context().Done():
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,199 @@
+package tunnel
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/longhaul-project/longhaul/tunnel/frame"
+	"github.com/longhaul-project/longhaul/tunnel/shaper"
+)
+
+// A scheduler says which cells a data stream carries next. Streams come for
+// work when they have room, so that a slow connection takes less: striping by
+// work stealing. Link.mu guards it.
+type scheduler struct {
+	queues [2]classQueue // by Class
+}
+
+// A classQueue is the flows that have something to send in one class.
+type classQueue struct {
+	flows []*Flow
+	vt    int64      // virtual time of the flow that was served last
+	work  *sync.Cond // signalled once for each stream that might find work
+	timer *time.Timer
+}
+
+func (s *scheduler) init(mu *sync.Mutex) {
+	for i := range s.queues {
+		s.queues[i].work = sync.NewCond(mu)
+	}
+}
+
+func (s *scheduler) wakeAll() {
+	for i := range s.queues {
+		s.queues[i].work.Broadcast()
+	}
+}
+
+// enter puts a channel into the ring of its flow, if it has something to send.
+func (s *scheduler) enter(ch *Channel) {
+	if ch.out.queued || ch.err != nil || ch.out.next() == nil {
+		return
+	}
+	q, f := &s.queues[ch.class], ch.flow
+	if len(f.rings[ch.class]) == 0 {
+		f.vt[ch.class] = max(f.vt[ch.class], q.vt)
+		q.flows = append(q.flows, f)
+	}
+	ch.out.queued = true
+	f.rings[ch.class] = append(f.rings[ch.class], ch)
+	q.work.Signal()
+}
+
+// leave takes a channel out of the ring of its flow.
+func (s *scheduler) leave(ch *Channel) {
+	if !ch.out.queued {
+		return
+	}
+	ch.out.queued = false
+	q, f := &s.queues[ch.class], ch.flow
+	r := f.rings[ch.class]
+	if i := slices.Index(r, ch); i >= 0 {
+		f.rings[ch.class] = slices.Delete(r, i, i+1)
+	}
+	if len(f.rings[ch.class]) == 0 {
+		if i := slices.Index(q.flows, f); i >= 0 {
+			q.flows = slices.Delete(q.flows, i, i+1)
+		}
+	}
+}
+
+// A piece is a chunk to be sent. Its data borrows from the message.
+type piece struct {
+	frame.Chunk
+	data []byte
+}
+
+// batchLen bounds what one stream takes at once: with 64 KiB, headers and
+// wake-ups cost little, and a stream on a slow connection holds little.
+const batchLen = frame.MaxChunk
+
+// next waits for cells that c shall carry, appends them to ps, and marks them
+// as c's. It returns none when c has ended.
+func (l *Link) next(c *carrier, class Class, ps []piece) []piece {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := &l.sched.queues[class]
+	for {
+		if c.ended {
+			return nil
+		}
+		if l.set == c.set && c.set.ready {
+			now := time.Since(l.born)
+			var wait time.Duration
+			room := batchLen
+			for room > 0 {
+				var p piece
+				var ok bool
+				if p, ok, wait = l.pick(q, c, class, now, room); !ok {
+					break
+				}
+				ps = append(ps, p)
+				room -= len(p.data) + frame.ChunkLen
+			}
+			if wait > 0 {
+				l.later(q, wait)
+			}
+			if len(ps) > 0 {
+				q.work.Signal() // there may be work for another stream
+				return ps
+			}
+		}
+		q.work.Wait()
+	}
+}
+
+// later signals when the first capped flow may send again.
+func (l *Link) later(q *classQueue, wait time.Duration) {
+	if q.timer == nil {
+		q.timer = time.AfterFunc(wait, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			q.work.Signal()
+		})
+		return
+	}
+	q.timer.Reset(wait)
+}
+
+// pick takes one chunk of the flow that has had least among those whose cap
+// permits one now. When none may, wait says how long the first has to.
+func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, room int) (p piece, ok bool, wait time.Duration) {
+	slices.SortFunc(q.flows, func(a, b *Flow) int { return cmp.Compare(a.vt[class], b.vt[class]) })
+	for _, f := range slices.Clone(q.flows) { // front may take flows out
+		ch, m := l.sched.front(f, class)
+		if ch == nil {
+			continue
+		}
+		most := max(room/frame.Cell, 1)
+		if f.cap.Rate() > 0 {
+			most = 1
+		}
+		offset, n := m.span(most)
+		charge := int(float64(n+frame.ChunkLen) * l.factor)
+		if w := f.cap.Take(now, shaper.Bulk, charge); w > 0 {
+			if wait == 0 || w < wait {
+				wait = w
+			}
+			continue
+		}
+		m.give(c.id, offset, n)
+		p = piece{Chunk: frame.Chunk{
+			Channel: ch.id, Seq: m.seq, Total: uint32(len(m.data)), Offset: uint32(offset), Len: uint32(n),
+		}, data: m.data[offset : offset+n]}
+		q.vt = f.vt[class]
+		f.vt[class] += int64(n + frame.ChunkLen)
+		f.wire += int64(charge)
+		if class == Bulk {
+			l.payload += int64(n + frame.ChunkLen)
+		}
+		l.sched.rotate(ch, class)
+		return p, true, 0
+	}
+	return piece{}, false, wait
+}
+
+// front is the first channel of the flow that may send, and its message. It
+// takes channels out that have no more to send.
+func (s *scheduler) front(f *Flow, class Class) (*Channel, *outMsg) {
+	for range len(f.rings[class]) {
+		ch := f.rings[class][0]
+		m := ch.out.next()
+		if m != nil && ch.openSent {
+			return ch, m
+		}
+		s.rotate(ch, class)
+	}
+	return nil, nil
+}
+
+// rotate puts a channel that was served last, or out when it has no more.
+func (s *scheduler) rotate(ch *Channel, class Class) {
+	if ch.out.next() == nil {
+		s.leave(ch)
+		return
+	}
+	r := ch.flow.rings[class]
+	copy(r, r[1:])
+	r[len(r)-1] = ch
+}
+
+// requeue takes back what a lost connection carried. The caller holds mu.
+func (l *Link) requeue(c *carrier) {
+	for _, ch := range l.channels {
+		ch.out.requeue(c.id)
+		l.sched.enter(ch)
+	}
+}

@@ -1,0 +1,245 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/net/ipv4"
+
+	"github.com/longhaul-project/longhaul/tunnel/shaper"
+)
+
+// Bytes on the wire around each UDP payload: Ethernet 14, IP 20 or 40, UDP 8.
+const (
+	overhead4 = 14 + 20 + 8
+	overhead6 = 14 + 40 + 8
+)
+
+// traffic counts bytes on the wire.
+type traffic struct{ sent, received atomic.Int64 }
+
+// A meter shapes and counts the packets of one connection.
+type meter struct {
+	bucket *shaper.Bucket
+	class  shaper.Class
+	count  *traffic
+}
+
+// meters finds the meter of a remote address. A dialed socket has one
+// connection; a listening one has many.
+type meters struct {
+	only *meter // of a dialed socket
+
+	mu     sync.RWMutex // guards what follows; taken for each packet or batch
+	byAddr map[netip.AddrPort]*meter
+	// sizes remembers how large the first packets of strangers were. It is
+	// how we know whether a dialer fell back to small packets.
+	sizes map[netip.AddrPort]int
+}
+
+// maxStrangers bounds meters.sizes. An attacker who fills it makes us answer
+// other strangers with small packets; nothing else.
+const maxStrangers = 4096
+
+func key(a net.Addr) netip.AddrPort {
+	u, ok := a.(*net.UDPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	p := u.AddrPort()
+	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+}
+
+func (m *meters) of(a net.Addr) *meter {
+	if m.only != nil {
+		return m.only
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.byAddr[key(a)]
+}
+
+func (m *meters) set(a net.Addr, x *meter) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.byAddr[key(a)] = x
+	delete(m.sizes, key(a))
+}
+
+// remove forgets the meter x, under all addresses.
+func (m *meters) remove(x *meter) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for a, y := range m.byAddr {
+		if x == y {
+			delete(m.byAddr, a)
+		}
+	}
+}
+
+// stranger notes the size of a first packet: one with a long header (RFC 9000,
+// section 17.2) from an address that has no meter.
+func (m *meters) stranger(a net.Addr, b []byte) {
+	if len(b) == 0 || b[0]&0x80 == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.sizes) >= maxStrangers {
+		clear(m.sizes)
+	}
+	m.sizes[key(a)] = len(b)
+}
+
+func (m *meters) sizeOf(a net.Addr) int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.sizes[key(a)]
+}
+
+// wireLen is the length on the wire of a write of n bytes in packets.
+func wireLen(n, packets int, to net.Addr) int {
+	if u, ok := to.(*net.UDPAddr); ok && u.IP.To4() == nil {
+		return n + packets*overhead6
+	}
+	return n + packets*overhead4
+}
+
+// socket is what both kinds of wrapped socket share.
+type socket struct {
+	meters *meters
+	wait   func(m *meter, n int) error // blocks until n bytes may leave
+	cancel context.CancelFunc          // ends all waits
+}
+
+func newSocket(ctx context.Context, m *meters) socket {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	return socket{meters: m, cancel: cancel, wait: func(m *meter, n int) error {
+		return m.bucket.Wait(ctx, m.class, n)
+	}}
+}
+
+// leave waits for the turn of a write and counts it.
+func (s *socket) leave(n, packets int, to net.Addr) error {
+	m := s.meters.of(to)
+	if m == nil {
+		return nil // a handshake: not known to be of any link
+	}
+	wire := wireLen(n, packets, to)
+	if err := s.wait(m, wire); err != nil {
+		return err
+	}
+	m.count.sent.Add(int64(wire))
+	return nil
+}
+
+func (s *socket) arrive(b []byte, from net.Addr) {
+	if m := s.meters.of(from); m != nil {
+		m.count.received.Add(int64(wireLen(len(b), 1, from)))
+	} else {
+		s.meters.stranger(from, b)
+	}
+}
+
+// wrap makes a socket that shapes and counts. A *net.UDPConn keeps its batched
+// reads and its segmentation offload. Before closing it, call cancel.
+func wrap(ctx context.Context, pc net.PacketConn, m *meters) (net.PacketConn, context.CancelFunc) {
+	s := newSocket(ctx, m)
+	if u, ok := pc.(*net.UDPConn); ok {
+		// ipv4 serves IPv6 as well here: both Messages are one type, and
+		// reading them is the same system call.
+		return &udpSocket{UDPConn: u, socket: s, batch: ipv4.NewPacketConn(u)}, s.cancel
+	}
+	return &packetSocket{PacketConn: pc, socket: s}, s.cancel
+}
+
+// udpSocket is a quic.OOBCapablePacketConn.
+type udpSocket struct {
+	*net.UDPConn
+	socket
+	batch *ipv4.PacketConn
+}
+
+// ReadBatch makes quic-go read through us rather than around us.
+func (s *udpSocket) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
+	n, err := s.batch.ReadBatch(ms, flags)
+	for i := range max(n, 0) {
+		s.arrive(ms[i].Buffers[0][:ms[i].N], ms[i].Addr)
+	}
+	return n, err
+}
+
+func (s *udpSocket) WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (int, int, error) {
+	if err := s.leave(len(b), segments(len(b), oob), to); err != nil {
+		return 0, 0, err
+	}
+	return s.UDPConn.WriteMsgUDP(b, oob, to)
+}
+
+func (s *udpSocket) WriteTo(b []byte, to net.Addr) (int, error) {
+	if err := s.leave(len(b), 1, to); err != nil {
+		return 0, err
+	}
+	return s.UDPConn.WriteTo(b, to)
+}
+
+// packetSocket is any other socket.
+type packetSocket struct {
+	net.PacketConn
+	socket
+}
+
+func (s *packetSocket) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := s.PacketConn.ReadFrom(b)
+	if err == nil {
+		s.arrive(b[:n], from)
+	}
+	return n, from, err
+}
+
+func (s *packetSocket) WriteTo(b []byte, to net.Addr) (int, error) {
+	if err := s.leave(len(b), 1, to); err != nil {
+		return 0, err
+	}
+	return s.PacketConn.WriteTo(b, to)
+}
+
+// SetReadBuffer and SetWriteBuffer spare the logs a warning of quic-go.
+func (s *packetSocket) SetReadBuffer(int) error  { return nil }
+func (s *packetSocket) SetWriteBuffer(int) error { return nil }
+
+// udpSockets is Sockets over UDP.
+type udpSockets struct{}
+
+func (udpSockets) Listen(addr string) (net.PacketConn, error) {
+	return net.ListenPacket("udp", addr)
+}
+
+func (udpSockets) Dial(ctx context.Context, addr string) (net.PacketConn, net.Addr, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, nil, err
+	}
+	n, err := net.DefaultResolver.LookupPort(ctx, "udp", port)
+	if err != nil {
+		return nil, nil, err
+	}
+	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(ips[0].Unmap(), uint16(n)))
+	network := "udp6"
+	if to.IP.To4() != nil {
+		network = "udp4"
+	}
+	pc, err := net.ListenUDP(network, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening a socket for %s: %w", addr, err)
+	}
+	return pc, to, nil
+}

@@ -1,0 +1,210 @@
+package tunnel
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/longhaul-project/longhaul/tunnel/shaper"
+)
+
+// State is a link as it is now.
+type State struct {
+	Up    bool
+	Since time.Time // when it came up or went down
+	Why   string    // why it is not up; "" while it is
+	// Address of the peer that is in use or was tried last, "host:port".
+	Address string
+	Gateway string // the peer's gateway and the version of its software,
+	Version string // as of the last contact
+
+	RTT        time.Duration // smoothed, of the priority connection
+	Conns      int           // QUIC connections in use
+	Controller string        // congestion controller
+	Rate       int64         // cap in bytes per second on the wire, 0 for none
+	Goodput    int64         // bytes of messages that arrived at the peer, per second, over about 2 s
+
+	WireSent, WireReceived   int64        // bytes on the wire, headers included
+	ByClass                  [3]ClassWire // the same by shaper.Class: bulk, L2, urgent
+	Channels                 int          // open channels
+	Backlog                  int64        // bytes sent and not yet consumed by the peer
+	Buffered                 int64        // bytes of messages that we hold for local readers
+	DatagramsDropped         int64        // either way, in our queues
+	PacketsSent, PacketsLost uint64       // of the connections in use
+}
+
+// ClassWire is the traffic of one class in bytes on the wire.
+type ClassWire struct{ Sent, Received int64 }
+
+// linkState is guarded by Link.mu.
+type linkState struct {
+	up      bool
+	since   time.Time
+	heard   time.Time // when the peer was last known to be there
+	why     string
+	silent  bool // why is about silence: say how long it has lasted
+	addr    string
+	changed broadcast
+}
+
+// State tells how the link is.
+func (l *Link) State() State {
+	s := State{Controller: controller, Rate: l.bucket.Rate()}
+	for c := range l.wire {
+		w := ClassWire{Sent: l.wire[c].sent.Load(), Received: l.wire[c].received.Load()}
+		s.ByClass[c] = w
+		s.WireSent += w.Sent
+		s.WireReceived += w.Received
+	}
+	var conns []*carrier
+	var priority *carrier
+	l.mu.Lock()
+	st := &l.state
+	s.Up, s.Since, s.Address = st.up, st.since, st.addr
+	s.Gateway, s.Version = l.peer.gateway, l.peer.version
+	if !st.up {
+		s.Why = st.explain(time.Now())
+	}
+	if l.set != nil {
+		conns, priority = l.set.all(), l.set.priority
+	}
+	s.Conns = len(conns)
+	s.Goodput = l.good.rate
+	s.Channels = len(l.channels)
+	for _, ch := range l.channels {
+		s.Backlog += ch.out.unacked
+	}
+	s.DatagramsDropped = l.drops
+	l.mu.Unlock()
+
+	s.Buffered = l.buffered.held.Load()
+	for _, c := range conns {
+		cs := c.conn.ConnectionStats()
+		s.PacketsSent += cs.PacketsSent
+		s.PacketsLost += cs.PacketsLost
+	}
+	if priority != nil {
+		s.RTT = priority.conn.ConnectionStats().SmoothedRTT
+	}
+	return s
+}
+
+// Watch tells how the link is, and gives a channel that is closed when it next
+// comes up or goes down.
+func (l *Link) Watch() (State, <-chan struct{}) {
+	l.mu.Lock()
+	changed := l.state.changed.next()
+	l.mu.Unlock()
+	return l.State(), changed
+}
+
+// WaitUp waits until the link is up.
+func (l *Link) WaitUp(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		up, closed, changed := l.state.up, l.closed, l.state.changed.next()
+		l.mu.Unlock()
+		switch {
+		case up:
+			return nil
+		case closed:
+			return ErrClosed
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the link to %s: %w", l.site, context.Cause(ctx))
+		case <-changed:
+		}
+	}
+}
+
+func (s *linkState) explain(now time.Time) string {
+	if !s.silent {
+		return s.why
+	}
+	return fmt.Sprintf("no answer from %s for %s: %s", s.addr, now.Sub(s.heard).Round(time.Second), s.why)
+}
+
+// set notes that the link came up or went down. The caller holds Link.mu.
+func (s *linkState) set(up bool) {
+	if s.up != up {
+		s.up, s.since = up, time.Now()
+		s.changed.fire()
+	}
+}
+
+// blame notes why there is no link. The caller holds Link.mu.
+func (s *linkState) blame(err error, addr string) {
+	s.why, s.silent = describe(err)
+	if addr != "" {
+		s.addr = addr
+	}
+}
+
+// describe says why a connection failed, for people. silent: the peer did not
+// answer at all.
+func describe(err error) (why string, silent bool) {
+	if cert := certificateError(err); cert != "" {
+		return "certificate: " + cert, false
+	}
+	if e, ok := errors.AsType[*quic.ApplicationError](err); ok {
+		if e.Remote {
+			return "closed by the peer: " + e.ErrorMessage, false
+		}
+		return e.ErrorMessage, false
+	}
+	_, idle := errors.AsType[*quic.IdleTimeoutError](err)
+	_, shake := errors.AsType[*quic.HandshakeTimeoutError](err)
+	switch {
+	case idle:
+		return "timeout: no recent network activity", true
+	case shake, errors.Is(err, context.DeadlineExceeded):
+		return "timeout: handshake did not complete in time", true
+	}
+	return err.Error(), false
+}
+
+// certificateError finds what is wrong with a certificate, on either side.
+func certificateError(err error) string {
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return e.Err.Error()
+	}
+	for _, is := range []func(error) bool{
+		isType[x509.UnknownAuthorityError], isType[x509.CertificateInvalidError], isType[x509.HostnameError],
+	} {
+		if is(err) {
+			return err.Error()
+		}
+	}
+	// CRYPTO_ERROR 0x100 + alert (RFC 9001, section 4.8); alerts 42 to 49 and
+	// 116 are about certificates (RFC 8446, section 6.2).
+	if e, ok := errors.AsType[*quic.TransportError](err); ok && e.ErrorCode.IsCryptoError() {
+		alert := uint8(e.ErrorCode - 0x100)
+		if alert >= 42 && alert <= 49 || alert == 116 {
+			side := "ours"
+			if e.Remote {
+				side = "refused by the peer"
+			}
+			return fmt.Sprintf("%s: %v", side, tls.AlertError(alert))
+		}
+	}
+	return ""
+}
+
+func isType[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
+}
+
+// backlogClass is what a class has to do with a shaper's.
+func (c Class) shaped() shaper.Class {
+	if c == Urgent {
+		return shaper.Urgent
+	}
+	return shaper.Bulk
+}
