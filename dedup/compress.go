@@ -1,0 +1,162 @@
+package dedup
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+
+	"github.com/longhaul-project/longhaul/dedup/record"
+)
+
+// Codec says how batches are compressed.
+type Codec uint8
+
+// The codecs.
+const (
+	Auto Codec = iota // zstd, at the level that pays on most lines
+	Raw
+	LZ4
+	Zstd
+)
+
+// Setting is a codec and its level. The zero value is Auto.
+type Setting struct {
+	Codec Codec
+	Level int // of zstd, 1 to 9 as its command line counts; zero means 1
+}
+
+const (
+	// minColumn is the size in bytes below which a column is sent as it is.
+	minColumn = 48
+	// worth is the share of a column that compression must save, 1/32 or
+	// about 3 per cent: below it the receiver's time is worth more.
+	worth = 32
+)
+
+// zstdWindow covers a whole column: batches are closed at 512 KiB of
+// literals, and reach more only with opaque bytes.
+const zstdWindow = 1 << 20
+
+// compressors are what a store's encoders share: a few compressors for each
+// level, reused by all batches.
+type compressors struct {
+	lz4   sync.Pool // of *lz4.Compressor
+	mu    sync.Mutex
+	zstds map[zstd.EncoderLevel]*zstd.Encoder // safe for concurrent EncodeAll
+}
+
+// zstd is the compressor of a level.
+func (c *compressors) zstd(level int) (*zstd.Encoder, error) {
+	l := zstd.EncoderLevelFromZstd(max(level, 1))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.zstds[l]; e != nil {
+		return e, nil
+	}
+	e, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(l),
+		zstd.WithEncoderCRC(false), // the batch has a digest
+		zstd.WithWindowSize(zstdWindow),
+		zstd.WithSingleSegment(true))
+	if err != nil {
+		return nil, fmt.Errorf("making a zstd compressor of level %d: %w", level, err)
+	}
+	if c.zstds == nil {
+		c.zstds = make(map[zstd.EncoderLevel]*zstd.Encoder)
+	}
+	c.zstds[l] = e
+	return e, nil
+}
+
+// column compresses one column. The part borrows from col, or is appended to
+// scratch, which is returned.
+func (c *compressors) column(col, scratch []byte, set Setting) (record.Part, []byte, error) {
+	if len(col) == 0 {
+		return record.Part{}, scratch, nil
+	}
+	raw := record.Part{Codec: record.Raw, Size: len(col), Data: col}
+	if len(col) < minColumn || set.Codec == Raw {
+		return raw, scratch, nil
+	}
+	start, codec := len(scratch), record.Zstd
+	if set.Codec == LZ4 {
+		codec = record.LZ4
+		scratch = c.appendLZ4(scratch, col)
+	} else {
+		e, err := c.zstd(set.Level)
+		if err != nil {
+			return record.Part{}, scratch, err
+		}
+		scratch = e.EncodeAll(col, scratch)
+	}
+	n := len(scratch) - start
+	if n == 0 || n > len(col)-len(col)/worth-1 {
+		return raw, scratch[:start], nil
+	}
+	return record.Part{Codec: codec, Size: len(col), Data: scratch[start:]}, scratch, nil
+}
+
+// appendLZ4 appends one LZ4 block, or nothing if it would not be shorter.
+func (c *compressors) appendLZ4(b, col []byte) []byte {
+	z, _ := c.lz4.Get().(*lz4.Compressor)
+	if z == nil {
+		z = new(lz4.Compressor)
+	}
+	defer c.lz4.Put(z)
+	start := len(b)
+	b = grow(b, len(col))
+	// An error means that the block did not fit into less than col.
+	n, err := z.CompressBlock(col, b[start:start+len(col)-1])
+	if err != nil {
+		n = 0
+	}
+	return b[:start+n]
+}
+
+// grow makes room for n more bytes and returns b at its old length plus n.
+func grow(b []byte, n int) []byte {
+	if cap(b)-len(b) < n {
+		b = append(make([]byte, 0, max(2*cap(b), len(b)+n)), b...)
+	}
+	return b[:len(b)+n]
+}
+
+// unzstd expands frames; it holds no state between calls. A frame may not
+// fill more than the column's stated size, and no window is larger than a
+// message may be (klauspost/compress issue 727).
+var unzstd = sync.OnceValues(func() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil,
+		zstd.WithDecoderConcurrency(0),
+		zstd.WithDecoderMaxMemory(record.MaxRaw),
+		zstd.WithDecoderMaxWindow(record.MaxRaw),
+		zstd.WithDecodeAllCapLimit(true))
+})
+
+// expand appends the bytes of a column to dst, which has room for them.
+func expand(dst []byte, p record.Part) ([]byte, error) {
+	start := len(dst)
+	room := dst[start : start : start+p.Size]
+	var err error
+	switch p.Codec {
+	case record.Raw:
+		return append(dst, p.Data...), nil
+	case record.LZ4:
+		var n int
+		n, err = lz4.UncompressBlock(p.Data, room[:p.Size])
+		room = room[:max(n, 0)]
+	case record.Zstd:
+		var d *zstd.Decoder
+		if d, err = unzstd(); err == nil {
+			room, err = d.DecodeAll(p.Data, room)
+		}
+	}
+	if err != nil {
+		return dst, fmt.Errorf("expanding %d bytes of %s: %w", len(p.Data), p.Codec, err)
+	}
+	if len(room) != p.Size {
+		return dst, fmt.Errorf("expanding %d bytes of %s: made %d, not %d", len(p.Data), p.Codec, len(room), p.Size)
+	}
+	return dst[:start+p.Size], nil
+}

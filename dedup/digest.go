@@ -1,0 +1,38 @@
+package dedup
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+
+	"github.com/longhaul-project/longhaul/dedup/record"
+)
+
+// Digest is the digest of all bytes of a channel up to a batch. With h_i the
+// digest of the i-th batch's bytes and l_i their number,
+//
+//	c_0 = 0, c_i = SHA-256(c_{i-1} | h_i | l_i as 8 bytes, big endian)
+//
+// Both ends chain what they themselves gathered and rebuilt, so equal digests
+// mean equal streams cut at equal places.
+type Digest [sha256.Size]byte
+
+// String is the digest in hex.
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// next is the digest after a batch with digest h over n bytes.
+func (d Digest) next(h [record.DigestSize]byte, n int) Digest {
+	var b [sha256.Size + record.DigestSize + 8]byte
+	copy(b[:], d[:])
+	copy(b[len(d):], h[:])
+	binary.BigEndian.PutUint64(b[len(d)+len(h):], uint64(n))
+	return sha256.Sum256(b[:])
+}
+
+// digestOf is the digest of one batch's bytes. SHA-256 with SHA-NI makes
+// 1.7 GB/s per core (reduction.md, micro), faster than BLAKE3 in Go.
+func digestOf(raw []byte) (h [record.DigestSize]byte) {
+	full := sha256.Sum256(raw)
+	copy(h[:], full[:])
+	return h
+}

@@ -1,0 +1,59 @@
+// Package dedup turns the items of a channel into batches in which nothing
+// crosses the WAN that the peer can rebuild from what it holds, and back. It
+// knows no network and no hypervisor. It is steps 3, 4 and 7 of the path:
+//
+//	encode    Encoder.Add          zero? same as before? known? changed? else literal   encode.go
+//	          Encoder.Cut          a batch of 512 KiB of literals or 2 MiB of stream    encoder.go
+//	compress  Batch.Compress       each column on its own; any goroutine                batch.go, compress.go
+//	expand    Expand               parse and decompress; any goroutine                  expand.go
+//	          Decoder.Decode       resolve references in order, verify                  decoder.go, rebuild.go
+//
+// record draws the message. Under both ends lies a Store:
+//
+//	store.go        what this gateway and one peer both hold
+//	shelf.go        one direction of it: segments, their window, eviction in step
+//	segment.go      1 MiB of pages and who has it pinned
+//	pins.go         the segments that a batch uses
+//	fingerprint.go  xxhash64 and the index of hints
+//	versions.go     which page last came for an address
+//	delta.go        copy/insert deltas
+//	predict.go      where the next page lives and what precedes it
+//	digest.go       digests of batches and of channels
+//
+// # When a page may be referred to
+//
+// A reference is sent only after the page was compared byte by byte with our
+// own copy of something that the peer is sure to hold when it decodes:
+//
+//   - what this channel sent before, for batches are decoded in order;
+//   - what another channel or an earlier move sent and the peer acknowledged;
+//   - what the peer itself sent to us (the trip home), once the peer keeps it
+//     for us: from EncoderConfig.PeerReady or the first acknowledgement on.
+//
+// A fingerprint only finds candidates. The receiver checks the fingerprint of
+// every page that it reads from a store, and the SHA-256 of every batch before
+// it returns one byte of it. So a bit that rots in a store, in a delta's base,
+// in a message or in the sender's memory ends the channel with an error that
+// names the place; it never reaches a guest. A sender that hears of it calls
+// Store.Forget.
+//
+// # How two stores stay in step
+//
+// Each end numbers the pages that it sends, in segments that one channel
+// fills and that its batches name, so several channels need no common order.
+// The sender alone evicts, oldest first: it stops referring to the oldest
+// quarter of its window, waits until all batches that still do, or that
+// filled it, are acknowledged, and announces the new floor in every batch. The
+// receiver then drops what lies below: it can never miss what a batch refers
+// to. The sender keeps its own copy until an announcement was acknowledged and
+// no decoder's lease (what the peer says it may still refer to on the way
+// back) needs it. If that takes long the window fills, and pages are sent in
+// full without being kept: slower, never wrong, never over the budget.
+//
+// A page met while its segment is on the way out is kept anew, as a delta of
+// ten bytes, so what is used stays.
+//
+// The budget of a store is split in two fixed halves, one for each direction,
+// since both halves have a copy at the peer. The gateways tell each other
+// their budgets (Config.PeerBudget) and the smaller one counts.
+package dedup

@@ -1,0 +1,206 @@
+package record
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Kind says how the items of an op are rebuilt.
+type Kind uint8
+
+// The kinds.
+const (
+	// Bytes is Count bytes of the column Opaque, without head or address.
+	Bytes Kind = iota + 1
+	// Zero is a record that says that a page is zero: its head and a zero byte.
+	Zero
+	// Blank is a page whose bytes are all zero.
+	Blank
+	// Same is a page that has not changed since it last came on this channel.
+	Same
+	// Ref is a page that both stores hold.
+	Ref
+	// Literal is a page in the column Literals. It gets the next number of
+	// the sender's segment.
+	Literal
+	// Passing is a Literal that neither end keeps.
+	Passing
+	// DeltaSame is a changed version of the page that last came for this
+	// address; it is kept like a Literal.
+	DeltaSame
+	// DeltaRef is a changed version of a page that both stores hold; it is
+	// kept like a Literal.
+	DeltaRef
+	// Segment opens a segment of the sender's store: the pages kept from
+	// here on get its numbers.
+	Segment
+
+	lastKind = Segment
+)
+
+// kindNames are indexed by Kind.
+var kindNames = [...]string{"none", "bytes", "zero", "blank", "same", "ref", "literal", "passing", "delta", "delta-ref", "segment"}
+
+// String names the kind.
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// IsPage reports whether the kind's items are whole pages.
+func (k Kind) IsPage() bool { return k >= Blank && k <= DeltaRef }
+
+// HeadMode says what stands before the page in the stream.
+type HeadMode uint8
+
+// The head modes.
+const (
+	HeadNone      HeadMode = iota // nothing
+	HeadPredicted                 // offset plus template, on every item of the run
+	HeadExplicit                  // HeadLen bytes of the column Opaque; one item
+	HeadOne                       // predicted; one item
+)
+
+// AddrMode says where the first page of the run lives.
+type AddrMode uint8
+
+// The address modes.
+const (
+	AddrNone AddrMode = iota // unknown
+	AddrNext                 // the page after the last one
+	AddrJump                 // Jump pages from there, not 0
+	AddrFar                  // page Page of block Space
+)
+
+// MaxPage bounds page numbers inside a block: offsets are 64 bits of bytes.
+const MaxPage = 1<<52 - 1
+
+// MaxHead bounds an explicit head, in bytes. QEMU's are at most 265.
+const MaxHead = 4096
+
+// maxNumber bounds page numbers in a store.
+const maxNumber = MaxSegment * SegmentPages
+
+// Op is one op.
+type Op struct {
+	Kind    Kind
+	Head    HeadMode
+	Addr    AddrMode
+	Count   int    // items, or bytes of the kind Bytes
+	Jump    int64  // pages
+	Space   uint32 // of AddrFar, from 1
+	Page    uint64 // of AddrFar
+	HeadLen int    // bytes of an explicit head
+	Ref     int64  // number of the first page referred to, less the predicted one
+	Other   bool   // Ref counts in the receiver's store
+	Segment uint64 // number of the segment that opens
+}
+
+// single reports whether the op's form says that it is of one item.
+func (o Op) single() bool { return o.Head == HeadExplicit || o.Head == HeadOne }
+
+// Append appends the encoding of o to b. It writes HeadPredicted of one item
+// as HeadOne.
+func (o Op) Append(b []byte) []byte {
+	if o.Head == HeadPredicted && o.Count == 1 {
+		o.Head = HeadOne
+	}
+	b = append(b, byte(o.Kind)<<4|byte(o.Head)<<2|byte(o.Addr))
+	switch o.Addr {
+	case AddrJump:
+		b = binary.AppendUvarint(b, zigzag(o.Jump))
+	case AddrFar:
+		b = binary.AppendUvarint(b, uint64(o.Space))
+		b = binary.AppendUvarint(b, o.Page)
+	}
+	if o.Kind == Segment {
+		return binary.AppendUvarint(b, o.Segment)
+	}
+	if !o.single() {
+		b = binary.AppendUvarint(b, uint64(o.Count))
+	}
+	if o.Head == HeadExplicit {
+		b = binary.AppendUvarint(b, uint64(o.HeadLen))
+	}
+	if o.Kind == Ref || o.Kind == DeltaRef {
+		ref := zigzag(o.Ref) << 1
+		if o.Other {
+			ref |= 1
+		}
+		b = binary.AppendUvarint(b, ref)
+	}
+	return b
+}
+
+// ParseOp reads the op at the start of b; n is the number of bytes it takes.
+func ParseOp(b []byte) (o Op, n int, err error) {
+	r := reader{b: b}
+	code := r.byte()
+	o = Op{Kind: Kind(code >> 4), Head: HeadMode(code >> 2 & 3), Addr: AddrMode(code & 3), Count: 1}
+	if r.err == nil {
+		r.err = o.check()
+	}
+	switch o.Addr {
+	case AddrJump:
+		o.Jump = unzigzag(r.uvarint("jump", 2*MaxPage+2))
+		if o.Jump == 0 {
+			r.fail(fmt.Errorf("%w: jump to the next page", errForm))
+		}
+	case AddrFar:
+		o.Space = uint32(r.uvarint("block", 1<<32-1))
+		o.Page = r.uvarint("page", MaxPage)
+		if o.Space == 0 {
+			r.fail(fmt.Errorf("%w: jump to no block", errForm))
+		}
+	}
+	o.rest(&r)
+	if r.err != nil {
+		return Op{}, 0, r.err
+	}
+	return o, r.n, nil
+}
+
+// rest reads what follows the address.
+func (o *Op) rest(r *reader) {
+	if o.Kind == Segment {
+		o.Count = 0
+		o.Segment = r.uvarint("segment", MaxSegment)
+		return
+	}
+	if !o.single() {
+		limit := uint64(MaxItems)
+		if o.Kind == Bytes {
+			limit = MaxRaw
+		}
+		o.Count = int(r.uvarint("count", limit))
+		if o.Count == 0 || o.Head == HeadPredicted && o.Count == 1 {
+			r.fail(fmt.Errorf("%w: run of %d items", errForm, o.Count))
+		}
+	}
+	if o.Head == HeadExplicit {
+		o.HeadLen = int(r.uvarint("length of a head", MaxHead))
+		if o.HeadLen == 0 {
+			r.fail(fmt.Errorf("%w: empty head", errForm))
+		}
+	}
+	if o.Kind == Ref || o.Kind == DeltaRef {
+		ref := r.uvarint("reference", 4*maxNumber)
+		o.Ref, o.Other = unzigzag(ref>>1), ref&1 == 1
+	}
+}
+
+// check refuses combinations that mean nothing.
+func (o *Op) check() error {
+	bare := o.Head == HeadNone && o.Addr == AddrNone
+	switch {
+	case o.Kind == 0 || o.Kind > lastKind:
+		return fmt.Errorf("%w: unknown kind %d", errForm, o.Kind)
+	case (o.Kind == Bytes || o.Kind == Segment) && !bare:
+		return fmt.Errorf("%w: %s with a head or an address", errForm, o.Kind)
+	case (o.Kind == Same || o.Kind == DeltaSame) && o.Addr == AddrNone:
+		return fmt.Errorf("%w: %s without an address", errForm, o.Kind)
+	}
+	return nil
+}

@@ -1,0 +1,273 @@
+package dedup
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/longhaul-project/longhaul/dedup/record"
+)
+
+// A shelf holds the pages of one direction, in segments numbered from 1 in
+// order of first use. The sender of the pages decides what is on it; the
+// receiver follows. At any time the segments lie in a window of at most size,
+// so segment n has the ring's place n % size at both ends.
+//
+//	free  floor   retire          next
+//	  |     |       |               |
+//	  v     v       v               v      segments, oldest first
+//	--+-----+-------+-------+-------+-----------> number
+//	gone    |       |       |
+//	        |       |  may be referred to, and pinned
+//	        |  are sent again as copies when met
+//	   announced as gone; kept until the peer has
+//	   heard of it and cannot refer to them any more
+//
+// All pointers only rise. A segment is passed by floor when no batch that the
+// peer may still have to decode refers to it or fills it.
+type shelf struct {
+	ring  []atomic.Pointer[segment]
+	slabs *slabs
+
+	retire atomic.Uint64 // ours only
+	floor  atomic.Uint64
+	// distrust is a segment number below which nothing may be referred to at
+	// all; see Store.Forget.
+	distrust atomic.Uint64
+
+	mu     sync.Mutex // guards what follows, and changes of the ring and the pointers above
+	free   uint64     // first segment that is held
+	next   uint64     // one after the newest segment
+	heard  uint64     // ours only: floor that the peer is known to have heard of
+	gone   int64      // segments evicted so far
+	leases map[*lease]struct{}
+}
+
+// A lease keeps what the peer may refer to while it sends on a channel: no
+// segment from floor on is freed. The shelf's mu guards it.
+type lease struct {
+	floor uint64
+	ended bool
+}
+
+func newShelf(size int, s *slabs) *shelf {
+	sh := &shelf{ring: make([]atomic.Pointer[segment], size), slabs: s, free: 1, next: 1, heard: 1,
+		leases: make(map[*lease]struct{})}
+	sh.retire.Store(1)
+	sh.floor.Store(1)
+	return sh
+}
+
+// number is the page number that a handle means, given that it is held. All
+// that is held lies less than one window from the floor, and two windows are
+// fewer than 2^31 pages, so both ends find the same number.
+func (sh *shelf) number(h handle) uint64 {
+	floor := sh.floor.Load()
+	low := firstNumber(floor - min(floor, uint64(len(sh.ring))))
+	return low + (uint64(h)-low)&numberMask
+}
+
+// at is segment id, or nil when it is not held.
+func (sh *shelf) at(id uint64) *segment {
+	g := sh.ring[id%uint64(len(sh.ring))].Load()
+	if g == nil || g.id != id {
+		return nil
+	}
+	return g
+}
+
+// open makes the next segment of our own shelf, for owner, which has it
+// pinned. It returns nil when the window is full of what must be kept.
+func (sh *shelf) open(owner any) *segment {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	size := uint64(len(sh.ring))
+	if room := size - max(size/4, 1); sh.next >= sh.retire.Load()+room {
+		sh.retire.Store(sh.next - room + 1)
+	}
+	sh.sweep()
+	if sh.next-sh.free >= size {
+		return nil
+	}
+	return sh.add(sh.next, owner)
+}
+
+// follow makes segment id of the peer's shelf, for the decoder owner, which
+// has it pinned.
+func (sh *shelf) follow(id uint64, owner any) (*segment, error) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	switch {
+	case id < sh.free:
+		return nil, fmt.Errorf("segment %d is below the floor %d", id, sh.free)
+	case id >= sh.free+uint64(len(sh.ring)):
+		return nil, fmt.Errorf("segment %d: the peer's budget is above ours of %d segments from %d on", id, len(sh.ring), sh.free)
+	case sh.at(id) != nil:
+		return nil, fmt.Errorf("segment %d is open already", id)
+	}
+	return sh.add(id, owner), nil
+}
+
+func (sh *shelf) add(id uint64, owner any) *segment {
+	g := &segment{id: id, owner: owner, mem: sh.slabs.get()}
+	g.refs.Store(2) // the shelf and the owner
+	sh.ring[id%uint64(len(sh.ring))].Store(g)
+	sh.next = max(sh.next, id+1)
+	return g
+}
+
+// sweep lets floor pass what nobody needs, and frees what the peer has heard
+// of.
+func (sh *shelf) sweep() {
+	floor := sh.floor.Load()
+	for floor < sh.retire.Load() {
+		if g := sh.at(floor); g != nil && !g.seal() {
+			break
+		}
+		floor++
+	}
+	sh.floor.Store(floor)
+	keep := min(floor, sh.heard)
+	for l := range sh.leases {
+		keep = min(keep, l.floor)
+	}
+	sh.drop(keep)
+}
+
+// drop frees all segments below id.
+func (sh *shelf) drop(id uint64) {
+	for ; sh.free < min(id, sh.next); sh.free++ {
+		if g := sh.at(sh.free); g != nil {
+			sh.ring[sh.free%uint64(len(sh.ring))].Store(nil)
+			g.unpin(sh.slabs)
+			sh.gone++
+		}
+	}
+	sh.free = max(sh.free, id)
+	sh.next = max(sh.next, id)
+}
+
+// learn is told that the peer has heard of floor.
+func (sh *shelf) learn(floor uint64) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.heard = max(sh.heard, floor)
+	if sh.free < sh.retire.Load() {
+		sh.sweep()
+	}
+}
+
+// raise drops what the peer says that it no longer refers to.
+func (sh *shelf) raise(floor uint64) {
+	if floor <= sh.floor.Load() {
+		return
+	}
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if floor > sh.floor.Load() {
+		sh.floor.Store(floor)
+		sh.drop(floor)
+	}
+}
+
+// lease keeps all that is held now.
+func (sh *shelf) lease(l *lease) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	l.floor = sh.free
+	sh.leases[l] = struct{}{}
+}
+
+// suspend ends a lease until it is renewed.
+func (sh *shelf) suspend(l *lease) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	delete(sh.leases, l)
+}
+
+// renew lets a lease keep only what is from floor on, below which the peer
+// promises not to refer. A suspended lease begins again.
+func (sh *shelf) renew(l *lease, floor uint64) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if l.ended {
+		return
+	}
+	if _, ok := sh.leases[l]; !ok {
+		sh.leases[l] = struct{}{}
+		l.floor = sh.free
+	}
+	l.floor = max(l.floor, floor)
+}
+
+// release ends a lease for good.
+func (sh *shelf) release(l *lease) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	l.ended = true
+	delete(sh.leases, l)
+}
+
+// forget makes all that is on the shelf now unusable for references.
+func (sh *shelf) forget() {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.distrust.Store(sh.next)
+	sh.retire.Store(max(sh.retire.Load(), sh.next))
+}
+
+// held counts the segments and pages that are held.
+func (sh *shelf) held() (segments, pages int) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for id := sh.free; id < sh.next; id++ {
+		if g := sh.at(id); g != nil {
+			segments++
+			pages += int(g.written.Load())
+		}
+	}
+	return segments, pages
+}
+
+// evicted counts the segments that are gone.
+func (sh *shelf) evicted() int64 {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.gone
+}
+
+// slabs recycles the memory of segments, so that a full store allocates
+// nothing more.
+type slabs struct {
+	mu   sync.Mutex
+	free [][]byte
+	live int // slabs handed out
+}
+
+// maxFreeSlabs is what an idle store may keep beyond its pages: 16 MiB, what
+// an eviction of the oldest segments frees at once.
+const maxFreeSlabs = 16
+
+func (s *slabs) get() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live++
+	if n := len(s.free); n > 0 {
+		m := s.free[n-1]
+		s.free = s.free[:n-1]
+		return m
+	}
+	return make([]byte, slabSize)
+}
+
+func (s *slabs) put(m []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live--
+	if len(s.free) < maxFreeSlabs {
+		s.free = append(s.free, m)
+	}
+}
+
+// firstNumber is the number of a segment's first page.
+func firstNumber(id uint64) uint64 { return id * record.SegmentPages }

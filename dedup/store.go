@@ -1,0 +1,112 @@
+package dedup
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"sync/atomic"
+
+	"github.com/longhaul-project/longhaul/dedup/record"
+)
+
+// DefaultBudget is the page memory of a store in bytes, unless configured.
+const DefaultBudget = 512 << 20
+
+// Bounds of one shelf in segments. Below four nothing can be evicted while
+// something else is in flight; above, handles would not be unique.
+const (
+	minShelf = 4
+	maxShelf = 1 << 21
+)
+
+// Config of a store. The zero value works.
+type Config struct {
+	// Budget is the page memory in bytes: half of it for pages sent to the
+	// peer, half for pages received. Zero means DefaultBudget; at least
+	// 8 MiB are used. Memory is taken when pages come. Bookkeeping costs
+	// about 1 per cent on top.
+	Budget int64
+
+	// PeerBudget is the Budget of the peer's store, as the gateways tell
+	// each other. What we send stays within it, for the peer refuses a
+	// sender that expects more of it than its own budget. Zero means that
+	// it is the same as ours.
+	PeerBudget int64
+
+	// ID names the store to the peer. Zero means a random one.
+	ID uint64
+}
+
+// shelfSize is the number of segments of a direction that budget allows.
+func shelfSize(budget int64) int {
+	return int(min(max(budget/2/slabSize, minShelf), maxShelf))
+}
+
+// A Store is what this gateway and one peer both hold: pages that went there
+// and pages that came from there. All channels between the two share it, in
+// both directions, and may use it at once. When the peer's process or ours
+// starts anew both begin with new stores.
+//
+// It is freed by the garbage collector.
+type Store struct {
+	id       uint64
+	budget   int64
+	slabs    slabs
+	index    *index
+	sent     *shelf        // pages that we number
+	received *shelf        // pages that the peer numbers
+	peer     atomic.Uint64 // name of the peer's store; 0 before it has sent anything
+
+	compressors compressors
+}
+
+// NewStore makes an empty store.
+func NewStore(c Config) *Store {
+	c.Budget = cmp.Or(c.Budget, DefaultBudget)
+	c.PeerBudget = cmp.Or(c.PeerBudget, c.Budget)
+	for c.ID == 0 {
+		c.ID = rand.Uint64()
+	}
+	received := shelfSize(c.Budget)
+	sent := min(received, shelfSize(c.PeerBudget))
+	s := &Store{id: c.ID, budget: int64(2*received) * slabSize}
+	s.index = newIndex((sent + received) * record.SegmentPages)
+	s.sent, s.received = newShelf(sent, &s.slabs), newShelf(received, &s.slabs)
+	return s
+}
+
+// ID names the store in the messages that its encoders make.
+func (s *Store) ID() uint64 { return s.id }
+
+// Forget makes encoders refer to nothing that the peer holds by now. It is
+// for the end that hears that its peer could not rebuild what it was sent:
+// something that one of the two holds has rotten, and sending it again costs
+// less than finding out which. Memory is freed as the peer hears of it.
+func (s *Store) Forget() {
+	s.sent.forget()
+	s.received.forget()
+}
+
+// Stats is what a store holds.
+type Stats struct {
+	Budget   int64 // bytes of page memory that may be used
+	Bytes    int64 // bytes of page memory in use
+	Sent     int64 // pages held that this end sent
+	Received int64 // pages held that the peer sent
+	Evicted  int64 // segments that made room for others so far, on both shelves
+}
+
+// Pages is the number of pages held.
+func (s Stats) Pages() int64 { return s.Sent + s.Received }
+
+// Stats tells what the store holds.
+func (s *Store) Stats() Stats {
+	sentSegments, sent := s.sent.held()
+	receivedSegments, received := s.received.held()
+	return Stats{
+		Budget:   s.budget,
+		Bytes:    int64(sentSegments+receivedSegments) * slabSize,
+		Sent:     int64(sent),
+		Received: int64(received),
+		Evicted:  s.sent.evicted() + s.received.evicted(),
+	}
+}

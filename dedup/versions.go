@@ -1,0 +1,49 @@
+package dedup
+
+import "github.com/longhaul-project/longhaul/internal/page"
+
+// Bounds of a versions table. They are part of the format: both ends must
+// forget the same addresses. 16384 chunks of 1024 pages are 64 MiB of table
+// at worst and 64 GiB of guest when it is dense, more than a store remembers.
+const (
+	chunkPages = 1024
+	maxChunks  = 16384
+)
+
+// versions remembers which page last came for an address. It grows with the
+// addresses used, up to a bound that no input can pass.
+type versions struct {
+	chunks map[chunkKey]*[chunkPages]handle
+	last   *[chunkPages]handle // chunk of lastKey; nil before the first
+	key    chunkKey
+}
+
+type chunkKey struct {
+	space uint32
+	chunk uint64
+}
+
+// at is the place for the version of a, or nil if it is not remembered: the
+// address is unknown or the table is full.
+func (v *versions) at(a page.Addr) *handle {
+	if a.Space == 0 {
+		return nil
+	}
+	n := a.Offset / page.Size
+	key := chunkKey{a.Space, n / chunkPages}
+	if v.last == nil || v.key != key {
+		c := v.chunks[key]
+		if c == nil {
+			if len(v.chunks) >= maxChunks {
+				return nil
+			}
+			if v.chunks == nil {
+				v.chunks = make(map[chunkKey]*[chunkPages]handle)
+			}
+			c = new([chunkPages]handle)
+			v.chunks[key] = c
+		}
+		v.key, v.last = key, c
+	}
+	return &v.last[n%chunkPages]
+}
