@@ -90,9 +90,7 @@ func (p *parser) capabilities(b []byte) (size int, v verdict) {
 		}
 	}
 	p.ignoresRAM = p.ignoresRAM || ignores
-	if mapped {
-		p.ram.mapped = true
-	}
+	p.ram.mapped = p.ram.mapped || mapped
 	return size, yes
 }
 

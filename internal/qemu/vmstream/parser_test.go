@@ -2,29 +2,296 @@ package vmstream
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/longhaul-project/longhaul/internal/page"
 )
 
-func precopy() *builder {
-	w := build().header("pc-q35-7.2").command(cmdOpenReturnPath).command(2, 0, 0, 0, 1)
-	w.start(block{name: "pc.ram", used: 1 << 20}, block{name: "pc.bios", used: 1 << 16})
-	w.part().page("pc.ram", 0).page("", 4096).zeroPage("", 8192).eos()
-	w.part().page("pc.bios", 0).zeroPage("pc.ram", 4096).u64(ramFlush).eos()
-	w.end().page("", 8192).eos()
-	return w.tail()
+// Blocks of the synthetic guests.
+var (
+	ramBlock  = block{name: "pc.ram", used: 1 << 20}
+	biosBlock = block{name: "pc.bios", used: 1 << 16}
+)
+
+func capability(name string) func(*builder) {
+	return func(w *builder) {
+		w.raw(elemSubsection).cstr("configuration/capabilities").u32(1).u32(1).cstr(name)
+	}
 }
 
-func TestMain(t *testing.T) {
-	w := precopy()
+func pageBits(bits uint32) func(*builder) {
+	return func(w *builder) { w.raw(elemSubsection).cstr("configuration/target-page-bits").u32(1).u32(bits) }
+}
+
+// rounds writes a small precopy: two rounds, and the end.
+func rounds(w *builder) *builder {
+	size := uint64(w.ps)
+	w.part().page("pc.ram", 0).page("", size).zeroPage("", 2*size).eos()
+	w.part().page("pc.bios", 0).zeroPage("pc.ram", size).u64(ramFlush).eos()
+	return w.end().page("", 2*size).eos()
+}
+
+// TestLayouts scans streams of layouts that the QEMU at hand does not send.
+func TestLayouts(t *testing.T) {
+	begin := func(more ...func(*builder)) *builder {
+		w := build().header("pc-q35-10.2")
+		for _, f := range more {
+			f(w)
+		}
+		return w
+	}
+	for name, w := range map[string]*builder{
+		"plain":              rounds(begin().start(ramBlock, biosBlock)).tail(),
+		"return path, flush": rounds(begin().command(cmdOpenReturnPath).command(2, 0, 0, 0, 1).start(ramBlock, biosBlock)).tail(),
+		"no configuration":   rounds(build().u32(mainMagic).u32(mainVersion).start(ramBlock, biosBlock)).tail(),
+		"unknown subsection": rounds(begin(func(w *builder) {
+			w.raw(elemSubsection).cstr("configuration/new").u32(1).text("\x01\x03ram what?")
+		}).start(ramBlock, biosBlock)).tail(),
+		"uuid": rounds(begin(func(w *builder) {
+			w.raw(elemSubsection).cstr("configuration/uuid").u32(1).text("0123456789abcdef")
+		}).start(ramBlock, biosBlock)).tail(),
+		"switchover start (10.0)": func() *builder {
+			w := begin().start(ramBlock, biosBlock).part().page("pc.ram", 0).eos()
+			return w.command(11).end().page("", 4096).eos().tail()
+		}(),
+		"early virtio-mem (8.0)": func() *builder {
+			w := begin().section(elemFull, 1, "0000:00:03.0/virtio-mem-early", 1)
+			w.u64(1 << 32).footer(1).u64(1 << 21).footer(5).text("~~~\x7e\x00\x00\x00").footer(1)
+			return rounds(w.start(ramBlock, biosBlock)).tail()
+		}(),
+		"early section after ram's start": func() *builder {
+			w := begin().start(ramBlock, biosBlock).section(elemFull, 1, "virtio-iommu", 1).text("abc").footer(1)
+			return rounds(w).tail()
+		}(),
+		"huge pages, advised": rounds(begin().advise().start(
+			block{name: "pc.ram", used: 2 << 20, pageSize: 2 << 20}, biosBlock)).tail(),
+		"huge pages, last entry": rounds(begin().advise().start(
+			biosBlock, block{name: "pc.ram", used: 1 << 30, pageSize: 1 << 30})).tail(),
+		"x-ignore-shared": rounds(begin(capability("x-ignore-shared")).start(
+			block{name: "pc.ram", used: 1 << 20, gpa: 1 << 32}, block{name: "pc.bios", used: 1 << 16, gpa: 0xfffe0000})).tail(),
+		"live sections": liveSections(begin()),
+		"xbzrle, compress": func() *builder {
+			w := begin().start(ramBlock, biosBlock).part().page("pc.ram", 0)
+			w.word(ramXBZRLE, "", 4096).raw(1).u16(5).text("delta").word(ramXBZRLE, "pc.bios", 4096).raw(1).u16(0)
+			w.word(ramCompress, "", 0).u32(6).text("zlib..").page("", 4096).eos()
+			return w.end().eos().tail()
+		}(),
+		"fill that is not 0": func() *builder {
+			w := begin().start(ramBlock, biosBlock).part().zeroPage("pc.ram", 0)
+			w.word(ramZero, "", 4096).raw(7).page("", 8192).eos()
+			return w.end().eos().tail()
+		}(),
+		"unknown live section": func() *builder {
+			w := begin().start(ramBlock, biosBlock).section(elemStart, 9, "new", 1).u64(9).footer(9)
+			w.part().page("pc.ram", 0).eos().raw(elemPart).u32(9).footer(9).text("no").footer(9)
+			w.part().page("", 4096).page("", 8192).eos().raw(elemEnd).u32(9).text("x").footer(9)
+			return w.end().eos().tail()
+		}(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := scan(t, New(), w.b, whole, never)
+			if f.count(page.Full) != w.full || f.count(page.Zero) != w.zero {
+				t.Errorf("%d pages and %d zero pages, want %d and %d", f.count(page.Full), f.count(page.Zero), w.full, w.zero)
+			}
+			if f.sealAt() != w.seal {
+				t.Errorf("seal at %d, want %d", f.sealAt(), w.seal)
+			}
+			if f.facts.Lost != "" {
+				t.Errorf("lost: %s", f.facts.Lost)
+			}
+			checkSplits(t, New, w.b, 30)
+		})
+	}
+}
+
+// liveSections writes all live sections whose grammar is known. Their bodies
+// hold what looks like footers, so that a search would stop too early.
+func liveSections(w *builder) *builder {
+	trap := string(build().footer(3).section(elemFull, 3, "trap", 1).b)
+	trap = trap[:len(trap)/16*16] // of a length that htab can have
+	w.start(ramBlock, biosBlock)
+	w.section(elemStart, 3, "dirty-bitmap", 1).raw(bitmapStart | bitmapNode | bitmapName).cstr("disk0").cstr("b0")
+	w.u32(65536).raw(1).raw(bitmapEOS).footer(3)
+	w.section(elemStart, 4, "0000:00:04.0/vfio", 1).u64(vfioSetup).u64(vfioEnd).footer(4)
+	w.section(elemStart, 5, "spapr/htab", 1).u32(24).footer(5)
+	w.section(elemStart, 6, "s390-stattrib", 0).u64(attrEOS).footer(6)
+	w.part().page("pc.ram", 0).eos()
+	w.raw(elemPart).u32(3).raw(bitmapEOS).footer(3)
+	w.raw(elemPart).u32(4).u64(vfioData).u64(uint64(len(trap))).text(trap).u64(vfioInitSent).footer(4)
+	w.raw(elemPart).u32(5).u32(0).u32(16).u16(uint16(len(trap) / 16)).u16(3).text(trap).u64(0).footer(5)
+	w.raw(elemPart).u32(6).u64(8192 | attrMore).u64(uint64(len(trap))).text(trap).u64(attrEOS).footer(6)
+	w.part().page("", 4096).eos()
+	w.raw(elemEnd).u32(3).raw(bitmapBits | bitmapNode).cstr("disk0").u64(0).u32(8).u64(uint64(len(trap))).text(trap)
+	w.raw(bitmapBits | bitmapZeroes).u64(8).u32(8).raw(bitmapComplete | bitmapName).cstr("b0").raw(bitmapEOS).footer(3)
+	w.raw(elemEnd).u32(6).u64(attrDone).footer(6) // without EOS, as some versions do
+	w.raw(elemEnd).u32(5).u32(0xffffffff).footer(5)
+	w.raw(elemEnd).u32(4).u64(vfioTag | 2).text("config").u64(vfioEnd).footer(4)
+	return w.end().page("", 8192).eos().tail()
+}
+
+// TestPageSizes keeps in step with pages that are no items.
+func TestPageSizes(t *testing.T) {
+	for _, tc := range []struct {
+		name, machine string
+		config        func(*builder)
+		advised       bool
+		size          int
+	}{
+		{"subsection", "virt-9.1", pageBits(16), false, 65536},
+		{"subsection, advised", "virt-9.1", pageBits(14), true, 16384},
+		{"advised", "sun4u", func(*builder) {}, true, 8192},
+		{"machine", "sun4u", func(*builder) {}, false, 8192},
+		{"small", "virt-2.6", pageBits(10), false, 1024},
+		{"none", "pc-q35-7.2", func(*builder) {}, false, 4096},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := build()
+			w.ps = tc.size
+			w.header(tc.machine)
+			tc.config(w)
+			if tc.advised {
+				w.advise()
+			}
+			w.start(block{name: "pc.ram", used: 1 << 20}, block{name: "pc.bios", used: 1 << 16})
+			rounds(w).tail()
+			f := scan(t, New(), w.b, whole, never)
+			if f.count(page.Full) != w.full || f.sealAt() != w.seal || f.facts.PageSize != tc.size || f.facts.Rounds == 0 {
+				t.Errorf("%d pages, seal at %d, facts %+v; want %d, %d", f.count(page.Full), f.sealAt(), f.facts, w.full, w.seal)
+			}
+			checkSplits(t, New, w.b, 20)
+		})
+	}
+}
+
+// TestAddresses checks where pages are said to live.
+func TestAddresses(t *testing.T) {
+	w := build().header("pc-q35-7.2").start(ramBlock, biosBlock)
+	w.part().page("pc.bios", 8192).page("", 4096).eos()
+	w.command(2, 0, 0, 0, 1)
+	w.part().page("", 0).zeroPage("pc.ram", 4096).page("", 8192).eos().end().eos().tail()
+	var got []page.Addr
+	for _, it := range scan(t, New(), w.b, whole, never).items {
+		if it.Kind != page.Opaque {
+			got = append(got, it.Addr)
+		}
+	}
+	want := "[{2 8192} {2 4096} {2 0} {1 4096} {1 8192}]"
+	if fmt.Sprint(got) != want {
+		t.Errorf("pages at %v, want %s", got, want)
+	}
+}
+
+// TestPostcopy switches over by PACKAGED.
+func TestPostcopy(t *testing.T) {
+	w := build().header("pc-q35-10.2").command(cmdOpenReturnPath).advise().start(ramBlock, biosBlock)
+	w.part().page("pc.ram", 0).eos().command(6, []byte("\x00\x06pc.ram\x000123456789abcdef")...)
+	w.command(2, 0, 0, 0, 2).packaged(blob()).command(2, 0, 0, 0, 4)
+	w.part().page("pc.ram", 4096).page("", 8192).eos().end().eos().raw(elemEOF)
 	f := scan(t, New(), w.b, whole, never)
-	if !bytes.Equal(f.bytes, w.b) {
-		t.Fatal("stream came out changed")
+	if f.count(page.Full) != w.full || f.sealAt() != w.seal || !f.facts.Postcopy || f.facts.Lost != "" {
+		t.Errorf("%d pages, seal at %d, facts %+v; want %d, %d", f.count(page.Full), f.sealAt(), f.facts, w.full, w.seal)
 	}
-	if f.count(page.Full) != w.full || f.count(page.Zero) != w.zero || f.sealAt() != w.seal {
-		t.Errorf("%d pages, %d zero, seal at %d; want %d, %d, %d",
-			f.count(page.Full), f.count(page.Zero), f.sealAt(), w.full, w.zero, w.seal)
+	checkPackaged(t, w.b, f, w.seal)
+	// However it arrives, the blob is held to its last byte and no further.
+	checkPackaged(t, w.b, scan(t, New(), w.b, func() int { return 1 }, never), w.seal)
+	checkSplits(t, New, w.b, 50)
+}
+
+// TestBlobBound does not ask the far end to hold more than it can.
+func TestBlobBound(t *testing.T) {
+	for _, size := range []uint32{0, maxHold, maxHold + 1} {
+		s := New()
+		w := build().header("pc-q35-7.2").start(ramBlock)
+		w.sealed().command(cmdPackaged, binary.BigEndian.AppendUint32(nil, size)...)
+		f := scan(t, s, w.b, whole, never)
+		last := f.items[len(f.items)-1]
+		if held := last.Mark&page.Hold != 0; held != (size == maxHold) || last.Mark&page.Seal == 0 {
+			t.Errorf("blob of %d bytes: mark %d", size, last.Mark)
+		}
 	}
-	checkSplits(t, New, w.b, 200)
+}
+
+// TestResync loses the thread in ram and finds it again.
+func TestResync(t *testing.T) {
+	w := build().header("pc-q35-7.2").start(ramBlock, biosBlock).part().page("pc.ram", 0)
+	w.text("\xff garbage ").footer(w.ramID).text("\x02 not a section, nor this: ").eos()
+	w.part().page("", 4096) // of which block is not known
+	w.page("pc.ram", 8192).eos().end().page("", 12288).eos().tail()
+	f := scan(t, New(), w.b, whole, never)
+	if f.count(page.Full) != w.full || f.sealAt() != w.seal || f.facts.Lost != "" {
+		t.Errorf("%d pages, seal at %d, facts %+v; want %d, %d", f.count(page.Full), f.sealAt(), f.facts, w.full, w.seal)
+	}
+	checkSplits(t, New, w.b, 50)
+}
+
+// TestResyncAtEnd skips over ram's end and still finds the seal.
+func TestResyncAtEnd(t *testing.T) {
+	w := build().header("pc-q35-7.2").start(ramBlock).part().page("pc.ram", 0).eos()
+	w.end().text("\xff garbage").eos().tail()
+	f := scan(t, New(), w.b, whole, never)
+	if got := f.sealAt(); got < 0 || got > w.seal {
+		t.Errorf("seal at %d, want one before %d", got, w.seal)
+	}
+}
+
+// TestLost gives up at last.
+func TestLost(t *testing.T) {
+	big := bytes.Repeat([]byte("\x7e\x00\x00\x00\x02~"), maxSeek/6+100)
+	for name, tc := range map[string]struct {
+		stream []byte
+		why    string
+	}{
+		"version":    {build().u32(mainMagic).u32(4).text("what then?").b, "version 4"},
+		"mapped-ram": {mapped().b, "mapped-ram"},
+		"garbage":    {append(build().header("x").start(ramBlock).part().b, big...), "ram word"},
+		"no ram":     {append(build().header("x").raw(0x55).b, big...), "element type 0x55"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New()
+			n := 0
+			for b := tc.stream; len(b) > 0; {
+				it, took := s.Next(b)
+				if took == 0 {
+					it, took = s.Cut(b), len(b)
+				}
+				if it.Kind != page.Opaque {
+					t.Fatalf("item of kind %d at %d", it.Kind, n)
+				}
+				n += took
+				b = b[took:]
+			}
+			if got := s.Facts().Lost; !strings.Contains(got, tc.why) {
+				t.Errorf("lost because of %q, want %q", got, tc.why)
+			}
+		})
+	}
+}
+
+func mapped() *builder {
+	w := build().header("pc-q35-9.0")
+	capability("mapped-ram")(w)
+	return rounds(w.start(ramBlock, biosBlock))
+}
+
+// TestManyBlocks goes on without addresses when there are too many blocks.
+func TestManyBlocks(t *testing.T) {
+	var blocks []block
+	for i := range maxBlocks + 10 {
+		blocks = append(blocks, block{name: fmt.Sprintf("%0250d", i), used: 1 << 20})
+	}
+	w := build().header("pc-q35-7.2").start(blocks...).part()
+	w.page(blocks[0].name, 0).page(blocks[maxBlocks-1].name, 0).page(blocks[maxBlocks].name, 4096).page("", 8192).eos().end().eos().tail()
+	f := scan(t, New(), w.b, whole, never)
+	var got []page.Addr
+	for _, it := range f.items {
+		if it.Kind == page.Full {
+			got = append(got, it.Addr)
+		}
+	}
+	if want := "[{1 0} {4096 0} {0 4096} {0 8192}]"; fmt.Sprint(got) != want || f.sealAt() != w.seal {
+		t.Errorf("pages at %v, want %s; seal at %d, want %d", got, want, f.sealAt(), w.seal)
+	}
 }

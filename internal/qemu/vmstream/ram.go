@@ -45,6 +45,7 @@ type ram struct {
 	left  uint64 // bytes of blocks still to come in the MEM_SIZE list
 
 	last    page.Addr // of the last page, for counting wraps
+	slack   uint64    // bytes by which addresses may go back without a wrap
 	wraps   int       // times that addresses began again lower
 	flushes int       // MULTIFD_FLUSH words
 }
@@ -171,12 +172,22 @@ func (p *parser) page(b []byte) (it page.Item, n int) {
 	return it, n
 }
 
+// compressSlack is how far pages may be out of order when QEMU's threads
+// compress them: some pages per thread, of which there are up to 255.
+const compressSlack = 1 << 20
+
 // visit moves on to the page that r is about.
 func (p *parser) visit(r record) {
 	m := &p.ram
 	m.block, m.named = r.addr.Space, true
-	a := r.addr
-	if !p.facts.Postcopy && (a.Space < m.last.Space || a.Space == m.last.Space && a.Offset < m.last.Offset) {
+	if r.flags == ramCompress {
+		m.slack = compressSlack
+	}
+	a, last := r.addr, m.last
+	if a.Space == last.Space && a.Offset < last.Offset && last.Offset-a.Offset <= m.slack {
+		return
+	}
+	if !p.facts.Postcopy && (a.Space < last.Space || a.Space == last.Space && a.Offset < last.Offset) {
 		m.wraps++
 	}
 	m.last = a
@@ -249,7 +260,8 @@ func (p *parser) encoded(b []byte, r record) int {
 // memSize parses the word that begins the list of blocks.
 func (p *parser) memSize(b []byte) int {
 	if p.ram.mapped {
-		return p.desync(b, "mapped-ram")
+		p.lose("mapped-ram") // files only: pages stand at fixed places (migration.json, since 9.0)
+		return wordSize
 	}
 	p.ram.left = binary.BigEndian.Uint64(b) &^ uint64(p.facts.PageSize-1)
 	if p.ram.left > 0 {

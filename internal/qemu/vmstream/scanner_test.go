@@ -95,10 +95,8 @@ func checkMemory(t testing.TB, s page.Scanner) {
 	}
 }
 
-func whole() int    { return 1 << 18 }
-func never() bool   { return false }
-func always() bool  { return true }
-func bytewise() int { return 1 }
+func whole() int  { return 1 << 18 }
+func never() bool { return false }
 
 // count is how many items of a kind were found.
 func (f *found) count(k page.Kind) (n int) {

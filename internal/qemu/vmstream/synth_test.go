@@ -85,12 +85,16 @@ func (w *builder) page(name string, off uint64) *builder {
 		w.next = w.next*5 + 1
 		w.b = append(w.b, w.next|1)
 	}
-	w.full++
+	if w.ps == page.Size {
+		w.full++
+	}
 	return w
 }
 
 func (w *builder) zeroPage(name string, off uint64) *builder {
-	w.zero++
+	if w.ps == page.Size {
+		w.zero++
+	}
 	return w.word(ramZero, name, off).raw(0)
 }
 
