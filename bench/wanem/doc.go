@@ -6,10 +6,10 @@
 //
 // A frame's way through one direction:
 //
-//	 TAP ──► cut? ──► queue ──► rate ──► lost? ──► delay, jitter ──► TAP
-//	          │         │                  │        │      │
-//	          ▼         ▼ full             ▼        ▼      └ late by ReorderBy
-//	        dropped  dropped            dropped   twice
+//	TAP ──► cut? ──► queue ──► rate ──► lost? ──► delay, jitter ──► TAP
+//	         │         │                  │        │      │
+//	         ▼         ▼ full             ▼        ▼      └ late by ReorderBy
+//	       dropped  dropped            dropped   twice
 //
 // A [Line] is that picture: pure, told the time, exact and repeatable from its
 // seed. A [WAN] is the shell: one locked OS thread for each direction that

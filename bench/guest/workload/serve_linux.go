@@ -69,11 +69,11 @@ func (g *guest) answer(req control.Request) control.Reply {
 
 // session sends ticks and returns echoes until the other end hangs up.
 func (g *guest) session(c net.Conn) {
-	var mu sync.Mutex // one record at a time
-	send := func(r control.Record) error {
+	var mu sync.Mutex // one record at a time, so that heartbeats never go back
+	send := func(kind byte, seq uint64) error {
 		mu.Lock()
 		defer mu.Unlock()
-		_, err := c.Write(r.Append(nil))
+		_, err := c.Write(control.Record{Kind: kind, Seq: seq, Beat: g.beat.Load()}.Append(nil))
 		return err
 	}
 	done := make(chan struct{})
@@ -83,7 +83,7 @@ func (g *guest) session(c net.Conn) {
 		defer tick.Stop()
 		for seq := uint64(1); ; seq++ {
 			<-tick.C
-			if send(control.Record{Kind: control.Tick, Seq: seq, Beat: g.beat.Load()}) != nil {
+			if send(control.Tick, seq) != nil {
 				return
 			}
 		}
@@ -94,8 +94,7 @@ func (g *guest) session(c net.Conn) {
 		if err != nil {
 			break
 		}
-		r.Beat = g.beat.Load()
-		if send(r) != nil {
+		if send(control.Echo, r.Seq) != nil {
 			break
 		}
 	}

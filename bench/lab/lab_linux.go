@@ -1,0 +1,188 @@
+package lab
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/longhaul-project/longhaul/bench/wanem"
+	"github.com/longhaul-project/longhaul/internal/nstest"
+)
+
+// Options of a lab. The zero value is the demo's WAN.
+type Options struct {
+	// Link between the sites. The zero value means DefaultLink.
+	Link Link
+
+	// Seed of all that is random on the WAN.
+	Seed uint64
+
+	// Logger may be nil, which discards.
+	Logger *slog.Logger
+}
+
+// Names and addresses that every lab has.
+const (
+	Bridge    = "br-lan"       // each site's LAN
+	WANDevice = "wan0"         // each site's end of the WAN
+	ClientIP  = "10.77.0.2"    // of the client on the LAN
+	GuestIP   = "10.77.0.10"   // of the first guest; further ones count up
+	LANPrefix = "10.77.0.0/24" // of the LAN
+)
+
+// A Lab is two sites, a WAN and a client.
+type Lab struct {
+	ID     string
+	Dir    string // everything that the lab writes
+	A, B   *Site
+	Client *Site // the third host; it has no WAN
+	WAN    wanem.Emulator
+
+	log    *slog.Logger
+	guard  *watchdog
+	taps   []*wanem.Tap
+	stop   context.CancelFunc
+	wanErr chan error // the end of the emulator; one message
+	close  sync.Once
+	closed error
+}
+
+// New makes a lab. It needs root.
+func New(ctx context.Context, o Options) (*Lab, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("a lab makes network namespaces and needs root")
+	}
+	o.Link = cmp.Or(o.Link, DefaultLink())
+	id := newID()
+	guard, err := watch(id)
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{ID: id, Dir: dirOf(id), log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), guard: guard}
+	if err := l.build(o); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// build makes the namespaces, the cables and the emulator.
+func (l *Lab) build(o Options) (err error) {
+	if l.A, err = l.newSite("a"); err != nil {
+		return err
+	}
+	if l.B, err = l.newSite("b"); err != nil {
+		return err
+	}
+	if l.Client, err = l.newSite("c"); err != nil {
+		return err
+	}
+	for i, s := range []*Site{l.A, l.B} {
+		if err := s.net.Bridge(Bridge); err != nil {
+			return err
+		}
+		s.WAN = netip.AddrFrom4([4]byte{198, 51, 100, byte(1 + i)}) // RFC 5737, TEST-NET-2
+		if err := l.plugWAN(s); err != nil {
+			return err
+		}
+	}
+	if err := nstest.Veth(l.A.net, "client", l.Client.net, "eth0"); err != nil {
+		return err
+	}
+	if err := errors.Join(l.A.net.Plug("client", Bridge), l.Client.net.Addr("eth0", ClientIP+"/24")); err != nil {
+		return err
+	}
+	return l.startWAN(o)
+}
+
+// plugWAN opens a site's end of the WAN.
+func (l *Lab) plugWAN(s *Site) error {
+	var tap *wanem.Tap
+	err := s.net.Do(func() (err error) {
+		tap, err = wanem.OpenTap(WANDevice)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	l.taps = append(l.taps, tap)
+	if err := s.ip("link", "set", WANDevice, "txqueuelen", wanQueue); err != nil {
+		return err
+	}
+	return errors.Join(s.net.Up(WANDevice), s.net.Addr(WANDevice, s.WAN.String()+"/24"))
+}
+
+// wanQueue is the transmit queue of a site's end in packets: longer than the
+// default of 1000, so that a burst waits for the emulator to read it and only
+// the emulator's own queue drops.
+const wanQueue = "10000"
+
+func (l *Lab) startWAN(o Options) error {
+	wan, err := wanem.New(l.taps[0], l.taps[1], wanem.Config{AB: o.Link.Profile(), BA: o.Link.Profile(), Seed: o.Seed, Logger: l.log})
+	if err != nil {
+		return err
+	}
+	// Its end is Close, not the end of New's context.
+	ctx, stop := context.WithCancel(context.Background())
+	l.WAN, l.stop, l.wanErr = wan, stop, make(chan error, 1) // one message
+	go func() { l.wanErr <- wan.Run(ctx) }()
+	return nil
+}
+
+// SetLink changes both directions of the WAN.
+func (l *Lab) SetLink(link Link) error {
+	return wanem.Both(func(d wanem.Direction) error { return l.WAN.Set(d, link.Profile()) })
+}
+
+// Cut breaks the WAN in both directions, Heal mends it.
+func (l *Lab) Cut() error { return wanem.Both(l.WAN.Cut) }
+
+// Heal mends the WAN.
+func (l *Lab) Heal() error { return wanem.Both(l.WAN.Heal) }
+
+// Site finds a site by name: "a", "b", or "c" for the client.
+func (l *Lab) Site(name string) (*Site, error) {
+	for _, s := range []*Site{l.A, l.B, l.Client} {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("the lab has no site %q", name)
+}
+
+// Close ends all processes of the lab and removes it. A second Close does
+// nothing.
+func (l *Lab) Close() error {
+	l.close.Do(func() {
+		var errs []error
+		if l.stop != nil {
+			l.stop()
+			errs = append(errs, <-l.wanErr)
+		}
+		for _, s := range []*Site{l.A, l.B, l.Client} {
+			if s != nil {
+				errs = append(errs, s.close())
+			}
+		}
+		for _, t := range l.taps {
+			errs = append(errs, t.Close())
+		}
+		errs = append(errs, os.RemoveAll(l.Dir), l.guard.dismiss())
+		l.closed = errors.Join(errs...)
+	})
+	return l.closed
+}
+
+// folder makes a folder of the lab.
+func (l *Lab) folder(parts ...string) (string, error) {
+	dir := filepath.Join(append([]string{l.Dir}, parts...)...)
+	return dir, os.MkdirAll(dir, 0o755)
+}
