@@ -1,0 +1,65 @@
+package l2ext
+
+import (
+	"fmt"
+	"sync/atomic"
+)
+
+// Count says what became of a frame or a message.
+type Count uint8
+
+// What is counted, for each segment. Those from DropMalformed to DropCarrier
+// are frames that were dropped.
+const (
+	Sent          Count = iota // frames sent to another site, once for each site
+	SentBytes                  // bytes of these frames
+	Received                   // frames received and delivered here
+	ReceivedBytes              // bytes of these frames
+	Redirected                 // frames sent on to the site to which their MAC has moved
+	Returned                   // frames given back to the LAN: their MAC has come home in the meantime
+	Clamped                    // TCP SYNs whose segment size was lowered
+	Fragmented                 // frames that were sent in parts
+	Conflicts                  // frames from a MAC that is bound to another site
+	Fenced                     // claims to a MAC refused because a job has just moved it
+	DropMalformed              // no Ethernet frame, or a bad source
+	DropForbidden              // BPDU, LLDP, LACP, pause, CDP
+	DropResolve                // ARP and neighbour discovery over their limit
+	DropBroadcast              // other broadcast over its limit
+	DropMulticast              // multicast over its limit
+	DropUnknown                // unicast to an unknown MAC over its limit
+	DropLocal                  // flooded copies of frames to a host of this site
+	DropHorizon                // received for a host of another site, and not to be sent on
+	DropTooLong                // longer than can be carried
+	DropNoSegment              // from a site that is not on the segment
+	DropPeerDown               // the site cannot be reached
+	DropCarrier                // refused by the link or by the kernel
+	numCounts
+)
+
+// String is the count's name, as it appears in views and metrics.
+func (c Count) String() string {
+	names := [numCounts]string{"sent", "sent_bytes", "received", "received_bytes", "redirected", "returned", "clamped",
+		"fragmented", "conflicts", "fenced", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
+		"drop_multicast", "drop_unknown", "drop_local", "drop_horizon", "drop_too_long", "drop_no_segment",
+		"drop_peer_down", "drop_carrier"}
+	if c >= numCounts {
+		return fmt.Sprintf("Count(%d)", uint8(c))
+	}
+	return names[c]
+}
+
+// Dropped tells whether c counts frames that were dropped.
+func (c Count) Dropped() bool { return c >= DropMalformed && c <= DropCarrier }
+
+// counters of one segment, safe for concurrent use.
+type counters [numCounts]atomic.Uint64
+
+func (c *counters) add(what Count, n int) { c[what].Add(uint64(n)) }
+
+func (c *counters) view() map[Count]uint64 {
+	m := make(map[Count]uint64, numCounts)
+	for i := range c {
+		m[Count(i)] = c[i].Load()
+	}
+	return m
+}

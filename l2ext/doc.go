@@ -1,0 +1,29 @@
+// Package l2ext stretches Layer 2 segments between sites, so that a VM that
+// moves keeps its MAC, its IP and its connections.
+//
+// A frame from a host here to a host at another site, secure mode:
+//
+//  1. bridge    the segment's bridge sends it to the port lhvx<VNI>, a kernel VXLAN device      hostnet
+//  2. carrier   the kernel wraps it and routes it into our TUN device                            l2ext/vxlan
+//  3. judge     never-carry list, limits of broadcasts, TCP's segment size                       outward.go
+//  4. choose    the site that the binding of its destination names, or all of them               outward.go
+//  5. send      as one datagram of the link, or in parts                                         l2ext/frag
+//  6. rejoin    at the other site: whole again, judged again                                     inward.go
+//  7. deliver   wrapped anew into the TUN, so that it enters the bridge by the port               inward.go
+//
+// A binding says which site owns a MAC, see bindings.go: a pure table with a
+// sequence number for each MAC. Each site announces the bindings of its own
+// hosts (l2ext/announce) and makes those of the others static entries of its
+// kernel's forwarding databases. The kernel never learns from the overlay.
+//
+// A move takes its MACs along, see jobs.go: Prepare, at the source's STOP Flip,
+// at the destination's RESUME Settle, then Confirm; or Revoke. From the flip on
+// the old site sends what still reaches it on to the new one, for MoveGrace.
+//
+// One goroutine, Run, changes bindings and programs the kernel. Frames pass in
+// two others, which only read: the TUN's reader, and the caller of
+// HandleDatagram.
+//
+// Nothing here knows how frames reach the other site (Carrier) nor how a
+// machine's network is changed (Host).
+package l2ext

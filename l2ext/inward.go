@@ -1,0 +1,100 @@
+package l2ext
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/frag"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// errStranger says that a site sends what it has no right to.
+var errStranger = errors.New("l2ext: not on the segment")
+
+// HandleDatagram takes a datagram of frames from a site, steps 6 and 7 of the
+// map. It borrows b, and may change it. What is wrong with it is counted, and returned for a log;
+// nothing that a peer sends makes it panic.
+func (m *Manager) HandleDatagram(site string, b []byte) error {
+	now := time.Now()
+	h, n, err := frag.Parse(b)
+	if err != nil {
+		return fmt.Errorf("datagram from %s: %w", site, err)
+	}
+	seg := m.segments()[h.VNI]
+	if seg == nil {
+		return fmt.Errorf("datagram from %s, VNI %d: %w", site, h.VNI, errStranger)
+	}
+	p := m.peer(site)
+	if p == nil || seg.in[site] == nil {
+		seg.counts.add(DropNoSegment, 1)
+		return fmt.Errorf("datagram from %s, segment %s: %w", site, seg.Name, errStranger)
+	}
+	p.rx.Lock()
+	defer p.rx.Unlock()
+	frame, err := p.rejoin.Add(now, h, b[n:])
+	if err != nil {
+		seg.counts.add(DropMalformed, 1)
+		return fmt.Errorf("datagram from %s: %w", site, err)
+	}
+	if frame != nil {
+		i := inward{m: m, seg: seg, from: site, peer: p, redirected: h.Redirected}
+		i.frame(now, frame)
+	}
+	return nil
+}
+
+// inward is one frame from another site.
+type inward struct {
+	m          *Manager
+	seg        *segment
+	from       string
+	peer       *peer
+	redirected bool
+}
+
+func (i inward) frame(now time.Time, frame []byte) {
+	h, class, ok := i.seg.judge(now, frame, i.seg.in[i.from])
+	if !ok {
+		return
+	}
+	if site, _ := i.seg.lookup(h.Src); site == i.m.cfg.Site {
+		i.seg.counts.add(Conflicts, 1) // just moved here, or a second host with its MAC; nothing is learned from it
+	}
+	if class != ether.Unicast {
+		i.deliver(h, frame)
+		return
+	}
+	switch site, b := i.seg.lookup(h.Dst); {
+	case site == i.m.cfg.Site:
+		i.deliver(h, frame)
+	case site == "":
+		if drop, ok := i.seg.in[i.from].allow(now, class); !ok {
+			i.seg.counts.add(drop, 1)
+			return
+		}
+		i.deliver(h, frame)
+	case b.left && now.Sub(b.since) < MoveGrace && !i.redirected:
+		i.seg.counts.add(Redirected, 1)
+		i.peer.scratch = i.m.send(i.seg, site, frame, sending{header: h, redirected: true, scratch: i.peer.scratch})
+	default:
+		i.seg.counts.add(DropHorizon, 1)
+	}
+}
+
+// deliver gives the frame to the bridge. The segment size is lowered on this
+// way, too: the other site may have a longer datagram than we have.
+func (i inward) deliver(h ether.Header, frame []byte) {
+	p := vxlan.Packet{VNI: i.seg.VNI, From: i.seg.endpoint[i.from], To: vxlan.Self, Frame: frame}
+	i.peer.packet = p.Append(i.peer.packet[:0])
+	if max := i.m.cfg.Carrier.MaxDatagram(i.from); max > frag.HeaderLen && ether.ClampMSS(h, i.peer.packet[vxlan.Overhead:], max-frag.HeaderLen) {
+		i.seg.counts.add(Clamped, 1)
+	}
+	if err := i.m.cfg.Host.WritePacket(i.peer.packet); err != nil {
+		i.seg.counts.add(DropCarrier, 1)
+		return
+	}
+	i.seg.counts.add(Received, 1)
+	i.seg.counts.add(ReceivedBytes, len(frame))
+}

@@ -1,0 +1,387 @@
+package l2ext
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// NIC is a network interface of a VM that moves.
+type NIC struct {
+	MAC MAC
+	Tap string // the port behind it at this site, if known
+}
+
+// Bounds of jobs.
+const (
+	maxJobs  = 4096             // known at one time; a site of 1000 VMs, several times over
+	keepJob  = 10 * time.Minute // an ended job is known for so long, so that a late call has an answer
+	staleJob = 24 * time.Hour   // a prepared job that nobody ended is forgotten
+)
+
+// phase is how far a job is.
+type phase uint8
+
+const (
+	prepared phase = iota
+	flipped
+	settled
+	confirmed
+	revoked
+)
+
+// job is the move of a VM, as far as its network is concerned.
+type job struct {
+	id      string
+	to      string
+	nics    []attachedNIC
+	phase   phase
+	changed time.Time
+}
+
+func (j *job) ended() bool { return j.phase == confirmed || j.phase == revoked }
+
+type attachedNIC struct {
+	vni uint32
+	mac MAC
+}
+
+// moved is a host that the LAN has to be told about.
+type moved struct {
+	mac MAC
+	ips []netip.Addr
+}
+
+// Prepare announces, at the source, that a job will take a VM's NICs to another
+// site. NICs that are on no segment shared with that site are left alone.
+// Preparing a job again is no error: after a restart of this gateway it makes
+// the job known again, such that it can be revoked or confirmed.
+func (m *Manager) Prepare(ctx context.Context, id string, nics []NIC, to string) error {
+	if id == "" || len(id) > announce.MaxJob || to == m.cfg.Site || to == "" {
+		return fmt.Errorf("l2ext: preparing job %q to site %q: not possible", id, to)
+	}
+	return m.call(ctx, func() error {
+		if j := m.jobs[id]; j != nil {
+			if j.to != to || j.ended() {
+				return fmt.Errorf("preparing job %s to site %s: %w", id, to, ErrJobOver)
+			}
+			return nil
+		}
+		return m.prepare(time.Now(), &job{id: id, to: to}, nics)
+	})
+}
+
+func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
+	if len(m.jobs) >= maxJobs {
+		return fmt.Errorf("l2ext: preparing job %s: %d jobs are known already", j.id, maxJobs)
+	}
+	j.changed = now
+	byVNI := make(map[uint32][]announce.MAC)
+	for _, nic := range nics {
+		seg := m.segmentOf(nic, j.to)
+		if seg == nil || !nic.MAC.Host() {
+			m.log.Info("NIC is on no shared segment and stays behind", "mac", nic.MAC, "job", j.id)
+			continue
+		}
+		j.nics = append(j.nics, attachedNIC{vni: seg.VNI, mac: nic.MAC})
+		byVNI[seg.VNI] = append(byVNI[seg.VNI], nic.MAC)
+		m.prepareNIC(now, seg, nic.MAC, j)
+	}
+	m.jobs[j.id] = j
+	for vni, macs := range byVNI {
+		seg := m.segments()[vni]
+		for _, site := range seg.Sites {
+			m.enqueue(seg, site, announce.Message{Kind: announce.Prepare, VNI: vni, Job: j.id, Site: j.to, MACs: macs})
+		}
+	}
+	return nil
+}
+
+// prepareNIC makes sure that the MAC is bound, and marks it.
+func (m *Manager) prepareNIC(now time.Time, seg *segment, mac MAC, j *job) {
+	var b batch
+	seg.mu.Lock()
+	known := seg.table.byMAC[mac]
+	switch {
+	case known != nil && known.rec.Job == j.id && known.rec.Site == j.to:
+		j.phase = flipped // before this gateway was restarted
+	case seg.table.see(now, mac, true) == changed:
+		b.records = append(b.records, seg.table.byMAC[mac].rec)
+		b.entries = append(b.entries, Entry{MAC: mac})
+	}
+	if known = seg.table.byMAC[mac]; known != nil {
+		known.job = j.id
+	}
+	seg.mu.Unlock()
+	m.publish(seg, &b)
+}
+
+// segmentOf finds the segment that a NIC shares with a site: that of its tap,
+// that on which its MAC was seen, or the only one.
+func (m *Manager) segmentOf(nic NIC, site string) *segment {
+	var shared []*segment
+	for _, seg := range m.segments() {
+		if seg.endpoint[site] != 0 {
+			shared = append(shared, seg)
+		}
+	}
+	if nic.Tap != "" {
+		if vni, ok := m.cfg.Host.PortSegment(nic.Tap); ok {
+			if seg := m.segments()[vni]; seg != nil && seg.endpoint[site] != 0 {
+				return seg
+			}
+			return nil // it is on a segment that ends here
+		}
+	}
+	for _, seg := range shared {
+		if at, _ := seg.lookup(nic.MAC); at != "" {
+			return seg
+		}
+	}
+	if len(shared) == 1 {
+		return shared[0]
+	}
+	return nil
+}
+
+// takePrepare notes the job of another site.
+func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg announce.Message) {
+	j := m.jobs[msg.Job]
+	if j == nil {
+		if len(m.jobs) >= maxJobs {
+			m.log.Warn("job not noted: too many are known", "job", msg.Job, "peer", from)
+			return
+		}
+		j = &job{id: msg.Job, to: msg.Site, changed: now}
+		m.jobs[msg.Job] = j
+	}
+	if j.to != msg.Site || j.phase != prepared || len(j.nics)+len(msg.MACs) > 2*announce.MaxMACs {
+		return
+	}
+	seg.mu.Lock()
+	defer seg.mu.Unlock()
+	for _, raw := range msg.MACs {
+		j.add(seg.VNI, MAC(raw))
+		if b := seg.table.byMAC[MAC(raw)]; b != nil {
+			b.job = j.id
+		}
+	}
+}
+
+func (j *job) add(vni uint32, mac MAC) {
+	for _, n := range j.nics {
+		if n.vni == vni && n.mac == mac {
+			return
+		}
+	}
+	j.nics = append(j.nics, attachedNIC{vni: vni, mac: mac})
+}
+
+// Flip binds the job's MACs to the destination, here and everywhere. Call it at
+// the source as soon as the VM has stopped: what then still arrives here for it
+// is sent on. A second call does nothing.
+func (m *Manager) Flip(ctx context.Context, id string) error {
+	return m.call(ctx, func() error {
+		j := m.jobs[id]
+		switch {
+		case j == nil:
+			return fmt.Errorf("flipping job %s: %w", id, ErrNoJob)
+		case j.phase == prepared:
+			j.enter(time.Now(), flipped)
+			m.moveAll(time.Now(), j, j.to, 1)
+		case j.phase == revoked:
+			return fmt.Errorf("flipping job %s: %w", id, ErrJobOver)
+		}
+		return nil
+	})
+}
+
+// Settle tells the LAN of the destination that the job's MACs are here. Call it
+// when the VM runs, and let the hypervisor announce the NICs afterwards: where
+// the VM is on another host than this gateway, only its own frames teach the
+// switches. nics are those of the VM here; it may be nil, then they are those
+// that the source has named. MACs that the source could not flip are claimed. A
+// second call announces again.
+func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
+	return m.call(ctx, func() error {
+		now := time.Now()
+		j := m.jobs[id]
+		if j == nil {
+			j = &job{id: id, to: m.cfg.Site}
+			m.jobs[id] = j
+		}
+		if j.phase == revoked || j.to != m.cfg.Site {
+			return fmt.Errorf("settling job %s: %w", id, ErrJobOver)
+		}
+		for _, nic := range nics {
+			if seg := m.segmentHere(nic); seg != nil {
+				j.add(seg.VNI, nic.MAC)
+			}
+		}
+		if j.phase < settled {
+			j.enter(now, settled)
+		}
+		m.moveAll(now, j, m.cfg.Site, 1)
+		return nil
+	})
+}
+
+// segmentHere finds the segment of a NIC that has come to this site.
+func (m *Manager) segmentHere(nic NIC) *segment {
+	if vni, ok := m.cfg.Host.PortSegment(nic.Tap); ok {
+		return m.segments()[vni]
+	}
+	for _, seg := range m.segments() {
+		if at, _ := seg.lookup(nic.MAC); at != "" || len(m.segments()) == 1 {
+			return seg
+		}
+	}
+	return nil
+}
+
+// Confirm ends a job for good: the VM runs at its destination. Call it at both
+// sites. A job that is not known is no error, as it may have been forgotten.
+func (m *Manager) Confirm(ctx context.Context, id string) error {
+	return m.call(ctx, func() error {
+		j := m.jobs[id]
+		switch {
+		case j == nil:
+			return nil
+		case j.phase == revoked, j.phase == prepared && j.to != m.cfg.Site:
+			return fmt.Errorf("confirming job %s: %w", id, ErrJobOver)
+		}
+		j.enter(time.Now(), confirmed)
+		m.unmark(j)
+		return nil
+	})
+}
+
+// Revoke ends a job without a move. At the source it takes the MACs back, if
+// they were flipped, and tells the LAN; at the destination it only forgets what
+// was prepared. A second call does nothing.
+func (m *Manager) Revoke(ctx context.Context, id string) error {
+	return m.call(ctx, func() error {
+		j := m.jobs[id]
+		switch {
+		case j == nil:
+			return fmt.Errorf("revoking job %s: %w", id, ErrNoJob)
+		case j.phase == confirmed:
+			return fmt.Errorf("revoking job %s: %w", id, ErrJobOver)
+		case j.phase == revoked:
+			return nil
+		}
+		now := time.Now()
+		if j.phase == flipped && j.to != m.cfg.Site {
+			// Two, as the destination may have raised the number by one.
+			m.moveAll(now, j, m.cfg.Site, 2)
+		}
+		j.enter(now, revoked)
+		m.unmark(j)
+		return nil
+	})
+}
+
+func (j *job) enter(now time.Time, p phase) { j.phase, j.changed = p, now }
+
+// moveAll binds the job's MACs to a site, with numbers step above the last, and
+// tells peers, kernel and LAN.
+func (m *Manager) moveAll(now time.Time, j *job, site string, step uint64) {
+	for vni, seg := range m.segments() {
+		var b batch
+		var told []*moved
+		seg.mu.Lock()
+		for _, nic := range j.nics {
+			if nic.vni != vni {
+				continue
+			}
+			known := seg.table.byMAC[nic.mac]
+			if known == nil || known.rec.Site != site || known.rec.Job != j.id {
+				b.records = append(b.records, seg.table.move(now, nic.mac, site, j.id, step))
+				b.entries = append(b.entries, seg.entryOf(nic.mac, site))
+				known = seg.table.byMAC[nic.mac]
+			}
+			known.job = j.id
+			told = append(told, &moved{mac: nic.mac, ips: known.rec.IPs})
+		}
+		seg.mu.Unlock()
+		m.publish(seg, &b)
+		for _, t := range told {
+			m.announceInLAN(seg, t)
+		}
+	}
+}
+
+// announceInLAN sends into the bridge what the host would send to make itself
+// known: bridges and switches of this LAN learn the way to it. Where the host
+// has left, that way is through us.
+func (m *Manager) announceInLAN(seg *segment, t *moved) {
+	ips := t.ips
+	if len(ips) == 0 {
+		ips = []netip.Addr{{}}
+	}
+	for _, ip := range ips {
+		frame := ether.AppendAnnounce(nil, t.mac, ip)
+		p := vxlan.Packet{VNI: seg.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: frame}
+		if err := m.cfg.Host.WritePacket(p.Append(nil)); err != nil {
+			m.log.Debug("host not announced in the LAN", "segment", seg.Name, "mac", t.mac, "err", err)
+		}
+	}
+}
+
+// undoStale refuses a record by which a job that this gateway has revoked still
+// takes a MAC away: the binding is raised above it. It needs seg.mu.
+func (m *Manager) undoStale(now time.Time, seg *segment, r announce.Record) (again announce.Record, ok bool) {
+	j := m.jobs[r.Job]
+	if r.Job == "" || j == nil || j.phase != revoked || j.to == m.cfg.Site || r.Site == m.cfg.Site {
+		return again, false
+	}
+	b := seg.table.byMAC[MAC(r.MAC)]
+	if b == nil || b.rec.Site != m.cfg.Site || b.rec.Job != j.id || compare(r, b.rec) <= 0 {
+		return again, false
+	}
+	return seg.table.move(now, MAC(r.MAC), m.cfg.Site, j.id, r.Seq-b.rec.Seq+1), true
+}
+
+// jobMoved follows a job of another site by its records.
+func (m *Manager) jobMoved(r announce.Record) {
+	j := m.jobs[r.Job]
+	if r.Job == "" || j == nil || j.phase > flipped {
+		return
+	}
+	switch {
+	case r.Site == j.to:
+		j.phase = flipped
+	case j.phase == flipped:
+		j.phase = revoked // its source has taken the MACs back
+		m.unmark(j)
+	}
+}
+
+func (m *Manager) unmark(j *job) {
+	for _, nic := range j.nics {
+		seg := m.segments()[nic.vni]
+		if seg == nil {
+			continue
+		}
+		seg.mu.Lock()
+		if b := seg.table.byMAC[nic.mac]; b != nil && b.job == j.id {
+			b.job = ""
+		}
+		seg.mu.Unlock()
+	}
+}
+
+// expireJobs forgets jobs that have ended, or that nobody will end.
+func (m *Manager) expireJobs(now time.Time) {
+	for id, j := range m.jobs {
+		if age := now.Sub(j.changed); (j.ended() && age > keepJob) || age > staleJob {
+			m.unmark(j)
+			delete(m.jobs, id)
+		}
+	}
+}

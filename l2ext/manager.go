@@ -1,0 +1,442 @@
+package l2ext
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// Config of a Manager. Site, Host and Carrier are required.
+type Config struct {
+	Site    string // name of this site
+	Host    Host
+	Carrier Carrier
+
+	// Limits of frames that are not for one known host.
+	Limits Limits
+	// Logger may be nil, which discards.
+	Logger *slog.Logger
+}
+
+// How often Run looks after things.
+const (
+	tickEvery      = time.Second
+	digestEvery    = 10 * time.Second // facts/l2-extension.md, section A.5
+	reconcileEvery = 30 * time.Second // a listing of the kernel's entries; costs about 1 µs for each
+	maxBatch       = 256              // sightings taken together: one announcement instead of many
+)
+
+// Errors by which a caller decides.
+var (
+	ErrNoJob   = errors.New("l2ext: no such job")
+	ErrJobOver = errors.New("l2ext: the job is past that step")
+	ErrClosed  = errors.New("l2ext: not running")
+)
+
+// A Manager keeps this site's end of all stretched segments. Its methods are
+// safe for concurrent use, and all but Run and Segments need Run to be running.
+type Manager struct {
+	// Constant after New.
+	cfg   Config
+	log   *slog.Logger
+	done  chan struct{}                       // closed when Run has returned
+	calls chan func()                         // orders of this gateway; unbuffered, the caller waits for the answer
+	news  chan func()                         // what peers send; 64 so that the link's reader need not wait for one kernel call each
+	seen  chan Sighting                       // 1024: a bridge that learns many at once, and when full the next frame tells again
+	state atomic.Pointer[map[uint32]*segment] // by VNI; replaced, never changed
+
+	// Owned by Run's loop.
+	jobs       map[string]*job
+	endpoints  map[string]vxlan.Endpoint
+	senders    sync.WaitGroup
+	lastDigest time.Time
+	lastApply  time.Time
+	dirty      bool // an entry could not be programmed
+
+	mu    sync.Mutex       // guards what follows
+	peers map[string]*peer // by site
+}
+
+// segment is one stretched network. Constant but for what its locks guard.
+type segment struct {
+	Segment
+	counts   counters
+	out      *limiter
+	in       map[string]*limiter // by site
+	endpoint map[string]vxlan.Endpoint
+
+	mu       sync.RWMutex // guards what follows; only the loop writes
+	table    *table
+	attached Attached
+	problem  string
+}
+
+// New makes a Manager that has no segments yet.
+func New(cfg Config) (*Manager, error) {
+	if cfg.Site == "" || len(cfg.Site) > announce.MaxSite || cfg.Host == nil || cfg.Carrier == nil {
+		return nil, fmt.Errorf("l2ext: site %q, host and carrier are required", cfg.Site)
+	}
+	cfg.Limits = cfg.Limits.withDefaults()
+	m := &Manager{
+		cfg:       cfg,
+		log:       cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+		done:      make(chan struct{}),
+		calls:     make(chan func()),
+		news:      make(chan func(), 64),
+		seen:      make(chan Sighting, 1024),
+		jobs:      make(map[string]*job),
+		endpoints: make(map[string]vxlan.Endpoint),
+		peers:     make(map[string]*peer),
+	}
+	m.state.Store(&map[uint32]*segment{})
+	return m, nil
+}
+
+// Run does the work until ctx ends, and closes the Host. It may run once.
+func (m *Manager) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	var watchErr, readErr error
+	stop := sync.OnceFunc(func() { cancel(); m.cfg.Host.Close() })
+	context.AfterFunc(ctx, stop) // a waiting ReadPacket does not know of ctx
+	wg.Go(func() { defer stop(); watchErr = m.cfg.Host.Watch(ctx, func(s Sighting) { m.report(ctx, s) }) })
+	wg.Go(func() { defer stop(); readErr = m.readPackets(ctx) })
+	m.loop(ctx)
+	close(m.done)
+	m.setPeers(nil)
+	stop()
+	m.senders.Wait()
+	wg.Wait()
+	return errors.Join(watchErr, readErr)
+}
+
+// loop is the one goroutine that changes bindings. What this gateway orders
+// goes first: a flip must not wait for news.
+func (m *Manager) loop(ctx context.Context) {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case f := <-m.calls:
+			f()
+			continue
+		default:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case f := <-m.calls:
+			f()
+		case f := <-m.news:
+			f()
+		case s := <-m.seen:
+			m.observe(time.Now(), s)
+		case <-tick.C:
+			m.tick(ctx, time.Now())
+		}
+	}
+}
+
+// call has f done by the loop and waits for its answer.
+func (m *Manager) call(ctx context.Context, f func() error) error {
+	answer := make(chan error, 1) // the loop need not wait for us
+	select {
+	case m.calls <- func() { answer <- f() }:
+	case <-m.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-m.done:
+		return ErrClosed
+	}
+}
+
+// report takes a sighting from the host.
+func (m *Manager) report(ctx context.Context, s Sighting) {
+	select {
+	case m.seen <- s:
+	case <-ctx.Done():
+	}
+}
+
+// readPackets takes frames from the kernel until the host is closed.
+func (m *Manager) readPackets(ctx context.Context) error {
+	o := outward{m: m}
+	b := make([]byte, 1<<16) // the longest packet
+	for {
+		n, err := m.cfg.Host.ReadPacket(b)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading from the carrier: %w", err)
+		}
+		o.packet(time.Now(), b[:n])
+	}
+}
+
+// segments by VNI, now. The map is not changed any more.
+func (m *Manager) segments() map[uint32]*segment { return *m.state.Load() }
+
+// observe takes what was seen on LAN ports: s, and what waits behind it.
+func (m *Manager) observe(now time.Time, s Sighting) {
+	batches := make(map[*segment]*batch)
+	for range maxBatch {
+		m.observeOne(now, s, batches)
+		select {
+		case s = <-m.seen:
+			continue
+		default:
+		}
+		break
+	}
+	for seg, b := range batches {
+		m.publish(seg, b)
+	}
+}
+
+func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*batch) {
+	seg := m.segments()[s.VNI]
+	if seg == nil || !s.MAC.Host() {
+		return
+	}
+	seg.mu.Lock()
+	before := seg.table.site(s.MAC)
+	v := seg.table.see(now, s.MAC, s.announced)
+	if s.ip.IsValid() && seg.table.note(now, s.MAC, s.ip) == changed {
+		v = changed
+	}
+	frozen := v == fenced && now.Before(seg.table.byMAC[s.MAC].frozen)
+	var rec announce.Record
+	if v == changed {
+		rec = seg.table.byMAC[s.MAC].rec
+	}
+	seg.mu.Unlock()
+	switch v {
+	case changed:
+		b := batches[seg]
+		if b == nil {
+			b = &batch{}
+			batches[seg] = b
+		}
+		b.records = append(b.records, rec)
+		if before != m.cfg.Site && before != "" {
+			b.entries = append(b.entries, Entry{MAC: s.MAC})
+		}
+	case fenced:
+		seg.counts.add(Fenced, 1)
+		if frozen {
+			m.setProblem(seg, fmt.Sprintf("MAC %v is claimed at this site and at %s in turn; it stays at %s", s.MAC, before, before))
+		}
+	case full:
+		m.setProblem(seg, fmt.Sprintf("more than %d MACs", MaxMACs))
+	}
+}
+
+// batch is what changed on one segment by one step of the loop.
+type batch struct {
+	records []announce.Record // to announce
+	entries []Entry           // to program
+}
+
+// publish makes the kernel follow a change, and tells all peers. The peers
+// first: theirs is the longer way, and it is walked by other goroutines.
+func (m *Manager) publish(seg *segment, b *batch) {
+	m.announce(seg, b.records)
+	m.point(seg, b.entries)
+}
+
+func (m *Manager) point(seg *segment, entries []Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	if err := m.cfg.Host.Point(seg.VNI, entries); err != nil {
+		m.dirty = true
+		m.log.Warn("forwarding entries not programmed; will be tried again", "segment", seg.Name, "err", err)
+	}
+}
+
+// tick looks after what is due.
+func (m *Manager) tick(ctx context.Context, now time.Time) {
+	m.expireJobs(now)
+	for _, seg := range m.segments() {
+		seg.mu.Lock()
+		gone := seg.table.expire(now)
+		seg.mu.Unlock()
+		m.announce(seg, gone)
+	}
+	if now.Sub(m.lastDigest) >= digestEvery {
+		m.lastDigest = now
+		m.sendDigests()
+	}
+	if m.dirty || now.Sub(m.lastApply) >= reconcileEvery {
+		if err := m.reconcile(ctx, now); err != nil && ctx.Err() == nil {
+			m.log.Warn("segments not reconciled; will be tried again", "err", err)
+		}
+	}
+}
+
+func (m *Manager) setProblem(seg *segment, problem string) {
+	seg.mu.Lock()
+	known := seg.problem == problem
+	seg.problem = problem
+	seg.mu.Unlock()
+	if !known && problem != "" {
+		m.log.Warn("segment has a problem", "segment", seg.Name, "problem", problem)
+	}
+}
+
+// Apply makes the wished segments, and removes those that are not wished any
+// more. The error names what is wrong with the wish, or with the host as a
+// whole; what is wrong with one segment is its Problem.
+func (m *Manager) Apply(ctx context.Context, wished []Segment) error {
+	if err := checkAll(m.cfg.Site, wished); err != nil {
+		return err
+	}
+	wished = slices.Clone(wished)
+	return m.call(ctx, func() error { return m.apply(ctx, wished) })
+}
+
+func (m *Manager) apply(ctx context.Context, wished []Segment) error {
+	old, next := m.segments(), make(map[uint32]*segment)
+	for _, w := range wished {
+		w.MTU = cmp.Or(w.MTU, DefaultMTU)
+		w.Sites = slices.Compact(slices.Sorted(slices.Values(w.Sites)))
+		next[w.VNI] = m.keepOrMake(old[w.VNI], w)
+	}
+	m.state.Store(&next)
+	m.setPeers(next)
+	return m.reconcile(ctx, time.Now())
+}
+
+// keepOrMake keeps what is known of a segment when only its sites change.
+func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
+	seg := &segment{Segment: w, out: newLimiter(m.cfg.Limits), in: make(map[string]*limiter), endpoint: make(map[string]vxlan.Endpoint)}
+	for _, site := range w.Sites {
+		seg.in[site] = newLimiter(m.cfg.Limits)
+		seg.endpoint[site] = m.endpointOf(site)
+	}
+	seg.table = newTable(m.cfg.Site)
+	if old == nil || old.Name != w.Name {
+		return seg
+	}
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	for mac, b := range old.table.byMAC {
+		if b.rec.Site == m.cfg.Site || slices.Contains(w.Sites, b.rec.Site) {
+			seg.table.byMAC[mac] = b
+			seg.table.sum += b.hash
+			if b.hash != 0 {
+				seg.table.live++
+			}
+		}
+	}
+	for i := range old.counts {
+		seg.counts[i].Store(old.counts[i].Load())
+	}
+	return seg
+}
+
+// endpointOf numbers the other sites as they are met. Numbers are not used
+// again, so that a packet on its way cannot reach a wrong site.
+func (m *Manager) endpointOf(site string) vxlan.Endpoint {
+	e, ok := m.endpoints[site]
+	if !ok {
+		e = vxlan.FirstSite + vxlan.Endpoint(len(m.endpoints))
+		m.endpoints[site] = e
+	}
+	return e
+}
+
+// reconcile makes the host look like the tables.
+func (m *Manager) reconcile(ctx context.Context, now time.Time) error {
+	segs := make([]*segment, 0, len(m.segments()))
+	for _, seg := range m.segments() {
+		segs = append(segs, seg)
+	}
+	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.VNI, b.VNI) })
+	wishes := make([]Wish, len(segs))
+	for i, seg := range segs {
+		wishes[i] = Wish{Segment: seg.Segment, Entries: seg.entries()}
+	}
+	m.lastApply = now
+	m.dirty = false
+	attached, err := m.cfg.Host.Apply(ctx, wishes)
+	if err != nil {
+		m.dirty = true
+		for _, seg := range segs {
+			m.setProblem(seg, err.Error())
+		}
+		return fmt.Errorf("applying segments: %w", err)
+	}
+	for i, a := range attached {
+		m.setAttached(now, segs[i], a)
+	}
+	return nil
+}
+
+func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
+	seg.mu.Lock()
+	before := seg.attached
+	seg.attached = a
+	seg.mu.Unlock()
+	switch {
+	case a.Err != nil:
+		m.dirty = true
+		m.setProblem(seg, a.Err.Error())
+		return
+	case before.Err != nil:
+		m.setProblem(seg, "")
+	case before.Device == "":
+		m.log.Info("segment attached", "segment", seg.Name, "device", a.Device, "bridge", seg.Bridge, "adopted", a.Adopted)
+	}
+	m.observe(now, Sighting{VNI: seg.VNI, MAC: a.Bridge})
+}
+
+// entries are the hosts of other sites.
+func (s *segment) entries() (es []Entry) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for mac, b := range s.table.byMAC {
+		if e := s.endpoint[b.rec.Site]; e != 0 && !b.withdrawn() {
+			es = append(es, Entry{MAC: mac, Site: e})
+		}
+	}
+	return es
+}
+
+// entryOf tells how the kernel has to treat a MAC that is at site.
+func (s *segment) entryOf(mac MAC, site string) Entry {
+	return Entry{MAC: mac, Site: s.endpoint[site]} // 0, remove, for a host of this site
+}
+
+// lookup tells where a MAC is: at another site, here, or at an unknown place.
+func (s *segment) lookup(mac MAC) (site string, b binding) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if p := s.table.byMAC[mac]; p != nil && !p.withdrawn() {
+		return p.rec.Site, binding{since: p.since, left: p.left}
+	}
+	return "", binding{}
+}
+
+// known tells whether a frame from mac tells nothing new, and where mac is.
+func (s *segment) known(mac MAC, c ether.Claim) (site string, known bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.table.site(mac), s.table.knows(mac, c.IP)
+}

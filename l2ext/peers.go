@@ -1,0 +1,201 @@
+package l2ext
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/frag"
+)
+
+// maxQueued bounds the messages that wait for a peer: a snapshot of three full
+// segments and what changes meanwhile. What does not fit is dropped, and the
+// next digest mends it.
+const maxQueued = 512
+
+// peer is another site with which this one shares a segment.
+type peer struct {
+	site   string
+	queue  chan []byte   // maxQueued; urgent messages
+	end    func()        // ends its sender: the site is no longer a peer
+	frames atomic.Uint32 // numbers the frames sent
+
+	mu sync.Mutex // guards what follows
+	up bool
+
+	// rx makes calls of HandleDatagram for one site follow each other, as they
+	// do but for the moment in which a link changes its connection. It guards
+	// what follows, and is held while a frame is written to the TUN, which
+	// never waits.
+	rx      sync.Mutex
+	rejoin  frag.Reassembler
+	packet  []byte // built for the kernel
+	scratch []byte // built for another site
+}
+
+// peer finds a site, or nil.
+func (m *Manager) peer(site string) *peer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.peers[site]
+}
+
+// setPeers makes the peers those sites that share a segment with this one.
+func (m *Manager) setPeers(segments map[uint32]*segment) {
+	wished := make(map[string]bool)
+	for _, seg := range segments {
+		for _, site := range seg.Sites {
+			wished[site] = true
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for site, p := range m.peers {
+		if !wished[site] {
+			p.end()
+			delete(m.peers, site)
+		}
+	}
+	for site := range wished {
+		if m.peers[site] == nil {
+			ctx, cancel := context.WithCancel(context.Background()) // ended by setPeers
+			p := &peer{site: site, queue: make(chan []byte, maxQueued), end: cancel}
+			p.up = m.cfg.Carrier.MaxDatagram(site) > 0 // it may have come up before it was a peer
+			m.peers[site] = p
+			m.senders.Go(func() { m.sendQueued(ctx, p) })
+		}
+	}
+}
+
+// sendQueued sends what waits for a peer, in order, until ctx ends.
+func (m *Manager) sendQueued(ctx context.Context, p *peer) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case b := <-p.queue:
+			if err := m.cfg.Carrier.SendUrgent(ctx, p.site, b); err != nil && ctx.Err() == nil {
+				m.log.Debug("announcement not sent; the next digest mends it", "peer", p.site, "err", err)
+			}
+		}
+	}
+}
+
+// PeerUp tells that the link to a site works from now on. All that is known of
+// the shared segments is sent.
+func (m *Manager) PeerUp(site string) {
+	m.notify(func() {
+		if !m.setUp(site, true) {
+			return
+		}
+		for _, seg := range m.segments() {
+			if slices.Contains(seg.Sites, site) {
+				m.sendSnapshot(seg, site)
+				m.sendDigest(seg, site)
+			}
+		}
+	})
+}
+
+// PeerDown tells that the link to a site does not work. Its bindings stay:
+// frames to them are dropped and counted until the link is back.
+func (m *Manager) PeerDown(site string) {
+	m.notify(func() { m.setUp(site, false) })
+}
+
+// notify has the loop do f, after all that came before.
+func (m *Manager) notify(f func()) {
+	select {
+	case m.news <- f:
+	case <-m.done:
+	}
+}
+
+func (m *Manager) setUp(site string, up bool) bool {
+	p := m.peer(site)
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	p.up = up
+	p.mu.Unlock()
+	for !up { // what waits would be old when the link is back
+		select {
+		case <-p.queue:
+		default:
+			return true
+		}
+	}
+	return true
+}
+
+func (p *peer) isUp() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.up
+}
+
+// announce tells all sites of a segment about bindings.
+func (m *Manager) announce(seg *segment, records []announce.Record) {
+	if len(records) == 0 {
+		return
+	}
+	for _, site := range seg.Sites {
+		m.sendRecords(seg, site, records)
+	}
+}
+
+func (m *Manager) sendRecords(seg *segment, site string, records []announce.Record) {
+	for chunk := range slices.Chunk(records, announce.MaxRecords) {
+		m.enqueue(seg, site, announce.Message{Kind: announce.Update, VNI: seg.VNI, Records: chunk})
+	}
+}
+
+// sendSnapshot sends all bindings that are not withdrawn.
+func (m *Manager) sendSnapshot(seg *segment, site string) {
+	seg.mu.RLock()
+	records := make([]announce.Record, 0, len(seg.table.byMAC))
+	for b := range maps.Values(seg.table.byMAC) {
+		if !b.withdrawn() {
+			records = append(records, b.rec)
+		}
+	}
+	seg.mu.RUnlock()
+	m.sendRecords(seg, site, records)
+}
+
+func (m *Manager) sendDigests() {
+	for _, seg := range m.segments() {
+		for _, site := range seg.Sites {
+			m.sendDigest(seg, site)
+		}
+	}
+}
+
+func (m *Manager) sendDigest(seg *segment, site string) {
+	seg.mu.RLock()
+	msg := announce.Message{Kind: announce.Digest, VNI: seg.VNI, Count: seg.table.live, Sum: seg.table.sum}
+	seg.mu.RUnlock()
+	m.enqueue(seg, site, msg)
+}
+
+// enqueue never waits.
+func (m *Manager) enqueue(seg *segment, site string, msg announce.Message) {
+	p := m.peer(site)
+	if p == nil || !p.isUp() {
+		return // PeerUp sends all
+	}
+	b, err := msg.Append(nil)
+	if err != nil {
+		m.log.Error("announcement not written", "segment", seg.Name, "err", err)
+		return
+	}
+	select {
+	case p.queue <- b:
+	default:
+		m.log.Warn("announcement dropped; the next digest mends it", "peer", site, "segment", seg.Name)
+	}
+}

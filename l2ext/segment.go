@@ -1,0 +1,156 @@
+package l2ext
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// MAC is an Ethernet address.
+type MAC = ether.MAC
+
+// Segment is a Layer 2 network that is stretched between sites, as the
+// operator wishes it at this site.
+type Segment struct {
+	Name   string   // the same at all sites
+	VNI    uint32   // 1 to 2^24-1, the same at all sites
+	Bridge string   // bridge at this site; made if there is none
+	MTU    int      // bytes; 0 means 1500
+	Sites  []string // the other sites on the segment
+}
+
+// DefaultMTU is the MTU of a segment that names none, in bytes.
+const DefaultMTU = 1500
+
+// maxMTU leaves room for an Ethernet header and a VLAN tag in frag.MaxFrame.
+const maxMTU = 9000
+
+// maxName is the longest name of a Linux device, IFNAMSIZ without its zero.
+const maxName = 15
+
+// check refuses a segment that cannot be.
+func (s Segment) check(self string) error {
+	switch {
+	case s.VNI < 1 || s.VNI > vxlan.MaxVNI:
+		return fmt.Errorf("segment %s: VNI %d is not in 1..%d", s.Name, s.VNI, vxlan.MaxVNI)
+	case s.Name == "" || len(s.Name) > announce.MaxSite:
+		return fmt.Errorf("segment %q: the name must have 1 to %d bytes", s.Name, announce.MaxSite)
+	case s.Bridge == "" || len(s.Bridge) > maxName:
+		return fmt.Errorf("segment %s: bridge %q must have 1 to %d bytes", s.Name, s.Bridge, maxName)
+	case s.MTU != 0 && (s.MTU < 576 || s.MTU > maxMTU):
+		return fmt.Errorf("segment %s: MTU %d is not in 576..%d", s.Name, s.MTU, maxMTU)
+	case slices.Contains(s.Sites, self):
+		return fmt.Errorf("segment %s: site %s is this one, and must not be listed", s.Name, self)
+	}
+	for _, site := range s.Sites {
+		if site == "" || len(site) > announce.MaxSite {
+			return fmt.Errorf("segment %s: site %q must have 1 to %d bytes", s.Name, site, announce.MaxSite)
+		}
+	}
+	return nil
+}
+
+// checkAll refuses segments that cannot be together.
+func checkAll(self string, segments []Segment) error {
+	var errs []error
+	vnis, bridges := make(map[uint32]bool), make(map[string]bool)
+	for _, s := range segments {
+		errs = append(errs, s.check(self))
+		if vnis[s.VNI] {
+			errs = append(errs, fmt.Errorf("segment %s: VNI %d is used twice", s.Name, s.VNI))
+		}
+		if bridges[s.Bridge] {
+			errs = append(errs, fmt.Errorf("segment %s: bridge %s is used twice", s.Name, s.Bridge))
+		}
+		vnis[s.VNI], bridges[s.Bridge] = true, true
+	}
+	return errors.Join(errs...)
+}
+
+// A Carrier takes frames and messages to other sites. All methods are safe for
+// concurrent use.
+type Carrier interface {
+	// SendFrame sends a datagram of at most MaxDatagram bytes, which may be
+	// lost or overtaken. It borrows b and does not wait for the network.
+	SendFrame(site string, b []byte) error
+
+	// MaxDatagram is the longest datagram that can be sent to the site now,
+	// in bytes; 0 when none can.
+	MaxDatagram(site string) int
+
+	// SendUrgent sends a message that arrives, and in order, for as long as
+	// the link to the site is up. It takes b. It may wait until ctx ends; an
+	// error means that the link is, or goes, down.
+	SendUrgent(ctx context.Context, site string, b []byte) error
+}
+
+// A Host makes a machine's network what it is wished to be. hostnet is the real
+// one, l2exttest has one that prints its state; both pass l2exttest.TestHost.
+// All methods are safe for concurrent use, except that ReadPacket is called by
+// one goroutine.
+type Host interface {
+	// Apply makes the wished segments, with exactly the wished entries, and
+	// removes what an earlier wish had made. The same wish twice changes
+	// nothing. The answer has one element for each wish, in order; the error
+	// is for what concerns all of them.
+	Apply(ctx context.Context, wishes []Wish) ([]Attached, error)
+
+	// Point adds entries to those of one segment, or removes those whose
+	// Site is 0, without a look at the others. It is the fast way for a flip.
+	Point(vni uint32, entries []Entry) error
+
+	// Watch reports each host that appears on a LAN port of a segment's
+	// bridge, and first those that are there, until ctx ends. After it has
+	// missed some it reports all again. Reports come from one goroutine.
+	Watch(ctx context.Context, report func(Sighting)) error
+
+	// PortSegment tells on which segment a port, such as a VM's tap, is.
+	PortSegment(port string) (vni uint32, ok bool)
+
+	// ReadPacket reads one packet that the kernel sends to the carrier, see
+	// l2ext/vxlan. It waits until there is one; after Close it fails.
+	ReadPacket(b []byte) (n int, err error)
+
+	// WritePacket gives a packet from the carrier to the kernel. It borrows b.
+	WritePacket(b []byte) error
+
+	// Close ends the carrier. Segments lose their overlay port, and bridges
+	// stay.
+	Close() error
+}
+
+// Wish is one segment as a Host should make it.
+type Wish struct {
+	Segment
+	Entries []Entry // hosts at other sites; their Site is not 0
+}
+
+// Entry says behind which endpoint of the carrier a MAC is.
+type Entry struct {
+	MAC  MAC
+	Site vxlan.Endpoint
+}
+
+// Attached is what a Host made of a Wish.
+type Attached struct {
+	Device  string // the VXLAN device
+	Adopted bool   // the bridge was there before us
+	Bridge  MAC    // of the bridge itself: the machine is a host on the segment, too
+	Err     error  // why the segment does not work
+}
+
+// Sighting is a host that was seen on a LAN port.
+type Sighting struct {
+	VNI  uint32
+	MAC  MAC
+	Port string // "" when it is not known
+
+	ip        netip.Addr // if valid, seen with the MAC
+	announced bool       // the host told so itself
+}

@@ -1,0 +1,88 @@
+package l2ext
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+)
+
+// View is a segment as it is now.
+type View struct {
+	Segment
+	Adopted  bool   // the bridge was there before us
+	Device   string // VXLAN device; "" while there is none
+	Problem  string // why it does not work, or what is odd; "" if nothing
+	Bindings []Binding
+	Counts   map[Count]uint64
+}
+
+// Binding says which site owns a MAC.
+type Binding struct {
+	MAC   MAC
+	IPs   []netip.Addr
+	Site  string
+	Seq   uint64
+	State BindingState
+	Job   string // that moved it last, or is about to
+}
+
+// BindingState says how sure a binding is.
+type BindingState string
+
+// The states of a binding.
+const (
+	Confirmed BindingState = "confirmed" // no job is at work on it
+	Pending   BindingState = "pending"   // a job is about to move it
+	Flipped   BindingState = "flipped"   // a job has moved it, and may take it back
+)
+
+// Frames sums up the counts of a segment: frames sent to other sites, received
+// from them, and dropped for any reason.
+func (v View) Frames() (sent, received, dropped uint64) {
+	for c, n := range v.Counts {
+		if c.Dropped() {
+			dropped += n
+		}
+	}
+	return v.Counts[Sent], v.Counts[Received], dropped
+}
+
+// Segments shows all segments in the order of their names, with their bindings
+// in the order of the MACs.
+func (m *Manager) Segments() []View {
+	var views []View
+	for _, seg := range m.segments() {
+		views = append(views, seg.view())
+	}
+	slices.SortFunc(views, func(a, b View) int { return cmp.Compare(a.Name, b.Name) })
+	return views
+}
+
+func (s *segment) view() View {
+	v := View{Segment: s.Segment, Counts: s.counts.view()}
+	v.Sites = slices.Clone(s.Sites)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, s.problem
+	for mac, b := range s.table.byMAC {
+		if !b.withdrawn() {
+			v.Bindings = append(v.Bindings, b.view(mac))
+		}
+	}
+	slices.SortFunc(v.Bindings, func(a, b Binding) int { return slices.Compare(a.MAC[:], b.MAC[:]) })
+	return v
+}
+
+func (b *binding) view(mac MAC) Binding {
+	v := Binding{MAC: mac, IPs: slices.Clone(b.rec.IPs), Site: b.rec.Site, Seq: b.rec.Seq, State: Confirmed, Job: b.rec.Job}
+	switch {
+	case b.job == "":
+	case b.rec.Cause == announce.Moved && b.rec.Job == b.job:
+		v.State = Flipped
+	default:
+		v.State, v.Job = Pending, b.job
+	}
+	return v
+}
