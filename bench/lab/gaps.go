@@ -9,7 +9,7 @@ type Gap struct {
 }
 
 // gaps finds the longest time without an arrival, and keeps those that stand
-// out. Pure: it is told the time.
+// out.
 type gaps struct {
 	last    time.Time
 	longest Gap
@@ -36,4 +36,16 @@ func (g *gaps) arrived(now time.Time) {
 	if gap.For >= minGap && len(g.list) < maxGaps {
 		g.list = append(g.list, gap)
 	}
+}
+
+// longestBy is the longest gap, the open one included: up to end, or until now
+// when end is zero.
+func (g *gaps) longestBy(end time.Time) Gap {
+	if end.IsZero() {
+		end = time.Now()
+	}
+	if open := end.Sub(g.last); !g.last.IsZero() && open > g.longest.For {
+		return Gap{g.last, open}
+	}
+	return g.longest
 }

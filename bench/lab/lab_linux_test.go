@@ -3,13 +3,20 @@ package lab
 import (
 	"context"
 	"errors"
-	"os"
+	"flag"
 	"testing"
 	"time"
 
 	"github.com/longhaul-project/longhaul/bench/guest"
 	"github.com/longhaul-project/longhaul/bench/guest/control"
 	"github.com/longhaul-project/longhaul/internal/nstest"
+)
+
+// Flags to try other lines and guests by hand.
+var (
+	linkFlag   = flag.String("link", "", "WAN of TestMove, as rate=,rtt=,loss=")
+	memoryFlag = flag.Int64("memory", 128, "MiB of memory of TestMove's guest")
+	dirtyFlag  = flag.Int("dirty", 200, "pages per second that TestMove's guest rewrites")
 )
 
 // newLab makes a lab for a test and removes it afterwards.
@@ -34,8 +41,14 @@ func TestMove(t *testing.T) {
 	if testing.Short() {
 		nstest.Skip(t, "boots a guest")
 	}
-	l := newLab(t, Link{Rate: 400e6, RTT: 20 * time.Millisecond})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	link := Link{Rate: 400e6, RTT: 20 * time.Millisecond}
+	if *linkFlag != "" {
+		if err := link.Set(*linkFlag); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := newLab(t, link)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := l.Stretch(); err != nil {
 		t.Fatal(err)
@@ -48,7 +61,7 @@ func TestMove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	vm, err := l.A.StartGuest(ctx, guest.Options{Name: "vm1", Image: img, Disk: disk, Memory: 128 << 20})
+	vm, err := l.A.StartGuest(ctx, guest.Options{Name: "vm1", Image: img, Disk: disk, Memory: *memoryFlag << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +73,7 @@ func TestMove(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ask.Close()
-	if err := ask.SetDirty(ctx, control.Dirty{Rate: 200, Hot: 500, Sparse: 75, Disk: 20}); err != nil {
+	if err := ask.SetDirty(ctx, control.Dirty{Rate: *dirtyFlag, Hot: 2000, Sparse: 75, Disk: 20}); err != nil {
 		t.Fatal(err)
 	}
 	probe := startProbes(t, ctx, l)
@@ -84,14 +97,20 @@ func TestMove(t *testing.T) {
 	if !verdict.OK() || stats.Foreign != 0 {
 		t.Errorf("the guest did not arrive whole: %+v, %+v", verdict, stats)
 	}
-	if !session.Alive || pings.Lost > pings.Sent/10 {
-		t.Errorf("connections did not survive: %+v, %+v", pings, session)
+	if !session.Alive || session.Ticks == 0 || session.Echoes == 0 {
+		t.Errorf("the session did not survive: %+v", session)
 	}
-	if report.Downtime <= 0 || report.Downtime > report.Total || report.Wire < report.Logical || report.Wire > report.Logical*11/10 {
+	// Plain VXLAN learns where the guest is from its announcement: what is
+	// sent to the old site during the pause is lost.
+	if pause := int(report.Downtime / PingInterval); pings.Lost > pause+20 {
+		t.Errorf("%d pings lost in a pause of %d: %+v", pings.Lost, pause, pings)
+	}
+	if report.Downtime <= 0 || report.Downtime > report.Total || report.Wire < report.Logical {
 		t.Errorf("impossible figures: %+v", report)
 	}
-	b, _ := os.ReadFile(vm.Console)
-	t.Logf("console of the destination: %q", b)
+	if on, err := l.B.Owns(vm.HardwareAddr(), vm.TapName()); err != nil || !on {
+		t.Errorf("the guest is not on site b's bridge: %v, %v", on, err)
+	}
 }
 
 // startProbes pings and holds a session from the client until the returned

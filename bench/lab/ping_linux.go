@@ -44,6 +44,7 @@ type Pinger struct {
 	got  int
 	dup  int
 	gaps gaps
+	end  time.Time // of sending; zero until then
 }
 
 // Pinger opens a raw socket at the site, to ping ip.
@@ -69,6 +70,9 @@ func (p *Pinger) Run(ctx context.Context) error {
 	answers := make(chan error, 1) // the end of receive
 	go func() { answers <- p.receive() }()
 	err := p.send(ctx)
+	p.mu.Lock()
+	p.end = time.Now()
+	p.mu.Unlock()
 	p.settle()
 	p.conn.Close()
 	if got := <-answers; !errors.Is(got, net.ErrClosed) {
@@ -150,7 +154,8 @@ func (p *Pinger) answered(seq uint32, now time.Time) {
 func (p *Pinger) Report() PingReport {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r := PingReport{Sent: len(p.sent), Twice: p.dup, Longest: p.gaps.longest, Gaps: append([]Gap(nil), p.gaps.list...)}
+	r := PingReport{Sent: len(p.sent), Twice: p.dup, Gaps: append([]Gap(nil), p.gaps.list...)}
+	r.Longest = p.gaps.longestBy(p.end)
 	now := time.Now()
 	for i, seen := range p.seen {
 		switch {
@@ -163,9 +168,6 @@ func (p *Pinger) Report() PingReport {
 	}
 	if p.got > 0 {
 		r.RTT = p.sum / time.Duration(p.got)
-	}
-	if open := now.Sub(p.gaps.last); len(p.sent) > 0 && open > r.Longest.For {
-		r.Longest = Gap{p.gaps.last, open}
 	}
 	return r
 }

@@ -16,15 +16,14 @@ import (
 
 // SessionReport is what a TCPSession has seen.
 type SessionReport struct {
-	Alive   bool          `json:"alive"`
-	Why     string        `json:"why,omitempty"` // why it is not
-	Ticks   uint64        `json:"ticks"`         // of the guest, none missing
-	Sent    uint64        `json:"sent"`          // echoes asked for
-	Echoes  uint64        `json:"echoes"`        // echoes returned, none missing
-	Beat    uint64        `json:"heartbeat"`     // the guest's, in the last record; it never went back
-	Longest Gap           `json:"longest"`       // longest time without a record
-	Gaps    []Gap         `json:"gaps"`          // all from 50 ms
-	Silent  time.Duration `json:"silent_ns"`     // since the last record
+	Alive   bool   `json:"alive"`         // it has not broken; look at Longest for one that hangs
+	Why     string `json:"why,omitempty"` // why it is not
+	Ticks   uint64 `json:"ticks"`         // of the guest, none missing
+	Sent    uint64 `json:"sent"`          // echoes asked for
+	Echoes  uint64 `json:"echoes"`        // echoes returned, none missing
+	Beat    uint64 `json:"heartbeat"`     // the guest's, in the last record; it never went back
+	Longest Gap    `json:"longest"`       // longest time without a record
+	Gaps    []Gap  `json:"gaps"`          // all from 50 ms
 }
 
 // A TCPSession is one TCP connection to a guest that carries its ticks and our
@@ -35,6 +34,7 @@ type TCPSession struct {
 	mu   sync.Mutex // guards what follows
 	rep  SessionReport
 	gaps gaps
+	end  time.Time // of the session; zero until then
 }
 
 // Session connects to the guest's session port from the site.
@@ -66,11 +66,12 @@ func (t *TCPSession) Run(ctx context.Context) error {
 	if late := <-sent; err == nil && ctx.Err() == nil {
 		err = late
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end = time.Now()
 	if err != nil {
 		err = fmt.Errorf("session with the guest: %w", err)
-		t.mu.Lock()
 		t.rep.Alive, t.rep.Why = false, err.Error()
-		t.mu.Unlock()
 	}
 	return err
 }
@@ -131,10 +132,6 @@ func (t *TCPSession) Report() SessionReport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.rep
-	r.Silent = time.Since(t.gaps.last)
-	r.Longest, r.Gaps = t.gaps.longest, append([]Gap(nil), t.gaps.list...)
-	if r.Alive && r.Silent > r.Longest.For {
-		r.Longest = Gap{t.gaps.last, r.Silent}
-	}
+	r.Longest, r.Gaps = t.gaps.longestBy(t.end), append([]Gap(nil), t.gaps.list...)
 	return r
 }
