@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"sync/atomic"
 	"time"
@@ -60,10 +61,15 @@ func run(seed uint64, fill int, device string, rate int) error {
 	}
 	g.dirty.set(control.Dirty{Rate: rate, Sparse: 75})
 	failed := make(chan error, 4) // one for each goroutine below
+	for port, serve := range map[int]func(net.Conn){control.SessionPort: g.session, control.Port: g.control} {
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err != nil {
+			return err
+		}
+		go func() { failed <- accept(l, serve) }()
+	}
 	go func() { failed <- g.heartbeat() }()
 	go func() { failed <- g.dirtyForEver() }()
-	go func() { failed <- listen(control.SessionPort, g.session) }()
-	go func() { failed <- listen(control.Port, g.control) }()
 	fmt.Printf("longhaul guest: ready, %d pages, boot %s, %v\n", len(g.memory.versions), g.boot, time.Since(g.start).Round(time.Millisecond))
 	return <-failed
 }

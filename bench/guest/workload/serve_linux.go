@@ -11,12 +11,8 @@ import (
 	"github.com/longhaul-project/longhaul/bench/guest/control"
 )
 
-// listen serves every connection to a port by its own goroutine.
-func listen(port int, serve func(net.Conn)) error {
-	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-	if err != nil {
-		return err
-	}
+// accept serves every connection by its own goroutine.
+func accept(l net.Listener, serve func(net.Conn)) error {
 	for {
 		c, err := l.Accept()
 		if err != nil {
