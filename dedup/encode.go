@@ -41,7 +41,9 @@ func (e *Encoder) page(it page.Item) {
 		e.emit(record.Op{Kind: record.Blank}, it)
 		return
 	}
-	e.wants = e.wants || e.batch.msg.Peer != 0
+	if !e.wants && e.batch.msg.Peer != 0 {
+		e.wants, e.hurry = true, true
+	}
 	h := fingerprint(p)
 	at := e.versions.at(it.Addr)
 	var same found

@@ -13,10 +13,11 @@ type EncoderConfig struct {
 	// Setting is how batches are compressed, until SetCodec changes it.
 	Setting
 
-	// PeerReady tells that the peer has made its decoder for this channel
-	// already, before this encoder is made. Then pages that came from the
-	// peer (the trip home) are referred to from the first batch on, else
-	// from the first acknowledgement on.
+	// PeerReady tells that the peer keeps what it once sent to us: it has
+	// made its decoder for this channel, or called Keep, before this encoder
+	// is made. Then pages that came from the peer (the trip home) are
+	// referred to from the first batch on; else from the acknowledgement of
+	// the first batch with pages on, a round trip later.
 	PeerReady bool
 }
 
@@ -36,6 +37,7 @@ type Encoder struct {
 	shelfFull      bool      // there was no room; not asked again in this batch
 	wants          bool      // batches tell that they may refer to the peer's own pages
 	using          bool      // this batch may
+	hurry          bool      // this batch is the first to tell of wants
 	seq            uint64
 	batch          *Batch   // being gathered, nil if nothing is
 	ready          []*Batch // cut by a change of marks, waiting for Cut; two at most
@@ -104,7 +106,7 @@ func (e *Encoder) Add(it page.Item) (full bool) {
 	b.Mark |= it.Mark & page.Flush
 	b.bufs.raw = append(append(b.bufs.raw, it.Head...), it.Data...)
 	e.item(it)
-	return b.full() || full
+	return b.full() || e.hurry || full
 }
 
 // item encodes one item.
@@ -149,7 +151,7 @@ func (e *Encoder) begin(m page.Mark) {
 func (e *Encoder) close() {
 	e.flush()
 	b := e.batch
-	e.batch = nil
+	e.batch, e.hurry = nil, false
 	b.Raw = len(b.bufs.raw)
 	b.Stats.Raw = int64(b.Raw)
 	b.msg.Raw = b.Raw
@@ -178,7 +180,7 @@ func (e *Encoder) hold(b *Batch) {
 		}
 		u.holds = append(u.holds, h)
 	}
-	e.sent.end()
+	e.sent.end() // the holds go to unacked
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.unacked = append(e.unacked, u)

@@ -42,14 +42,6 @@ func (p *pins) took(g *segment) {
 	p.list = append(p.list, g)
 }
 
-// hand ends the batch and gives the pinned segments to whoever unpins them,
-// appended to list.
-func (p *pins) hand(list []*segment) []*segment {
-	list = append(list, p.list...)
-	p.end()
-	return list
-}
-
 // release ends the batch and unpins.
 func (p *pins) release() {
 	unpin(p.list, p.shelf.slabs)

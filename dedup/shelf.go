@@ -38,6 +38,7 @@ type shelf struct {
 	mu     sync.Mutex // guards what follows, and changes of the ring and the pointers above
 	free   uint64     // first segment that is held
 	next   uint64     // one after the newest segment
+	target uint64     // ours only: where floor should be, at most at retire
 	heard  uint64     // ours only: floor that the peer is known to have heard of
 	gone   int64      // segments evicted so far
 	leases map[*lease]struct{}
@@ -50,8 +51,16 @@ type lease struct {
 	ended bool
 }
 
+// Parts of a window. The oldest quarter retires, so that what is in use has
+// time to be kept anew; the oldest eighth is let go, so that the peer has
+// heard of it by the time that its place is needed.
+const (
+	retirePart = 4
+	floorPart  = 8
+)
+
 func newShelf(size int, s *slabs) *shelf {
-	sh := &shelf{ring: make([]atomic.Pointer[segment], size), slabs: s, free: 1, next: 1, heard: 1,
+	sh := &shelf{ring: make([]atomic.Pointer[segment], size), slabs: s, free: 1, next: 1, target: 1, heard: 1,
 		leases: make(map[*lease]struct{})}
 	sh.retire.Store(1)
 	sh.floor.Store(1)
@@ -82,9 +91,11 @@ func (sh *shelf) open(owner any) *segment {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	size := uint64(len(sh.ring))
-	if room := size - max(size/4, 1); sh.next >= sh.retire.Load()+room {
-		sh.retire.Store(sh.next - room + 1)
+	raise := func(p, part uint64) uint64 {
+		return max(p, sh.next+1-min(sh.next, size-max(size/part, 1)))
 	}
+	sh.retire.Store(raise(sh.retire.Load(), retirePart))
+	sh.target = raise(sh.target, floorPart)
 	sh.sweep()
 	if sh.next-sh.free >= size {
 		return nil
@@ -120,7 +131,7 @@ func (sh *shelf) add(id uint64, owner any) *segment {
 // of.
 func (sh *shelf) sweep() {
 	floor := sh.floor.Load()
-	for floor < sh.retire.Load() {
+	for floor < sh.target {
 		if g := sh.at(floor); g != nil && !g.seal() {
 			break
 		}
@@ -152,7 +163,7 @@ func (sh *shelf) learn(floor uint64) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.heard = max(sh.heard, floor)
-	if sh.free < sh.retire.Load() {
+	if sh.free < sh.target {
 		sh.sweep()
 	}
 }
@@ -213,7 +224,8 @@ func (sh *shelf) forget() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.distrust.Store(sh.next)
-	sh.retire.Store(max(sh.retire.Load(), sh.next))
+	sh.retire.Store(sh.next)
+	sh.target = sh.next
 }
 
 // held counts the segments and pages that are held.

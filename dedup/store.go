@@ -77,6 +77,15 @@ func NewStore(c Config) *Store {
 // ID names the store in the messages that its encoders make.
 func (s *Store) ID() uint64 { return s.id }
 
+// Keep keeps all pages that we have sent and still hold, until release is
+// called: the peer may refer to them before we have a decoder for its channel.
+// It is for the time between the promise to take a move and its channels.
+func (s *Store) Keep() (release func()) {
+	l := new(lease)
+	s.sent.lease(l)
+	return func() { s.sent.release(l) }
+}
+
 // Forget makes encoders refer to nothing that the peer holds by now. It is
 // for the end that hears that its peer could not rebuild what it was sent:
 // something that one of the two holds has rotten, and sending it again costs
