@@ -181,13 +181,13 @@ func (o *outgoing) precopy() error {
 	if err := o.endOfSection(); err != nil {
 		return err
 	}
-	o.p.mu.Lock()
-	o.p.setStatus("active")
-	o.p.mu.Unlock()
 	for round := 1; ; round++ {
 		o.p.mu.Lock()
 		o.p.progress.Rounds = round
 		o.p.emit(gateway.EventPass, "")
+		if round == 1 { // QEMU tells in this order
+			o.p.setStatus("active")
+		}
 		converged := (o.p.guest.Rounds > 0 && round >= o.p.guest.Rounds) || (o.p.guest.Rounds < 0 && o.raised)
 		o.p.mu.Unlock()
 		pace := time.NewTimer(o.p.guest.Pace)

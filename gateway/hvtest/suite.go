@@ -217,7 +217,7 @@ func testMove(t *testing.T, p Pair) {
 	}
 	m.commit()
 	status := func(s string) gateway.Event { return gateway.Event{Kind: gateway.EventStatus, Text: s} }
-	m.srcLog.inOrder(t, status("active"), gateway.Event{Kind: gateway.EventPass}, gateway.Event{Kind: gateway.EventStop},
+	m.srcLog.inOrder(t, gateway.Event{Kind: gateway.EventPass}, status("active"), gateway.Event{Kind: gateway.EventStop},
 		status("pre-switchover"), status("device"), status("completed"), gateway.Event{Kind: gateway.EventClosed})
 	m.sinkLog.inOrder(t, status("active"), status("completed"), gateway.Event{Kind: gateway.EventResume}, gateway.Event{Kind: gateway.EventClosed})
 	p.check(t, p.B)
