@@ -235,26 +235,40 @@ func (p *parser) endBody() {
 // encoded parses a record whose page was encoded by QEMU. Its content depends
 // on what the destination has, so it stays as it is.
 func (p *parser) encoded(b []byte, r record) int {
-	head, size := r.head+xbzrleHead, uint64(0)
-	if r.flags == ramCompress {
-		head = r.head + 4
-	}
-	if len(b) < head {
+	head, size, v := p.encodedSize(b, r)
+	switch v {
+	case more:
 		return 0
-	}
-	limit := uint64(p.facts.PageSize)
-	if r.flags == ramCompress {
-		size = uint64(binary.BigEndian.Uint32(b[r.head:]))
-		limit += limit/2 + 64 // more than zlib's compressBound
-	} else {
-		size = uint64(binary.BigEndian.Uint16(b[r.head+1:]))
-	}
-	if size > limit {
+	case no:
 		return p.desync(b, fmt.Sprintf("encoded page of %d bytes", size))
 	}
-	p.skip = size
+	p.skip = uint64(size)
 	p.visit(r)
 	return head
+}
+
+// encodedSize is the length of the head and of the data of an XBZRLE or
+// COMPRESS record.
+func (p *parser) encodedSize(b []byte, r record) (head, size int, v verdict) {
+	const lengthSize = 4 // bytes, of COMPRESS
+	head = r.head + xbzrleHead
+	if r.flags == ramCompress {
+		head = r.head + lengthSize
+	}
+	if len(b) < head {
+		return head, 0, more
+	}
+	limit := p.facts.PageSize
+	if r.flags == ramCompress {
+		size = int(binary.BigEndian.Uint32(b[r.head:]))
+		limit += limit/2 + 64 // more than zlib's compressBound
+	} else {
+		size = int(binary.BigEndian.Uint16(b[r.head+1:]))
+	}
+	if size > limit {
+		return head, size, no
+	}
+	return head, size, yes
 }
 
 // memSize parses the word that begins the list of blocks.

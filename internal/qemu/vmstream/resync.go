@@ -177,54 +177,39 @@ func (p *parser) records(b []byte, n int) verdict {
 	defer func(block uint32, named bool) { p.ram.block, p.ram.named = block, named }(p.ram.block, p.ram.named)
 	for range n {
 		r, v := p.record(b)
-		if v == more && whole {
+		if v == yes && (r.flags == ramEOS || r.flags == ramFlush || r.flags == ramMemSize) {
 			return yes
 		}
-		if v != yes {
-			return v
-		}
-		switch r.flags {
-		case ramEOS, ramFlush, ramMemSize:
-			return yes
-		}
-		if n == 1 {
+		if v == yes && n == 1 {
 			return yes // its page need not have arrived
 		}
-		size, v := p.payload(b, r)
+		size := 0
+		if v == yes {
+			size, v = p.recordSize(b, r)
+		}
+		if v == yes && len(b) < size {
+			v = more
+		}
+		if v == more && whole {
+			return yes // what could be looked at makes sense
+		}
 		if v != yes {
 			return v
 		}
-		if len(b) < r.head+size {
-			if whole {
-				return yes
-			}
-			return more
-		}
-		b = b[r.head+size:]
+		b = b[size:]
 		p.ram.block, p.ram.named = r.addr.Space, true
 	}
 	return yes
 }
 
-// payload is how many bytes follow the word and name of a page's record.
-func (p *parser) payload(b []byte, r record) (size int, v verdict) {
+// recordSize is how many bytes a page's record has.
+func (p *parser) recordSize(b []byte, r record) (size int, v verdict) {
 	switch r.flags {
 	case ramPage:
-		return p.facts.PageSize, yes
+		return r.head + p.facts.PageSize, yes
 	case ramZero:
-		return 1, yes
-	case ramXBZRLE:
-		if len(b) < r.head+xbzrleHead {
-			return 0, more
-		}
-		return xbzrleHead + int(binary.BigEndian.Uint16(b[r.head+1:])), yes
-	case ramCompress:
-		if len(b) < r.head+4 {
-			return 0, more
-		}
-		if n := binary.BigEndian.Uint32(b[r.head:]); n <= 2*uint32(p.facts.PageSize) {
-			return 4 + int(n), yes
-		}
+		return r.head + 1, yes
 	}
-	return 0, no
+	head, size, v := p.encodedSize(b, r)
+	return head + size, v
 }
