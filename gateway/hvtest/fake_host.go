@@ -204,6 +204,9 @@ func (h *FakeHost) Prepare(ctx context.Context, spec gateway.Spec) (sink gateway
 		if h.withToken(spec.Token) != nil {
 			return fmt.Errorf("destination with token %s: %w", spec.Token, gateway.ErrExists)
 		}
+		if p, err := h.find(spec.VM); err == nil && p.info().State != gateway.Moved {
+			return fmt.Errorf("%s is %s at %s: %w", spec.VM, p.info().State, h.name, gateway.ErrExists)
+		}
 		g, err := guestOf(spec)
 		if err != nil {
 			return err

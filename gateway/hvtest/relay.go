@@ -27,6 +27,7 @@ type relay struct {
 	holdAt  int64         // stop reading the main channel after this many bytes; 0 is never
 	held    chan struct{} // closed when it stopped
 	release chan struct{} // close it to go on
+	noShut  bool          // keep the end of the return path from the source
 	cutAt   int64         // break all legs after this many bytes of the main channel; 0 is never
 
 	ctx    context.Context
@@ -119,7 +120,7 @@ func (r *relay) both(near, far net.Conn, main bool) error {
 	var back error
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		back = copyHalf(near, far)
+		back = r.copyBack(near, far)
 		if back != nil {
 			r.cancel(back)
 		}
@@ -134,6 +135,28 @@ func (r *relay) both(near, far net.Conn, main bool) error {
 	}
 	wg.Wait()
 	return errors.Join(err, back)
+}
+
+// copyBack copies the return path; with noShut only until SHUT.
+func (r *relay) copyBack(near, far net.Conn) error {
+	for r.noShut {
+		var h [4]byte
+		if _, err := io.ReadFull(far, h[:]); err != nil {
+			return err
+		}
+		kind, length := binary.BigEndian.Uint16(h[:]), binary.BigEndian.Uint16(h[2:])
+		if kind == rpShut {
+			<-r.ctx.Done()
+			return context.Cause(r.ctx)
+		}
+		if _, err := near.Write(h[:]); err != nil {
+			return err
+		}
+		if _, err := io.CopyN(near, far, int64(length)); err != nil {
+			return err
+		}
+	}
+	return copyHalf(near, far)
 }
 
 // copyHalf copies one direction and passes its end on.

@@ -42,6 +42,7 @@ func Run(t *testing.T, mk func(t *testing.T) Pair) {
 		{"cancel before start", testCancelIdle},
 		{"cancel while active", testCancelActive},
 		{"cancel before switchover", testCancelSwitchover},
+		{"cancel after the stream", testCancelLate},
 		{"leg breaks while active", testLegBreaks},
 		{"leg breaks in the switchover", testLegBreaksLate},
 		{"sink ends while active", testSinkEnds},
@@ -177,6 +178,11 @@ func testRefusals(t *testing.T, p Pair) {
 		if _, err := p.B.Prepare(m.ctx, bad); !errors.Is(err, gateway.ErrInvalid) {
 			t.Errorf("preparing with token %q: %v, want ErrInvalid", token, err)
 		}
+	}
+	twice := m.spec
+	twice.Token = newToken()
+	if _, err := p.A.Prepare(m.ctx, twice); !errors.Is(err, gateway.ErrExists) {
+		t.Errorf("preparing a VM where it runs: %v, want ErrExists", err)
 	}
 	if err := m.sink.Resume(m.ctx); err == nil {
 		t.Error("resumed a sink that waits for its stream")

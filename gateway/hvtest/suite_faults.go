@@ -67,6 +67,28 @@ func testCancelSwitchover(t *testing.T, p Pair) {
 	m.failed(p)
 }
 
+// testCancelLate cancels when the destination has all and the source has not
+// heard so.
+func testCancelLate(t *testing.T, p Pair) {
+	m := newMove(t, p.A, p.B, p.VM, 0)
+	m.leg.noShut = true
+	m.start()
+	m.srcLog.await(t, gateway.EventStatus, "pre-switchover")
+	if err := m.src.Continue(m.ctx); err != nil {
+		t.Fatalf("continuing: %v", err)
+	}
+	m.sinkLog.await(t, gateway.EventStatus, "completed")
+	m.want(m.sink, gateway.Paused)
+	if state, err := m.src.State(m.ctx); err != nil || state != gateway.Paused {
+		t.Errorf("source is %q (error %v), want it paused", state, err)
+	}
+	if err := m.src.Cancel(m.ctx); err != nil {
+		t.Errorf("cancelling: %v", err)
+	}
+	m.want(m.sink, gateway.Paused)
+	m.failed(p)
+}
+
 func testLegBreaks(t *testing.T, p Pair) {
 	m := newMove(t, p.A, p.B, p.VM, 0)
 	m.leg.cutAt = holdBytes

@@ -27,7 +27,8 @@ type Host struct {
 	monitors monitors
 
 	mu       sync.Mutex
-	starting map[string]bool // tokens of destinations that are being started or ended
+	starting map[string]bool   // tokens of destinations that are being started
+	names    map[string]string // of the VMs that the last scan could ask, by socket
 }
 
 var _ gateway.Host = (*Host)(nil)
@@ -39,7 +40,7 @@ func New(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	return &Host{
-		cfg: cfg, log: cfg.Logger, starting: make(map[string]bool),
+		cfg: cfg, log: cfg.Logger, starting: make(map[string]bool), names: make(map[string]string),
 		monitors: monitors{byPath: make(map[string]*monitor)},
 	}, nil
 }
@@ -77,12 +78,12 @@ func (h *Host) isReserved(token string) bool {
 }
 
 // sockets returns the paths at which there may be VMs.
-func (h *Host) sockets() []string {
+func (h *Host) sockets() ([]string, error) {
 	paths := slices.Clone(h.cfg.Sockets)
 	if h.cfg.Dir != "" {
 		entries, err := os.ReadDir(h.cfg.Dir)
 		if err != nil {
-			h.log.Warn("reading the directory of sockets", "host", h.cfg.Name, "err", err)
+			return nil, fmt.Errorf("host %s: %w: %w", h.cfg.Name, gateway.ErrUnavailable, err)
 		}
 		for _, e := range entries {
 			if ext := filepath.Ext(e.Name()); ext == ".sock" || ext == ".qmp" {
@@ -94,7 +95,7 @@ func (h *Host) sockets() []string {
 		paths = append(paths, p.qmp())
 	}
 	slices.Sort(paths)
-	return slices.Compact(paths)
+	return slices.Compact(paths), nil
 }
 
 // Limits of a list: how many VMs are asked at a time, and for how long each.
@@ -106,12 +107,16 @@ const (
 // found is one VM and where it was found.
 type found struct {
 	gateway.VMInfo
-	path string
+	path  string
+	known bool // the name is the VM's own, or the one that it had
 }
 
 // scan asks all VMs.
 func (h *Host) scan(ctx context.Context) ([]found, error) {
-	paths := h.sockets()
+	paths, err := h.sockets()
+	if err != nil {
+		return nil, err
+	}
 	results := make([]*found, len(paths))
 	var g errgroup.Group
 	g.SetLimit(askAtOnce)
@@ -119,9 +124,7 @@ func (h *Host) scan(ctx context.Context) ([]found, error) {
 		g.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, askFor)
 			defer cancel()
-			if vm, ok := h.ask(ctx, path); ok {
-				results[i] = &found{vm, path}
-			}
+			results[i] = h.ask(ctx, path)
 			return nil
 		})
 	}
@@ -130,21 +133,24 @@ func (h *Host) scan(ctx context.Context) ([]found, error) {
 		return nil, fmt.Errorf("listing VMs: %w", context.Cause(ctx))
 	}
 	var vms []found
+	names := make(map[string]string)
 	for _, f := range results {
-		if f != nil {
-			vms = append(vms, *f)
+		if f == nil {
+			continue
+		}
+		vms = append(vms, *f)
+		if f.known {
+			names[f.path] = f.VMInfo.Name
 		}
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.names = names
 	return vms, nil
 }
 
 // VMs implements gateway.Host.
 func (h *Host) VMs(ctx context.Context) ([]gateway.VMInfo, error) {
-	if h.cfg.Dir != "" {
-		if _, err := os.Stat(h.cfg.Dir); err != nil {
-			return nil, fmt.Errorf("host %s: directory of sockets: %w", h.cfg.Name, err)
-		}
-	}
 	all, err := h.scan(ctx)
 	if err != nil {
 		return nil, err
@@ -170,37 +176,47 @@ func (h *Host) find(ctx context.Context, vm string) (found, error) {
 			}
 		}
 	}
-	for _, f := range all {
-		switch {
-		case f.VMInfo.Name != vm:
-		case f.State == gateway.Incoming:
-			return found{}, fmt.Errorf("%s at %s waits for a stream: %w", vm, h.cfg.Name, gateway.ErrBusy)
-		default:
-			return found{}, fmt.Errorf("%s at %s: %s: %w", vm, h.cfg.Name, f.Problem, gateway.ErrUnavailable)
-		}
-	}
-	return found{}, fmt.Errorf("%s at %s: %w", vm, h.cfg.Name, gateway.ErrNoVM)
+	return found{}, h.without(vm, all)
 }
 
-// ask asks one VM for all that a list shows; ok is false if there is none.
-func (h *Host) ask(ctx context.Context, path string) (vm gateway.VMInfo, ok bool) {
+// without tells why there is no process of the VM to be picked. Only when all
+// could be asked, and are other VMs, is it ErrNoVM.
+func (h *Host) without(vm string, all []found) error {
+	for _, f := range all {
+		switch {
+		case f.VMInfo.Name == vm && f.State == gateway.Incoming:
+			return fmt.Errorf("%s at %s waits for a stream: %w", vm, h.cfg.Name, gateway.ErrBusy)
+		case f.VMInfo.Name == vm:
+			return fmt.Errorf("%s at %s: %w: %s", vm, h.cfg.Name, gateway.ErrUnavailable, f.Problem)
+		case !f.known:
+			return fmt.Errorf("%s may be at %s: %w: %s", vm, h.cfg.Name, gateway.ErrUnavailable, f.Problem)
+		}
+	}
+	return fmt.Errorf("%s at %s: %w", vm, h.cfg.Name, gateway.ErrNoVM)
+}
+
+// ask asks one VM for all that a list shows; nil means that there is none.
+func (h *Host) ask(ctx context.Context, path string) *found {
 	m, err := h.monitors.acquire(ctx, path)
 	if absent(err) {
-		return vm, false
+		return nil
 	}
-	vm = gateway.VMInfo{Name: h.nameAt(path), Host: h.cfg.Name, State: gateway.Unknown}
+	f := &found{path: path, VMInfo: gateway.VMInfo{Host: h.cfg.Name, State: gateway.Unknown}}
+	f.VMInfo.Name, f.known = h.nameAt(path)
 	if err != nil {
-		vm.Problem = err.Error()
-		return vm, true
+		f.Problem = err.Error()
+		return f
 	}
 	defer h.monitors.release(m)
-	if err := m.fill(ctx, &vm); err != nil {
+	if err := m.fill(ctx, &f.VMInfo); err != nil {
 		if m.dead() && !listening(path) { // it ended while we asked
-			return vm, false
+			return nil
 		}
-		vm.Problem = err.Error()
+		f.Problem = err.Error()
+		return f
 	}
-	return vm, true
+	f.known = true
+	return f
 }
 
 // absent tells whether err means that nobody listens at a socket.
@@ -219,15 +235,21 @@ func listening(path string) bool {
 	return true
 }
 
-// nameAt is what we call a VM that does not tell its name.
-func (h *Host) nameAt(path string) string {
+// nameAt is what we call a VM that does not tell its name, and whether it had
+// that name when it could still be asked.
+func (h *Host) nameAt(path string) (name string, known bool) {
 	if dir := filepath.Dir(path); filepath.Dir(dir) == filepath.Clean(h.cfg.RunDir) {
 		if n, err := (place{dir}).read(); err == nil {
-			return n.Spec.VM
+			return n.Spec.VM, true
 		}
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if name, ok := h.names[path]; ok {
+		return name, true
+	}
 	base := filepath.Base(path)
-	return strings.TrimSuffix(base, filepath.Ext(base))
+	return strings.TrimSuffix(base, filepath.Ext(base)), false
 }
 
 // fill asks a VM for what is in vm.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -17,6 +18,9 @@ func (h *Host) Prepare(ctx context.Context, spec gateway.Spec) (gateway.Sink, er
 	values := launch.Values{Name: spec.VM, UUID: spec.UUID, Memory: spec.Memory, Token: spec.Token, QMP: p.qmp()}
 	if err := values.Check(); err != nil {
 		return nil, fmt.Errorf("preparing: %w: %w", gateway.ErrInvalid, err)
+	}
+	if err := checkNICs(spec.NICs); err != nil {
+		return nil, fmt.Errorf("preparing %s: %w: %w", spec.VM, gateway.ErrInvalid, err)
 	}
 	if !h.reserve(spec.Token) {
 		return nil, fmt.Errorf("destination with token %s: %w", spec.Token, gateway.ErrExists)
@@ -42,6 +46,26 @@ func (h *Host) Prepare(ctx context.Context, spec gateway.Spec) (gateway.Sink, er
 		return nil, fmt.Errorf("preparing %s at %s: %w", spec.VM, h.cfg.Name, err)
 	}
 	return sink, nil
+}
+
+// maxNICs bounds what a hook may be told; a q35 has room for about 30.
+const maxNICs = 256
+
+// checkNICs refuses what is no MAC or no name of an interface: hooks may be
+// shell scripts.
+func checkNICs(nics []gateway.NIC) error {
+	if len(nics) > maxNICs {
+		return fmt.Errorf("%d NICs", len(nics))
+	}
+	for _, n := range nics {
+		if mac, err := net.ParseMAC(n.MAC); n.MAC != "" && (err != nil || len(mac) != 6) {
+			return fmt.Errorf("MAC %.40q", n.MAC)
+		}
+		if n.Tap != "" && !launch.IsInterface(n.Tap) {
+			return fmt.Errorf("interface %.40q", n.Tap)
+		}
+	}
+	return nil
 }
 
 // free refuses a VM that this host has already.

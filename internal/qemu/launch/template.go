@@ -38,6 +38,10 @@ func (v Values) Check() error {
 	return nil
 }
 
+// IsInterface tells whether s can be the name of a network interface that
+// needs no quotes (IFNAMSIZ of Linux is 16 with the final zero).
+func IsInterface(s string) bool { return len(s) < 16 && isName(s) }
+
 // isName tells whether s is made of letters, digits and -_.+@: and begins with
 // a letter or digit.
 func isName(s string) bool {
