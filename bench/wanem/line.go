@@ -20,6 +20,8 @@ type Line struct {
 	last time.Duration // due time of the newest packet in order
 	seq  uint64        // breaks ties of due times
 
+	lead time.Duration // how much before its due time a frame may be delivered
+
 	held int      // bytes of buffers in use
 	free [][]byte // buffers not in use, each of frame bytes
 	size int      // bytes of one buffer
@@ -89,11 +91,11 @@ func (l *Line) Arrive(now time.Duration, buf []byte, off int) {
 // buf back by Recycle.
 func (l *Line) Deliver(now time.Duration) (buf []byte, off int, ok bool) {
 	l.advance(now)
-	if len(l.fly) == 0 || l.fly[0].due > now {
+	if len(l.fly) == 0 || l.fly[0].due > now+l.lead {
 		return nil, 0, false
 	}
 	p := l.fly.pop()
-	late := now - p.due
+	late := max(now-p.due, 0)
 	l.c.LateMax = max(l.c.LateMax, late)
 	l.c.LateSum += late
 	l.c.Out.add(p.size())
