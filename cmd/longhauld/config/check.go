@@ -1,0 +1,237 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/longhaul-project/longhaul/internal/conffile"
+	"github.com/longhaul-project/longhaul/tunnel/pki"
+)
+
+// A checker gathers all that is wrong, so that a file is corrected in one go.
+type checker struct{ errs []error }
+
+// fail names the key as a path: "peers[1].site".
+func (c *checker) fail(key, format string, args ...any) {
+	c.errs = append(c.errs, conffile.At(key, fmt.Errorf(format, args...)))
+}
+
+// Validate finds all that is wrong; conffile adds the places.
+func (c *Config) Validate() error { return c.withDefaults().check() }
+
+// check looks at a config with its defaults.
+func (c Config) check() error {
+	k := &checker{}
+	k.name("site", c.Site)
+	k.name("gateway", c.Gateway)
+	k.path("pki", c.PKI)
+	k.path("dir", c.Dir)
+	k.path("run_dir", c.RunDir)
+	k.path("api.socket", c.API.Socket)
+	k.listen("listen", c.Listen)
+	for i, a := range c.Address {
+		k.dial(fmt.Sprintf("address[%d]", i), a)
+	}
+	if c.Metrics.Listen != "" {
+		k.listen("metrics.listen", c.Metrics.Listen)
+	}
+	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	k.oneOf("log.format", c.Log.Format, "text", "json")
+	k.link(c.Link)
+	if c.Store.Memory < minMemory {
+		k.fail("store.memory", "%s is too little: at least 8MiB", c.Store.Memory)
+	}
+	k.peers(c)
+	k.hosts(c.Hosts)
+	k.segments(c)
+	k.forwards(c)
+	for i, rule := range c.ForwardAllow {
+		if _, err := parseRule(rule); err != nil {
+			k.fail(fmt.Sprintf("forward_allow[%d]", i), "%w", err)
+		}
+	}
+	return errors.Join(k.errs...)
+}
+
+func (k *checker) link(l Link) {
+	if l.Rate < 0 {
+		k.fail("link.rate", "%s is negative", l.Rate)
+	}
+	if l.Patience < 0 {
+		k.fail("link.patience", "%s is negative", l.Patience)
+	}
+	if l.Connections < 0 || l.Connections > maxConnections {
+		k.fail("link.connections", "%d: 1 to %d, or 0 to let the line decide", l.Connections, maxConnections)
+	}
+}
+
+func (k *checker) peers(c Config) {
+	for i, p := range c.Peers {
+		key := fmt.Sprintf("peers[%d]", i)
+		k.name(key+".site", p.Site)
+		if p.Site == c.Site {
+			k.fail(key+".site", "%s is this site", p.Site)
+		}
+		if slices.ContainsFunc(c.Peers[:i], func(o Peer) bool { return o.Site == p.Site }) {
+			k.fail(key+".site", "%s is there twice; a site may have several addresses", p.Site)
+		}
+		if len(p.Address) == 0 {
+			k.fail(key+".address", "is missing; leave the peer out if it dials us")
+		}
+		for n, a := range p.Address {
+			k.dial(fmt.Sprintf("%s.address[%d]", key, n), a)
+		}
+	}
+}
+
+func (k *checker) hosts(hosts []Host) {
+	for i, h := range hosts {
+		key := fmt.Sprintf("hosts[%d]", i)
+		k.name(key+".name", h.Name)
+		if slices.ContainsFunc(hosts[:i], func(o Host) bool { return o.Name == h.Name }) {
+			k.fail(key+".name", "%s is there twice", h.Name)
+		}
+		if len(h.QMP) == 0 && h.QMPDir == "" {
+			k.fail(key, "needs qmp or qmp_dir")
+		}
+		for n, p := range h.QMP {
+			k.path(fmt.Sprintf("%s.qmp[%d]", key, n), p)
+		}
+		if h.QMPDir != "" {
+			k.path(key+".qmp_dir", h.QMPDir)
+		}
+		k.path(key+".run_dir", h.RunDir)
+		for n, e := range h.Emulators {
+			k.path(fmt.Sprintf("%s.emulators[%d]", key, n), e)
+		}
+		for name, argv := range map[string][]string{".launch": h.Launch, ".before": h.Before, ".after": h.After} {
+			if argv != nil && len(argv) == 0 {
+				k.fail(key+name, "is empty; leave it out")
+			}
+			if len(argv) > 0 {
+				k.path(key+name+"[0]", argv[0])
+			}
+		}
+	}
+}
+
+// nameRule is the gateway's, for what operators name.
+var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+const nameForm = "small letters, digits and hyphens, at most 63"
+
+func (k *checker) segments(c Config) {
+	for i, s := range c.Segments {
+		key := fmt.Sprintf("segments[%d]", i)
+		if !nameRule.MatchString(s.Name) {
+			k.fail(key+".name", "%q: %s", s.Name, nameForm)
+		}
+		if s.VNI == 0 || s.VNI >= 1<<24 {
+			k.fail(key+".vni", "%d: 1 to 16777215 (RFC 7348, section 5)", s.VNI)
+		}
+		// IFNAMSIZ with its end: Linux, include/uapi/linux/if.h.
+		if s.Bridge == "" || len(s.Bridge) > 15 || strings.ContainsAny(s.Bridge, "/ \t\n") {
+			k.fail(key+".bridge", "%q is no name of a network device", s.Bridge)
+		}
+		if s.MTU < 576 || s.MTU > 9000 {
+			k.fail(key+".mtu", "%d: 576 to 9000", s.MTU)
+		}
+		for n, site := range s.Sites {
+			k.name(fmt.Sprintf("%s.sites[%d]", key, n), site)
+		}
+		for _, o := range c.Segments[:i] {
+			if o.Name == s.Name || o.VNI == s.VNI || o.Bridge == s.Bridge {
+				k.fail(key, "shares its name, VNI or bridge with %s", o.Name)
+			}
+		}
+	}
+}
+
+func (k *checker) forwards(c Config) {
+	for i, f := range c.Forwards {
+		key := fmt.Sprintf("forwards[%d]", i)
+		if !nameRule.MatchString(f.Name) {
+			k.fail(key+".name", "%q: %s", f.Name, nameForm)
+		}
+		k.name(key+".to", f.To)
+		k.address(key+".listen", f.Listen)
+		k.address(key+".target", f.Target)
+		k.oneOf(key+".kind", f.Kind, "auto", "migration", "tcp")
+		for _, o := range c.Forwards[:i] {
+			if o.Name == f.Name || o.Listen == f.Listen {
+				k.fail(key, "shares its name or address with %s", o.Name)
+			}
+		}
+	}
+}
+
+func (k *checker) name(key, name string) {
+	if name == "" {
+		k.fail(key, "is missing")
+	} else if err := pki.CheckName(name); err != nil {
+		k.fail(key, "%w", err)
+	}
+}
+
+func (k *checker) path(key, path string) {
+	if !filepath.IsAbs(path) {
+		k.fail(key, "%q is not an absolute path", path)
+	}
+}
+
+func (k *checker) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		k.fail(key, "%q is none of %s", value, strings.Join(allowed, ", "))
+	}
+}
+
+// listen is an address to listen on: the host may be left out.
+func (k *checker) listen(key, address string) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		k.fail(key, "%q: want HOST:PORT or :PORT", address)
+	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		k.fail(key, "%q: port %q is none", address, port)
+	}
+}
+
+// dial is an address to connect to.
+func (k *checker) dial(key, address string) {
+	if err := CheckDial(address); err != nil {
+		k.fail(key, "%w", err)
+	}
+}
+
+// CheckDial tells whether address is a HOST:PORT that can be dialled.
+func CheckDial(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" {
+		return fmt.Errorf("%q: want HOST:PORT", address)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q: port %q is none", address, port)
+	}
+	return nil
+}
+
+// address is one end of a forward.
+func (k *checker) address(key, address string) {
+	network, rest, _ := strings.Cut(address, ":")
+	switch network {
+	case "tcp":
+		k.listen(key, rest)
+	case "unix":
+		k.path(key, rest)
+		if len(rest) > 107 { // sun_path with its end, unix(7)
+			k.fail(key, "the path of a socket has at most 107 bytes, this one %d", len(rest))
+		}
+	default:
+		k.fail(key, "%q: want tcp:HOST:PORT or unix:/path", address)
+	}
+}

@@ -1,0 +1,237 @@
+// Package config is longhauld's config file: one YAML file, read strictly.
+// starter.go writes a commented one, deploy/config has examples, and the
+// fields below say what each key means.
+//
+// link.rate and log.level change on SIGHUP (systemctl reload, longhaul
+// reload); any other key needs a restart, and Reload names those that differ.
+package config
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/internal/conffile"
+)
+
+// DefaultPath is where longhauld looks for its config.
+const DefaultPath = "/etc/longhaul/longhauld.yaml"
+
+// Config of a gateway, as the file has it. Load fills the defaults in.
+type Config struct {
+	// Site and Gateway must be the names in the certificate. Gateway is gw1
+	// if not given.
+	Site    string `yaml:"site"`
+	Gateway string `yaml:"gateway"`
+
+	// PKI is the directory of this gateway's identity, which "longhaul init"
+	// or "longhaul join" makes. /etc/longhaul/pki if not given.
+	PKI string `yaml:"pki"`
+
+	// Dir is the directory of the journal of moves. /var/lib/longhaul if not given.
+	Dir string `yaml:"dir"`
+
+	// RunDir is the directory of sockets. /run/longhaul if not given.
+	RunDir string `yaml:"run_dir"`
+
+	// Listen is the UDP address of the link, the one port that a site opens.
+	// ":7447" if not given.
+	Listen string `yaml:"listen"`
+
+	// Address is where other sites reach Listen, as HOST:PORT. Join tokens
+	// carry it. A site that only dials needs none.
+	Address []string `yaml:"address"`
+
+	// Peers are the sites to dial. A site of the fleet that is not named here
+	// may dial in all the same.
+	Peers []Peer `yaml:"peers"`
+
+	Link  Link  `yaml:"link"`
+	Store Store `yaml:"store"`
+
+	// Hosts are the hypervisor hosts of this site.
+	Hosts []Host `yaml:"hosts"`
+
+	// Segments are the Layer 2 networks to stretch from this site.
+	Segments []Segment `yaml:"segments"`
+
+	// Forwards are local ports that come out at another site.
+	Forwards []Forward `yaml:"forwards"`
+
+	// ForwardAllow says where at this site the forwards of other sites may
+	// come out; see allow.go for the forms. If not given: TCP on the loopback
+	// and sockets in RunDir/forward. [] allows nothing.
+	ForwardAllow []string `yaml:"forward_allow"`
+
+	API     API     `yaml:"api"`
+	Metrics Metrics `yaml:"metrics"`
+	Log     Log     `yaml:"log"`
+}
+
+// Peer is a site to dial.
+type Peer struct {
+	Site    string   `yaml:"site"`
+	Address []string `yaml:"address"` // HOST:PORT, one or more
+}
+
+// Link is how this gateway uses the WAN, for each peer.
+type Link struct {
+	// Rate caps what the link sends, in bits per second on the wire. 0, the
+	// default, is no cap. It changes on reload.
+	Rate conffile.Rate `yaml:"rate"`
+
+	// Patience is how long a move waits for a WAN that is away. 10m if not given.
+	Patience conffile.Duration `yaml:"patience"`
+
+	// Connections is the number of bulk QUIC connections, 1 to 16. 0, the
+	// default, lets the line decide.
+	Connections int `yaml:"connections"`
+}
+
+// Store is the content that this gateway and a peer both know.
+type Store struct {
+	// Memory bounds it, for each peer. 512MiB if not given, at least 8MiB.
+	Memory conffile.Size `yaml:"memory"`
+}
+
+// Host is a hypervisor host of this site: the QEMUs that this gateway reaches
+// by their QMP sockets, and how it starts one for a VM that arrives.
+type Host struct {
+	Name string `yaml:"name"`
+
+	// QMP are the sockets of VMs; QMPDir is a directory of sockets, one per
+	// VM, which are found as they come and go.
+	QMP    []string `yaml:"qmp"`
+	QMPDir string   `yaml:"qmp_dir"`
+
+	// Launch starts the destination of a move: a program and its arguments,
+	// in which placeholders stand for what the move needs. If not given, the
+	// source's own command line is run, if its program is one of Emulators.
+	Launch []string `yaml:"launch"`
+
+	// Emulators are the programs that a peer may ask for by the source's
+	// command line. Those that QEMU's packages install, if not given.
+	Emulators []string `yaml:"emulators"`
+
+	// RunDir is the directory of the sockets of the QEMUs that we start.
+	// The gateway's RunDir plus the host's name if not given.
+	RunDir string `yaml:"run_dir"`
+
+	// Before runs before a destination is started (to map its disks, say),
+	// After when it has ended or could not be. A program and its arguments.
+	Before []string `yaml:"before"`
+	After  []string `yaml:"after"`
+}
+
+// Segment is a Layer 2 network to stretch from this site. Name and VNI are
+// the same at all sites.
+type Segment struct {
+	Name   string   `yaml:"name"`
+	VNI    uint32   `yaml:"vni"`
+	Bridge string   `yaml:"bridge"` // adopted if it exists, else made
+	MTU    int      `yaml:"mtu"`    // bytes; 1500 if not given
+	Sites  []string `yaml:"sites"`  // the other sites; all peers if not given
+}
+
+// Forward is a local port that comes out at another site.
+type Forward struct {
+	Name   string `yaml:"name"`
+	Listen string `yaml:"listen"` // tcp:HOST:PORT or unix:/path
+	To     string `yaml:"to"`     // site
+	Target string `yaml:"target"` // tcp:HOST:PORT or unix:/path, there
+	Kind   string `yaml:"kind"`   // auto (the default), migration or tcp
+}
+
+// API is the socket that the longhaul command uses.
+type API struct {
+	Socket string `yaml:"socket"` // RunDir/api.sock if not given
+	Group  string `yaml:"group"`  // whose members may use it; root's only if not given
+}
+
+// Metrics is for Prometheus. The API socket has /metrics too.
+type Metrics struct {
+	Listen string `yaml:"listen"` // TCP address, such as 127.0.0.1:9447; none if not given
+}
+
+// Log goes to stderr.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info (the default), warn or error; changes on reload
+	Format string `yaml:"format"` // text (the default) or json
+}
+
+// Load reads and checks the file at path.
+func Load(path string) (Config, error) {
+	var c Config
+	if err := conffile.Load(path, &c); err != nil {
+		return Config{}, err
+	}
+	return c.withDefaults(), nil
+}
+
+// Parse is Load of a file's content; name stands for the file in errors.
+func Parse(name string, data []byte) (Config, error) {
+	var c Config
+	if err := conffile.Parse(name, data, &c); err != nil {
+		return Config{}, err
+	}
+	return c.withDefaults(), nil
+}
+
+// Defaults that are more than a word.
+const (
+	defaultListen   = ":7447"
+	defaultPatience = 10 * time.Minute // longer than a BGP reconvergence or a router's restart
+	defaultMemory   = 512 << 20
+	minMemory       = 8 << 20 // dedup takes no less
+	maxConnections  = 16
+)
+
+func (c Config) withDefaults() Config {
+	c.Gateway = cmp.Or(c.Gateway, "gw1")
+	c.PKI = cmp.Or(c.PKI, "/etc/longhaul/pki")
+	c.Dir = cmp.Or(c.Dir, "/var/lib/longhaul")
+	c.RunDir = cmp.Or(c.RunDir, "/run/longhaul")
+	c.Listen = cmp.Or(c.Listen, defaultListen)
+	c.Link.Patience = cmp.Or(c.Link.Patience, conffile.Duration(defaultPatience))
+	c.Store.Memory = cmp.Or(c.Store.Memory, defaultMemory)
+	c.API.Socket = cmp.Or(c.API.Socket, c.RunDir+"/api.sock")
+	c.Log.Level = cmp.Or(c.Log.Level, "info")
+	c.Log.Format = cmp.Or(c.Log.Format, "text")
+	if c.ForwardAllow == nil {
+		c.ForwardAllow = []string{"tcp:localhost:*", "unix:" + c.RunDir + "/forward/"}
+	}
+	c.Hosts = slices.Clone(c.Hosts)
+	for i := range c.Hosts {
+		h := &c.Hosts[i]
+		h.RunDir = cmp.Or(h.RunDir, c.RunDir+"/"+h.Name)
+		if h.Emulators == nil {
+			h.Emulators = []string{"/usr/bin/qemu-system-x86_64", "/usr/bin/kvm", "/usr/libexec/qemu-kvm"}
+		}
+	}
+	c.Segments = slices.Clone(c.Segments)
+	for i := range c.Segments {
+		s := &c.Segments[i]
+		s.MTU = cmp.Or(s.MTU, 1500)
+		if s.Sites == nil {
+			for _, p := range c.Peers {
+				s.Sites = append(s.Sites, p.Site)
+			}
+		}
+	}
+	c.Forwards = slices.Clone(c.Forwards)
+	for i := range c.Forwards {
+		c.Forwards[i].Kind = cmp.Or(c.Forwards[i].Kind, "auto")
+	}
+	return c
+}
+
+// View is the segment as the gateway wants it.
+func (s Segment) View() gateway.Segment {
+	return gateway.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, MTU: s.MTU, Sites: s.Sites}
+}
+
+// View is the forward as the gateway wants it.
+func (f Forward) View() gateway.Forward {
+	return gateway.Forward{Name: f.Name, Listen: f.Listen, To: f.To, Target: f.Target, Kind: f.Kind}
+}
