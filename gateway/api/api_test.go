@@ -61,7 +61,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("status: %v\n%s", err, cmp.Diff(st, want))
 	}
 	vms, err := c.VMs(ctx)
-	if err != nil || len(vms) != 6 || vms[1].Name != "db1" {
+	if err != nil || len(vms) != 7 || vms[1].Name != "db1" {
 		t.Errorf("VMs: %v, %v", vms, err)
 	}
 	job, err := c.Migrate(ctx, gateway.MigrateRequest{VM: "stuck", To: "b", Rate: 5e6, Downtime: 200})

@@ -27,13 +27,16 @@ type Fake struct {
 	revoked  []string
 	reloads  int
 	fail     error
+	happened map[string]int // by kind; see Next
+	news     chan struct{}  // closed and replaced when something happens
 }
 
 // New makes a Fake with VMs web1 and db1 that move; stuck, which never gets
-// anywhere; dies, whose move fails; and doubt, whose move ends in doubt.
+// anywhere; dies, whose move fails; doubt, whose move ends in doubt; and late,
+// which stays in its switchover until a test calls Step.
 func New() *Fake {
-	f := &Fake{}
-	for i, name := range []string{"web1", "db1", "stuck", "dies", "doubt"} {
+	f := &Fake{happened: map[string]int{}, news: make(chan struct{})}
+	for i, name := range []string{"web1", "db1", "stuck", "dies", "doubt", "late"} {
 		f.vms = append(f.vms, gateway.VMInfo{
 			Name: name, Host: "kvm1", State: gateway.Running, Memory: 1 << 30, Version: "QEMU 7.2.19",
 			NICs: []gateway.NIC{{MAC: fmt.Sprintf("52:54:00:00:00:%02x", i+1), Tap: "tap-" + name}},
@@ -50,6 +53,34 @@ func (f *Fake) Fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail = err
+}
+
+// happen is called with the lock held.
+func (f *Fake) happen(kind string) {
+	f.happened[kind]++
+	close(f.news)
+	f.news = make(chan struct{})
+}
+
+// Next waits for the next "watch" (somebody watches a job) or "refusal" (a
+// job cannot be aborted any more) that no earlier call has waited for.
+func (f *Fake) Next(ctx context.Context, kind string) error {
+	for {
+		f.mu.Lock()
+		n, news := f.happened[kind], f.news
+		if n > 0 {
+			f.happened[kind]--
+		}
+		f.mu.Unlock()
+		if n > 0 {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for a %s: %w", kind, ctx.Err())
+		}
+	}
 }
 
 // Reloads tells how often Reload was called.
@@ -97,7 +128,7 @@ func (f *Fake) Status(ctx context.Context) (gateway.Status, error) {
 			RTT: 60.2, Conns: 5, Rate: 200e6, Goodput: 171e6, Controller: "newreno",
 			Sent: 3 << 30, Received: 5 << 20,
 		}},
-		Hosts: []gateway.HostStatus{{Name: "kvm1", VMs: 5}, {Name: "kvm2", VMs: 1, Problem: "1 VM does not answer"}},
+		Hosts: []gateway.HostStatus{{Name: "kvm1", VMs: 6}, {Name: "kvm2", VMs: 1, Problem: "1 VM does not answer"}},
 		Store: gateway.StoreStatus{Pages: 65536, Bytes: 256 << 20, Budget: 512 << 20},
 	}, f.fail
 }

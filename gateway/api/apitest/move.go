@@ -63,6 +63,7 @@ func (f *Fake) Migrate(ctx context.Context, r gateway.MigrateRequest) (gateway.J
 		changed: make(chan struct{}),
 	}
 	f.jobs = append(f.jobs, j)
+	f.happen("job")
 	return j.now, nil
 }
 
@@ -155,6 +156,27 @@ func (f *Fake) Step(id string) error {
 	return err
 }
 
+// Await waits until there is such a job and it is in a state.
+func (f *Fake) Await(ctx context.Context, id string, state gateway.JobState) error {
+	for {
+		f.mu.Lock()
+		changed := f.news
+		if j, err := f.find(id); err == nil {
+			changed = j.changed
+			if j.now.State == state {
+				f.mu.Unlock()
+				return nil
+			}
+		}
+		f.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for job %s to be %s: %w", id, state, ctx.Err())
+		}
+	}
+}
+
 // WatchJob takes the job a step further each time that the channel's reader
 // has taken the state before it.
 func (f *Fake) WatchJob(ctx context.Context, id string) (<-chan gateway.JobEvent, error) {
@@ -164,6 +186,7 @@ func (f *Fake) WatchJob(ctx context.Context, id string) (<-chan gateway.JobEvent
 	if err != nil {
 		return nil, err
 	}
+	f.happen("watch")
 	out := make(chan gateway.JobEvent) // no room: taking is what makes time pass
 	go f.feed(ctx, j, out)
 	return out, nil
@@ -184,7 +207,8 @@ func (f *Fake) feed(ctx context.Context, j *job, out chan<- gateway.JobEvent) {
 			return
 		}
 		f.mu.Lock()
-		if j.changed == changed { // nobody else has taken it further
+		// Nobody else has taken it further, and it is not for the test to do so.
+		if j.changed == changed && !(j.now.VM == "late" && j.now.State == gateway.JobSwitching) {
 			j.step()
 		}
 		f.mu.Unlock()
@@ -200,6 +224,7 @@ func (f *Fake) feed(ctx context.Context, j *job, out chan<- gateway.JobEvent) {
 func (f *Fake) AbortJob(ctx context.Context, id string) (gateway.Job, error) {
 	return f.alter(id, func(j *gateway.Job) error {
 		if j.State != gateway.JobPreparing && j.State != gateway.JobMoving {
+			f.happen("refusal")
 			return fmt.Errorf("aborting job %s: %w: it is %s", id, gateway.ErrBusy, j.State)
 		}
 		j.State, j.Phase = gateway.JobAborted, "ended"

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/longhaul-project/longhaul/gateway"
+)
+
+// removed is the document of what has been removed.
+type removed struct {
+	Removed string `json:"removed"`
+}
+
+func (a *app) showRemoved(name string) error {
+	return a.show(removed{name}, func(io.Writer) error { a.say("removed %s", name); return nil })
+}
+
+func (a *app) forwardCmd() *cobra.Command {
+	forward := &cobra.Command{
+		Use:   "forward",
+		Short: "Local ports that come out at another site",
+		Long: `A forward is a local port, or unix socket, that comes out at an address of the
+other site. What is a QEMU migration is recognised and reduced; anything else
+passes as it is. virsh, "migrate tcp:" in QEMU's monitor and other tools go through it.
+
+The other site's config says which of its addresses may be reached (forward_allow).`,
+		Example: `  longhaul forward add mig --listen tcp:127.0.0.1:49300 --to b --target tcp:127.0.0.1:49300
+  longhaul forward list`,
+		GroupID: "use",
+		RunE:    group,
+	}
+	forward.AddCommand(a.forwardAddCmd(), &cobra.Command{
+		Use:     "list",
+		Short:   "List the forwards of this gateway",
+		Example: "  longhaul forward list",
+		Args:    exactly(),
+		RunE: a.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
+			all, err := a.gateway().Forwards(ctx)
+			if err != nil {
+				return err
+			}
+			return a.show(all, func(w io.Writer) error { return writeForwards(w, all) })
+		}),
+	}, &cobra.Command{
+		Use:               "remove NAME",
+		Short:             "Remove a forward; its open connections end",
+		Example:           "  longhaul forward remove mig",
+		Args:              exactly("NAME"),
+		ValidArgsFunction: a.completeFirst(a.forwardNames),
+		RunE: a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			if err := a.gateway().RemoveForward(ctx, args[0]); err != nil {
+				return err
+			}
+			return a.showRemoved(args[0])
+		}),
+	})
+	return forward
+}
+
+func (a *app) forwardAddCmd() *cobra.Command {
+	var f gateway.Forward
+	c := &cobra.Command{
+		Use:   "add NAME --listen ADDRESS --to SITE --target ADDRESS",
+		Short: "Add a forward",
+		Long: `Adds a forward. Addresses are tcp:HOST:PORT or unix:/path. It lasts until it is
+removed or the gateway restarts; one that shall stay goes into the config file.`,
+		Example: `  longhaul forward add mig --listen tcp:127.0.0.1:49300 --to b --target tcp:127.0.0.1:49300
+  longhaul forward add ram --listen unix:/run/longhaul/ram.sock --to b --target unix:/run/longhaul/ram.sock`,
+		Args: exactly("NAME"),
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.Listen, "listen", "", "`address` to listen on here")
+	flags.StringVar(&f.To, "to", "", "`site` at which it comes out")
+	flags.StringVar(&f.Target, "target", "", "`address` to connect to there")
+	flags.StringVar(&f.Kind, "kind", "auto", "what comes through: auto, migration or tcp")
+	_ = c.RegisterFlagCompletionFunc("to", a.siteNames) // fails for unknown flags only
+	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
+		if err := require(c, "listen", "to", "target"); err != nil {
+			return err
+		}
+		f.Name = args[0]
+		got, err := a.gateway().AddForward(ctx, f)
+		if err != nil {
+			return err
+		}
+		return a.show(got, func(w io.Writer) error { return writeForwards(w, []gateway.Forward{got}) })
+	})
+	return c
+}
+
+func writeForwards(w io.Writer, all []gateway.Forward) error {
+	t := newTable(w, "NAME", "LISTEN", "TO", "TARGET", "KIND", "OPEN", "TOTAL", "IN", "WIRE", "PROBLEM")
+	for _, f := range all {
+		t.row(f.Name, f.Listen, f.To, f.Target, or(f.Kind, "auto"), f.Conns, f.Total,
+			size(f.Logical), size(f.Wire), or(f.Problem, "-"))
+	}
+	return t.flush()
+}
+
+func (a *app) segmentCmd() *cobra.Command {
+	segment := &cobra.Command{
+		Use:   "segment",
+		Short: "Layer 2 networks that span sites",
+		Long: `A segment is a Layer 2 network that spans sites, so that a VM keeps its IP, its
+MAC and its connections when it moves. Each site names its own bridge; name and
+VNI are the same everywhere.`,
+		Example: `  longhaul segment add prod --vni 100 --bridge br-prod --site b
+  longhaul segment show prod`,
+		GroupID: "use",
+		RunE:    group,
+	}
+	segment.AddCommand(a.segmentAddCmd(), &cobra.Command{
+		Use:     "list",
+		Short:   "List the segments at this site",
+		Example: "  longhaul segment list",
+		Args:    exactly(),
+		RunE: a.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
+			all, err := a.gateway().Segments(ctx)
+			if err != nil {
+				return err
+			}
+			return a.show(all, func(w io.Writer) error { return writeSegments(w, all) })
+		}),
+	}, &cobra.Command{
+		Use:               "show NAME",
+		Short:             "Show a segment and who owns which MAC on it",
+		Example:           "  longhaul segment show prod",
+		Args:              exactly("NAME"),
+		ValidArgsFunction: a.completeFirst(a.segmentNames),
+		RunE: a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			s, err := a.gateway().Segment(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return a.show(s, func(w io.Writer) error { return writeSegment(w, s) })
+		}),
+	}, &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Stop stretching a segment from this site",
+		Long: `Stops stretching a segment from this site. A bridge that the gateway made goes
+with it, one that was there before stays as it was.`,
+		Example:           "  longhaul segment remove prod",
+		Args:              exactly("NAME"),
+		ValidArgsFunction: a.completeFirst(a.segmentNames),
+		RunE: a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			if err := a.gateway().RemoveSegment(ctx, args[0]); err != nil {
+				return err
+			}
+			return a.showRemoved(args[0])
+		}),
+	})
+	return segment
+}
+
+func (a *app) segmentAddCmd() *cobra.Command {
+	var s gateway.Segment
+	c := &cobra.Command{
+		Use:   "add NAME --vni N --bridge BRIDGE --site SITE",
+		Short: "Stretch a segment from this site",
+		Long: `Stretches a segment from this site. A bridge that exists is adopted, one that
+does not is made. Do the same at the other site, with its own bridge. It lasts
+until it is removed or the gateway restarts; one that shall stay goes into the config file.`,
+		Example: "  longhaul segment add prod --vni 100 --bridge br-prod --site b",
+		Args:    exactly("NAME"),
+	}
+	flags := c.Flags()
+	flags.Uint32Var(&s.VNI, "vni", 0, "VXLAN network identifier, 1 to 16777215")
+	flags.StringVar(&s.Bridge, "bridge", "", "`bridge` at this site")
+	flags.IntVar(&s.MTU, "mtu", 1500, "MTU of the segment in `bytes`")
+	flags.StringSliceVar(&s.Sites, "site", nil, "other `site` on the segment; may be repeated")
+	_ = c.RegisterFlagCompletionFunc("site", a.siteNames) // fails for unknown flags only
+	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
+		if err := require(c, "vni", "bridge", "site"); err != nil {
+			return err
+		}
+		s.Name = args[0]
+		got, err := a.gateway().AddSegment(ctx, s)
+		if err != nil {
+			return err
+		}
+		return a.show(got, func(w io.Writer) error { return writeSegments(w, []gateway.Segment{got}) })
+	})
+	return c
+}
+
+func writeSegments(w io.Writer, all []gateway.Segment) error {
+	t := newTable(w, "NAME", "VNI", "BRIDGE", "ADOPTED", "MTU", "SITES", "MACS", "SENT", "RECEIVED", "DROPPED", "PROBLEM")
+	for _, s := range all {
+		t.row(s.Name, s.VNI, s.Bridge, yes(s.Adopted), s.MTU, strings.Join(s.Sites, ","), len(s.Bindings),
+			s.Sent, s.Received, s.Dropped, or(s.Problem, "-"))
+	}
+	return t.flush()
+}
+
+func writeSegment(w io.Writer, s gateway.Segment) error {
+	if err := writeSegments(w, []gateway.Segment{s}); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	t := newTable(w, "MAC", "SITE", "STATE", "SEQ", "IPS", "JOB")
+	for _, b := range s.Bindings {
+		t.row(b.MAC, b.Site, b.State, b.Seq, or(strings.Join(b.IPs, ","), "-"), or(b.Job, "-"))
+	}
+	return t.flush()
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/longhaul-project/longhaul/gateway"
+)
+
+func (a *app) statusCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "What is up: this gateway, its peers, its hosts",
+		Long: `Shows this gateway, its links to the other sites, its hosts and its store.
+
+A peer is "up" while the link carries data; MEMBER is what the membership of all
+gateways says of it.`,
+		Example: `  longhaul status
+  longhaul status --json | jq '.peers[] | select(.alive | not)'`,
+		GroupID: "use",
+		Args:    exactly(),
+		RunE: a.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
+			st, err := a.gateway().Status(ctx)
+			if err != nil {
+				return err
+			}
+			return a.show(st, func(w io.Writer) error { return writeStatus(w, st) })
+		}),
+	}
+}
+
+func writeStatus(w io.Writer, st gateway.Status) error {
+	head := newTable(w)
+	head.row("site", st.Site)
+	head.row("gateway", fmt.Sprintf("%s, longhauld %s, up since %s", st.Gateway, st.Version, moment(st.Since)))
+	head.row("listens on", or(st.Listen, "-"))
+	head.row("certificate", "until "+moment(st.CertEnd))
+	head.row("store", fmt.Sprintf("%s of %s, %d pages", size(st.Store.Bytes), size(st.Store.Budget), st.Store.Pages))
+	head.row("jobs running", st.Jobs)
+	if err := head.flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	peers := newTable(w, "PEER", "ADDRESS", "LINK", "SINCE", "MEMBER", "RTT", "CONNS", "GOODPUT", "CAP", "SENT", "RECEIVED")
+	for _, p := range st.Peers {
+		link := "up"
+		if !p.Alive {
+			link = "down"
+		}
+		peers.row(p.Site, or(p.Address, "-"), link, moment(p.Since), or(p.Member, "-"), short(p.RTT)+" ms",
+			p.Conns, rate(p.Goodput), limit(p.Rate), size(p.Sent), size(p.Received))
+	}
+	if err := peers.flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	hosts := newTable(w, "HOST", "VMS", "PROBLEM")
+	for _, h := range st.Hosts {
+		hosts.row(h.Name, h.VMs, or(h.Problem, "-"))
+	}
+	if err := hosts.flush(); err != nil {
+		return err
+	}
+	for _, p := range st.Peers {
+		if p.Why != "" {
+			fmt.Fprintf(w, "\n%s is down: %s\n", clean(p.Site), clean(p.Why))
+		}
+	}
+	return nil
+}
+
+func (a *app) vmCmd() *cobra.Command {
+	vm := &cobra.Command{
+		Use:     "vm",
+		Short:   "VMs of this site",
+		Example: "  longhaul vm list",
+		GroupID: "use",
+		RunE:    group,
+	}
+	vm.AddCommand(&cobra.Command{
+		Use:   "list",
+		Short: "List the VMs of this site's hosts",
+		Example: `  longhaul vm list
+  longhaul vm list --json | jq -r '.[] | select(.state == "running") | .name'`,
+		Args: exactly(),
+		RunE: a.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
+			vms, err := a.gateway().VMs(ctx)
+			if err != nil {
+				return err
+			}
+			return a.show(vms, func(w io.Writer) error { return writeVMs(w, vms) })
+		}),
+	})
+	return vm
+}
+
+func writeVMs(w io.Writer, vms []gateway.VMInfo) error {
+	t := newTable(w, "NAME", "HOST", "STATE", "MEMORY", "MAC", "DISKS", "HYPERVISOR", "PROBLEM")
+	for _, v := range vms {
+		var macs []string
+		for _, n := range v.NICs {
+			macs = append(macs, n.MAC)
+		}
+		t.row(v.Name, v.Host, v.State, size(v.Memory), or(strings.Join(macs, ","), "-"),
+			len(v.Disks), or(v.Version, "-"), or(v.Problem, "-"))
+	}
+	return t.flush()
+}
+
+func (a *app) reloadCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Make the gateway read its config again",
+		Long: `Makes the gateway read its config file again, as SIGHUP and "systemctl reload
+longhauld" do. The cap of the link and the log level change at once; the
+gateway names other keys that differ, and they wait for a restart. A file that
+is wrong changes nothing.`,
+		Example: "  longhaul reload",
+		GroupID: "setup",
+		Args:    exactly(),
+		RunE: a.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
+			if err := a.gateway().Reload(ctx); err != nil {
+				return err
+			}
+			return a.show(struct {
+				Reloaded bool `json:"reloaded"`
+			}{true}, func(w io.Writer) error { a.say("reloaded"); return nil })
+		}),
+	}
+}
+
+// A version is what "longhaul version --json" shows.
+type version struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func (a *app) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Version of this command",
+		Long:    `Shows the version of this command. "longhaul status" shows that of the gateways.`,
+		Example: "  longhaul version --json",
+		Args:    exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			v, err := readVersion()
+			if err != nil {
+				return err
+			}
+			return a.show(v, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "longhaul %s %s\n", v.Version, strings.TrimSpace(v.Revision+" "+v.Go+" "+v.Platform))
+				return err
+			})
+		},
+	}
+}
+
+// readVersion asks the linker: "go build" stamps the version and the commit.
+func readVersion() (version, error) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version{}, errors.New("this command was built without its version")
+	}
+	v := version{Version: or(info.Main.Version, "(devel)"), Go: info.GoVersion, Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Revision = s.Value
+		}
+	}
+	return v, nil
+}
