@@ -1,0 +1,286 @@
+package hostnet
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// Apply makes the wished segments, and removes those made before.
+func (n *Net) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached, error) {
+	n.apply.Lock()
+	defer n.apply.Unlock()
+	if err := n.removeOthers(ctx, wishes); err != nil {
+		return nil, err
+	}
+	answers := make([]l2ext.Attached, len(wishes))
+	if len(wishes) == 0 {
+		return answers, nil
+	}
+	tun, err := n.needTun()
+	if err != nil {
+		return nil, err
+	}
+	for i, w := range wishes {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		answers[i] = n.attach(w, tun)
+	}
+	return answers, nil
+}
+
+// removeOthers removes segments of ours that are not wished.
+func (n *Net) removeOthers(ctx context.Context, wishes []l2ext.Wish) error {
+	keep, bridges := make(map[string]bool), make(map[string]bool)
+	for _, w := range wishes {
+		keep[deviceName(w.VNI)] = true
+		bridges[w.Bridge] = true
+	}
+	links, err := n.nl.LinkList()
+	if err != nil {
+		return fmt.Errorf("listing devices: %w", err)
+	}
+	for _, l := range links {
+		if strings.HasPrefix(l.Attrs().Alias, segmentMark) && !keep[l.Attrs().Name] {
+			if err := n.nl.LinkDel(l); err != nil && !notFound(err) {
+				return fmt.Errorf("removing device %s: %w", l.Attrs().Name, err)
+			}
+		}
+	}
+	n.mu.Lock()
+	for vni := range n.segments {
+		if !keep[deviceName(vni)] {
+			delete(n.segments, vni)
+		}
+	}
+	n.mu.Unlock()
+	_, err = n.removeBridges(ctx, bridges)
+	return err
+}
+
+// removeBridges removes bridges of ours that are not to be kept and into which
+// nothing is plugged, and returns the names of those that are in use.
+func (n *Net) removeBridges(ctx context.Context, keep map[string]bool) (inUse []string, err error) {
+	links, err := n.nl.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("listing devices: %w", err)
+	}
+	ports := make(map[int]int)
+	for _, l := range links {
+		ports[l.Attrs().MasterIndex]++
+	}
+	for _, l := range links {
+		a := l.Attrs()
+		if !strings.HasPrefix(a.Alias, bridgeMark) || keep[a.Name] {
+			continue
+		}
+		if ports[a.Index] > 0 {
+			inUse = append(inUse, a.Name)
+			continue
+		}
+		if err := n.nl.LinkDel(l); err != nil && !notFound(err) {
+			return inUse, fmt.Errorf("removing bridge %s: %w", a.Name, err)
+		}
+	}
+	return inUse, ctx.Err()
+}
+
+const (
+	segmentMark = mark + "segment:"
+	bridgeMark  = mark + "bridge:"
+)
+
+func deviceName(vni uint32) string { return fmt.Sprintf("lhvx%d", vni) }
+
+// attach makes one segment.
+func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
+	br, adopted, err := n.needBridge(w)
+	if err != nil {
+		return l2ext.Attached{Err: err}
+	}
+	port, err := n.needPort(w, br, tun)
+	if err != nil {
+		return l2ext.Attached{Adopted: adopted, Err: err}
+	}
+	n.mu.Lock()
+	now := attachment{port: port.Attrs().Index, bridge: br.Attrs().Index}
+	fresh := n.segments[w.VNI] != now
+	n.segments[w.VNI] = now
+	n.mu.Unlock()
+	if fresh {
+		select {
+		case n.attached <- struct{}{}:
+		default:
+		}
+	}
+	a = l2ext.Attached{Device: port.Attrs().Name, Adopted: adopted}
+	if br, err = n.nl.LinkByName(w.Bridge); err != nil { // again: its MAC follows its ports
+		return l2ext.Attached{Err: fmt.Errorf("finding bridge %s: %w", w.Bridge, err)}
+	}
+	copy(a.Bridge[:], br.Attrs().HardwareAddr)
+	a.Err = n.setEntries(port.Attrs().Index, w.Entries)
+	return a
+}
+
+// needBridge finds the segment's bridge, or makes one.
+func (n *Net) needBridge(w l2ext.Wish) (br netlink.Link, adopted bool, err error) {
+	br, err = n.nl.LinkByName(w.Bridge)
+	if notFound(err) {
+		br, err = n.makeBridge(w)
+		return br, false, err
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("finding bridge %s: %w", w.Bridge, err)
+	}
+	if br.Type() != "bridge" {
+		return nil, false, fmt.Errorf("device %s is a %s and no bridge", w.Bridge, br.Type())
+	}
+	ours := strings.HasPrefix(br.Attrs().Alias, bridgeMark)
+	if ours && br.Attrs().RawFlags&unix.IFF_UP == 0 {
+		err = n.nl.LinkSetUp(br)
+	}
+	return br, !ours, err
+}
+
+// makeBridge makes a bridge that forwards at once, floods multicast (nobody
+// asks for memberships on it) and gives the machine no address on the segment.
+func (n *Net) makeBridge(w l2ext.Wish) (netlink.Link, error) {
+	la := netlink.NewLinkAttrs()
+	la.Name, la.MTU, la.HardwareAddr = w.Bridge, w.MTU, randomMAC(0x0a)
+	off := false
+	if err := n.nl.LinkAdd(&netlink.Bridge{LinkAttrs: la, MulticastSnooping: &off}); err != nil {
+		return nil, fmt.Errorf("making bridge %s: %w", w.Bridge, err)
+	}
+	br, err := n.nl.LinkByName(w.Bridge)
+	if err != nil {
+		return nil, fmt.Errorf("finding bridge %s: %w", w.Bridge, err)
+	}
+	if err := n.nl.LinkSetAlias(br, bridgeMark+w.Name); err != nil {
+		return nil, fmt.Errorf("marking bridge %s: %w", w.Bridge, err)
+	}
+	n.noAddress(br)
+	if err := n.nl.LinkSetUp(br); err != nil {
+		return nil, fmt.Errorf("setting up bridge %s: %w", w.Bridge, err)
+	}
+	return br, nil
+}
+
+// noAddress keeps the kernel from giving the device an IPv6 address, by which
+// the guests could reach the machine.
+func (n *Net) noAddress(l netlink.Link) {
+	if err := n.nl.LinkSetIP6AddrGenMode(l, nl.IN6_ADDR_GEN_MODE_NONE); err != nil {
+		n.log.Debug("address generation stays on", "device", l.Attrs().Name, "err", err)
+	}
+}
+
+// needPort finds the segment's VXLAN device as it ought to be, or makes it.
+func (n *Net) needPort(w l2ext.Wish, br netlink.Link, tun int) (netlink.Link, error) {
+	name := deviceName(w.VNI)
+	mtu := max(w.MTU, br.Attrs().MTU)
+	l, err := n.nl.LinkByName(name)
+	if err == nil {
+		if !strings.HasPrefix(l.Attrs().Alias, segmentMark) {
+			return nil, fmt.Errorf("device %s is there and is not ours", name)
+		}
+		if isPort(l, w.VNI, tun) {
+			return l, n.setPort(l, br, mtu)
+		}
+		if err := n.nl.LinkDel(l); err != nil {
+			return nil, fmt.Errorf("removing device %s: %w", name, err)
+		}
+	} else if !notFound(err) {
+		return nil, fmt.Errorf("finding device %s: %w", name, err)
+	}
+	return n.makePort(w, br, portSpec{name: name, mtu: mtu, tun: tun})
+}
+
+func isPort(l netlink.Link, vni uint32, tun int) bool {
+	vx, ok := l.(*netlink.Vxlan)
+	return ok && vx.VxlanId == int(vni) && vx.VtepDevIndex == tun && vx.Port == vxlan.Port && !vx.Learning
+}
+
+type portSpec struct {
+	name string
+	mtu  int
+	tun  int
+}
+
+func (n *Net) makePort(w l2ext.Wish, br netlink.Link, s portSpec) (netlink.Link, error) {
+	la := netlink.NewLinkAttrs()
+	la.Name, la.MTU, la.HardwareAddr = s.name, s.mtu, randomMAC(0xfe)
+	self, everyone := vxlan.Self.Addr().As16(), vxlan.Everyone.Addr().As16()
+	err := n.nl.LinkAdd(&netlink.Vxlan{
+		LinkAttrs: la, VxlanId: int(w.VNI), VtepDevIndex: s.tun, Port: vxlan.Port,
+		SrcAddr: self[:], Group: everyone[:], Learning: false, UDP6ZeroCSumTx: true, UDP6ZeroCSumRx: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making device %s: %w", s.name, err)
+	}
+	l, err := n.nl.LinkByName(s.name)
+	if err != nil {
+		return nil, fmt.Errorf("finding device %s: %w", s.name, err)
+	}
+	if err := n.nl.LinkSetAlias(l, segmentMark+w.Name); err != nil {
+		return nil, fmt.Errorf("marking device %s: %w", s.name, err)
+	}
+	n.noAddress(l)
+	return l, n.setPort(l, br, s.mtu)
+}
+
+// setPort plugs the device into the bridge. Learning goes off before it comes
+// up: not one frame may teach the bridge that a host of this site is remote.
+func (n *Net) setPort(l, br netlink.Link, mtu int) error {
+	a := l.Attrs()
+	fail := func(what string, err error) error {
+		return fmt.Errorf("setting up device %s: %s: %w", a.Name, what, err)
+	}
+	if a.MTU != mtu {
+		if err := n.nl.LinkSetMTU(l, mtu); err != nil {
+			return fail("MTU", err)
+		}
+	}
+	if a.MasterIndex != br.Attrs().Index {
+		if err := n.nl.LinkSetMaster(l, br); err != nil {
+			return fail("plugging into "+br.Attrs().Name, err)
+		}
+	}
+	p, err := n.nl.LinkGetProtinfo(l)
+	if err != nil {
+		return fail("asking the bridge", err)
+	}
+	if p.Learning {
+		if err := n.nl.LinkSetLearning(l, false); err != nil {
+			return fail("learning off", err)
+		}
+	}
+	if !p.Guard { // never let a bridge of another site take part in our spanning tree
+		if err := n.nl.LinkSetGuard(l, true); err != nil {
+			return fail("BPDU guard", err)
+		}
+	}
+	if a.RawFlags&unix.IFF_UP == 0 {
+		if err := n.nl.LinkSetUp(l); err != nil {
+			return fail("up", err)
+		}
+	}
+	return nil
+}
+
+// randomMAC makes a locally administered MAC that begins with the given byte.
+// It must be random: both sites see the bridges of both.
+func randomMAC(first byte) net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac) // never fails
+	mac[0] = first
+	return mac
+}

@@ -1,0 +1,43 @@
+package hostnet
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+// Cleanup removes from this machine all that a gateway, now dead, may have
+// left. A bridge of ours into which something is plugged stays, and is named in
+// the log: VMs may be using it.
+func Cleanup(ctx context.Context, log *slog.Logger) error {
+	return CleanupIn(ctx, Config{Logger: log})
+}
+
+// CleanupIn is Cleanup in the namespace of a Config.
+func CleanupIn(ctx context.Context, cfg Config) error {
+	n, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	links, err := n.nl.LinkList()
+	if err != nil {
+		return fmt.Errorf("listing devices: %w", err)
+	}
+	for _, l := range links {
+		a := l.Attrs()
+		if !strings.HasPrefix(a.Alias, mark) || strings.HasPrefix(a.Alias, bridgeMark) {
+			continue
+		}
+		if err := n.nl.LinkDel(l); err != nil && !notFound(err) { // a VXLAN device may have gone with its TUN
+			return fmt.Errorf("removing device %s: %w", a.Name, err)
+		}
+		n.log.Info("removed", "device", a.Name)
+	}
+	inUse, err := n.removeBridges(ctx, nil)
+	for _, name := range inUse {
+		n.log.Warn("bridge stays: something is plugged into it", "bridge", name)
+	}
+	return err
+}

@@ -1,0 +1,26 @@
+// Package hostnet is l2ext's Host on Linux, and the only part of the product
+// that knows netlink.
+//
+// What it makes, all of it marked by an interface alias that begins with
+// "longhaul:", is
+//
+//	lhtun0      TUN device, the carrier, while the gateway has a segment
+//	lhvx<VNI>   VXLAN device over lhtun0 and port of the segment's bridge; learning off,
+//	            one static entry for each host at another site: in the bridge's forwarding
+//	            database (static, sticky) and in its own (with the endpoint of the site)
+//	the bridge  only if there was none of that name
+//
+// An adopted bridge gets one port more and is not changed otherwise. For that,
+// the port has a MAC that begins with fe, which is never the lowest (a bridge
+// without a MAC of its own takes the lowest of its ports), and an MTU that is
+// not below that of the bridge (which would follow it).
+//
+// When the gateway dies, the kernel removes the TUN with the last descriptor of
+// it, and with the TUN the VXLAN devices bound to it, and with these their
+// entries: nothing is left that could swallow frames. Only a bridge made here
+// stays, as VMs are plugged into it; the next gateway takes it up by its mark.
+// Cleanup removes it when nothing else is plugged in.
+//
+// The kernel must have IPv6 (not ipv6.disable=1), and a firewall that drops
+// what it does not know must let UDP port 14789 in from lhtun0.
+package hostnet

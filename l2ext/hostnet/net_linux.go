@@ -1,0 +1,171 @@
+package hostnet
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+)
+
+// Net is the network of this machine.
+type Net struct {
+	// Constant after New.
+	cfg  Config
+	log  *slog.Logger
+	ns   netns.NsHandle // netns.None() for that of the process
+	nl   *netlink.Handle
+	raw  *rawSocket
+	open chan struct{} // closed when tun is there, or never will be
+	// attached tells Watch that a bridge is new; 1, as one look is enough for many.
+	attached chan struct{}
+
+	apply sync.Mutex // makes Apply, Point and Close follow each other; held across netlink calls, as only the order of these matters
+
+	mu       sync.RWMutex // guards what follows
+	tun      *os.File
+	tunIndex int
+	closed   bool
+	segments map[uint32]attachment
+}
+
+// attachment is what was made of a segment.
+type attachment struct {
+	port   int // index of the VXLAN device
+	bridge int // index of the bridge
+}
+
+var _ l2ext.Host = (*Net)(nil)
+
+// New opens netlink. It changes nothing yet and needs no rights; Apply with a
+// segment needs CAP_NET_ADMIN.
+func New(cfg Config) (*Net, error) {
+	cfg.Tun = cmp.Or(cfg.Tun, DefaultTun)
+	n := &Net{
+		cfg:      cfg,
+		log:      cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+		ns:       netns.None(),
+		open:     make(chan struct{}),
+		attached: make(chan struct{}, 1),
+		segments: make(map[uint32]attachment),
+	}
+	if cfg.NetNS != 0 {
+		n.ns = netns.NsHandle(cfg.NetNS)
+	}
+	var err error
+	if n.nl, err = netlink.NewHandleAt(n.ns, unix.NETLINK_ROUTE); err != nil {
+		return nil, fmt.Errorf("opening netlink: %w", err)
+	}
+	if n.raw, err = openRaw(n.ns); err != nil {
+		n.nl.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// Close removes the carrier and with it the overlay ports of all segments.
+func (n *Net) Close() error {
+	n.apply.Lock()
+	defer n.apply.Unlock()
+	n.mu.Lock()
+	was := n.closed
+	n.closed = true
+	tun := n.tun
+	n.mu.Unlock()
+	if was {
+		return nil
+	}
+	n.nl.Close()
+	n.raw.close()
+	if tun == nil {
+		close(n.open) // nobody will ever open it
+		return nil
+	}
+	return tun.Close()
+}
+
+// within calls f in the namespace.
+func (n *Net) within(f func() error) error {
+	if !n.ns.IsOpen() {
+		return f()
+	}
+	runtime.LockOSThread()
+	home, err := netns.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("finding the current network namespace: %w", err)
+	}
+	defer func() {
+		// A thread that cannot go home stays locked, and ends with its goroutine.
+		if netns.Set(home) == nil {
+			runtime.UnlockOSThread()
+		}
+		home.Close()
+	}()
+	if err := netns.Set(n.ns); err != nil {
+		return fmt.Errorf("entering the network namespace: %w", err)
+	}
+	return f()
+}
+
+// PortSegment tells on which segment a port is.
+func (n *Net) PortSegment(port string) (vni uint32, ok bool) {
+	if port == "" {
+		return 0, false
+	}
+	l, err := n.nl.LinkByName(port)
+	if err != nil {
+		return 0, false
+	}
+	return n.segmentOf(l.Attrs().MasterIndex)
+}
+
+func (n *Net) segmentOf(bridge int) (vni uint32, ok bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for vni, a := range n.segments {
+		if a.bridge == bridge && bridge != 0 {
+			return vni, true
+		}
+	}
+	return 0, false
+}
+
+// notFound tells whether an error says that there is no such device or entry.
+func notFound(err error) bool {
+	var no netlink.LinkNotFoundError
+	return errors.As(err, &no) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
+}
+
+// rawSocket sends what netlink's API has no call for.
+type rawSocket struct {
+	mu sync.Mutex // guards what follows: one request at a time
+	s  map[int]*nl.SocketHandle
+}
+
+func openRaw(ns netns.NsHandle) (*rawSocket, error) {
+	s, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("opening netlink: %w", err)
+	}
+	return &rawSocket{s: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}}, nil
+}
+
+func (r *rawSocket) execute(req *nl.NetlinkRequest) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	req.Sockets = r.s
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+func (r *rawSocket) close() { r.s[unix.NETLINK_ROUTE].Close() }

@@ -1,0 +1,278 @@
+package hostnet
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/longhaul-project/longhaul/internal/nstest"
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+func check(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newNet(t *testing.T, ns *nstest.NS) *Net {
+	t.Helper()
+	n, err := New(Config{NetNS: ns.FD()})
+	check(t, err)
+	t.Cleanup(func() { n.Close() })
+	return n
+}
+
+// TestSuite is what the fake in l2exttest passes, too.
+func TestSuite(t *testing.T) {
+	l2exttest.Suite(t, func(t *testing.T) l2exttest.Fixture {
+		ns := nstest.New(t)
+		n := newNet(t, ns)
+		taps := make(map[string]*os.File)
+		return l2exttest.Fixture{
+			Host:      n,
+			AddBridge: func(name string) { check(t, ns.Bridge(name)) },
+			Plug: func(bridge, port string) {
+				f, err := ns.Tap(port)
+				check(t, err, ns.Plug(port, bridge))
+				t.Cleanup(func() { f.Close() })
+				taps[port] = f
+			},
+			Send: func(port string, frame []byte) error { _, err := taps[port].Write(frame); return err },
+			Receive: func(port string) []byte {
+				b := make([]byte, 1<<16)
+				taps[port].SetReadDeadline(time.Now().Add(l2exttest.Patience))
+				k, err := taps[port].Read(b)
+				if err != nil {
+					return nil
+				}
+				return b[:k]
+			},
+			State: func() string { return state(t, ns) },
+		}
+	})
+}
+
+// state reads from the kernel what l2exttest.Host tells of itself.
+func state(t *testing.T, ns *nstest.NS) string {
+	t.Helper()
+	n, err := New(Config{NetNS: ns.FD()})
+	check(t, err)
+	defer n.Close()
+	links, err := n.nl.LinkList()
+	check(t, err)
+	names := make(map[int]string)
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	var lines []string
+	for _, l := range links {
+		a := l.Attrs()
+		switch {
+		case strings.HasPrefix(a.Alias, bridgeMark):
+			lines = append(lines, "bridge "+a.Name+" made")
+		case l.Type() == "bridge":
+			lines = append(lines, "bridge "+a.Name+" adopted")
+		case strings.HasPrefix(a.Alias, segmentMark):
+			lines = append(lines, fmt.Sprintf("port %s on %s mtu %d", a.Name, names[a.MasterIndex], a.MTU))
+			if p, err := n.nl.LinkGetProtinfo(l); err != nil || p.Learning || !p.Guard || !p.Flood || a.RawFlags&unix.IFF_UP == 0 {
+				t.Errorf("port %s: %+v, %v", a.Name, p, err)
+			}
+			have, err := n.entries(a.Index)
+			check(t, err)
+			for mac, e := range have {
+				if !e.bridge {
+					t.Errorf("%v is not static and sticky in the bridge", mac)
+				}
+				lines = append(lines, fmt.Sprintf("fdb %s %v site %d", a.Name, mac, e.site))
+			}
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+func prod(bridge string) l2ext.Wish {
+	return l2ext.Wish{
+		Segment: l2ext.Segment{Name: "prod", VNI: 100, Bridge: bridge, MTU: 1500},
+		Entries: []l2ext.Entry{{MAC: l2ext.MAC{0x52, 0x54, 0, 0, 0, 1}, Site: 16}},
+	}
+}
+
+// TestForeignStays makes a segment on an operator's bridge, in whose place
+// nothing may change but for one port, and takes everything away again.
+func TestForeignStays(t *testing.T) {
+	ns := nstest.New(t)
+	check(t, ns.Bridge("br0"), nstest.Veth(ns, "lan0", ns, "far0"), ns.Plug("lan0", "br0"), ns.SetMTU("lan0", 9000), ns.SetMTU("far0", 9000))
+	check(t, ns.Addr("br0", "192.168.7.1/24"))
+	before, err := ns.Dump()
+	check(t, err)
+	n := newNet(t, ns)
+	_, err = n.Apply(t.Context(), []l2ext.Wish{prod("br0")})
+	check(t, err)
+	during, err := ns.Dump()
+	check(t, err)
+	for line := range strings.Lines(before) {
+		// promisc is the number of those who listen
+		if !strings.Contains(during, line) {
+			t.Errorf("changed while attached: %s", line)
+		}
+	}
+	check(t, n.Close())
+	waitGone(t, ns, "lhvx100")
+	after, err := ns.Dump()
+	check(t, err)
+	if after != before {
+		t.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+}
+
+// waitGone waits until a device is gone: the kernel removes the TUN, and what
+// is bound to it, after the last descriptor was closed, and not before the
+// call returns.
+func waitGone(t *testing.T, ns *nstest.NS, dev string) {
+	t.Helper()
+	for deadline := time.Now().Add(l2exttest.Patience); ; time.Sleep(time.Millisecond) {
+		if _, err := ns.MAC(dev); err != nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is still there", dev)
+		}
+	}
+}
+
+// TestCrash leaves a gateway's devices behind in the way a killed process does,
+// takes them up again, and cleans them away.
+func TestCrash(t *testing.T) {
+	ns := nstest.New(t)
+	empty, err := ns.Dump()
+	check(t, err)
+	n := newNet(t, ns)
+	a, err := n.Apply(t.Context(), []l2ext.Wish{prod("br0")})
+	check(t, err, a[0].Err)
+	mac, err := ns.MAC("br0")
+	check(t, err)
+
+	n.tun.Close() // all that the kernel sees of a death
+	waitGone(t, ns, "lhvx100")
+	if got := state(t, ns); got != "bridge br0 made" {
+		t.Errorf("after the death there is\n%s", got)
+	}
+
+	next := newNet(t, ns)
+	a, err = next.Apply(t.Context(), []l2ext.Wish{prod("br0")})
+	check(t, err)
+	if again, err := ns.MAC("br0"); err != nil || again != mac || a[0].Adopted || a[0].Err != nil {
+		t.Errorf("taken up: %+v, bridge %s was %s, %v", a[0], again, mac, err)
+	}
+	check(t, CleanupIn(t.Context(), Config{NetNS: ns.FD()}))
+	waitGone(t, ns, "lhvx100")
+	check(t, CleanupIn(t.Context(), Config{NetNS: ns.FD()})) // nothing to do
+	if got, err := ns.Dump(); err != nil || got != empty {
+		t.Errorf("left behind:\n%s, %v", got, err)
+	}
+}
+
+// TestCleanupKeepsBridgeInUse does not take the network from a VM.
+func TestCleanupKeepsBridgeInUse(t *testing.T) {
+	ns := nstest.New(t)
+	n := newNet(t, ns)
+	_, err := n.Apply(t.Context(), []l2ext.Wish{prod("br0")})
+	check(t, err)
+	tap, err := ns.Tap("vm0")
+	check(t, err, ns.Plug("vm0", "br0"))
+	defer tap.Close()
+	check(t, CleanupIn(t.Context(), Config{NetNS: ns.FD()}))
+	waitGone(t, ns, "lhvx100")
+	if got := state(t, ns); got != "bridge br0 made" {
+		t.Errorf("there is\n%s", got)
+	}
+	check(t, ns.Plug("vm0", ""), CleanupIn(t.Context(), Config{NetNS: ns.FD()}))
+	if got := state(t, ns); got != "" {
+		t.Errorf("there is\n%s", got)
+	}
+}
+
+// TestRefusals checks that one segment that cannot be does not harm others, and
+// that nothing of somebody else's is taken.
+func TestRefusals(t *testing.T) {
+	ns := nstest.New(t)
+	check(t, nstest.Veth(ns, "eth7", ns, "eth8"), ns.Bridge("lhvx300"))
+	n := newNet(t, ns)
+	bad := l2ext.Wish{Segment: l2ext.Segment{Name: "bad", VNI: 200, Bridge: "eth7", MTU: 1500}}
+	taken := l2ext.Wish{Segment: l2ext.Segment{Name: "taken", VNI: 300, Bridge: "br3", MTU: 1500}}
+	a, err := n.Apply(t.Context(), []l2ext.Wish{bad, prod("br0"), taken})
+	check(t, err)
+	if a[0].Err == nil || a[1].Err != nil || a[2].Err == nil {
+		t.Errorf("attached: %+v", a)
+	}
+	second := newNet(t, ns)
+	if _, err := second.Apply(t.Context(), []l2ext.Wish{prod("br0")}); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("a second gateway: %v", err)
+	}
+	if got := state(t, ns); !strings.Contains(got, "port lhvx100 on br0") {
+		t.Errorf("the second gateway has harmed the first:\n%s", got)
+	}
+}
+
+// TestWithoutRights needs no privileges: a gateway without segments runs
+// without any.
+func TestWithoutRights(t *testing.T) {
+	n, err := New(Config{})
+	check(t, err)
+	if _, err := n.Apply(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	check(t, n.Close())
+}
+
+// TestRepair undoes by hand what Apply has made: the next Apply mends it.
+func TestRepair(t *testing.T) {
+	ns := nstest.New(t)
+	n := newNet(t, ns)
+	wishes := []l2ext.Wish{prod("br0")}
+	_, err := n.Apply(t.Context(), wishes)
+	check(t, err)
+	want := state(t, ns)
+	port, err := n.nl.LinkByName("lhvx100")
+	check(t, err)
+	for _, tt := range []struct {
+		name string
+		harm func() error
+	}{
+		{"unplugged", func() error { return ns.Plug("lhvx100", "") }},
+		{"down", func() error { return ns.Down("lhvx100") }},
+		{"deleted", func() error { return ns.Del("lhvx100") }},
+		{"bridge deleted", func() error { return ns.Del("br0") }},
+		{"MTU", func() error { return ns.SetMTU("lhvx100", 1300) }},
+		{"learning", func() error { return n.nl.LinkSetLearning(port, true) }},
+		{"entries", func() error {
+			return errors.Join(n.removeEntry(port.Attrs().Index, wishes[0].Entries[0].MAC),
+				n.addEntry(port.Attrs().Index, l2ext.Entry{MAC: l2ext.MAC{2, 0, 0, 0, 0, 9}, Site: 20}))
+		}},
+		{"not static", func() error {
+			return n.nl.NeighSet(&netlink.Neigh{LinkIndex: port.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER,
+				State: netlink.NUD_REACHABLE, HardwareAddr: wishes[0].Entries[0].MAC[:]})
+		}},
+	} {
+		port, err = n.nl.LinkByName("lhvx100")
+		check(t, err)
+		if err := tt.harm(); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		a, err := n.Apply(t.Context(), wishes)
+		if err != nil || a[0].Err != nil || state(t, ns) != want {
+			t.Errorf("%s: %+v, %v, now\n%s", tt.name, a, err, state(t, ns))
+		}
+	}
+}

@@ -1,0 +1,48 @@
+//go:build !linux
+
+package hostnet
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+)
+
+// Net is the network of this machine, which cannot be changed here.
+type Net struct{}
+
+var _ l2ext.Host = (*Net)(nil)
+
+// New fails: this system has no VXLAN devices.
+func New(Config) (*Net, error) { return nil, errors.ErrUnsupported }
+
+// Cleanup fails: nothing can have been made on this system.
+func Cleanup(context.Context, *slog.Logger) error { return errors.ErrUnsupported }
+
+// CleanupIn fails: nothing can have been made on this system.
+func CleanupIn(context.Context, Config) error { return errors.ErrUnsupported }
+
+// Apply fails here.
+func (n *Net) Apply(context.Context, []l2ext.Wish) ([]l2ext.Attached, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Point fails here.
+func (n *Net) Point(uint32, []l2ext.Entry) error { return errors.ErrUnsupported }
+
+// Watch fails here.
+func (n *Net) Watch(context.Context, func(l2ext.Sighting)) error { return errors.ErrUnsupported }
+
+// PortSegment finds nothing here.
+func (n *Net) PortSegment(string) (uint32, bool) { return 0, false }
+
+// ReadPacket fails here.
+func (n *Net) ReadPacket([]byte) (int, error) { return 0, errors.ErrUnsupported }
+
+// WritePacket fails here.
+func (n *Net) WritePacket([]byte) error { return errors.ErrUnsupported }
+
+// Close does nothing here.
+func (n *Net) Close() error { return nil }

@@ -1,0 +1,339 @@
+package l2exttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// maxWaiting bounds the frames that wait in a queue of a Host; what does not
+// fit is lost, as in a kernel.
+const maxWaiting = 1024
+
+// Host is a machine's network in memory: bridges with LAN ports, and a carrier.
+type Host struct {
+	carrier chan []byte // maxWaiting; packets to the gateway
+	closing chan struct{}
+
+	mu       sync.Mutex // guards what follows
+	bridges  map[string]*bridge
+	segments map[uint32]*overlay
+	watch    func(l2ext.Sighting)
+	refuse   error // what Point and Apply answer
+	closed   bool
+}
+
+type bridge struct {
+	ours    bool
+	mac     l2ext.MAC
+	learned map[l2ext.MAC]string // on which LAN port
+	ports   map[string]chan []byte
+}
+
+type overlay struct {
+	wish    l2ext.Wish
+	entries map[l2ext.MAC]vxlan.Endpoint
+}
+
+var _ l2ext.Host = (*Host)(nil)
+
+// NewHost makes a machine without bridges.
+func NewHost() *Host {
+	return &Host{
+		carrier:  make(chan []byte, maxWaiting),
+		closing:  make(chan struct{}),
+		bridges:  make(map[string]*bridge),
+		segments: make(map[uint32]*overlay),
+	}
+}
+
+// AddBridge makes a bridge that is not l2ext's.
+func (h *Host) AddBridge(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.addBridge(name, false)
+}
+
+func (h *Host) addBridge(name string, ours bool) *bridge {
+	b := &bridge{ours: ours, learned: make(map[l2ext.MAC]string), ports: make(map[string]chan []byte)}
+	b.mac = l2ext.MAC{0x0a, 0, 0, 0, 0, byte(len(h.bridges) + 1)}
+	h.bridges[name] = b
+	return b
+}
+
+// Plug adds a LAN port to a bridge.
+func (h *Host) Plug(bridge, port string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.bridges[bridge].ports[port] = make(chan []byte, maxWaiting)
+}
+
+// Unplug removes a LAN port, and what was learned on it.
+func (h *Host) Unplug(bridge, port string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	b := h.bridges[bridge]
+	delete(b.ports, port)
+	maps.DeleteFunc(b.learned, func(_ l2ext.MAC, p string) bool { return p == port })
+}
+
+// Refuse makes Apply and Point fail from now on; nil ends that.
+func (h *Host) Refuse(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refuse = err
+}
+
+// String tells the state, one thing on a line: bridges, overlay ports, entries.
+func (h *Host) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var lines []string
+	for name, b := range h.bridges {
+		by := "adopted"
+		if b.ours {
+			by = "made"
+		}
+		lines = append(lines, fmt.Sprintf("bridge %s %s", name, by))
+	}
+	for vni, o := range h.segments {
+		lines = append(lines, fmt.Sprintf("port lhvx%d on %s mtu %d", vni, o.wish.Bridge, o.wish.MTU))
+		for mac, site := range o.entries {
+			lines = append(lines, fmt.Sprintf("fdb lhvx%d %v site %d", vni, mac, site))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// Apply makes the wished segments.
+func (h *Host) Apply(_ context.Context, wishes []l2ext.Wish) ([]l2ext.Attached, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.refuse != nil {
+		return nil, h.refuse
+	}
+	if h.closed {
+		return nil, os.ErrClosed
+	}
+	keep, kept := make(map[string]bool), make(map[uint32]bool)
+	for _, w := range wishes {
+		keep[w.Bridge], kept[w.VNI] = true, true
+	}
+	maps.DeleteFunc(h.segments, func(vni uint32, _ *overlay) bool { return !kept[vni] })
+	maps.DeleteFunc(h.bridges, func(name string, b *bridge) bool { return b.ours && !keep[name] && len(b.ports) == 0 })
+	answers := make([]l2ext.Attached, len(wishes))
+	for i, w := range wishes {
+		b := h.bridges[w.Bridge]
+		if b == nil {
+			b = h.addBridge(w.Bridge, true)
+		}
+		o := &overlay{wish: w, entries: make(map[l2ext.MAC]vxlan.Endpoint)}
+		for _, e := range w.Entries {
+			o.entries[e.MAC] = e.Site
+		}
+		h.segments[w.VNI] = o
+		answers[i] = l2ext.Attached{Device: fmt.Sprintf("lhvx%d", w.VNI), Adopted: !b.ours, Bridge: b.mac}
+	}
+	return answers, nil
+}
+
+// Point adds or removes entries of one segment.
+func (h *Host) Point(vni uint32, entries []l2ext.Entry) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := h.segments[vni]
+	if h.refuse != nil {
+		return h.refuse
+	}
+	if o == nil {
+		return fmt.Errorf("no segment with VNI %d", vni)
+	}
+	for _, e := range entries {
+		if e.Site == 0 {
+			delete(o.entries, e.MAC)
+			continue
+		}
+		o.entries[e.MAC] = e.Site
+		delete(h.bridges[o.wish.Bridge].learned, e.MAC)
+	}
+	return nil
+}
+
+// Watch reports hosts on LAN ports.
+func (h *Host) Watch(ctx context.Context, report func(l2ext.Sighting)) error {
+	h.mu.Lock()
+	h.watch = report
+	var known []l2ext.Sighting
+	for vni, o := range h.segments {
+		for mac, port := range h.bridges[o.wish.Bridge].learned {
+			known = append(known, l2ext.Sighting{VNI: vni, MAC: mac, Port: port})
+		}
+	}
+	h.mu.Unlock()
+	for _, s := range known {
+		report(s)
+	}
+	<-ctx.Done()
+	h.mu.Lock()
+	h.watch = nil
+	h.mu.Unlock()
+	return nil
+}
+
+// PortSegment tells on which segment a LAN port is.
+func (h *Host) PortSegment(port string) (uint32, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for vni, o := range h.segments {
+		if h.bridges[o.wish.Bridge].ports[port] != nil {
+			return vni, true
+		}
+	}
+	return 0, false
+}
+
+// Send has a host behind a LAN port send a frame.
+func (h *Host) Send(port string, frame []byte) error {
+	head, err := ether.Parse(frame)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	var fresh []l2ext.Sighting
+	for name, b := range h.bridges {
+		if b.ports[port] == nil {
+			continue
+		}
+		if vni, o := h.overlayOf(name); o != nil && o.entries[head.Src] == 0 && b.learned[head.Src] != port {
+			fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: head.Src, Port: port})
+		}
+		h.forward(name, port, head, frame)
+	}
+	report := h.watch
+	h.mu.Unlock()
+	for _, s := range fresh {
+		if report != nil {
+			report(s)
+		}
+	}
+	return nil
+}
+
+func (h *Host) overlayOf(bridge string) (uint32, *overlay) {
+	for vni, o := range h.segments {
+		if o.wish.Bridge == bridge {
+			return vni, o
+		}
+	}
+	return 0, nil
+}
+
+// forward is what a bridge does with a frame that came in by a port; "" is the
+// overlay, on which it learns nothing. It needs h.mu.
+func (h *Host) forward(name, from string, head ether.Header, frame []byte) {
+	b := h.bridges[name]
+	vni, o := h.overlayOf(name)
+	var site vxlan.Endpoint
+	if o != nil {
+		site = o.entries[head.Dst]
+		if from != "" && o.entries[head.Src] == 0 {
+			b.learned[head.Src] = from
+		}
+	}
+	if to, ok := b.learned[head.Dst]; ok && site == 0 {
+		if to != from {
+			offer(b.ports[to], frame)
+		}
+		return
+	}
+	if o != nil && from != "" {
+		if site == 0 {
+			site = vxlan.Everyone
+		}
+		offer(h.carrier, vxlan.Packet{VNI: vni, From: vxlan.Self, To: site, Frame: frame}.Append(nil))
+	}
+	if site != 0 && site != vxlan.Everyone {
+		return
+	}
+	for port, c := range b.ports {
+		if port != from {
+			offer(c, frame)
+		}
+	}
+}
+
+func offer(c chan []byte, b []byte) {
+	select {
+	case c <- slices.Clone(b):
+	default:
+	}
+}
+
+// Receive takes the next frame that the bridge gives to a LAN port, or nil when
+// there is none.
+func (h *Host) Receive(port string) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, b := range h.bridges {
+		if c := b.ports[port]; c != nil {
+			select {
+			case f := <-c:
+				return f
+			default:
+			}
+		}
+	}
+	return nil
+}
+
+// ReadPacket reads one packet that a bridge sends to the carrier.
+func (h *Host) ReadPacket(b []byte) (int, error) {
+	select {
+	case p := <-h.carrier:
+		return copy(b, p), nil
+	case <-h.closing:
+		return 0, os.ErrClosed
+	}
+}
+
+// WritePacket gives a packet to the bridge of its segment.
+func (h *Host) WritePacket(b []byte) error {
+	p, _, err := vxlan.Parse(b)
+	if err != nil {
+		return err
+	}
+	head, err := ether.Parse(p.Frame)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := h.segments[p.VNI]
+	if o == nil || h.closed {
+		return errors.New("no such segment")
+	}
+	h.forward(o.wish.Bridge, "", head, p.Frame)
+	return nil
+}
+
+// Close ends the carrier.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.closed = true
+		clear(h.segments)
+		close(h.closing)
+	}
+	return nil
+}

@@ -1,0 +1,266 @@
+package l2exttest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// Fixture is a Host under test, with a way to be a host on its LANs.
+type Fixture struct {
+	Host l2ext.Host
+
+	// AddBridge makes a bridge that is not l2ext's.
+	AddBridge func(name string)
+	// Plug adds a LAN port to a bridge.
+	Plug func(bridge, port string)
+	// Send has a host behind a LAN port send a frame.
+	Send func(port string, frame []byte) error
+	// Receive takes the next frame at a LAN port, or nil if none came.
+	Receive func(port string) []byte
+	// State tells the state as Host.String does.
+	State func() string
+}
+
+// Patience bounds each wait of the suite.
+const Patience = 10 * time.Second
+
+var (
+	hostA = l2ext.MAC{0x52, 0x54, 0, 0, 0, 0xa}
+	hostB = l2ext.MAC{0x52, 0x54, 0, 0, 0, 0xb}
+	hostC = l2ext.MAC{0x52, 0x54, 0, 0, 0, 0xc}
+)
+
+// Suite checks what every l2ext.Host promises.
+func Suite(t *testing.T, fixture func(t *testing.T) Fixture) {
+	for _, tt := range []struct {
+		name string
+		run  func(t *testing.T, f Fixture)
+	}{
+		{"Apply", testApply}, {"Adopt", testAdopt}, {"Point", testPoint}, {"Watch", testWatch},
+		{"Frames", testFrames}, {"Close", testClose},
+	} {
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, fixture(t)) })
+	}
+}
+
+func wish(entries ...l2ext.Entry) l2ext.Wish {
+	return l2ext.Wish{Segment: l2ext.Segment{Name: "prod", VNI: 100, Bridge: "brprod", MTU: 1500, Sites: []string{"b"}}, Entries: entries}
+}
+
+// apply applies twice: the second time must change nothing.
+func (f Fixture) apply(t *testing.T, wishes ...l2ext.Wish) []l2ext.Attached {
+	t.Helper()
+	first, err := f.Host.Apply(t.Context(), wishes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := f.State()
+	again, err := f.Host.Apply(t.Context(), wishes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := f.State(); now != state {
+		t.Errorf("the second Apply changed\n%s\ninto\n%s", state, now)
+	}
+	for i := range first {
+		if first[i] != again[i] || first[i].Err != nil {
+			t.Errorf("segment %d attached as %+v, then %+v", i, first[i], again[i])
+		}
+	}
+	return first
+}
+
+func (f Fixture) want(t *testing.T, lines ...string) {
+	t.Helper()
+	if got, want := f.State(), strings.Join(lines, "\n"); got != want {
+		t.Errorf("state is\n%s\nwant\n%s", got, want)
+	}
+}
+
+func testApply(t *testing.T, f Fixture) {
+	other := l2ext.Wish{Segment: l2ext.Segment{Name: "test", VNI: 7, Bridge: "brtest", MTU: 1400}}
+	a := f.apply(t, wish(l2ext.Entry{MAC: hostA, Site: 16}, l2ext.Entry{MAC: hostB, Site: 17}), other)
+	if a[0].Adopted || a[0].Device != "lhvx100" || !a[0].Bridge.Host() {
+		t.Errorf("attached: %+v", a[0])
+	}
+	f.want(t, "bridge brprod made", "bridge brtest made", "fdb lhvx100 52:54:00:00:00:0a site 16",
+		"fdb lhvx100 52:54:00:00:00:0b site 17", "port lhvx100 on brprod mtu 1500", "port lhvx7 on brtest mtu 1400")
+	f.apply(t, wish(l2ext.Entry{MAC: hostA, Site: 17}))
+	f.want(t, "bridge brprod made", "fdb lhvx100 52:54:00:00:00:0a site 17", "port lhvx100 on brprod mtu 1500")
+	f.apply(t)
+	f.want(t, "")
+}
+
+func testAdopt(t *testing.T, f Fixture) {
+	f.AddBridge("brprod")
+	f.Plug("brprod", "lan0")
+	if a := f.apply(t, wish()); !a[0].Adopted {
+		t.Errorf("attached: %+v", a[0])
+	}
+	f.want(t, "bridge brprod adopted", "port lhvx100 on brprod mtu 1500")
+	if vni, ok := f.Host.PortSegment("lan0"); !ok || vni != 100 {
+		t.Errorf("lan0 is on segment %d, %t", vni, ok)
+	}
+	if vni, ok := f.Host.PortSegment("none"); ok {
+		t.Errorf("a port that is not is on segment %d", vni)
+	}
+	f.apply(t)
+	f.want(t, "bridge brprod adopted")
+}
+
+func testPoint(t *testing.T, f Fixture) {
+	f.apply(t, wish())
+	point := func(want string, es ...l2ext.Entry) {
+		t.Helper()
+		for range 2 {
+			if err := f.Host.Point(100, es); err != nil {
+				t.Error(err)
+			}
+		}
+		lines := []string{"bridge brprod made", "port lhvx100 on brprod mtu 1500"}
+		if want != "" {
+			lines = []string{lines[0], want, lines[1]}
+		}
+		f.want(t, lines...)
+	}
+	point("fdb lhvx100 52:54:00:00:00:0a site 16", l2ext.Entry{MAC: hostA, Site: 16})
+	point("fdb lhvx100 52:54:00:00:00:0a site 17", l2ext.Entry{MAC: hostA, Site: 17})
+	point("fdb lhvx100 52:54:00:00:00:0b site 16", l2ext.Entry{MAC: hostA}, l2ext.Entry{MAC: hostB, Site: 16})
+	point("", l2ext.Entry{MAC: hostB})
+	if err := f.Host.Point(99, []l2ext.Entry{{MAC: hostA, Site: 16}}); err == nil {
+		t.Error("a segment that is not was programmed")
+	}
+}
+
+func testWatch(t *testing.T, f Fixture) {
+	f.AddBridge("brprod")
+	f.Plug("brprod", "lan0")
+	f.apply(t, wish(l2ext.Entry{MAC: hostB, Site: 16}))
+	seen := make(chan l2ext.Sighting, 100) // more than are reported
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	if err := f.Send("lan0", ether.AppendAnnounce(nil, hostA, netip.Addr{})); err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- f.Host.Watch(ctx, func(s l2ext.Sighting) { seen <- s }) }()
+	until := func(mac l2ext.MAC) {
+		t.Helper()
+		for deadline := time.After(Patience); ; {
+			select {
+			case s := <-seen:
+				if s.MAC == hostB {
+					t.Error("a host of another site was reported")
+				}
+				if s.VNI == 100 && s.MAC == mac {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("%v was not reported", mac)
+			}
+		}
+	}
+	until(hostA) // there before the watch
+	// A host of another site that shows up here does not move by itself.
+	for _, mac := range []l2ext.MAC{hostB, hostC} {
+		if err := f.Send("lan0", ether.AppendAnnounce(nil, mac, netip.Addr{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(hostC)
+	f.want(t, "bridge brprod adopted", "fdb lhvx100 52:54:00:00:00:0b site 16", "port lhvx100 on brprod mtu 1500")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Watch ended with %v", err)
+	}
+}
+
+// frame makes an Ethernet frame of a type for experiments.
+func frame(dst, src l2ext.MAC, text string) []byte {
+	b := append(append([]byte(nil), dst[:]...), src[:]...)
+	b = append(append(b, 0x88, 0xb5), text...)
+	return append(b, make([]byte, max(0, 60-len(b)))...) // the least that Ethernet has
+}
+
+func testFrames(t *testing.T, f Fixture) {
+	f.AddBridge("brprod")
+	f.Plug("brprod", "lan0")
+	f.apply(t, wish(l2ext.Entry{MAC: hostB, Site: 16}))
+	read := make(chan vxlan.Packet, 100) // more than are sent
+	go func() {
+		defer close(read)
+		for b := make([]byte, 1<<16); ; {
+			n, err := f.Host.ReadPacket(b)
+			if err != nil {
+				return
+			}
+			if p, _, err := vxlan.Parse(bytes.Clone(b[:n])); err == nil && l2ext.MAC(p.Frame[6:12]) == hostA {
+				read <- p
+			}
+		}
+	}()
+	for _, tt := range []struct {
+		dst l2ext.MAC
+		to  vxlan.Endpoint
+	}{{ether.Broadcast, vxlan.Everyone}, {hostB, 16}, {hostC, vxlan.Everyone}} {
+		sent := frame(tt.dst, hostA, "out")
+		if err := f.Send("lan0", sent); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case p := <-read:
+			if p.VNI != 100 || p.From != vxlan.Self || p.To != tt.to || !bytes.Equal(p.Frame, sent) {
+				t.Errorf("to %v: got %+v, want it for %d", tt.dst, p, tt.to)
+			}
+		case <-time.After(Patience):
+			t.Fatalf("the frame to %v did not reach the carrier", tt.dst)
+		}
+	}
+	for _, dst := range []l2ext.MAC{ether.Broadcast, hostA} {
+		sent := frame(dst, hostB, "in")
+		if err := f.Host.WritePacket(vxlan.Packet{VNI: 100, From: 16, To: vxlan.Self, Frame: sent}.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			got := f.Receive("lan0")
+			if got == nil {
+				t.Fatalf("the frame to %v did not reach the LAN", dst)
+			}
+			if bytes.Equal(got, sent) {
+				break
+			}
+			if l2ext.MAC(got[6:12]) == hostB {
+				t.Fatalf("got % x", got)
+			}
+		}
+	}
+	f.want(t, "bridge brprod adopted", "fdb lhvx100 52:54:00:00:00:0b site 16", "port lhvx100 on brprod mtu 1500")
+	f.Host.Close()
+	for range read {
+	}
+}
+
+func testClose(t *testing.T, f Fixture) {
+	f.AddBridge("brprod")
+	f.apply(t, wish(l2ext.Entry{MAC: hostA, Site: 16}))
+	if err := f.Host.Close(); err != nil {
+		t.Error(err)
+	}
+	f.want(t, "bridge brprod adopted")
+	if _, err := f.Host.ReadPacket(make([]byte, 100)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("ReadPacket after Close: %v", err)
+	}
+	if _, err := f.Host.Apply(t.Context(), []l2ext.Wish{wish()}); err == nil {
+		t.Error("Apply after Close did something")
+	}
+	f.Host.Close()
+}
