@@ -43,6 +43,7 @@ func (c Config) check() error {
 	}
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
+	k.device("l2.carrier", c.L2.Carrier)
 	k.link(c.Link)
 	if c.Store.Memory < minMemory {
 		k.fail("store.memory", "%s is too little: at least 8MiB", c.Store.Memory)
@@ -107,9 +108,19 @@ func (k *checker) hosts(hosts []Host) {
 			k.path(key+".qmp_dir", h.QMPDir)
 		}
 		k.path(key+".run_dir", h.RunDir)
+		k.path(key+".work_dir", h.WorkDir)
 		for n, e := range h.Emulators {
 			k.path(fmt.Sprintf("%s.emulators[%d]", key, n), e)
+			if _, err := filepath.Match(e, "/"); err != nil {
+				k.fail(fmt.Sprintf("%s.emulators[%d]", key, n), "%q: %w", e, err)
+			}
 		}
+		for n, e := range h.Env {
+			if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
+				k.fail(fmt.Sprintf("%s.env[%d]", key, n), "%q: want NAME=value", e)
+			}
+		}
+		k.launch(key+".launch", h.Launch)
 		for name, argv := range map[string][]string{".launch": h.Launch, ".before": h.Before, ".after": h.After} {
 			if argv != nil && len(argv) == 0 {
 				k.fail(key+name, "is empty; leave it out")
@@ -121,6 +132,23 @@ func (k *checker) hosts(hosts []Host) {
 	}
 }
 
+var placeholder = regexp.MustCompile(`\{[a-z_]+\}`)
+
+// launch finds what launch.Expand would leave as it is.
+func (k *checker) launch(key string, argv []string) {
+	known := []string{"{name}", "{uuid}", "{memory_bytes}", "{token}", "{qmp}", "{incoming}"}
+	for n, word := range argv {
+		for _, p := range placeholder.FindAllString(word, -1) {
+			if !slices.Contains(known, p) {
+				k.fail(fmt.Sprintf("%s[%d]", key, n), "%q is none of %s", p, strings.Join(known, ", "))
+			}
+		}
+	}
+	if len(argv) > 0 && !strings.Contains(strings.Join(argv, " "), "{qmp}") {
+		k.fail(key, "{qmp} is nowhere in it: the gateway could not reach the QEMU that it starts")
+	}
+}
+
 // nameRule is the gateway's, for what operators name.
 var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
@@ -129,21 +157,20 @@ const nameForm = "small letters, digits and hyphens, at most 63"
 func (k *checker) segments(c Config) {
 	for i, s := range c.Segments {
 		key := fmt.Sprintf("segments[%d]", i)
-		if !nameRule.MatchString(s.Name) {
-			k.fail(key+".name", "%q: %s", s.Name, nameForm)
-		}
+		k.name(key+".name", s.Name)
 		if s.VNI == 0 || s.VNI >= 1<<24 {
 			k.fail(key+".vni", "%d: 1 to 16777215 (RFC 7348, section 5)", s.VNI)
 		}
-		// IFNAMSIZ with its end: Linux, include/uapi/linux/if.h.
-		if s.Bridge == "" || len(s.Bridge) > 15 || strings.ContainsAny(s.Bridge, "/ \t\n") {
-			k.fail(key+".bridge", "%q is no name of a network device", s.Bridge)
-		}
+		k.device(key+".bridge", s.Bridge)
 		if s.MTU < 576 || s.MTU > 9000 {
 			k.fail(key+".mtu", "%d: 576 to 9000", s.MTU)
 		}
 		for n, site := range s.Sites {
-			k.name(fmt.Sprintf("%s.sites[%d]", key, n), site)
+			at := fmt.Sprintf("%s.sites[%d]", key, n)
+			k.name(at, site)
+			if site == c.Site {
+				k.fail(at, "%s is this site; list the others", site)
+			}
 		}
 		for _, o := range c.Segments[:i] {
 			if o.Name == s.Name || o.VNI == s.VNI || o.Bridge == s.Bridge {
@@ -188,6 +215,14 @@ func (k *checker) path(key, path string) {
 func (k *checker) oneOf(key, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		k.fail(key, "%q is none of %s", value, strings.Join(allowed, ", "))
+	}
+}
+
+// device is the name of a network device: IFNAMSIZ with its end (Linux,
+// include/uapi/linux/if.h).
+func (k *checker) device(key, name string) {
+	if name == "" || len(name) > 15 || strings.ContainsAny(name, "/ \t\n") {
+		k.fail(key, "%q is no name of a network device", name)
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 
 	"github.com/longhaul-project/longhaul/gateway"
 	"github.com/longhaul-project/longhaul/internal/conffile"
+	"github.com/longhaul-project/longhaul/internal/qemu/launch"
+	"github.com/longhaul-project/longhaul/l2ext/hostnet"
 )
 
 // DefaultPath is where longhauld looks for its config.
@@ -59,6 +61,8 @@ type Config struct {
 	// Forwards are local ports that come out at another site.
 	Forwards []Forward `yaml:"forwards"`
 
+	L2 L2 `yaml:"l2"`
+
 	// ForwardAllow says where at this site the forwards of other sites may
 	// come out; see allow.go for the forms. If not given: TCP on the loopback
 	// and sockets in RunDir/forward. [] allows nothing.
@@ -100,26 +104,38 @@ type Store struct {
 type Host struct {
 	Name string `yaml:"name"`
 
-	// QMP are the sockets of VMs; QMPDir is a directory of sockets, one per
-	// VM, which are found as they come and go.
+	// QMP are the sockets of VMs; QMPDir is a directory whose *.sock and
+	// *.qmp are, which are found as they come and go.
 	QMP    []string `yaml:"qmp"`
 	QMPDir string   `yaml:"qmp_dir"`
 
 	// Launch starts the destination of a move: a program and its arguments,
-	// in which placeholders stand for what the move needs. If not given, the
-	// source's own command line is run, if its program is one of Emulators.
+	// in which placeholders stand for what the move needs (internal/qemu/launch,
+	// Expand). If not given, the source's own command line is run, if its
+	// program is one of Emulators.
 	Launch []string `yaml:"launch"`
 
 	// Emulators are the programs that a peer may ask for by the source's
-	// command line. Those that QEMU's packages install, if not given.
+	// command line, as patterns of path.Match. Those that QEMU's packages
+	// install, if not given.
 	Emulators []string `yaml:"emulators"`
+
+	// WorkDir is where destinations run: relative paths of a command line are
+	// taken from here. "/" if not given.
+	WorkDir string `yaml:"work_dir"`
+
+	// Env is the environment of destinations and hooks, NAME=value, on top
+	// of PATH. The gateway's own is not passed on.
+	Env []string `yaml:"env"`
 
 	// RunDir is the directory of the sockets of the QEMUs that we start.
 	// The gateway's RunDir plus the host's name if not given.
 	RunDir string `yaml:"run_dir"`
 
-	// Before runs before a destination is started (to map its disks, say),
-	// After when it has ended or could not be. A program and its arguments.
+	// Before runs before a destination is started (to make its taps, say), and
+	// the start fails with it. After runs after a process has been ended by
+	// the gateway. A program and its arguments; see internal/qemu/host for
+	// their environment.
 	Before []string `yaml:"before"`
 	After  []string `yaml:"after"`
 }
@@ -141,6 +157,14 @@ type Forward struct {
 	To     string `yaml:"to"`     // site
 	Target string `yaml:"target"` // tcp:HOST:PORT or unix:/path, there
 	Kind   string `yaml:"kind"`   // auto (the default), migration or tcp
+}
+
+// L2 is what all segments share.
+type L2 struct {
+	// Carrier is the name of the TUN device through which the kernel's VXLAN
+	// reaches the gateway. lhtun0 if not given; two gateways in one network
+	// namespace need two.
+	Carrier string `yaml:"carrier"`
 }
 
 // API is the socket that the longhaul command uses.
@@ -196,6 +220,7 @@ func (c Config) withDefaults() Config {
 	c.Link.Patience = cmp.Or(c.Link.Patience, conffile.Duration(defaultPatience))
 	c.Store.Memory = cmp.Or(c.Store.Memory, defaultMemory)
 	c.API.Socket = cmp.Or(c.API.Socket, c.RunDir+"/api.sock")
+	c.L2.Carrier = cmp.Or(c.L2.Carrier, hostnet.DefaultTun)
 	c.Log.Level = cmp.Or(c.Log.Level, "info")
 	c.Log.Format = cmp.Or(c.Log.Format, "text")
 	if c.ForwardAllow == nil {
@@ -205,8 +230,9 @@ func (c Config) withDefaults() Config {
 	for i := range c.Hosts {
 		h := &c.Hosts[i]
 		h.RunDir = cmp.Or(h.RunDir, c.RunDir+"/"+h.Name)
-		if h.Emulators == nil {
-			h.Emulators = []string{"/usr/bin/qemu-system-x86_64", "/usr/bin/kvm", "/usr/libexec/qemu-kvm"}
+		h.WorkDir = cmp.Or(h.WorkDir, "/")
+		if len(h.Emulators) == 0 {
+			h.Emulators = launch.DefaultEmulators()
 		}
 	}
 	c.Segments = slices.Clone(c.Segments)

@@ -35,9 +35,11 @@ hosts:
   - name: kvm1
     qmp: ["/run/qemu/db1.qmp"]
     qmp_dir: /run/qemu
-    launch: ["/usr/local/bin/start-vm", "{vm}"]
+    launch: ["/usr/local/bin/start-vm", "{name}", "{qmp}"]
     emulators: ["/usr/bin/qemu-system-x86_64"]
     run_dir: /run/kvm1
+    work_dir: /srv/vm
+    env: ["LANG=C"]
     before: ["/bin/true"]
     after: ["/bin/true"]
 segments:
@@ -53,6 +55,8 @@ forwards:
     target: unix:/run/longhaul/forward/x
     kind: migration
 forward_allow: ["tcp:10.0.0.0/8:49152-49215"]
+l2:
+  carrier: tun9
 api:
   socket: /run/lh/a.sock
   group: adm
@@ -79,13 +83,15 @@ func TestEveryKey(t *testing.T) {
 		Store: Store{Memory: 1 << 30},
 		Hosts: []Host{{
 			Name: "kvm1", QMP: []string{"/run/qemu/db1.qmp"}, QMPDir: "/run/qemu",
-			Launch:    []string{"/usr/local/bin/start-vm", "{vm}"},
+			Launch:    []string{"/usr/local/bin/start-vm", "{name}", "{qmp}"},
 			Emulators: []string{"/usr/bin/qemu-system-x86_64"}, RunDir: "/run/kvm1",
+			WorkDir: "/srv/vm", Env: []string{"LANG=C"},
 			Before: []string{"/bin/true"}, After: []string{"/bin/true"},
 		}},
 		Segments:     []Segment{{Name: "prod", VNI: 100, Bridge: "br-prod", MTU: 1450, Sites: []string{"b"}}},
 		Forwards:     []Forward{{Name: "mig", Listen: "tcp:127.0.0.1:49300", To: "b", Target: "unix:/run/longhaul/forward/x", Kind: "migration"}},
 		ForwardAllow: []string{"tcp:10.0.0.0/8:49152-49215"},
+		L2:           L2{Carrier: "tun9"},
 		API:          API{Socket: "/run/lh/a.sock", Group: "adm"},
 		Metrics:      Metrics{Listen: "127.0.0.1:9447"},
 		Log:          Log{Level: "debug", Format: "json"},
@@ -105,10 +111,11 @@ func TestDefaults(t *testing.T) {
 		Listen: ":7447", Peers: []Peer{{Site: "b", Address: []string{"x:1"}}},
 		Link:  Link{Patience: conffile.Duration(10 * time.Minute)},
 		Store: Store{Memory: 512 << 20},
-		Hosts: []Host{{Name: "h", QMPDir: "/q", RunDir: "/run/longhaul/h",
-			Emulators: []string{"/usr/bin/qemu-system-x86_64", "/usr/bin/kvm", "/usr/libexec/qemu-kvm"}}},
+		Hosts: []Host{{Name: "h", QMPDir: "/q", RunDir: "/run/longhaul/h", WorkDir: "/",
+			Emulators: []string{"/usr/bin/qemu-system-*", "/usr/local/bin/qemu-system-*", "/usr/libexec/qemu-kvm"}}},
 		Segments:     []Segment{{Name: "s", VNI: 1, Bridge: "br", MTU: 1500, Sites: []string{"b"}}},
 		ForwardAllow: []string{"tcp:localhost:*", "unix:/run/longhaul/forward/"},
+		L2:           L2{Carrier: "lhtun0"},
 		API:          API{Socket: "/run/longhaul/api.sock"},
 		Log:          Log{Level: "info", Format: "text"},
 	}
@@ -137,6 +144,12 @@ func TestRefused(t *testing.T) {
 		{"host twice", "site: a\nhosts: [{name: h, qmp_dir: /q}, {name: h, qmp_dir: /r}]\n", "hosts[1].name: h is there twice"},
 		{"launcher", "site: a\nhosts: [{name: h, qmp_dir: /q, launch: [start]}]\n", `hosts[0].launch[0]: "start" is not an absolute path`},
 		{"empty launcher", "site: a\nhosts: [{name: h, qmp_dir: /q, launch: []}]\n", "hosts[0].launch: is empty"},
+		{"placeholder", "site: a\nhosts: [{name: h, qmp_dir: /q, launch: [/x, '{vm}', '{qmp}']}]\n", `hosts[0].launch[1]: "{vm}" is none of {name}`},
+		{"no monitor", "site: a\nhosts: [{name: h, qmp_dir: /q, launch: [/x, '{name}']}]\n", "hosts[0].launch: {qmp} is nowhere in it"},
+		{"environment", "site: a\nhosts: [{name: h, qmp_dir: /q, env: [LANG]}]\n", `hosts[0].env[0]: "LANG": want NAME=value`},
+		{"pattern", "site: a\nhosts: [{name: h, qmp_dir: /q, emulators: ['/[']}]\n", `hosts[0].emulators[0]: "/["`},
+		{"own site", "site: a\nsegments: [{name: s, vni: 1, bridge: br, sites: [a]}]\n", "segments[0].sites[0]: a is this site"},
+		{"carrier", "site: a\nl2: {carrier: a/b}\n", `l2.carrier: "a/b" is no name`},
 		{"VNI", "site: a\nsegments: [{name: s, vni: 16777216, bridge: br}]\n", "segments[0].vni: 16777216"},
 		{"bridge", "site: a\nsegments: [{name: s, vni: 1, bridge: a-name-too-long-for-linux}]\n", "segments[0].bridge"},
 		{"VNI twice", "site: a\nsegments: [{name: s, vni: 1, bridge: x}, {name: t, vni: 1, bridge: y}]\n", "segments[1]: shares its name, VNI or bridge with s"},
@@ -291,7 +304,7 @@ func TestExamples(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(full))
 	f.Add(Starter{Site: "a", Gateway: "gw1", PKI: "/p", Address: "h:1"}.Render())
-	f.Add([]byte("site: a\nhosts: [{name: h, qmp_dir: /q, launch: ['/x']}]\n"))
+	f.Add([]byte("site: a\nhosts: [{name: h, qmp_dir: /q, launch: ['/x', '{qmp}']}]\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := Parse("fuzz", b)
 		if err != nil {

@@ -72,7 +72,8 @@ const starterRest = `
 #  rate: 200Mbit
 #  patience: 10m
 
-# The QEMUs of this site: one QMP socket per VM (-qmp unix:PATH,server,nowait).
+# The QEMUs of this site: one QMP socket per VM (-qmp
+# unix:/run/qemu/NAME.qmp,server=on,wait=off).
 #hosts:
 #  - name: kvm1
 #    qmp_dir: /run/qemu
