@@ -23,6 +23,15 @@ type Options struct {
 	// Seed of all that is random on the WAN.
 	Seed uint64
 
+	// Emulator is the command line of a program that calls wanem.Serve, such
+	// as {"/proc/self/exe", …}. Empty runs the emulator in this process,
+	// which is less exact when the process is busy.
+	Emulator []string
+
+	// Congestion is the TCP congestion control of connections over the WAN,
+	// such as "cubic", Linux's own default. Empty means this host's default.
+	Congestion string
+
 	// Logger may be nil, which discards.
 	Logger *slog.Logger
 }
@@ -47,8 +56,7 @@ type Lab struct {
 	log    *slog.Logger
 	guard  *watchdog
 	taps   []*wanem.Tap
-	stop   context.CancelFunc
-	wanErr chan error // the end of the emulator; one message
+	endWAN func() error // nil until it runs
 	close  sync.Once
 	closed error
 }
@@ -89,8 +97,8 @@ func (l *Lab) build(o Options) (err error) {
 		if err := s.net.Bridge(Bridge); err != nil {
 			return err
 		}
-		s.WAN = netip.AddrFrom4([4]byte{198, 51, 100, byte(1 + i)}) // RFC 5737, TEST-NET-2
-		if err := l.plugWAN(s); err != nil {
+		s.WAN = netip.AddrFrom4([4]byte{198, 51, 100, byte(1 + i)}) // in wanNet
+		if err := l.plugWAN(s, o.Congestion); err != nil {
 			return err
 		}
 	}
@@ -104,7 +112,7 @@ func (l *Lab) build(o Options) (err error) {
 }
 
 // plugWAN opens a site's end of the WAN.
-func (l *Lab) plugWAN(s *Site) error {
+func (l *Lab) plugWAN(s *Site, congestion string) error {
 	var tap *wanem.Tap
 	err := s.net.Do(func() (err error) {
 		tap, err = wanem.OpenTap(WANDevice)
@@ -117,8 +125,17 @@ func (l *Lab) plugWAN(s *Site) error {
 	if err := s.ip("link", "set", WANDevice, "txqueuelen", wanQueue); err != nil {
 		return err
 	}
-	return errors.Join(s.net.Up(WANDevice), s.net.Addr(WANDevice, s.WAN.String()+"/24"))
+	if err := errors.Join(s.net.Up(WANDevice), s.net.Addr(WANDevice, s.WAN.String()+"/24")); err != nil {
+		return err
+	}
+	if congestion == "" {
+		return nil
+	}
+	// By the route, because the sysctl is not writable in every namespace.
+	return s.ip("route", "change", wanNet, "dev", WANDevice, "proto", "kernel", "scope", "link", "src", s.WAN.String(), "congctl", congestion)
 }
+
+const wanNet = "198.51.100.0/24" // RFC 5737, TEST-NET-2
 
 // wanQueue is the transmit queue of a site's end in packets: longer than the
 // default of 1000, so that a burst waits for the emulator to read it and only
@@ -126,14 +143,24 @@ func (l *Lab) plugWAN(s *Site) error {
 const wanQueue = "10000"
 
 func (l *Lab) startWAN(o Options) error {
-	wan, err := wanem.New(l.taps[0], l.taps[1], wanem.Config{AB: o.Link.Profile(), BA: o.Link.Profile(), Seed: o.Seed, Logger: l.log})
+	c := wanem.Config{AB: o.Link.Profile(), BA: o.Link.Profile(), Seed: o.Seed, Logger: l.log}
+	if len(o.Emulator) > 0 {
+		child, err := wanem.StartChild(o.Emulator, l.taps[0], l.taps[1], c)
+		if err != nil {
+			return err
+		}
+		l.WAN, l.endWAN = child, child.Close
+		return nil
+	}
+	wan, err := wanem.New(l.taps[0], l.taps[1], c)
 	if err != nil {
 		return err
 	}
 	// Its end is Close, not the end of New's context.
 	ctx, stop := context.WithCancel(context.Background())
-	l.WAN, l.stop, l.wanErr = wan, stop, make(chan error, 1) // one message
-	go func() { l.wanErr <- wan.Run(ctx) }()
+	ended := make(chan error, 1) // one message
+	go func() { ended <- wan.Run(ctx) }()
+	l.WAN, l.endWAN = wan, func() error { stop(); return <-ended }
 	return nil
 }
 
@@ -163,9 +190,8 @@ func (l *Lab) Site(name string) (*Site, error) {
 func (l *Lab) Close() error {
 	l.close.Do(func() {
 		var errs []error
-		if l.stop != nil {
-			l.stop()
-			errs = append(errs, <-l.wanErr)
+		if l.endWAN != nil {
+			errs = append(errs, l.endWAN())
 		}
 		for _, s := range []*Site{l.A, l.B, l.Client} {
 			if s != nil {

@@ -4,26 +4,50 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/longhaul-project/longhaul/bench/guest"
 	"github.com/longhaul-project/longhaul/bench/guest/control"
+	"github.com/longhaul-project/longhaul/bench/wanem"
 	"github.com/longhaul-project/longhaul/internal/nstest"
 )
 
 // Flags to try other lines and guests by hand.
 var (
-	linkFlag   = flag.String("link", "", "WAN of TestMove, as rate=,rtt=,loss=")
-	memoryFlag = flag.Int64("memory", 128, "MiB of memory of TestMove's guest")
-	dirtyFlag  = flag.Int("dirty", 200, "pages per second that TestMove's guest rewrites")
+	linkFlag       = flag.String("link", "", "WAN of TestMove, as rate=,rtt=,loss=")
+	memoryFlag     = flag.Int64("memory", 128, "MiB of memory of TestMove's guest")
+	congestionFlag = flag.String("congestion", "cubic", "TCP congestion control of TestMove")
+	dirtyFlag      = flag.Int("dirty", 200, "pages per second that TestMove's guest rewrites")
 )
+
+// TestMain makes the test binary the helpers of its own tests.
+func TestMain(m *testing.M) {
+	var err error
+	switch {
+	case os.Getenv(crashMark) != "":
+		err = crashing()
+	case os.Getenv(childMark) != "":
+		err = wanem.Serve(os.Stdin, os.Stdout)
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+const childMark = "LONGHAUL_WANEM_CHILD"
 
 // newLab makes a lab for a test and removes it afterwards.
 func newLab(t *testing.T, link Link) *Lab {
 	t.Helper()
 	nstest.NeedRoot(t)
-	l, err := New(t.Context(), Options{Link: link, Seed: 1})
+	t.Setenv(childMark, "1")
+	l, err := New(t.Context(), Options{Link: link, Seed: 1, Emulator: []string{"/proc/self/exe"}, Congestion: *congestionFlag})
 	if err != nil {
 		t.Fatal(err)
 	}
