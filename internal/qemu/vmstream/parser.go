@@ -115,8 +115,6 @@ func (p *parser) Next(b []byte) (page.Item, int) {
 		if n > 0 {
 			return p.emit(b[:n]), n
 		}
-		p.mark |= p.after
-		p.after = 0
 	}
 	if p.state == inRAM && p.skip == 0 {
 		if it, n := p.page(b); n > 0 {
@@ -150,8 +148,7 @@ func (p *parser) Cut(b []byte) page.Item {
 		}
 		rest = rest[n:]
 	}
-	p.mark |= p.after | page.Flush
-	p.after = 0
+	p.mark |= page.Flush
 	return p.emit(b)
 }
 

@@ -95,7 +95,7 @@ func TestPreempt(t *testing.T) {
 
 // resumed is what a source sends on a recovery connection.
 func resumed() *builder {
-	w := build().command(cmdRecvBitmap, []byte("\x06pc.ram")...).command(cmdRecvBitmap, []byte("\x07pc.bios")...)
+	w := build().command(cmdRecvBitmap, []byte("\x07pc.bios")...).command(cmdRecvBitmap, []byte("\x06pc.ram")...)
 	w.command(9).part().page("pc.ram", 4096).page("", 8192).eos()
 	return w.part().page("pc.bios", 4096).eos().end().eos().raw(elemEOF)
 }
@@ -110,24 +110,24 @@ func TestRecover(t *testing.T) {
 	}
 	w := resumed()
 	for name, tc := range map[string]struct {
-		fresh func() page.Scanner
-		space uint32 // of pc.ram
+		fresh   func() page.Scanner
+		machine string
 	}{
-		"unknown": {func() page.Scanner { return NewRecover(nil) }, 1},
-		"opaque":  {func() page.Scanner { return NewRecover(NewOpaque()) }, 1},
-		"known":   {known, 2},
+		"unknown": {func() page.Scanner { return NewRecover(nil) }, ""},
+		"opaque":  {func() page.Scanner { return NewRecover(NewOpaque()) }, ""},
+		"known":   {known, "pc-q35-7.2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := scan(t, tc.fresh(), w.b, whole, never)
-			if f.count(page.Full) != w.full || f.facts.Lost != "" || f.sealAt() >= 0 {
+			if f.count(page.Full) != w.full || f.facts.Lost != "" || f.sealAt() >= 0 || f.facts.Machine != tc.machine {
 				t.Errorf("%d pages, want %d; seal at %d; %+v", f.count(page.Full), w.full, f.sealAt(), f.facts)
 			}
 			for i, it := range f.items {
 				if it.Mark != page.Flush {
 					t.Errorf("item %d: mark %d, want %d", i, it.Mark, page.Flush)
 				}
-				if it.Kind == page.Full && it.Addr.Offset == 8192 && it.Addr.Space != tc.space {
-					t.Errorf("item %d: page at %+v, want block %d", i, it.Addr, tc.space)
+				if it.Kind == page.Full && it.Addr.Offset == 8192 && it.Addr.Space != 2 {
+					t.Errorf("item %d: page at %+v, want block 2", i, it.Addr)
 				}
 			}
 			checkSplits(t, tc.fresh, w.b, 30)

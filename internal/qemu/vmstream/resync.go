@@ -57,9 +57,6 @@ func (p *parser) seekOn(b []byte) int {
 	n, v := p.searched(b[:min(len(b), maxOpaque)], find, before)
 	p.seek.done += uint64(n)
 	switch {
-	case v == yes && p.state == seekFooter:
-		p.section.end = false // whether it was the end is decided by what follows
-		p.state = atElement
 	case v == yes:
 		p.state = atElement
 	case p.seek.done > maxSeek:
