@@ -108,7 +108,7 @@ func digest(kernel string, busybox []byte, modules []module) (string, error) {
 	fmt.Fprintln(h, filepath.Base(kernel), goVersion(), initScript(modules))
 	h.Write(busybox)
 	err := fs.WalkDir(sources, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || !isSource(path, d) {
 			return err
 		}
 		b, err := sources.ReadFile(path)

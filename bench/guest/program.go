@@ -50,7 +50,7 @@ func buildWorkload(ctx context.Context, cache string) (program []byte, err error
 // unpackSources lays the embedded sources out as a module of their own.
 func unpackSources(dir string) error {
 	err := fs.WalkDir(sources, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") {
+		if err != nil || !isSource(path, d) {
 			return err
 		}
 		b, err := sources.ReadFile(path)
@@ -67,6 +67,11 @@ func unpackSources(dir string) error {
 		return fmt.Errorf("unpacking the workload: %w", err)
 	}
 	return os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module "+sourceModule+"\n\ngo 1.26.0\n"), 0o644)
+}
+
+// isSource tells what belongs to the program.
+func isSource(path string, d fs.DirEntry) bool {
+	return !d.IsDir() && !strings.HasSuffix(path, "_test.go")
 }
 
 // findGo finds the Go tool in the path or where its archive is usually unpacked.

@@ -10,7 +10,7 @@ import (
 // made at once, for every kind.
 func TestRewrite(t *testing.T) {
 	s := New(1)
-	for index := range uint64(400) {
+	for index := range uint64(150) {
 		page, want := make([]byte, Size), make([]byte, Size)
 		v := Version(0)
 		s.Fill(page, index, v)
@@ -33,7 +33,7 @@ func TestRewrite(t *testing.T) {
 func TestDifferent(t *testing.T) {
 	s := New(2)
 	a, b := make([]byte, Size), make([]byte, Size)
-	for index := range uint64(2000) {
+	for index := range uint64(400) {
 		s.Fill(a, index, 0)
 		if s.Fill(b, index, Version(0).Sparse()); bytes.Equal(a, b) {
 			t.Errorf("page %d (%v): a sparse rewrite changes nothing", index, s.Kind(index))
@@ -57,7 +57,7 @@ func TestDifferent(t *testing.T) {
 // have 27 % for zstd -3 of a Debian server and 33 % for pages one by one.
 func TestMix(t *testing.T) {
 	s := New(3)
-	const n = 4096
+	const n = 2048
 	var all bytes.Buffer
 	var by [Kinds]bytes.Buffer
 	page := make([]byte, Size)
