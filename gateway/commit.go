@@ -61,7 +61,7 @@ func (m *sourceMove) commit(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.noteRunning(answer)
+		m.noteRunning(ctx, answer)
 		if err := m.step(StepReleased); err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ type Config struct {
 	Site    string // name of this site
 	Name    string // name of this gateway; the site's by default
 	Version string
+	Listen  string // address of the link, as it is shown
 	Node    *tunnel.Node
 	Hosts   []Host
 	L2      Layer2 // nil: no segment is stretched

@@ -27,6 +27,10 @@ const (
 	backBuffer = 64 << 10
 )
 
+// errRotten says that what the peer sent could not be rebuilt: a record, or
+// something that one of the two stores holds, is not what it should be.
+var errRotten = errors.New("the stream cannot be rebuilt")
+
 // An inbound replays one channel of the peer into the destination hypervisor:
 // steps 7 and 8 of the path.
 type inbound struct {
@@ -53,6 +57,7 @@ type delivery struct {
 
 // run carries the channel until both directions have ended.
 func (in *inbound) run(ctx context.Context) error {
+	defer in.dec.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	connected := make(chan net.Conn, 1) // one connection a leg
 	received := make(chan tunnel.Message)
@@ -126,7 +131,7 @@ func (in *inbound) replay(ctx context.Context, d delivery, connected chan<- net.
 	}
 	raw, mark, err := in.dec.Decode(nil, d.batch)
 	if err != nil {
-		return fmt.Errorf("expanding message %d: %w", d.seq, err)
+		return fmt.Errorf("expanding message %d: %w: %w", d.seq, errRotten, err)
 	}
 	in.s.logical.Add(int64(len(raw)))
 	in.s.advance(in.state, len(raw), in.dec.Digest())

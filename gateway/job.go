@@ -147,7 +147,7 @@ func (js *jobs) get(id string) (*job, error) {
 	return nil, fmt.Errorf("job %q: %w", id, ErrNoJob)
 }
 
-// list returns the jobs, the newest first.
+// list returns the jobs, the newest last.
 func (js *jobs) list() []Job {
 	js.mu.Lock()
 	all := make([]Job, 0, len(js.byID))
@@ -156,7 +156,7 @@ func (js *jobs) list() []Job {
 	}
 	js.mu.Unlock()
 	slices.SortFunc(all, func(a, b Job) int {
-		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID))
 	})
 	return all
 }

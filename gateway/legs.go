@@ -147,11 +147,12 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 	if err != nil {
 		return errors.Join(fmt.Errorf("opening a channel to %s: %w", s.link.Site(), err), conn.Close())
 	}
-	s.attach(state, ch)
+	enc := s.store.NewEncoder(dedup.EncoderConfig{})
+	s.attach(state, ch, enc)
 	if role == roleMain {
 		s.opened()
 	}
-	o := &outbound{s: s, state: state, conn: conn, head: head, scan: scan, ch: ch, enc: s.store.NewEncoder(dedup.EncoderConfig{})}
+	o := &outbound{s: s, state: state, conn: conn, head: head, scan: scan, ch: ch, enc: enc}
 	if err := o.run(ctx); err != nil {
 		return fmt.Errorf("%s connection %d: %w", role, state.index, err)
 	}
@@ -217,7 +218,7 @@ func (s *session) takeLeg(ctx context.Context, ch *tunnel.Channel, h legHeader, 
 		return err
 	}
 	defer s.dropLeg(state)
-	s.attach(state, ch)
+	s.attach(state, ch, nil)
 	waits := h.Role == roleMultifd || h.Role == rolePreempt || h.Role == roleSilent && h.Target == ""
 	in := &inbound{
 		s: s, state: state, ch: ch, dec: s.store.NewDecoder(dedup.DecoderConfig{}),

@@ -98,7 +98,7 @@ func (g *Gateway) findVM(ctx context.Context, vm string) (Host, Source, error) {
 	return nil, nil, fmt.Errorf("vm %q at site %s: %w", vm, g.cfg.Site, ErrNoVM)
 }
 
-// Jobs lists the moves that this gateway knows, the newest first.
+// Jobs lists the moves that this gateway knows, the newest last.
 func (g *Gateway) Jobs(context.Context) ([]Job, error) { return g.jobs.list(), nil }
 
 // Job returns one.
@@ -167,7 +167,8 @@ func (g *Gateway) SetJobRate(_ context.Context, id string, bps int64) (Job, erro
 
 // RecoverJob ends a job in doubt as an operator decides, who has looked at both
 // sites. Whatever a gateway can find out by itself, it does not ask.
-func (g *Gateway) RecoverJob(_ context.Context, id string, d Decision) (Job, error) {
+func (g *Gateway) RecoverJob(_ context.Context, id, where string) (Job, error) {
+	d := Decision(where)
 	j, err := g.jobs.get(id)
 	if err != nil {
 		return Job{}, err

@@ -208,7 +208,7 @@ func (m *sinkMove) fail(why error) {
 	m.failure = why
 	m.job.update(func(v *Job) { v.Phase = "failed: " + why.Error() })
 	m.stop(why)
-	m.say(control{Type: msgFailed, Reason: why.Error()})
+	m.say(control{Type: msgFailed, Reason: why.Error(), Rotten: errors.Is(why, errRotten)})
 }
 
 // say sends the source a message that nobody has asked for.

@@ -236,6 +236,9 @@ func (m *sourceMove) onAnswer(a control) error {
 			return err
 		}
 	case msgFailed, msgAborted, msgRefused:
+		if a.Rotten {
+			m.s.store.Forget() // the next try sends everything in full
+		}
 		return fmt.Errorf("the destination has failed: %s", a.Reason)
 	}
 	return nil
@@ -364,7 +367,10 @@ func (m *sourceMove) finish() {
 }
 
 // noteRunning computes the report once the destination has said that it runs.
-func (m *sourceMove) noteRunning(a control) {
+func (m *sourceMove) noteRunning(ctx context.Context, a control) {
+	if p, err := m.src.Progress(ctx); err == nil {
+		m.note(p)
+	}
 	t := m.s.sums()
 	down := m.commitSent.Sub(m.stopAt) + m.link.State().RTT/2 + a.Took
 	if m.stopAt.IsZero() {
@@ -373,9 +379,9 @@ func (m *sourceMove) noteRunning(a control) {
 	m.job.update(func(v *Job) {
 		v.Report = &JobReport{
 			Total: time.Since(m.begun).Milliseconds(), Downtime: down.Milliseconds(), StoppedAt: m.stopAt, ResumedAt: a.ResumeAt,
-			Rounds: v.Progress.Rounds, LogicalBytes: m.s.logical.Load(), WireBytes: m.s.wire.Load(),
+			Rounds: max(v.Progress.Rounds, int(m.s.rounds.Load())), LogicalBytes: m.s.logical.Load(), WireBytes: m.s.wire.Load(),
 			Reduction: ratio(m.s.logical.Load(), m.s.wire.Load()),
-			Pages:     int64(t.Pages), ZeroPages: int64(t.Zero), Refs: int64(t.Refs), Deltas: int64(t.Deltas), Digest: m.s.digest(),
+			Pages:     t.Pages, ZeroPages: t.Zero, Refs: t.Refs, Deltas: t.Deltas, Digest: m.s.digest(),
 		}
 	})
 }

@@ -40,8 +40,7 @@ type outbound struct {
 	ch    *tunnel.Channel
 	enc   *dedup.Encoder
 
-	marked page.Mark // Seal and Hold of the last item
-	sent   sentQueue
+	sent sentQueue
 }
 
 // parcel is what travels from step 3 to step 6: a batch, or a seal.
@@ -69,6 +68,9 @@ func (o *outbound) run(ctx context.Context) error {
 		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), parcels, compress, func(p parcel) error { return o.send(ctx, p) })
 		if err == nil {
 			err = o.ch.CloseSend(ctx)
+		}
+		if err == nil {
+			err = o.ch.Flush(ctx) // what the peer has decoded need not cross again
 		}
 		return err
 	})
@@ -158,43 +160,36 @@ func (o *outbound) flush(ctx context.Context, rest []byte, out chan<- parcel) er
 	return o.cut(ctx, out)
 }
 
-// add is step 3. A batch holds only items of the same marks, because its
-// delivery is decided as a whole.
+// add is step 3.
 func (o *outbound) add(ctx context.Context, it page.Item, out chan<- parcel) error {
-	careful := it.Mark & (page.Seal | page.Hold)
-	if careful != o.marked {
-		if err := o.cut(ctx, out); err != nil {
-			return err
-		}
-		o.marked = careful
-	}
-	if it.Mark&page.Seal != 0 {
-		if err := o.sealStream(ctx, out); err != nil {
-			return err
-		}
-		o.marked &^= page.Seal
-	}
-	if full := o.enc.Add(it); full || it.Mark&page.Flush != 0 {
+	if full := o.enc.Add(it); full {
 		return o.cut(ctx, out)
 	}
 	return nil
 }
 
-// cut ends the batch that is being filled, and sends it on to be compressed.
+// cut ends the batches that are being filled, and sends them on to be
+// compressed. Before the one with which the end of the stream begins goes a
+// seal: the peer delivers nothing of what follows before all channels have come
+// as far as they are now, with our digests.
 func (o *outbound) cut(ctx context.Context, out chan<- parcel) error {
-	b := o.enc.Cut()
-	if b == nil {
-		return nil
+	for {
+		sealed := o.s.streams()
+		b := o.enc.Cut()
+		if b == nil {
+			return nil
+		}
+		o.s.note(o.scan.Facts())
+		if b.Mark&page.Seal != 0 {
+			if err := give(ctx, out, parcel{seal: encodeJSON(seal{sealed})}); err != nil {
+				return err
+			}
+		}
+		o.s.advance(o.state, b.Raw, o.enc.Digest())
+		if err := give(ctx, out, parcel{batch: b}); err != nil {
+			return err
+		}
 	}
-	o.s.note(o.scan.Facts())
-	o.s.advance(o.state, b.Raw, o.enc.Digest())
-	return give(ctx, out, parcel{batch: b})
-}
-
-// sealStream tells the peer to deliver nothing of what follows before all
-// channels have come as far as they are now, with our digests.
-func (o *outbound) sealStream(ctx context.Context, out chan<- parcel) error {
-	return give(ctx, out, parcel{seal: encodeJSON(seal{o.s.streams()})})
 }
 
 func give(ctx context.Context, out chan<- parcel, p parcel) error {
@@ -224,9 +219,6 @@ func compress(p parcel) (parcel, error) {
 // over its connections, and keeps the message until the peer has consumed it.
 func (o *outbound) send(ctx context.Context, p parcel) error {
 	o.s.wire.Add(int64(len(p.msg)))
-	if p.batch != nil {
-		o.s.count(p.batch.Stats)
-	}
 	o.sent.put(p)
 	_, err := o.ch.Send(ctx, p.msg)
 	if err != nil {

@@ -43,21 +43,21 @@ type session struct {
 	mainOpen chan struct{} // closed when the destination's main connection is open
 	openOnce sync.Once
 
-	mu     sync.Mutex // guards what follows
-	legs   []*legState
-	next   int // index of the next leg that we open
-	totals dedup.Stats
-	facts  page.Facts    // of the main stream
-	moved  chan struct{} // closed and replaced whenever a leg has come further
+	mu    sync.Mutex // guards what follows
+	legs  []*legState
+	next  int           // index of the next leg that we open
+	facts page.Facts    // of the main stream
+	moved chan struct{} // closed and replaced whenever a leg has come further
 }
 
 // legState is how far one leg has come.
 type legState struct {
 	index  int
 	role   string
-	ch     *tunnel.Channel
-	bytes  int64  // of stream, encoded or delivered
-	digest string // over these bytes, hex
+	ch     *tunnel.Channel // nil once the leg has ended
+	enc    *dedup.Encoder  // nil at the destination
+	bytes  int64           // of stream, encoded or delivered
+	digest string          // over these bytes, hex
 }
 
 func newSession(token string, link *tunnel.Link, store *dedup.Store, log *slog.Logger) *session {
@@ -95,11 +95,11 @@ func (s *session) addLeg(index int, role string) (*legState, error) {
 	return l, nil
 }
 
-// attach gives a leg its channel.
-func (s *session) attach(l *legState, ch *tunnel.Channel) {
+// attach gives a leg its channel, and at the source its encoder.
+func (s *session) attach(l *legState, ch *tunnel.Channel, enc *dedup.Encoder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.ch = ch
+	l.ch, l.enc = ch, enc
 }
 
 // dropLeg notes that a leg has ended; how far it came stays known.
@@ -122,11 +122,17 @@ func (s *session) open() int {
 	return n
 }
 
-// sums returns what was done to all batches so far.
-func (s *session) sums() dedup.Stats {
+// sums returns what was done to the batches of all legs so far.
+func (s *session) sums() dedup.Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.totals
+	var sum dedup.Counts
+	for _, l := range s.legs {
+		if l.enc != nil {
+			sum.Add(l.enc.Stats())
+		}
+	}
+	return sum
 }
 
 // digest sums up the digests of all legs in a line for the report.
@@ -157,13 +163,6 @@ func (s *session) note(f page.Facts) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.facts = f
-}
-
-// count adds what was done to a batch.
-func (s *session) count(st dedup.Stats) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.totals = s.totals.Add(st)
 }
 
 // advance notes that a leg has come n bytes further.
@@ -257,7 +256,7 @@ func (s *session) pace(ctx context.Context) error {
 		st := s.link.State()
 		limit := rule.limit(st.Goodput, st.RTT, int(s.rounds.Load()))
 		for _, ch := range s.channels() {
-			ch.SetWindow(int(limit))
+			ch.SetWindow(limit)
 		}
 		select {
 		case <-tick.C:

@@ -11,7 +11,7 @@ import (
 func (g *Gateway) Status(ctx context.Context) (Status, error) {
 	st := Status{
 		Site: g.cfg.Site, Gateway: g.cfg.Name, Version: g.cfg.Version, Since: g.since,
-		Listen: g.node.Addr().String(), Jobs: g.jobs.running(),
+		Listen: g.cfg.Listen, Jobs: g.jobs.running(),
 	}
 	if g.cfg.CertEnd != nil {
 		st.CertEnd = g.cfg.CertEnd()
@@ -53,7 +53,7 @@ func (g *Gateway) storeStatus() StoreStatus {
 	var sum StoreStatus
 	for _, p := range g.stores {
 		st := p.store.Stats()
-		sum.Pages += st.Pages
+		sum.Pages += st.Pages()
 		sum.Bytes += st.Bytes
 		sum.Budget += st.Budget
 	}

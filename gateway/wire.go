@@ -68,6 +68,7 @@ type control struct {
 
 	// refused, failed, aborted, abort: why
 	Reason string `json:"reason,omitempty"`
+	Rotten bool   `json:"rotten,omitempty"` // of failed: refer to nothing of the past any more
 }
 
 // The messages. From the source: prepare, commit, abort, progress, done. From

@@ -1,0 +1,86 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestJournalKeepsBothRoles(t *testing.T) {
+	dir := t.TempDir()
+	j, err := OpenJournal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := strings.Repeat("1", 32)
+	for role, step := range map[Role]Step{RoleSource: StepHandover, RoleDestination: StepStarting} {
+		if err := j.Put(Entry{Token: token, Role: role, Step: step, Peer: "b", Spec: Spec{VM: "db1"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if j, err = OpenJournal(dir); err != nil { // what it says survives
+		t.Fatal(err)
+	}
+	defer j.Close()
+	src, ok, err := j.Get(token, RoleSource)
+	if err != nil || !ok || src.Step != StepHandover || src.Spec.VM != "db1" || !src.Open() || src.Changed.IsZero() {
+		t.Errorf("source: %+v, %v, %v", src, ok, err)
+	}
+	if dst, ok, _ := j.Get(token, RoleDestination); !ok || dst.Step != StepStarting {
+		t.Errorf("destination: %+v, %v", dst, ok)
+	}
+	if _, ok, err := j.Get(strings.Repeat("2", 32), RoleSource); ok || err != nil {
+		t.Errorf("an unknown move: %v, %v", ok, err)
+	}
+}
+
+func TestJournalTrimsOnlyEnded(t *testing.T) {
+	j, err := OpenJournal(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	j.db.NoSync = true // hundreds of entries, none of them worth a disk's time
+	for i := range keepEnded + 5 {
+		if err := j.Put(Entry{Token: fmt.Sprintf("%032x", i), Role: RoleSource, Step: StepDone}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := Entry{Token: strings.Repeat("f", 32), Role: RoleDestination, Step: StepPrepared}
+	if err := j.Put(open); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Trim(); err != nil {
+		t.Fatal(err)
+	}
+	all, err := j.All()
+	if err != nil || len(all) != keepEnded+1 {
+		t.Errorf("%d entries are left, %v; want %d", len(all), err, keepEnded+1)
+	}
+	if _, ok, _ := j.Get(open.Token, open.Role); !ok {
+		t.Error("an open move was dropped")
+	}
+	if _, ok, _ := j.Get(fmt.Sprintf("%032x", 0), RoleSource); ok {
+		t.Error("the oldest ended move was kept")
+	}
+}
+
+func TestJournalRefusesASecondGateway(t *testing.T) {
+	dir := t.TempDir()
+	j, err := OpenJournal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	begun := time.Now()
+	if second, err := OpenJournal(dir); err == nil {
+		second.Close()
+		t.Error("two gateways share a journal")
+	} else if took := time.Since(begun); took > 30*time.Second {
+		t.Errorf("refused after %v", took)
+	}
+}

@@ -1,0 +1,170 @@
+// Package metrics shows a gateway to Prometheus. It keeps nothing: each scrape
+// asks the gateway what the operator's interface would show.
+package metrics
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/longhaul-project/longhaul/gateway"
+)
+
+// scrapeTime bounds how long the gateway may take to answer; Prometheus gives
+// up after 10 s by default.
+const scrapeTime = 5 * time.Second
+
+// Source is what is shown; the API's backend is one.
+type Source interface {
+	Status(ctx context.Context) (gateway.Status, error)
+	Jobs(ctx context.Context) ([]gateway.Job, error)
+	Forwards(ctx context.Context) ([]gateway.Forward, error)
+	Segments(ctx context.Context) ([]gateway.Segment, error)
+}
+
+// Collector is a prometheus.Collector. Make it with New.
+type Collector struct{ src Source }
+
+// New makes a collector of src.
+func New(src Source) *Collector { return &Collector{src} }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("longhaul_"+name, help, labels, nil)
+}
+
+// Describe sends nothing: what is shown depends on the peers and the jobs.
+func (c *Collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect asks the gateway and sends what it says. A part that cannot be asked
+// is left out and counted in longhaul_scrape_errors.
+func (c *Collector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+	defer cancel()
+	m := metrics{out}
+	failed := 0
+	for _, part := range []func(context.Context, metrics) error{c.status, c.jobs, c.forwards, c.segments} {
+		if err := part(ctx, m); err != nil {
+			failed++
+		}
+	}
+	m.gauge("scrape_errors", "Parts of the gateway that could not be asked in this scrape.", float64(failed))
+}
+
+// metrics sends single values.
+type metrics struct{ out chan<- prometheus.Metric }
+
+func (m metrics) gauge(name, help string, v float64, labelled ...string) {
+	m.send(prometheus.GaugeValue, name, help, v, labelled)
+}
+
+func (m metrics) counter(name, help string, v int64, labelled ...string) {
+	m.send(prometheus.CounterValue, name, help, float64(v), labelled)
+}
+
+// send takes labels as name, value, name, value.
+func (m metrics) send(kind prometheus.ValueType, name, help string, v float64, labelled []string) {
+	var names, values []string
+	for i := 0; i+1 < len(labelled); i += 2 {
+		names, values = append(names, labelled[i]), append(values, labelled[i+1])
+	}
+	m.out <- prometheus.MustNewConstMetric(desc(name, help, names...), kind, v, values...)
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (c *Collector) status(ctx context.Context, m metrics) error {
+	st, err := c.src.Status(ctx)
+	if err != nil {
+		return err
+	}
+	m.gauge("info", "Always 1; the labels say what runs.", 1, "site", st.Site, "gateway", st.Gateway, "version", st.Version)
+	m.gauge("start_time_seconds", "When the gateway started, as a Unix time.", float64(st.Since.Unix()))
+	if !st.CertEnd.IsZero() {
+		m.gauge("certificate_expiry_time_seconds", "When the gateway's certificate ends, as a Unix time.", float64(st.CertEnd.Unix()))
+	}
+	m.gauge("store_bytes", "Memory that the content stores use, in bytes.", float64(st.Store.Bytes))
+	m.gauge("store_budget_bytes", "Memory that the content stores may use, in bytes.", float64(st.Store.Budget))
+	m.gauge("store_pages", "Pages that the content stores hold.", float64(st.Store.Pages))
+	for _, h := range st.Hosts {
+		m.gauge("host_up", "1 when the hypervisor host can be asked.", one(h.Problem == ""), "host", h.Name)
+		m.gauge("host_vms", "VMs of the host.", float64(h.VMs), "host", h.Name)
+	}
+	for _, p := range st.Peers {
+		m.gauge("link_up", "1 while the link to the site is up.", one(p.Alive), "peer", p.Site)
+		m.gauge("link_member_alive", "1 while the membership says that the site is alive.", one(p.Member == "alive"), "peer", p.Site)
+		m.gauge("link_changed_time_seconds", "When the link came up or went down, as a Unix time.", float64(p.Since.Unix()), "peer", p.Site)
+		m.gauge("link_rtt_seconds", "Smoothed round trip.", p.RTT/1000, "peer", p.Site)
+		m.gauge("link_connections", "QUIC connections of the link.", float64(p.Conns), "peer", p.Site)
+		m.gauge("link_controller_info", "Always 1; the label says which congestion controller runs.", 1, "peer", p.Site, "controller", p.Controller)
+		m.gauge("link_rate_bytes_per_second", "Cap of the link, 0 for none.", float64(p.Rate)/8, "peer", p.Site)
+		m.gauge("link_goodput_bytes_per_second", "Measured goodput.", float64(p.Goodput)/8, "peer", p.Site)
+		m.counter("link_sent_bytes_total", "Bytes sent on the wire, headers included.", p.Sent, "peer", p.Site)
+		m.counter("link_received_bytes_total", "Bytes received on the wire, headers included.", p.Received, "peer", p.Site)
+	}
+	return nil
+}
+
+func (c *Collector) jobs(ctx context.Context, m metrics) error {
+	jobs, err := c.src.Jobs(ctx)
+	if err != nil {
+		return err
+	}
+	states := map[gateway.JobState]int{
+		gateway.JobPreparing: 0, gateway.JobMoving: 0, gateway.JobSwitching: 0, gateway.JobCommit: 0,
+		gateway.JobDone: 0, gateway.JobAborted: 0, gateway.JobFailed: 0, gateway.JobInDoubt: 0,
+	}
+	for _, j := range jobs {
+		states[j.State]++
+		if !j.State.Ended() {
+			progress(m, j)
+		}
+	}
+	for s, n := range states {
+		m.gauge("jobs", "Jobs that the gateway knows, by state.", float64(n), "state", string(s))
+	}
+	return nil
+}
+
+func progress(m metrics, j gateway.Job) {
+	labels := []string{"job", j.ID, "vm", j.VM}
+	m.gauge("job_remaining_bytes", "Guest memory that still has to cross.", float64(j.Progress.Remaining), labels...)
+	m.gauge("job_backlog_bytes", "Encoded bytes that the destination has not taken yet.", float64(j.Progress.Backlog), labels...)
+	m.gauge("job_dirty_rate_bytes_per_second", "Rate at which the guest dirties memory.", float64(j.Progress.DirtyRate)/8, labels...)
+	m.counter("job_logical_bytes_total", "Bytes that the source wrote.", j.Progress.LogicalBytes, labels...)
+	m.counter("job_wire_bytes_total", "Bytes sent for the job, without packet headers.", j.Progress.WireBytes, labels...)
+}
+
+func (c *Collector) forwards(ctx context.Context, m metrics) error {
+	all, err := c.src.Forwards(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range all {
+		m.gauge("forward_connections", "Connections open now.", float64(f.Conns), "forward", f.Name)
+		m.counter("forward_connections_total", "Connections so far.", f.Total, "forward", f.Name)
+		m.counter("forward_logical_bytes_total", "Bytes that came in here.", f.Logical, "forward", f.Name)
+		m.counter("forward_wire_bytes_total", "Bytes sent on the WAN for them.", f.Wire, "forward", f.Name)
+	}
+	return nil
+}
+
+func (c *Collector) segments(ctx context.Context, m metrics) error {
+	all, err := c.src.Segments(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		m.gauge("segment_bindings", "MACs whose site is known.", float64(len(s.Bindings)), "segment", s.Name)
+		m.gauge("segment_healthy", "1 while the segment has no problem.", one(s.Problem == ""), "segment", s.Name)
+		m.counter("segment_sent_frames_total", "Frames sent to other sites.", s.Sent, "segment", s.Name)
+		m.counter("segment_received_frames_total", "Frames received from other sites.", s.Received, "segment", s.Name)
+		m.counter("segment_dropped_frames_total", "Frames dropped, for any reason.", s.Dropped, "segment", s.Name)
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package gateway_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/hvtest"
+	"github.com/longhaul-project/longhaul/internal/page"
+	"github.com/longhaul-project/longhaul/internal/qemu/vmstream"
+)
+
+func newOpaque() page.Scanner { return vmstream.NewOpaque() }
+
+// fakeL2 notes what a move asks of the network.
+type fakeL2 struct {
+	mu    sync.Mutex
+	deeds []string
+}
+
+func (f *fakeL2) note(deed string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.deeds = append(f.deeds, deed)
+}
+
+func (f *fakeL2) Prepare(_ string, macs []string, to string) {
+	f.note(fmt.Sprintf("prepare %s to %s", strings.Join(macs, ","), to))
+}
+func (f *fakeL2) Flip(string)    { f.note("flip") }
+func (f *fakeL2) Settle(string)  { f.note("settle") }
+func (f *fakeL2) Confirm(string) { f.note("confirm") }
+func (f *fakeL2) Revoke(string)  { f.note("revoke") }
+
+func (f *fakeL2) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Join(f.deeds, "; ")
+}
+
+func TestMove(t *testing.T) {
+	a, b, ledger := newPair(t, hvtest.Guest{Memory: 8 << 20, NICs: []gateway.NIC{{MAC: "52:54:00:00:00:01", Tap: "tap0"}}})
+	j := a.migrate("b")
+	if j.State != gateway.JobDone {
+		t.Fatalf("job: %s: %s", j.State, j.Error)
+	}
+	ledger.Check(t, "db1", "host-b")
+	r := j.Report
+	if r == nil || r.Pages < 2000 || r.Digest == "" || r.LogicalBytes < 6<<20 || r.WireBytes >= r.LogicalBytes/2 || r.Rounds < 3 || r.Downtime <= 0 {
+		t.Errorf("report %+v", r)
+	}
+	if got, want := a.l2.String(), "prepare 52:54:00:00:00:01 to b; flip; confirm"; got != want {
+		t.Errorf("network at a: %s, want %s", got, want)
+	}
+	if got := b.l2.String(); got != "settle" {
+		t.Errorf("network at b: %s, want settle", got)
+	}
+	if far := b.wait(j.ID); far.State != gateway.JobDone || far.Role != "destination" || far.From != "a" {
+		t.Errorf("job at b: %+v", far)
+	}
+	for _, s := range []*site{a, b} {
+		if open, err := s.g.OpenMoves(); len(open) > 0 || err != nil {
+			t.Errorf("journal of %s has open moves: %+v, %v", s.name, open, err)
+		}
+	}
+}
+
+func TestTripHomeIsCheap(t *testing.T) {
+	a, b, ledger := newPair(t, hvtest.Guest{Memory: 16 << 20, Dirty: 8})
+	there := a.migrate("b")
+	back := b.migrate("a")
+	again := a.migrate("b")
+	for _, j := range []gateway.Job{there, back, again} {
+		if j.State != gateway.JobDone {
+			t.Fatalf("%s -> %s: %s: %s", j.From, j.To, j.State, j.Error)
+		}
+	}
+	ledger.Check(t, "db1", "host-b")
+	if back.Report.WireBytes*10 > there.Report.WireBytes || again.Report.WireBytes*10 > there.Report.WireBytes {
+		t.Errorf("the way there took %d bytes, back %d, there again %d: the store does not help\n%+v\n%+v\n%+v",
+			there.Report.WireBytes, back.Report.WireBytes, again.Report.WireBytes, *there.Report, *back.Report, *again.Report)
+	}
+}
+
+func TestTwoMovesOfOneVM(t *testing.T) {
+	a, _, ledger := newPair(t, hvtest.Guest{Rounds: -1})
+	j, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b"}); !errors.Is(err, gateway.ErrBusy) {
+		t.Errorf("a second move of db1: %v, want ErrBusy", err)
+	}
+	if _, err := a.g.AbortJob(t.Context(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	if end := a.wait(j.ID); end.State != gateway.JobAborted {
+		t.Errorf("aborted job is %s: %s", end.State, end.Error)
+	}
+	ledger.Check(t, "db1", "host-a")
+}
+
+func TestRefusals(t *testing.T) {
+	a, _, ledger := newPair(t, hvtest.Guest{})
+	for _, c := range []struct {
+		req  gateway.MigrateRequest
+		want error
+	}{
+		{gateway.MigrateRequest{VM: "db2", To: "b"}, gateway.ErrNoVM},
+		{gateway.MigrateRequest{VM: "db1", To: "c"}, gateway.ErrNoSite},
+	} {
+		if _, err := a.g.Migrate(t.Context(), c.req); !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v, want %v", c.req, err, c.want)
+		}
+	}
+	j, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b", ToHost: "no-such"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end := a.wait(j.ID); end.State != gateway.JobFailed || !strings.Contains(end.Error, "no-such") {
+		t.Errorf("a host that does not exist: %s: %s", end.State, end.Error)
+	}
+	ledger.Check(t, "db1", "host-a")
+}
+
+// failures of a hypervisor before the commit: the VM stays where it is, the
+// reason is told in one line, and the next try works.
+func TestFailureLeavesVMAtSource(t *testing.T) {
+	broken := errors.New("broken on purpose")
+	for _, c := range []struct {
+		name   string
+		break_ func(a, b *site)
+	}{
+		{"prepare", func(a, b *site) { b.host.Fail(hvtest.StepPrepare, broken) }},
+		{"start", func(a, b *site) { a.host.Fail(hvtest.StepStart, broken) }},
+		{"dial", func(a, b *site) { b.host.Fail(hvtest.StepDial, broken) }},
+		{"continue", func(a, b *site) { a.host.Fail(hvtest.StepContinue, broken) }},
+		{"source leg breaks", func(a, b *site) { a.host.BreakLeg(100_000) }},
+		{"sink breaks", func(a, b *site) { b.host.BreakLeg(100_000) }},
+		{"sink is found gone at the commit", func(a, b *site) { b.host.Fail(hvtest.StepState, broken) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, b, ledger := newPair(t, hvtest.Guest{})
+			c.break_(a, b)
+			j := a.migrate("b")
+			if j.State != gateway.JobFailed || j.Error == "" || strings.Contains(j.Error, "\n") {
+				t.Errorf("job is %s: %q", j.State, j.Error)
+			}
+			ledger.Check(t, "db1", "host-a")
+			if got := a.l2.String(); !strings.HasSuffix(got, "revoke") {
+				t.Errorf("network: %s", got)
+			}
+			a.host.ClearFaults()
+			b.host.ClearFaults()
+			if j := a.migrate("b"); j.State != gateway.JobDone {
+				t.Errorf("the next try: %s: %s", j.State, j.Error)
+			}
+			ledger.Check(t, "db1", "host-b")
+		})
+	}
+}
+
+// every phase, every gateway: kill -9, restart, and the VM runs at exactly one
+// site; then the move works.
+func TestKilledGateway(t *testing.T) {
+	type phase struct {
+		name string
+		at   func(a, b *site) *hvtest.FakeHost
+		f    hvtest.Fault
+	}
+	atA := func(a, b *site) *hvtest.FakeHost { return a.host }
+	atB := func(a, b *site) *hvtest.FakeHost { return b.host }
+	phases := []phase{
+		{"prepare", atB, hvtest.Fault{Step: hvtest.StepPrepare}},
+		{"prepared, answer lost", atB, hvtest.Fault{Step: hvtest.StepPrepare, After: true}},
+		{"start", atA, hvtest.Fault{Step: hvtest.StepStart}},
+		{"dial", atB, hvtest.Fault{Step: hvtest.StepDial}},
+		{"before the switchover", atA, hvtest.Fault{Step: hvtest.StepContinue}},
+		{"order received", atB, hvtest.Fault{Step: hvtest.StepSinkResume}},
+		{"order carried out", atB, hvtest.Fault{Step: hvtest.StepSinkResume, After: true}},
+		{"release", atA, hvtest.Fault{Step: hvtest.StepRelease}},
+		{"released", atA, hvtest.Fault{Step: hvtest.StepRelease, After: true}},
+	}
+	for _, p := range phases {
+		for _, victims := range []string{"a", "b", "ab"} {
+			t.Run(p.name+"/"+victims, func(t *testing.T) {
+				t.Parallel()
+				a, b, ledger := newPair(t, hvtest.Guest{})
+				reached := make(chan struct{})
+				f := p.f
+				goOn := make(chan struct{})
+				f.Reached, f.Wait = reached, goOn
+				dies := slices.ContainsFunc([]*site{a, b}, func(s *site) bool {
+					return strings.Contains(victims, s.name) && s.host == p.at(a, b)
+				})
+				if dies {
+					f.Err = errors.New("the gateway died")
+				}
+				p.at(a, b).Inject(f)
+				j, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case <-reached:
+				case <-time.After(30 * time.Second):
+					t.Fatal("the phase is not reached")
+				}
+				for _, s := range []*site{a, b} {
+					if strings.Contains(victims, s.name) {
+						s.kill()
+					}
+				}
+				close(goOn) // the call of a gateway that lives goes on
+				for _, s := range []*site{a, b} {
+					if strings.Contains(victims, s.name) {
+						s.start()
+					}
+				}
+				a.waitUp("b")
+				settle(t, a, b, ledger, j.ID)
+			})
+		}
+	}
+}
+
+// settle waits until a move that was disturbed has ended at both sites, checks
+// that the VM runs at one, and moves it to the other.
+func settle(t *testing.T, a, b *site, ledger *hvtest.Ledger, id string) {
+	t.Helper()
+	end := a.wait(id)
+	where := ledger.Running("db1")
+	if len(where) != 1 {
+		t.Fatalf("after the job has %s (%s), db1 runs at %v\n%s", end.State, end.Error, where, ledger)
+	}
+	if (end.State == gateway.JobDone) != (where[0] == "host-b") {
+		t.Errorf("the job is %s, and db1 runs at %s", end.State, where[0])
+	}
+	ledger.Check(t, "db1", where[0])
+	if far, err := b.g.Job(t.Context(), id); err == nil && !far.State.Ended() {
+		b.wait(id)
+	}
+	from, to := a, b
+	if where[0] == "host-b" {
+		from, to = b, a
+	}
+	if j := from.migrate(to.name); j.State != gateway.JobDone {
+		t.Fatalf("the next move: %s: %s", j.State, j.Error)
+	}
+	ledger.Check(t, "db1", "host-"+to.name)
+}

@@ -1,0 +1,187 @@
+package gateway_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/hvtest"
+	"github.com/longhaul-project/longhaul/internal/qemu/vmstream"
+	"github.com/longhaul-project/longhaul/tunnel"
+	"github.com/longhaul-project/longhaul/tunnel/pki"
+)
+
+// identities founds a fleet and returns who a and b are.
+func identities(t *testing.T) (a, b *pki.Identity) {
+	t.Helper()
+	dirA, dirB := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+	if err := pki.Init(dirA, "test", "a", "gw1"); err != nil {
+		t.Fatal(err)
+	}
+	a, err := pki.Load(dirA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Provision(dirB, "b", "gw1"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = pki.Load(dirB); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+// site is one end of a test: a host that lives on, and a gateway that may die.
+type site struct {
+	t     *testing.T
+	id    *pki.Identity
+	name  string
+	addr  string
+	dir   string
+	run   string
+	peers []tunnel.Peer
+	host  *hvtest.FakeHost
+	l2    *fakeL2
+
+	g    *gateway.Gateway
+	node *tunnel.Node
+	stop func() // as SIGTERM does
+	kill func() // as kill -9 does
+}
+
+// freeAddr finds a UDP port for a gateway that will restart on it.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr().String()
+}
+
+// newPair makes sites a and b, with their link up and one VM, db1, at a.
+func newPair(t *testing.T, guest hvtest.Guest) (a, b *site, ledger *hvtest.Ledger) {
+	t.Helper()
+	idA, idB := identities(t)
+	ledger = &hvtest.Ledger{}
+	mk := func(name string, id *pki.Identity) *site {
+		run, err := os.MkdirTemp("", "lh") // short: it holds sockets
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(run) })
+		s := &site{t: t, id: id, name: name, addr: freeAddr(t), dir: t.TempDir(), run: run, host: hvtest.NewFakeHost("host-"+name, ledger), l2: &fakeL2{}}
+		t.Cleanup(s.host.Close)
+		return s
+	}
+	a, b = mk("a", idA), mk("b", idB)
+	a.peers = []tunnel.Peer{{Site: "b", Addrs: []string{b.addr}}}
+	b.peers = []tunnel.Peer{{Site: "a", Addrs: []string{a.addr}}}
+	guest.Name = "db1"
+	a.host.Add(guest)
+	a.start()
+	b.start()
+	a.waitUp("b")
+	b.waitUp("a")
+	t.Cleanup(func() { a.stop(); b.stop() })
+	return a, b, ledger
+}
+
+// start runs a gateway over what an earlier one has left.
+func (s *site) start() {
+	s.t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("LONGHAUL_TEST_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("at", s.name)
+	}
+	node, err := tunnel.New(tunnel.Config{
+		Site: s.name, Gateway: "gw1", ServerTLS: s.id.ServerTLS(), ClientTLS: s.id.ClientTLS(), Listen: s.addr, Logger: log,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := node.SetPeers(s.peers); err != nil {
+		s.t.Fatal(err)
+	}
+	g, err := gateway.New(gateway.Config{
+		Site: s.name, Node: node, Hosts: []gateway.Host{s.host}, L2: s.l2, Logger: log,
+		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: newOpaque},
+		StateDir: filepath.Join(s.dir, "state"), RunDir: s.run,
+		AllowForward: func(string, string) error { return nil },
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.g, s.node = g, node
+	nodeCtx, stopNode := context.WithCancel(context.Background())
+	runCtx, stopRun := context.WithCancel(context.Background())
+	nodeDone, runDone := make(chan error, 1), make(chan error, 1)
+	go func() { nodeDone <- node.Run(nodeCtx) }()
+	go func() { runDone <- g.Run(runCtx) }()
+	ended := false
+	s.stop = func() {
+		if ended {
+			return
+		}
+		ended = true
+		stopRun()
+		if err := <-runDone; err != nil {
+			s.t.Errorf("gateway %s: %v", s.name, err)
+		}
+		stopNode()
+		<-nodeDone
+	}
+	s.kill = func() {
+		ended = true
+		s.host.DropGateway()
+		g.Crash()
+		stopNode()
+		<-nodeDone
+		stopRun()
+		<-runDone
+	}
+}
+
+func (s *site) waitUp(peer string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	defer cancel()
+	if err := s.node.Link(peer).WaitUp(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// migrate asks for a move of db1 and waits for its end.
+func (s *site) migrate(to string) gateway.Job {
+	s.t.Helper()
+	j, err := s.g.Migrate(s.t.Context(), gateway.MigrateRequest{VM: "db1", To: to})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.wait(j.ID)
+}
+
+// wait waits for the end of a job.
+func (s *site) wait(id string) gateway.Job {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 60*time.Second)
+	defer cancel()
+	events, err := s.g.WatchJob(ctx, id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var last gateway.Job
+	for ev := range events {
+		last = ev.Job
+	}
+	if !last.State.Ended() {
+		s.t.Fatalf("job %s at %s does not end: %s, %s; %s", id, s.name, last.State, last.Phase, last.Safe)
+	}
+	return last
+}
