@@ -30,19 +30,22 @@ type Claim struct {
 }
 
 // Snoop reads what an ARP, RARP or neighbour discovery frame tells of its
-// source MAC; ok is false if nothing, or if it speaks for another MAC than its
-// own.
+// source MAC; ok is false, and c is zero, if nothing, or if it speaks for
+// another MAC than its own.
 func Snoop(h Header, frame []byte) (c Claim, ok bool) {
 	body := frame[min(h.Payload, len(frame)):]
 	switch h.Type {
 	case TypeRARP:
-		return Claim{Announced: true}, len(body) >= arpLen && bytes.Equal(body[:6], arpHead) && MAC(body[8:14]) == h.Src
+		c, ok = Claim{Announced: true}, len(body) >= arpLen && bytes.Equal(body[:6], arpHead) && MAC(body[8:14]) == h.Src
 	case TypeARP:
-		return snoopARP(h, body)
+		c, ok = snoopARP(h, body)
 	case TypeIPv6:
-		return snoopND(h, body)
+		c, ok = snoopND(h, body)
 	}
-	return Claim{}, false
+	if !ok {
+		return Claim{}, false
+	}
+	return c, true
 }
 
 func snoopARP(h Header, b []byte) (c Claim, ok bool) {

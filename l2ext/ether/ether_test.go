@@ -60,7 +60,7 @@ func TestSnoop(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, ok := Snoop(h, tt.frame)
-		if ok != tt.ok || (ok && got != tt.want) || h.Src != vm {
+		if ok != tt.ok || got != tt.want || h.Src != vm {
 			t.Errorf("%s: got %+v, %t, want %+v, %t", tt.name, got, ok, tt.want, tt.ok)
 		}
 		for i := range tt.frame {

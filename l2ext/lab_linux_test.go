@@ -1,0 +1,332 @@
+package l2ext_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/longhaul-project/longhaul/internal/nstest"
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/hostnet"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+func check(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lab is two sites "a" and "b" on one machine, each with a bridge of its own
+// and one host on it, and the segment "prod" stretched between them.
+type lab struct {
+	wire  *l2exttest.Wire
+	sites map[string]*site
+	end   func() // stops managers and wire, and waits for them
+}
+
+type site struct {
+	name string
+	gw   *nstest.NS // the gateway's machine, with the bridge
+	host *nstest.NS // a machine on its LAN
+	ip   string     // of that
+	m    *l2ext.Manager
+}
+
+const bridgeName = "brprod"
+
+func newLab(t testing.TB, line l2exttest.Line) *lab {
+	t.Helper()
+	l := &lab{wire: l2exttest.NewWire(line), sites: make(map[string]*site)}
+	ms := make(map[string]*l2ext.Manager)
+	for i, name := range []string{"a", "b"} {
+		s := &site{name: name, gw: nstest.New(t), host: nstest.New(t), ip: fmt.Sprintf("10.77.0.%d", i+1)}
+		check(t, s.gw.Sysctl("ipv6.conf.all.disable_ipv6", "0"))
+		check(t, nstest.Veth(s.gw, "lan0", s.host, "eth0"), s.gw.Bridge(bridgeName, "lan0"))
+		check(t, s.host.SetMAC("eth0", fmt.Sprintf("02:00:00:00:00:0%d", i+1)))
+		check(t, s.host.Addr("eth0", s.ip+"/24"), s.host.Addr("eth0", fmt.Sprintf("fd77::%d/64", i+1)))
+		n, err := hostnet.New(hostnet.Config{NetNS: s.gw.FD()})
+		check(t, err)
+		s.m, err = l2ext.New(l2ext.Config{Site: name, Host: n, Carrier: l.wire.End(name)})
+		check(t, err)
+		ms[name], l.sites[name] = s.m, s
+	}
+	l.wire.Join(ms)
+	l.run(t)
+	for name, other := range map[string]string{"a": "b", "b": "a"} {
+		check(t, l.sites[name].m.Apply(t.Context(), []l2ext.Segment{{Name: "prod", VNI: 100, Bridge: bridgeName, Sites: []string{other}}}))
+	}
+	return l
+}
+
+func (l *lab) run(t testing.TB) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, s := range l.sites {
+		wg.Go(func() {
+			if err := s.m.Run(ctx); err != nil {
+				t.Errorf("site %s: %v", s.name, err)
+			}
+		})
+	}
+	wg.Go(func() { l.wire.Run(ctx) })
+	l.end = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	t.Cleanup(l.end)
+}
+
+// until waits for a condition, and fails with what when it does not come.
+func until(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(l2exttest.Patience); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", l2exttest.Patience, what)
+		}
+	}
+}
+
+// binding finds what a site knows of a MAC.
+func (s *site) binding(mac l2ext.MAC) (l2ext.Binding, bool) {
+	for _, v := range s.m.Segments() {
+		for _, b := range v.Bindings {
+			if b.MAC == mac {
+				return b, true
+			}
+		}
+	}
+	return l2ext.Binding{}, false
+}
+
+// isAt tells whether both sites think that the MAC is at the named one.
+func (l *lab) isAt(mac l2ext.MAC, at string) bool {
+	for _, s := range l.sites {
+		if b, ok := s.binding(mac); !ok || b.Site != at {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *site) count(c l2ext.Count) uint64 { return s.m.Segments()[0].Counts[c] }
+
+// echoUDP answers datagrams at an address of a namespace until the test ends.
+func echoUDP(t testing.TB, ns *nstest.NS, addr string) {
+	t.Helper()
+	var c net.PacketConn
+	check(t, ns.Do(func() (err error) { c, err = net.ListenPacket("udp", addr); return err }))
+	t.Cleanup(func() { c.Close() })
+	go func() {
+		for b := make([]byte, 1<<16); ; {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			c.WriteTo(b[:n], from)
+		}
+	}()
+}
+
+// dialUDP opens a socket in a namespace whose datagrams may not be fragmented.
+func dialUDP(t testing.TB, ns *nstest.NS, addr string) *net.UDPConn {
+	t.Helper()
+	var c net.Conn
+	check(t, ns.Do(func() (err error) { c, err = net.Dial("udp", addr); return err }))
+	t.Cleanup(func() { c.Close() })
+	raw, err := c.(*net.UDPConn).SyscallConn()
+	check(t, err, raw.Control(func(fd uintptr) {
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+		unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO)
+	}))
+	return c.(*net.UDPConn)
+}
+
+// echoed sends datagrams of n bytes until one comes back.
+func echoed(c *net.UDPConn, n int) error {
+	b := make([]byte, 1<<16)
+	var last error
+	for range 20 {
+		if _, err := c.Write(b[:n]); err != nil {
+			return fmt.Errorf("sending %d bytes: %w", n, err)
+		}
+		c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+		k, err := c.Read(b)
+		if err == nil && k == n {
+			return nil
+		}
+		last = fmt.Errorf("%d of %d bytes came back: %w", k, n, err)
+	}
+	return last
+}
+
+// vm stands in for a VM: a kernel stack behind a process that plays QEMU's
+// network backend. It is at one site, or nowhere while it is paused; then what
+// reaches its TAP at the destination waits there, as with QEMU.
+type vm struct {
+	ns   *nstest.NS
+	mac  l2ext.MAC
+	ip   string
+	nic  *os.File
+	taps map[string]*os.File
+	at   atomic.Pointer[string]
+	wake map[string]chan struct{} // 1: a backend is told that it may go on
+}
+
+const tapName = "tapvm"
+
+func newVM(t testing.TB, l *lab) *vm {
+	t.Helper()
+	v := &vm{ns: nstest.New(t), mac: l2ext.MAC{0x52, 0x54, 0, 0, 0, 9}, ip: "10.77.0.9",
+		taps: make(map[string]*os.File), wake: map[string]chan struct{}{"a": make(chan struct{}, 1), "b": make(chan struct{}, 1), "nic": make(chan struct{}, 1)}}
+	var wg sync.WaitGroup
+	var err error
+	v.nic, err = v.ns.Tap("eth0")
+	check(t, err, v.ns.SetMAC("eth0", v.mac.String()), v.ns.Addr("eth0", v.ip+"/24"))
+	v.put("a")
+	for name, s := range l.sites {
+		v.taps[name], err = s.gw.Tap(tapName)
+		check(t, err, s.gw.Plug(tapName, bridgeName))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	for name, tap := range v.taps {
+		wg.Go(func() { v.backend(ctx, name, tap) })
+	}
+	wg.Go(func() { v.transmit(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		for _, f := range v.taps {
+			f.Close()
+		}
+		v.nic.Close()
+		wg.Wait()
+	})
+	echoUDP(t, v.ns, v.ip+":7")
+	return v
+}
+
+// put moves the VM to a site; "" pauses it.
+func (v *vm) put(at string) {
+	v.at.Store(&at)
+	for _, c := range v.wake {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// backend reads one site's TAP while the VM is there.
+func (v *vm) backend(ctx context.Context, name string, tap *os.File) {
+	for b := make([]byte, 1<<16); ; {
+		for *v.at.Load() != name {
+			select {
+			case <-v.wake[name]:
+			case <-ctx.Done():
+				return
+			}
+			tap.SetReadDeadline(time.Time{})
+		}
+		n, err := tap.Read(b)
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			continue
+		}
+		if *v.at.Load() == name { // else it is lost with the source, as in QEMU
+			v.nic.Write(b[:n])
+		}
+	}
+}
+
+// transmit sends what the VM sends to the site at which it is.
+func (v *vm) transmit(ctx context.Context) {
+	for b := make([]byte, 1<<16); ; {
+		n, err := v.nic.Read(b)
+		if err != nil {
+			return
+		}
+		for *v.at.Load() == "" {
+			select {
+			case <-v.wake["nic"]:
+			case <-ctx.Done():
+				return
+			}
+		}
+		v.taps[*v.at.Load()].Write(b[:n])
+	}
+}
+
+// nics are those of the VM at any site.
+func (v *vm) nics() []l2ext.NIC { return []l2ext.NIC{{MAC: v.mac, Tap: tapName}} }
+
+// probe sends numbered datagrams to an echo at 1 kHz until stop is called,
+// which tells how many were lost and the longest time without an answer.
+func probe(t testing.TB, ns *nstest.NS, addr string) (stop func() (lost int, gap time.Duration)) {
+	t.Helper()
+	c := dialUDP(t, ns, addr)
+	var mu sync.Mutex
+	var answers []time.Time
+	done, quiet := make(chan struct{}), make(chan struct{})
+	sent := 0
+	go func() {
+		defer close(quiet)
+		for b := make([]byte, 100); ; {
+			if _, err := c.Read(b); errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
+				return
+			} else if err == nil {
+				mu.Lock()
+				answers = append(answers, time.Now())
+				mu.Unlock()
+			}
+		}
+	}()
+	go func() {
+		defer c.SetReadDeadline(time.Now().Add(time.Hour))
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+				return
+			case <-tick.C:
+				c.Write([]byte(fmt.Sprintf("%08d", sent)))
+				mu.Lock()
+				sent++
+				mu.Unlock()
+			}
+		}
+	}()
+	return func() (int, time.Duration) {
+		close(done)
+		until(t, "answers stop", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(answers) == 0 || time.Since(answers[len(answers)-1]) > 150*time.Millisecond
+		})
+		c.Close()
+		<-quiet
+		mu.Lock()
+		defer mu.Unlock()
+		var gap time.Duration
+		for i := 1; i < len(answers); i++ {
+			gap = max(gap, answers[i].Sub(answers[i-1]))
+		}
+		return sent - len(answers), gap
+	}
+}
+
+func median[T int | time.Duration](xs []T) T {
+	xs = slices.Clone(xs)
+	slices.Sort(xs)
+	return xs[len(xs)/2]
+}

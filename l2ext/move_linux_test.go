@@ -1,0 +1,144 @@
+package l2ext_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+// move moves the VM as a job does, with a pause in between.
+func (l *lab) move(t testing.TB, v *vm, job string, way [2]string, pause time.Duration) {
+	t.Helper()
+	src, dst := l.sites[way[0]], l.sites[way[1]]
+	ctx := t.Context()
+	check(t, src.m.Prepare(ctx, job, v.nics(), dst.name))
+	v.put("") // STOP
+	check(t, src.m.Flip(ctx, job))
+	<-time.After(pause)
+	v.put(dst.name) // RESUME
+	check(t, dst.m.Settle(ctx, job, v.nics()))
+	check(t, dst.m.Confirm(ctx, job), src.m.Confirm(ctx, job))
+}
+
+// TestFlipLosesNothing moves a VM under a probe of 1 kHz from both sites:
+// frames that reach the old site after the stop are sent on and wait for the
+// VM, so that at most 2 are lost, not the pause's worth.
+func TestFlipLosesNothing(t *testing.T) {
+	const pause, moves = 60 * time.Millisecond, 5
+	l := newLab(t, l2exttest.Line{Delay: 20 * time.Millisecond})
+	v := newVM(t, l)
+	for _, s := range l.sites {
+		check(t, echoed(dialUDP(t, s.host, v.ip+":7"), 100))
+	}
+	until(t, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	lost, gaps := make(map[string][]int), make(map[string][]time.Duration)
+	way := [2]string{"a", "b"}
+	for i := range moves {
+		stops := make(map[string]func() (int, time.Duration))
+		for name, s := range l.sites {
+			stops[name] = probe(t, s.host, v.ip+":7")
+		}
+		<-time.After(150 * time.Millisecond)
+		l.move(t, v, fmt.Sprintf("job%d", i), way, pause)
+		<-time.After(150 * time.Millisecond)
+		for name, stop := range stops {
+			n, gap := stop()
+			role := "client at the source"
+			if name == way[1] {
+				role = "client at the destination"
+			}
+			lost[role], gaps[role] = append(lost[role], n), append(gaps[role], gap)
+		}
+		until(t, "both sites agree", func() bool { return l.isAt(v.mac, way[1]) })
+		way[0], way[1] = way[1], way[0]
+	}
+	for role, n := range lost {
+		t.Logf("%s: lost %v, longest gaps %v with a pause of %v", role, n, gaps[role], pause)
+		if median(n) > 2 {
+			t.Errorf("%s: median of %d lost", role, median(n))
+		}
+	}
+}
+
+// TestRevoke takes a VM back after its flip.
+func TestRevoke(t *testing.T) {
+	l := newLab(t, l2exttest.Line{Delay: 5 * time.Millisecond})
+	v := newVM(t, l)
+	a, b, ctx := l.sites["a"], l.sites["b"], t.Context()
+	c := dialUDP(t, b.host, v.ip+":7")
+	check(t, echoed(c, 100))
+	until(t, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	check(t, a.m.Prepare(ctx, "j", v.nics(), "b"))
+	until(t, "the destination knows the job", func() bool { bind, _ := b.binding(v.mac); return bind.State == l2ext.Pending && bind.Job == "j" })
+	v.put("")
+	check(t, a.m.Flip(ctx, "j"), a.m.Flip(ctx, "j"))
+	until(t, "the flip has arrived", func() bool { return l.isAt(v.mac, "b") })
+	v.put("a")
+	check(t, a.m.Revoke(ctx, "j"), a.m.Revoke(ctx, "j"))
+	until(t, "the way back has arrived", func() bool { return l.isAt(v.mac, "a") })
+	check(t, echoed(c, 1472))
+	check(t, echoed(dialUDP(t, a.host, v.ip+":7"), 100))
+	if err := a.m.Flip(ctx, "j"); err == nil {
+		t.Error("a revoked job was flipped")
+	}
+	if bind, _ := a.binding(v.mac); bind.State != l2ext.Confirmed {
+		t.Errorf("binding %+v", bind)
+	}
+}
+
+// TestSilentMove moves a VM without any job: the kernel and the first frames
+// tell.
+func TestSilentMove(t *testing.T) {
+	l := newLab(t, l2exttest.Line{Delay: 5 * time.Millisecond})
+	v := newVM(t, l)
+	a, b := l.sites["a"], l.sites["b"]
+	check(t, echoed(dialUDP(t, a.host, v.ip+":7"), 100))
+	until(t, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	<-time.After(1100 * time.Millisecond) // younger bindings are not taken away
+	v.put("b")
+	go echoed(dialUDP(t, v.ns, b.ip+":9"), 10) // it wants something from its new LAN
+	until(t, "the VM is found", func() bool { return l.isAt(v.mac, "b") })
+	check(t, echoed(dialUDP(t, a.host, v.ip+":7"), 100))
+}
+
+// TestBackAndForth moves a VM 20 times; what the kernel knows afterwards is
+// what it knew at first.
+func TestBackAndForth(t *testing.T) {
+	l := newLab(t, l2exttest.Line{Delay: 2 * time.Millisecond, Loss: 0.01, Seed: 7})
+	v := newVM(t, l)
+	for _, s := range l.sites {
+		check(t, echoed(dialUDP(t, s.host, v.ip+":7"), 100))
+	}
+	until(t, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	state := func() (all string) {
+		for _, name := range []string{"a", "b"} {
+			fdb, err := l.sites[name].gw.FDB()
+			check(t, err)
+			for _, line := range fdb {
+				if strings.Contains(line, "lhvx") {
+					all += name + " " + line + "\n"
+				}
+			}
+		}
+		return all
+	}
+	until(t, "the kernels agree", func() bool { return strings.Count(state(), v.mac.String()) == 2 })
+	c := dialUDP(t, l.sites["a"].host, v.ip+":7")
+	before := state()
+	way := [2]string{"a", "b"}
+	for i := range 20 {
+		l.move(t, v, fmt.Sprintf("job%d", i), way, time.Millisecond)
+		until(t, "both sites agree", func() bool { return l.isAt(v.mac, way[1]) })
+		check(t, echoed(c, 1472))
+		way[0], way[1] = way[1], way[0]
+	}
+	for deadline := time.Now().Add(2 * time.Second); state() != before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("entries were\n%s\nand are\n%s", before, state())
+		}
+	}
+}
