@@ -34,8 +34,18 @@ func (s *splitter) next(b []byte) (skip, n int, err error) {
 		skip = len(b) - len(bytes.TrimLeft(b, " \t\r\n"))
 	}
 	for i := skip + s.scanned; i < len(b); i++ {
+		if s.inString && !s.escaped { // most bytes are
+			n := bytes.IndexAny(b[i:], `"\\`)
+			if n < 0 {
+				n = len(b) - i
+			}
+			i += n
+		}
 		if i-skip >= MaxMessage {
 			return skip, 0, errTooLong
+		}
+		if i == len(b) {
+			break
 		}
 		if s.step(b[i]) {
 			s.scanned = 0
