@@ -6,6 +6,9 @@ import (
 	"syscall"
 )
 
+// version is set by the linker (Makefile, -X main.version) and by nobody else.
+var version string
+
 func main() {
 	a := newApp()
 	// Two places: the first signal asks a move to end, the second leaves.

@@ -31,7 +31,7 @@ const migrateExample = `  longhaul migrate db1 --to b
 func (a *app) migrateCmd() *cobra.Command {
 	var r gateway.MigrateRequest
 	var cap conffile.Rate
-	var downtime conffile.Duration
+	downtime := conffile.Duration(300 * time.Millisecond) // QEMU's own default
 	var detach bool
 	c := &cobra.Command{
 		Use:               "migrate VM --to SITE",
@@ -46,7 +46,7 @@ func (a *app) migrateCmd() *cobra.Command {
 	flags.StringVar(&r.To, "to", "", "`site` to move it to")
 	flags.StringVar(&r.ToHost, "to-host", "", "`host` at that site; the site chooses if not given")
 	flags.Var(&cap, "rate", "cap of this move, such as 200Mbit; none if not given")
-	flags.Var(&downtime, "downtime", "downtime to aim for; 300ms if not given")
+	flags.Var(&downtime, "downtime", "downtime to aim for")
 	flags.IntVar(&r.Channels, "channels", 0, "multifd connections of the hypervisor; 0 for none")
 	flags.BoolVar(&r.Throttle, "throttle", false, "slow the guest's CPUs down if it would not converge")
 	flags.BoolVar(&detach, "detach", false, "do not wait")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -136,8 +135,8 @@ is wrong changes nothing.`,
 	}
 }
 
-// A version is what "longhaul version --json" shows.
-type version struct {
+// versionInfo is what "longhaul version --json" shows.
+type versionInfo struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision,omitempty"`
 	Go       string `json:"go"`
@@ -152,29 +151,29 @@ func (a *app) versionCmd() *cobra.Command {
 		Example: "  longhaul version --json",
 		Args:    exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			v, err := readVersion()
-			if err != nil {
-				return err
-			}
+			v := readVersion()
 			return a.show(v, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "longhaul %s %s\n", v.Version, strings.TrimSpace(v.Revision+" "+v.Go+" "+v.Platform))
+				_, err := fmt.Fprintln(w, strings.Join(strings.Fields("longhaul "+v.Version+" "+v.Revision+" "+v.Go+" "+v.Platform), " "))
 				return err
 			})
 		},
 	}
 }
 
-// readVersion asks the linker: "go build" stamps the version and the commit.
-func readVersion() (version, error) {
+// readVersion prefers what the Makefile gave the linker to what "go build"
+// stamps by itself.
+func readVersion() versionInfo {
+	v := versionInfo{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return version{}, errors.New("this command was built without its version")
+		v.Version = or(v.Version, "unknown")
+		return v
 	}
-	v := version{Version: or(info.Main.Version, "(devel)"), Go: info.GoVersion, Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v.Version = or(v.Version, or(info.Main.Version, "unknown"))
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
 			v.Revision = s.Value
 		}
 	}
-	return v, nil
+	return v
 }
