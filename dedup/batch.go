@@ -61,7 +61,7 @@ func (b *Batch) full() bool {
 // path, by Compress, unless somebody asks before.
 func (b *Batch) sum() [record.DigestSize]byte {
 	b.once.Do(func() {
-		b.digest = digestOf(b.bufs.raw)
+		b.digest = digestOf(b.bufs.raw, &b.msg)
 		b.summed.Store(true)
 	})
 	return b.digest

@@ -42,7 +42,7 @@ func changeSome(items []page.Item, n int, seed uint64) []page.Item {
 // TestTripHome: what went there comes home as references, at once or after
 // the first acknowledgement; changed pages as deltas of what went there.
 func TestTripHome(t *testing.T) {
-	items := guest(1, 3000)
+	items := guest(1, 1500)
 	for _, tt := range []struct {
 		name     string
 		ready    bool
@@ -119,7 +119,11 @@ func TestEviction(t *testing.T) {
 	a, b := NewStore(Config{Budget: 64 << 20}), NewStore(Config{Budget: 64 << 20})
 	hot := guest(7, 200)
 	hotLiterals := int64(0)
-	for round := range uint64(30) {
+	rounds := uint64(25)
+	if underRace {
+		rounds = 16
+	}
+	for round := range rounds {
 		w := newWire(t, a, b, EncoderConfig{Setting: Setting{Codec: Raw}})
 		for _, it := range guest(100+round, 500) {
 			w.add(it)

@@ -239,7 +239,7 @@ func (r *rebuild) verify() error {
 	if n := len(r.out) - r.start; n != r.msg.Raw || r.items != r.msg.Items {
 		return fmt.Errorf("%w: %d items of %d bytes rebuilt, not %d of %d", ErrMismatch, r.items, n, r.msg.Items, r.msg.Raw)
 	}
-	if digestOf(r.out[r.start:]) != r.msg.Digest {
+	if digestOf(r.out[r.start:], r.msg) != r.msg.Digest {
 		return fmt.Errorf("%w: the digest of the rebuilt bytes is not the sender's", ErrMismatch)
 	}
 	return nil

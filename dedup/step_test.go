@@ -2,6 +2,8 @@ package dedup
 
 import (
 	"bytes"
+	"encoding/binary"
+	"flag"
 	"math/rand/v2"
 	"testing"
 
@@ -47,13 +49,9 @@ func (m *memory) write(i int) {
 }
 
 func fillRandom(p []byte, seed uint64) {
-	r := rand.New(rand.NewPCG(seed, 2))
-	for i := 0; i < len(p); i += 8 {
-		v := r.Uint64()
-		for j := range 8 {
-			p[i+j] = byte(v >> (8 * j))
-		}
-	}
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	_, _ = rand.NewChaCha8(key).Read(p) // never fails
 }
 
 // item is page i as a migration sends it, and now and then a span between
@@ -86,6 +84,10 @@ type line struct {
 	decoded uint64
 	acked   uint64
 }
+
+// burst is how many pages come at once at most: enough to fill a tiny store
+// in a few steps.
+const burst = 600
 
 // A machine is two tiny stores and the channels between them. Every step is
 // one that the outside may do at any time.
@@ -121,7 +123,7 @@ func (m *machine) line(t *rapid.T) *line {
 func (m *machine) send(t *rapid.T) {
 	l := m.line(t)
 	first := rapid.IntRange(0, len(l.mem.pages)-1).Draw(t, "first")
-	for i := range rapid.IntRange(1, 700).Draw(t, "pages") {
+	for i := range rapid.IntRange(1, burst).Draw(t, "pages") {
 		n := (first + i) % len(l.mem.pages)
 		if l.mem.rng.IntN(3) == 0 {
 			l.mem.write(n)
@@ -232,11 +234,14 @@ func (m *machine) check(t *rapid.T) {
 // TestStores drives two tiny stores through everything that may happen to
 // them, in any order: they stay in step, and no byte changes.
 func TestStores(t *testing.T) {
+	if f := flag.Lookup("rapid.checks"); underRace && f.Value.String() == f.DefValue {
+		_ = flag.Set("rapid.checks", "20") // known to exist
+	}
 	var evicted, deltas, refs int64
 	rapid.Check(t, func(t *rapid.T) {
 		m := &machine{a: NewStore(Config{Budget: 1}), b: NewStore(Config{Budget: 1})}
 		for i := range uint64(3) {
-			m.mems = append(m.mems, newMemory(i+1, uint32(i+1), 900))
+			m.mems = append(m.mems, newMemory(i+1, uint32(i+1), burst))
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"open": m.open, "send": m.send, "send2": m.send, "deliver": m.deliver, "ack": m.ack, "end": m.end,

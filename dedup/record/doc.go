@@ -24,7 +24,8 @@
 //	Peer       name of the receiver's store, PeerFloor as Floor in that store
 //	Raw        bytes of stream that the message stands for, at most MaxRaw
 //	Items      items in the message, at most MaxItems
-//	Digest     first 16 bytes of SHA-256 over the Raw bytes
+//	Digest     first 16 bytes of SHA-256 over the Raw bytes, then the header
+//	           from Magic to Items
 //	Size       bytes of the column before compression
 //
 // The four columns are

@@ -115,8 +115,8 @@ type Message struct {
 	Parts     [Columns]Part
 }
 
-// Append appends the encoding of m to b.
-func (m *Message) Append(b []byte) []byte {
+// AppendHeader appends what stands before the digest, which covers it.
+func (m *Message) AppendHeader(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, Magic)
 	b = append(b, Version, byte(m.Flags))
 	b = binary.AppendUvarint(b, m.Seq)
@@ -127,8 +127,12 @@ func (m *Message) Append(b []byte) []byte {
 		b = binary.AppendUvarint(b, m.PeerFloor)
 	}
 	b = binary.AppendUvarint(b, uint64(m.Raw))
-	b = binary.AppendUvarint(b, uint64(m.Items))
-	b = append(b, m.Digest[:]...)
+	return binary.AppendUvarint(b, uint64(m.Items))
+}
+
+// Append appends the encoding of m to b.
+func (m *Message) Append(b []byte) []byte {
+	b = append(m.AppendHeader(b), m.Digest[:]...)
 	for _, p := range m.Parts {
 		b = append(b, byte(p.Codec))
 		if p.Codec != 0 {
@@ -140,6 +144,17 @@ func (m *Message) Append(b []byte) []byte {
 		b = append(b, p.Data...)
 	}
 	return b
+}
+
+// Len is an upper bound of the length of m's encoding in bytes, close enough
+// to allocate by.
+func (m *Message) Len() int {
+	const header = 4 + 2 + 9 + 8 + 9 + 8 + 9 + 5 + 5 + DigestSize + int(Columns)*11
+	n := header
+	for _, p := range m.Parts {
+		n += len(p.Data)
+	}
+	return n
 }
 
 // Parse reads the message at the start of b; n is the number of bytes it
@@ -210,15 +225,4 @@ func (m *Message) parts(r *reader) {
 			m.Parts[i].Data = r.bytes(wire[i])
 		}
 	}
-}
-
-// Len is an upper bound of the length of m's encoding in bytes, close enough
-// to allocate by.
-func (m *Message) Len() int {
-	const header = 4 + 2 + 9 + 8 + 9 + 8 + 9 + 5 + 5 + DigestSize + int(Columns)*11
-	n := header
-	for _, p := range m.Parts {
-		n += len(p.Data)
-	}
-	return n
 }
