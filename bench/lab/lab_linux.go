@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/longhaul-project/longhaul/bench/wanem"
@@ -54,6 +55,7 @@ type Lab struct {
 	WAN    wanem.Emulator
 
 	log    *slog.Logger
+	tcp    string // congestion control on the WAN
 	guard  *watchdog
 	taps   []*wanem.Tap
 	endWAN func() error // nil until it runs
@@ -67,12 +69,16 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 		return nil, errors.New("a lab makes network namespaces and needs root")
 	}
 	o.Link = cmp.Or(o.Link, DefaultLink())
+	tcp, err := congestion(o.Congestion)
+	if err != nil {
+		return nil, err
+	}
 	id := newID()
 	guard, err := watch(id)
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{ID: id, Dir: dirOf(id), log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), guard: guard}
+	l := &Lab{ID: id, Dir: dirOf(id), log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), guard: guard, tcp: tcp}
 	if err := l.build(o); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -80,6 +86,18 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// congestion names the congestion control that will be in use.
+func congestion(asked string) (string, error) {
+	if asked != "" {
+		return asked, nil
+	}
+	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	if err != nil {
+		return "", fmt.Errorf("asking for the host's congestion control: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
 }
 
 // build makes the namespaces, the cables and the emulator.
@@ -205,6 +223,13 @@ func (l *Lab) Close() error {
 		l.closed = errors.Join(errs...)
 	})
 	return l.closed
+}
+
+// Hint tells how to look into the lab from another terminal.
+func (l *Lab) Hint() string {
+	return fmt.Sprintf(`sites: ip netns exec %s bash     (and %s)
+client: ip netns exec %s ping %s
+logs, consoles and sockets: %s`, l.A.Namespace, l.B.Namespace, l.Client.Namespace, GuestIP, l.Dir)
 }
 
 // folder makes a folder of the lab.

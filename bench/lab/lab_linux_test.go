@@ -19,7 +19,8 @@ import (
 var (
 	linkFlag       = flag.String("link", "", "WAN of TestMove, as rate=,rtt=,loss=")
 	memoryFlag     = flag.Int64("memory", 128, "MiB of memory of TestMove's guest")
-	congestionFlag = flag.String("congestion", "cubic", "TCP congestion control of TestMove")
+	patienceFlag   = flag.Duration("patience", 0, "patience of TestMove's plain move")
+	congestionFlag = flag.String("congestion", "", "TCP congestion control of TestMove")
 	dirtyFlag      = flag.Int("dirty", 200, "pages per second that TestMove's guest rewrites")
 )
 
@@ -102,7 +103,7 @@ func TestMove(t *testing.T) {
 	}
 	probe := startProbes(t, ctx, l)
 
-	vm, report, err := l.PlainMove(ctx, PlainOptions{VM: vm, From: l.A, To: l.B})
+	vm, report, err := l.PlainMove(ctx, PlainOptions{VM: vm, From: l.A, To: l.B, Patience: *patienceFlag})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +132,9 @@ func TestMove(t *testing.T) {
 	}
 	if report.Downtime <= 0 || report.Downtime > report.Total || report.Wire < report.Logical {
 		t.Errorf("impossible figures: %+v", report)
+	}
+	if mac, err := l.Client.MAC(GuestIP); err != nil || mac != vm.HardwareAddr() {
+		t.Errorf("the client finds the guest at %q, %v; want %s", mac, err, vm.HardwareAddr())
 	}
 	if on, err := l.B.Owns(vm.HardwareAddr(), vm.TapName()); err != nil || !on {
 		t.Errorf("the guest is not on site b's bridge: %v, %v", on, err)

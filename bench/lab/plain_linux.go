@@ -22,6 +22,10 @@ type PlainOptions struct {
 	// Downtime that QEMU aims for. Zero means its own default, 300 ms.
 	Downtime time.Duration
 
+	// Patience after which the operator gives in and permits Relaxed of
+	// downtime, because the move does not converge. Zero means never.
+	Patience time.Duration
+
 	// Progress, if not nil, is called about twice a second.
 	Progress func(Migration)
 }
@@ -33,8 +37,13 @@ type MoveReport struct {
 	Rounds   int           `json:"rounds"`        // passes over memory
 	Logical  int64         `json:"logical_bytes"` // written by the source QEMU
 	Wire     int64         `json:"wire_bytes"`    // of the move's TCP connection, all headers and both directions, as they entered the WAN
-	Memory   int64         `json:"memory_bytes"`
+	Memory   int64         `json:"memory_bytes"`  // of the guest
+	Relaxed  bool          `json:"relaxed"`       // Patience ran out
+	TCP      string        `json:"tcp"`           // congestion control of the move's connection
 }
+
+// Relaxed is the downtime that is permitted when Patience has run out.
+const Relaxed = 5 * time.Second
 
 // PlainMove moves a guest by QEMU's own migration over TCP on the WAN, with
 // the kernel's congestion control, as one would without Longhaul: max-bandwidth
@@ -42,7 +51,7 @@ type MoveReport struct {
 // be joined, see Stretch. It returns the guest at its destination; the source
 // has ended. When it fails or ctx ends, the guest runs at its source.
 func (l *Lab) PlainMove(ctx context.Context, o PlainOptions) (vm *guest.VM, r MoveReport, err error) {
-	m := plainMove{PlainOptions: o, lab: l, begin: time.Now(), wire: l.wireOf(plainFlow)}
+	m := plainMove{PlainOptions: o, lab: l, begin: time.Now(), wire: l.Wire(plainFlow).Bytes}
 	if err := m.prepare(ctx); err != nil {
 		return nil, r, fmt.Errorf("plain move of %s: %w", o.VM.Name, errors.Join(err, m.undo()))
 	}
@@ -82,10 +91,15 @@ func (m *plainMove) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return m.src.Do(ctx, "migrate-set-parameters", map[string]int64{
-		"max-bandwidth":  16 << 30, // the default of 128 MiB/s is no limit here either
-		"downtime-limit": cmp.Or(m.Downtime, 300*time.Millisecond).Milliseconds(),
-	}, nil)
+	// The default of 128 MiB/s would be no limit here either.
+	if err := m.src.Do(ctx, "migrate-set-parameters", map[string]int64{"max-bandwidth": 16 << 30}, nil); err != nil {
+		return err
+	}
+	return m.setDowntime(ctx, cmp.Or(m.Downtime, 300*time.Millisecond))
+}
+
+func (m *plainMove) setDowntime(ctx context.Context, limit time.Duration) error {
+	return m.src.Do(ctx, "migrate-set-parameters", map[string]int64{"downtime-limit": limit.Milliseconds()}, nil)
 }
 
 func capabilities(names ...string) any {
@@ -124,7 +138,8 @@ func (m *plainMove) run(ctx context.Context) error {
 	m.VM.Kill()
 	m.report = MoveReport{
 		Total: time.Since(m.begin), Downtime: resume.At.Sub(stop.At), Rounds: end.RAM.Rounds,
-		Logical: end.RAM.Transferred, Memory: end.RAM.Total, Wire: m.lab.wireOf(plainFlow) - m.wire,
+		Logical: end.RAM.Transferred, Memory: end.RAM.Total, Wire: m.lab.Wire(plainFlow).Bytes - m.wire,
+		Relaxed: m.report.Relaxed, TCP: m.lab.tcp,
 	}
 	return nil
 }
@@ -137,6 +152,12 @@ func (m *plainMove) completed(ctx context.Context) (Migration, error) {
 		q, err := m.src.Migration(ctx)
 		if err != nil {
 			return q, err
+		}
+		if m.Patience > 0 && time.Since(m.begin) > m.Patience && !m.report.Relaxed {
+			m.report.Relaxed = true
+			if err := m.setDowntime(ctx, Relaxed); err != nil {
+				return q, err
+			}
 		}
 		if m.Progress != nil && n%25 == 0 {
 			m.Progress(q)
@@ -171,11 +192,6 @@ func (m *plainMove) undo() error {
 		m.vm.Kill()
 	}
 	return err
-}
-
-// wireOf sums what has entered the WAN of some flows, in both directions.
-func (l *Lab) wireOf(match func(wanem.Flow) bool) int64 {
-	return l.Wire(match).Bytes
 }
 
 // Wire counts the packets that have entered the WAN in either direction since

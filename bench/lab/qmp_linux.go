@@ -200,6 +200,7 @@ type Migration struct {
 		Remaining   int64 `json:"remaining"`
 		Total       int64 `json:"total"`
 		Rounds      int   `json:"dirty-sync-count"`
+		DirtyRate   int64 `json:"dirty-pages-rate"` // pages per second, as of the last round
 	} `json:"ram"`
 }
 

@@ -129,6 +129,18 @@ func (l *Lab) Unstretch() error {
 	return errors.Join(l.A.net.Del(vxlanDevice), l.B.net.Del(vxlanDevice))
 }
 
+// MAC is the hardware address at which the site finds ip on its LAN, or "" when
+// it has not asked.
+func (s *Site) MAC(ip string) (string, error) {
+	out, err := exec.Command("ip", "-n", s.Namespace, "neigh", "show", ip).Output()
+	if err != nil {
+		return "", fmt.Errorf("looking for %s at site %s: %w", ip, s.Name, err)
+	}
+	_, after, _ := strings.Cut(string(out), " lladdr ")
+	mac, _, _ := strings.Cut(after, " ")
+	return mac, nil
+}
+
 // Owns tells whether the bridge of the site has learned mac on the given port.
 func (s *Site) Owns(mac, port string) (bool, error) {
 	out, err := exec.Command("bridge", "-n", s.Namespace, "fdb", "show", "br", Bridge).Output()

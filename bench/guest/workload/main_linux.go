@@ -81,12 +81,12 @@ func bootID() string {
 }
 
 // heartbeat counts guest time, and signs the last block of the disk with it
-// once in five beats: a second copy of this guest on the same disk would find
+// once in ten beats: a second copy of this guest on the same disk would find
 // the signature to be another's.
 func (g *guest) heartbeat() error {
 	for range time.Tick(control.Beat * time.Millisecond) {
 		n := g.beat.Add(1)
-		if g.disk != nil && n%5 == 0 {
+		if g.disk != nil && n%10 == 0 {
 			if err := g.disk.sign(g.boot, n); err != nil {
 				return err
 			}
