@@ -25,5 +25,6 @@ func newApp() *app {
 		stdout: os.Stdout,
 		stderr: os.Stderr,
 		getenv: os.Getenv,
+		enrol:  enrol,
 	}
 }
