@@ -286,7 +286,7 @@ func (c *Cluster) look(m *memberlist.Memberlist, t *transport) {
 		return
 	}
 	for _, member := range c.table.update(time.Now(), nodes) {
-		c.log.Info("member changed", "site", member.Site, "gateway", member.Gateway, "state", string(member.State), "why", member.Why)
+		c.log.Info("member changed", "peer", member.Name, "state", string(member.State), "why", member.Why)
 		if c.cfg.OnChange != nil {
 			c.cfg.OnChange(member)
 		}

@@ -158,6 +158,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("hosts:\n- name: bad\n  memory: {a: b}\n"))
 	f.Add([]byte("site: >-\n  a\n  b\n\"log\": 'x'\n? on\n: true\n"))
 	f.Add([]byte("site: a\n---\nsite: b\n...\n"))
+	f.Add([]byte("{site: \"\\u00e9\\x41\", hosts: [{}, {name: |+\n }], }\n"))
+	f.Add([]byte("hosts:\n- name: !x y\n  ? [a]\n  : - b\n# c\n<<: *d\n\tlog: %e\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var c config
 		err := Parse("f", b, &c)

@@ -196,6 +196,15 @@ func TestJoinRefused(t *testing.T) {
 			t.Error("taken")
 		}
 	})
+	t.Run("the founder's own name", func(t *testing.T) {
+		tok := mustToken(t, a, "a", time.Hour)
+		if _, err := join(t, e, clock, Request{Dir: newDir(), Token: tok, Gateway: "a1"}); err == nil {
+			t.Error("taken")
+		}
+		if _, err := join(t, e, clock, Request{Dir: newDir(), Token: tok, Gateway: "a2"}); err != nil {
+			t.Errorf("a second gateway of the site: %v", err)
+		}
+	})
 	t.Run("not the founder", func(t *testing.T) {
 		b := member(t, a, clock, "b")
 		if _, err := b.CreateToken("c", time.Hour, "192.0.2.1:1"); !errors.Is(err, ErrNotFounder) {

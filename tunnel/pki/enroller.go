@@ -94,6 +94,9 @@ func (e *Enroller) enrol(body []byte, cs tls.ConnectionState) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.Site == e.ID.Site() && m.gateway == e.ID.Gateway() {
+		return nil, fmt.Errorf("gateway %s of site %s founded the fleet: choose another name", m.gateway, t.Site)
+	}
 	if e.ID.list().hasToken(t) {
 		return nil, fmt.Errorf("token for site %s: %w", t.Site, ErrRevoked)
 	}
@@ -134,7 +137,7 @@ func (e *Enroller) sign(site, gateway string, pub ed25519.PublicKey) ([]byte, er
 		return nil, err
 	}
 	if e.Logger != nil {
-		e.Logger.Info("certificate issued", "site", site, "gateway", gateway, "serial", Serial(cert), "until", cert.NotAfter)
+		e.Logger.Info("certificate issued", "peer", site+"/"+gateway, "serial", Serial(cert), "until", cert.NotAfter)
 	}
 	m := certAnswer{cert: cert.Raw, ca: e.ID.ca.Raw, list: e.ID.RevocationList()}
 	for _, p := range e.peers() {
