@@ -116,9 +116,7 @@ func (m *sourceMove) doubt(why error) {
 // release ends the source's process, which the destination's word permits.
 func (m *sourceMove) release(ctx context.Context) error {
 	m.job.enter(JobCommit, "releasing the source")
-	if m.g.l2 != nil {
-		m.g.l2.Confirm(m.job.id)
-	}
+	m.g.l2.Confirm(m.job.id)
 	if m.src != nil {
 		if err := m.src.Release(ctx); err != nil {
 			m.g.log.Warn("source process not ended; the VM runs at the destination, end it by hand", "vm", m.entry.Spec.VM, "err", err)
@@ -204,6 +202,7 @@ func (m *sinkMove) abandon(ctx context.Context, why error) control {
 	if err := m.step(StepAborted); err != nil {
 		return control{Type: msgFailed, Reason: err.Error()}
 	}
+	m.g.l2.Revoke(m.job.id)
 	if m.sink != nil {
 		if err := m.sink.Discard(ctx); err != nil {
 			m.g.log.Warn("destination process not ended; it is paused and will not be resumed", "vm", m.entry.Spec.VM, "err", err)

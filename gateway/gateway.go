@@ -22,7 +22,7 @@ type Config struct {
 	Listen  string // address of the link, as it is shown
 	Node    *tunnel.Node
 	Hosts   []Host
-	L2      Layer2 // nil: no segment is stretched
+	Network Network // nil: no segment is stretched
 	Formats Formats
 
 	StateDir string // holds the journal
@@ -36,6 +36,14 @@ type Config struct {
 	// address. Nil allows none.
 	AllowForward func(network, address string) error
 
+	// Announcements serves a channel on which a peer announces what concerns
+	// its segments, until ctx ends. Nil refuses them.
+	Announcements func(ctx context.Context, ch *tunnel.Channel)
+
+	// LinkChanged is told when the link to a site comes up or goes down; each
+	// link has a goroutine that calls it. May be nil.
+	LinkChanged func(site string, up bool)
+
 	// Members tells what the membership says of a site; nil says nothing.
 	Members func(site string) string
 
@@ -45,27 +53,36 @@ type Config struct {
 	Logger *slog.Logger // nil discards
 }
 
-// Layer2 is what a move asks of the stretched segments; l2ext.Manager is one.
-// Every call may be repeated, and none waits for the WAN.
-type Layer2 interface {
-	// Prepare says that a job will move these MACs to a site.
-	Prepare(job string, macs []string, to string)
+// Network is what a move asks of the stretched segments; Layer2 is one. Every
+// call may be repeated, and none waits for the WAN.
+type Network interface {
+	// Prepare says that a job will move these NICs to a site.
+	Prepare(job string, nics []NIC, to string)
 	// Flip sends their traffic there; the VM has stopped here.
 	Flip(job string)
 	// Settle announces them here; the VM runs.
-	Settle(job string)
-	// Confirm makes the flip final.
+	Settle(job string, nics []NIC)
+	// Confirm makes the flip final; both sites are asked.
 	Confirm(job string)
-	// Revoke takes the flip back: the VM stays here.
+	// Revoke takes the flip back: the VM stays at its source.
 	Revoke(job string)
 }
+
+// noNetwork is for a gateway that stretches no segment.
+type noNetwork struct{}
+
+func (noNetwork) Prepare(string, []NIC, string) {}
+func (noNetwork) Flip(string)                   {}
+func (noNetwork) Settle(string, []NIC)          {}
+func (noNetwork) Confirm(string)                {}
+func (noNetwork) Revoke(string)                 {}
 
 // A Gateway is one site's end of the path.
 type Gateway struct {
 	cfg     Config
 	log     *slog.Logger
 	node    *tunnel.Node
-	l2      Layer2
+	l2      Network
 	journal *Journal
 	jobs    jobs
 	since   time.Time
@@ -95,6 +112,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Name == "" {
 		cfg.Name = cfg.Site
 	}
+	if cfg.Network == nil {
+		cfg.Network = noNetwork{}
+	}
 	for _, dir := range []string{cfg.StateDir, cfg.RunDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("making a directory of the gateway: %w", err)
@@ -105,7 +125,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.L2, journal: j, since: time.Now().UTC(),
+		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(),
 		jobs: jobs{byID: map[string]*job{}}, stores: map[string]peerStore{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, groups: map[string]*session{},
 	}
@@ -122,6 +142,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer g.journal.Close()
 	if err := g.recover(); err != nil {
 		return err
+	}
+	if g.cfg.LinkChanged != nil {
+		g.wg.Go(func() { g.watchLinks(g.ctx) })
 	}
 	err := g.accept(ctx)
 	g.abortAll(errStopping)
@@ -145,6 +168,12 @@ func (g *Gateway) accept(ctx context.Context) error {
 			g.wg.Go(func() { g.serveControl(g.ctx, ch) })
 		case kindLeg:
 			g.wg.Go(func() { g.serveLeg(ch) })
+		case kindL2:
+			if g.cfg.Announcements == nil {
+				ch.Abort("this gateway stretches no segments")
+				continue
+			}
+			g.wg.Go(func() { g.cfg.Announcements(g.ctx, ch) })
 		default:
 			ch.Abort(fmt.Sprintf("channel of kind %d: not known to this gateway", ch.Kind()))
 		}
@@ -213,12 +242,4 @@ func (g *Gateway) chooseHost(name string) (Host, error) {
 		return nil, fmt.Errorf("site %s has no hypervisor host in its config: %w", g.cfg.Site, ErrUnavailable)
 	}
 	return nil, fmt.Errorf("site %s has no host %q: %w", g.cfg.Site, name, ErrNotFound)
-}
-
-func macs(nics []NIC) []string {
-	var all []string
-	for _, n := range nics {
-		all = append(all, n.MAC)
-	}
-	return all
 }

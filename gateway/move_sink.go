@@ -256,9 +256,7 @@ func (m *sinkMove) loadedOrWhy(ctx context.Context) error {
 // settled is called when the VM runs here: the network follows.
 func (m *sinkMove) settled() {
 	m.job.enter(JobCommit, "the VM runs here")
-	if m.g.l2 != nil {
-		m.g.l2.Settle(m.job.id)
-	}
+	m.g.l2.Settle(m.job.id, m.sink.NICs())
 	sink := m.sink
 	m.g.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(m.g.ctx, answerTime)
@@ -277,6 +275,7 @@ func (m *sinkMove) sourceEnded(c control) {
 	if c.Report != nil {
 		m.job.update(func(v *Job) { v.Report = c.Report })
 	}
+	m.g.l2.Confirm(m.job.id)
 	if err := m.step(StepDone); err != nil {
 		m.g.log.Error("journal does not take that the move is done", "vm", m.entry.Spec.VM, "err", err)
 		return

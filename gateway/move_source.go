@@ -96,9 +96,7 @@ func (m *sourceMove) move(ctx context.Context) error {
 // prepare has the destination start a process that waits for the stream.
 func (m *sourceMove) prepare(ctx context.Context) error {
 	m.job.enter(JobPreparing, "starting the destination")
-	if m.g.l2 != nil {
-		m.g.l2.Prepare(m.job.id, macs(m.entry.Spec.NICs), m.entry.Peer)
-	}
+	m.g.l2.Prepare(m.job.id, m.entry.Spec.NICs, m.entry.Peer)
 	view := m.job.snapshot()
 	answer, err := m.ask(ctx, control{Type: msgPrepare, Job: &view, Spec: &m.entry.Spec, Host: view.Request.ToHost})
 	switch {
@@ -192,9 +190,7 @@ func (m *sourceMove) onEvent(ctx context.Context, ev Event) error {
 // stopped is the moment from which the network must send to the destination.
 func (m *sourceMove) stopped(at time.Time) error {
 	m.stopAt = at
-	if m.g.l2 != nil {
-		m.g.l2.Flip(m.job.id)
-	}
+	m.g.l2.Flip(m.job.id)
 	m.job.enter(JobSwitching, "the last pages and the device state cross")
 	return nil
 }
@@ -333,9 +329,7 @@ func (m *sourceMove) takeBack(why error) {
 // runHere makes sure that the VM executes at its source, unless it was paused
 // when the move began. The network follows.
 func (m *sourceMove) runHere(ctx context.Context) error {
-	if m.g.l2 != nil {
-		m.g.l2.Revoke(m.job.id)
-	}
+	m.g.l2.Revoke(m.job.id)
 	if !m.entry.Ran {
 		return nil
 	}

@@ -29,13 +29,13 @@ func (f *fakeL2) note(deed string) {
 	f.deeds = append(f.deeds, deed)
 }
 
-func (f *fakeL2) Prepare(_ string, macs []string, to string) {
-	f.note(fmt.Sprintf("prepare %s to %s", strings.Join(macs, ","), to))
+func (f *fakeL2) Prepare(_ string, nics []gateway.NIC, to string) {
+	f.note(fmt.Sprintf("prepare %v to %s", nics, to))
 }
-func (f *fakeL2) Flip(string)    { f.note("flip") }
-func (f *fakeL2) Settle(string)  { f.note("settle") }
-func (f *fakeL2) Confirm(string) { f.note("confirm") }
-func (f *fakeL2) Revoke(string)  { f.note("revoke") }
+func (f *fakeL2) Flip(string)                         { f.note("flip") }
+func (f *fakeL2) Settle(_ string, nics []gateway.NIC) { f.note(fmt.Sprintf("settle %v", nics)) }
+func (f *fakeL2) Confirm(string)                      { f.note("confirm") }
+func (f *fakeL2) Revoke(string)                       { f.note("revoke") }
 
 func (f *fakeL2) String() string {
 	f.mu.Lock()
@@ -54,14 +54,14 @@ func TestMove(t *testing.T) {
 	if r == nil || r.Pages < 2000 || r.Digest == "" || r.LogicalBytes < 6<<20 || r.WireBytes >= r.LogicalBytes/2 || r.Rounds < 3 || r.Downtime <= 0 {
 		t.Errorf("report %+v", r)
 	}
-	if got, want := a.l2.String(), "prepare 52:54:00:00:00:01 to b; flip; confirm"; got != want {
+	if got, want := a.l2.String(), "prepare [{52:54:00:00:00:01 tap0}] to b; flip; confirm"; got != want {
 		t.Errorf("network at a: %s, want %s", got, want)
-	}
-	if got := b.l2.String(); got != "settle" {
-		t.Errorf("network at b: %s, want settle", got)
 	}
 	if far := b.wait(j.ID); far.State != gateway.JobDone || far.Role != "destination" || far.From != "a" {
 		t.Errorf("job at b: %+v", far)
+	}
+	if got, want := b.l2.String(), "settle [{52:54:00:00:00:01 tap0}]; confirm"; got != want {
+		t.Errorf("network at b: %s, want %s", got, want)
 	}
 	for _, s := range []*site{a, b} {
 		if open, err := s.g.OpenMoves(); len(open) > 0 || err != nil {
@@ -249,6 +249,7 @@ func settle(t *testing.T, a, b *site, ledger *hvtest.Ledger, id string) {
 	if where[0] == "host-b" {
 		from, to = b, a
 	}
+	from.waitUp(to.name)
 	if j := from.migrate(to.name); j.State != gateway.JobDone {
 		t.Fatalf("the next move: %s: %s", j.State, j.Error)
 	}

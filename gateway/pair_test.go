@@ -110,7 +110,7 @@ func (s *site) start() {
 		s.t.Fatal(err)
 	}
 	g, err := gateway.New(gateway.Config{
-		Site: s.name, Node: node, Hosts: []gateway.Host{s.host}, L2: s.l2, Logger: log,
+		Site: s.name, Node: node, Hosts: []gateway.Host{s.host}, Network: s.l2, Logger: log,
 		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: newOpaque},
 		StateDir: filepath.Join(s.dir, "state"), RunDir: s.run,
 		AllowForward: func(string, string) error { return nil },

@@ -57,6 +57,7 @@ func (g *Gateway) recoverSource(e Entry, j *job) {
 		g.log.Warn("move stays open", "vm", e.Spec.VM, "err", err)
 		return
 	}
+	g.l2.Prepare(j.id, e.Spec.NICs, e.Peer)
 	if e.Step == StepMoving {
 		m.giveUp(errors.New("the gateway at the source was restarted before the switchover"))
 		return

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/longhaul-project/longhaul/cmd/longhauld/config"
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/api"
+	"github.com/longhaul-project/longhaul/tunnel/pki"
+)
+
+// backend is what the API asks: the gateway, its segments, and what concerns
+// the daemon as a whole.
+type backend struct {
+	*gateway.Gateway
+	*gateway.Layer2
+	d *daemon
+}
+
+var _ api.Backend = (*backend)(nil)
+
+// Run is ambiguous between the embedded parts, and nobody's to call here.
+func (b *backend) Run(context.Context) error { return errors.ErrUnsupported }
+
+// CreateToken implements api.Backend.
+func (b *backend) CreateToken(_ context.Context, site string, ttl time.Duration) (string, time.Time, error) {
+	cfg := b.d.conf.get()
+	if len(cfg.Address) == 0 {
+		return "", time.Time{}, fmt.Errorf("the config has no address at which the other site could reach this gateway: %w", gateway.ErrUnavailable)
+	}
+	line, err := b.d.id.CreateToken(site, ttl, cfg.Address...)
+	if errors.Is(err, pki.ErrNotFounder) {
+		return "", time.Time{}, fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
+	}
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("%w: %w", gateway.ErrInvalid, err)
+	}
+	token, err := pki.ParseToken(line)
+	return line, token.Expires, err
+}
+
+// Revoke implements api.Backend.
+func (b *backend) Revoke(_ context.Context, site string) error {
+	switch err := b.d.id.RevokeSite(site); {
+	case errors.Is(err, pki.ErrNotFounder):
+		return fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
+	case err != nil:
+		return fmt.Errorf("revoking site %s: %w: %w", site, gateway.ErrInvalid, err)
+	}
+	b.d.log.Warn("site revoked", "peer", site)
+	for _, l := range b.d.node.Links() {
+		if l.State().Up && l.Site() != site {
+			b.d.syncWith(l.Site())
+		}
+	}
+	return nil
+}
+
+// Reload implements api.Backend.
+func (b *backend) Reload(context.Context) error { return b.d.reload() }
+
+// current is the config in use.
+type current struct {
+	mu  sync.Mutex // guards cfg
+	cfg config.Config
+}
+
+func (c *current) get() config.Config {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cfg
+}
+
+// reload reads the config file again and applies what can change while the
+// gateway runs.
+func (d *daemon) reload() error {
+	next, err := config.Load(d.path)
+	if err != nil {
+		return fmt.Errorf("%w: %w", gateway.ErrInvalid, err)
+	}
+	d.conf.mu.Lock()
+	now, restart := d.conf.cfg.Reload(next)
+	d.conf.cfg = now
+	d.conf.mu.Unlock()
+	setLevel(d.level, now.Log.Level)
+	for _, l := range d.node.Links() {
+		l.SetRate(now.Link.Rate.BytesPerSecond())
+	}
+	d.log.Info("config reloaded", "rate", now.Link.Rate)
+	if len(restart) > 0 {
+		d.log.Warn("some keys of the config wait for a restart", "keys", strings.Join(restart, ", "))
+	}
+	return nil
+}
+
+// reloadOnHangup reloads whenever SIGHUP arrives, until ctx is done.
+func (d *daemon) reloadOnHangup(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1) // one: reloads coalesce
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			notify(reloadingNow())
+			if err := d.reload(); err != nil {
+				d.log.Error("config not reloaded, the old one stays", "err", err)
+			}
+			notify("READY=1")
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

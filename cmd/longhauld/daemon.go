@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/longhaul-project/longhaul/cmd/longhauld/config"
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/api"
+	"github.com/longhaul-project/longhaul/gateway/cluster"
+	"github.com/longhaul-project/longhaul/gateway/metrics"
+	"github.com/longhaul-project/longhaul/internal/page"
+	"github.com/longhaul-project/longhaul/internal/qemu/host"
+	"github.com/longhaul-project/longhaul/internal/qemu/vmstream"
+	"github.com/longhaul-project/longhaul/l2ext/hostnet"
+	"github.com/longhaul-project/longhaul/tunnel"
+	"github.com/longhaul-project/longhaul/tunnel/pki"
+)
+
+// metricsTime bounds one scrape.
+const metricsTime = 10 * time.Second
+
+// daemon is all that a gateway consists of.
+type daemon struct {
+	path  string // of the config
+	level *slog.LevelVar
+	log   *slog.Logger
+
+	conf    *current
+	id      *pki.Identity
+	node    *tunnel.Node
+	hosts   []*host.Host
+	layer2  *gateway.Layer2
+	cluster *cluster.Cluster
+	gateway *gateway.Gateway
+	peers   *peers
+}
+
+// serve runs a gateway until ctx is done.
+func serve(ctx context.Context, path string, cfg config.Config, stderr io.Writer) error {
+	d := &daemon{path: path, level: new(slog.LevelVar), conf: &current{cfg: cfg}}
+	d.log = newLogger(stderr, cfg.Log, d.level)
+	if err := d.build(cfg); err != nil {
+		return err
+	}
+	return d.run(ctx, cfg)
+}
+
+func newLogger(w io.Writer, c config.Log, level *slog.LevelVar) *slog.Logger {
+	setLevel(level, c.Level)
+	opts := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// setLevel takes a level that the config's check has seen.
+func setLevel(v *slog.LevelVar, name string) {
+	var l slog.Level
+	if l.UnmarshalText([]byte(name)) == nil {
+		v.Set(l)
+	}
+}
+
+// build makes the parts, from the outside in. Nothing runs yet.
+func (d *daemon) build(cfg config.Config) error {
+	for _, dir := range []string{cfg.Dir, cfg.RunDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("making a directory of the gateway: %w", err)
+		}
+	}
+	id, err := pki.Load(cfg.PKI)
+	if err != nil {
+		return fmt.Errorf("loading the identity (longhaul init or longhaul join makes it): %w", err)
+	}
+	if id.Site() != cfg.Site || id.Gateway() != cfg.Gateway {
+		return fmt.Errorf("the certificate in %s is for site %s, gateway %s; the config says %s, %s", cfg.PKI, id.Site(), id.Gateway(), cfg.Site, cfg.Gateway)
+	}
+	d.id = id
+	if d.peers, err = openPeers(cfg); err != nil {
+		return err
+	}
+	if err := d.buildNode(cfg); err != nil {
+		return err
+	}
+	if err := d.buildHosts(cfg); err != nil {
+		return err
+	}
+	return d.buildGateway(cfg)
+}
+
+func (d *daemon) buildNode(cfg config.Config) error {
+	key, err := resetKey(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	d.node, err = tunnel.New(tunnel.Config{
+		Site: cfg.Site, Gateway: cfg.Gateway, Version: version,
+		ServerTLS: d.id.ServerTLS(), ClientTLS: d.id.ClientTLS(), Enrol: d.enrol, ResetKey: key,
+		Listen: cfg.Listen, Patience: cfg.Link.Patience.Std(), Conns: cfg.Link.Connections, Rate: cfg.Link.Rate.BytesPerSecond(),
+		Logger: d.log, OnDatagram: d.onDatagram,
+	})
+	if err != nil {
+		return err
+	}
+	return d.node.SetPeers(d.peers.list())
+}
+
+func (d *daemon) buildHosts(cfg config.Config) error {
+	for _, h := range cfg.Hosts {
+		made, err := host.New(host.Config{
+			Name: h.Name, Sockets: h.QMP, Dir: h.QMPDir, RunDir: h.RunDir, Template: h.Launch, Emulators: h.Emulators,
+			Before: h.Before, After: h.After, Logger: d.log,
+		})
+		if err != nil {
+			return fmt.Errorf("host %s: %w", h.Name, err)
+		}
+		d.hosts = append(d.hosts, made)
+	}
+	return nil
+}
+
+func (d *daemon) buildGateway(cfg config.Config) error {
+	net, err := hostnet.New(hostnet.Config{Logger: d.log})
+	if err != nil {
+		return err
+	}
+	if d.layer2, err = gateway.NewLayer2(cfg.Site, d.node, net, d.log); err != nil {
+		return err
+	}
+	d.cluster, err = cluster.New(cluster.Config{
+		Site: cfg.Site, Gateway: cfg.Gateway, Carrier: clusterCarrier{d.node}, Meta: cluster.Meta{Version: version}, Logger: d.log,
+	})
+	if err != nil {
+		return err
+	}
+	d.cluster.SetPeers(d.peers.sites())
+	g := gateway.Config{
+		Site: cfg.Site, Name: cfg.Gateway, Version: version, Listen: cfg.Listen, Node: d.node, Network: d.layer2,
+		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: func() page.Scanner { return vmstream.NewOpaque() }},
+		StateDir: cfg.Dir, RunDir: cfg.RunDir, StoreMemory: int64(cfg.Store.Memory), AllowForward: cfg.AllowForward,
+		Announcements: d.layer2.Serve, LinkChanged: d.linkChanged, CertEnd: d.id.Expires, Logger: d.log,
+		Members: func(site string) string { return string(d.cluster.Site(site).State) },
+	}
+	for _, h := range d.hosts {
+		g.Hosts = append(g.Hosts, h)
+	}
+	d.gateway, err = gateway.New(g)
+	return err
+}
+
+// run serves until ctx is done, and then ends the parts in the order in which
+// they need each other: moves, then segments and membership, then the link.
+func (d *daemon) run(ctx context.Context, cfg config.Config) error {
+	ln, err := api.Listen(cfg.API.Socket, cfg.API.Group)
+	if err != nil {
+		return err
+	}
+	outer, stopOuter := context.WithCancel(context.WithoutCancel(ctx)) // the link
+	defer stopOuter()
+	inner, stopInner := context.WithCancel(outer) // what moves need of it
+	defer stopInner()
+	link, linkCtx := errgroup.WithContext(outer)
+	link.Go(func() error { return d.node.Run(linkCtx) })
+	below, belowCtx := errgroup.WithContext(inner)
+	below.Go(func() error { return d.layer2.Run(belowCtx) })
+	below.Go(func() error { return d.cluster.Run(belowCtx) })
+	below.Go(func() error { return d.acceptConns(belowCtx) })
+
+	top, topCtx := errgroup.WithContext(ctx)
+	context.AfterFunc(linkCtx, func() { top.Go(func() error { return context.Cause(linkCtx) }) })
+	top.Go(func() error { return d.gateway.Run(topCtx) })
+	top.Go(func() error { return d.serveAPI(topCtx, ln, cfg) })
+	top.Go(func() error { return d.renew(topCtx) })
+	top.Go(func() error { return d.reloadOnHangup(topCtx) })
+	top.Go(func() error { return d.configured(topCtx, cfg) })
+	err = top.Wait()
+	notify("STOPPING=1")
+	d.log.Info("stopping", "err", err)
+	stopInner()
+	err = errors.Join(err, below.Wait())
+	stopOuter()
+	err = errors.Join(err, link.Wait())
+	for _, h := range d.hosts {
+		err = errors.Join(err, h.Close())
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// configured makes the segments and forwards of the config. One that does not
+// work is reported and does not keep the gateway from serving moves.
+func (d *daemon) configured(ctx context.Context, cfg config.Config) error {
+	for _, s := range cfg.Segments {
+		if _, err := d.layer2.AddSegment(ctx, s.View()); err != nil && ctx.Err() == nil {
+			d.log.Error("segment of the config", "segment", s.Name, "err", err)
+		}
+	}
+	for _, f := range cfg.Forwards {
+		if _, err := d.gateway.AddForward(ctx, f.View()); err != nil && ctx.Err() == nil {
+			d.log.Error("forward of the config", "forward", f.Name, "err", err)
+		}
+	}
+	notify("READY=1")
+	d.log.Info("ready", "site", cfg.Site, "version", version)
+	return nil
+}
+
+// serveAPI serves the unix socket, and the metrics on a port if there is one.
+func (d *daemon) serveAPI(ctx context.Context, ln net.Listener, cfg config.Config) error {
+	b := &backend{Gateway: d.gateway, Layer2: d.layer2, d: d}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(metrics.New(b), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return api.New(api.Config{Backend: b, Version: version, Gatherer: reg, Registerer: reg, Logger: d.log}).Run(ctx, ln)
+	})
+	if cfg.Metrics.Listen != "" {
+		g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, api.MetricsHandler(reg)) })
+	}
+	return g.Wait()
+}
+
+func serveMetrics(ctx context.Context, addr string, h http.Handler) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listening for Prometheus: %w", err)
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: metricsTime, WriteTimeout: metricsTime, IdleTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving metrics: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/tunnel"
+)
+
+// DatagramL2 is the kind of the link's datagrams that carry frames of
+// segments. Other kinds belong to whoever wires the gateway.
+const DatagramL2 byte = 1
+
+// flipTime bounds what the network may take at the switchover, while the VM
+// stands still. A flip takes a millisecond; the RARP of the destination does
+// the rest should it fail.
+const flipTime = 500 * time.Millisecond
+
+// carrier takes frames and announcements of l2ext to other sites: frames as
+// datagrams, announcements over one urgent channel to each site.
+type carrier struct {
+	node *tunnel.Node
+
+	mu       sync.Mutex // guards what follows
+	channels map[string]*tunnel.Channel
+}
+
+func (c *carrier) SendFrame(site string, b []byte) error {
+	link := c.node.Link(site)
+	if link == nil {
+		return fmt.Errorf("site %s: %w", site, ErrNoSite)
+	}
+	return link.SendDatagram(DatagramL2, b)
+}
+
+func (c *carrier) MaxDatagram(site string) int {
+	link := c.node.Link(site)
+	if link == nil || !link.State().Up {
+		return 0
+	}
+	return link.MaxDatagram()
+}
+
+// SendUrgent opens the channel to a site when there is none. A channel fails
+// when the peer restarts; l2ext then sends everything anew.
+func (c *carrier) SendUrgent(ctx context.Context, site string, b []byte) error {
+	ch, err := c.channel(ctx, site)
+	if err != nil {
+		return err
+	}
+	if _, err := ch.Send(ctx, b); err != nil {
+		c.drop(site, ch)
+		return fmt.Errorf("announcing to %s: %w", site, err)
+	}
+	return nil
+}
+
+func (c *carrier) channel(ctx context.Context, site string) (*tunnel.Channel, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch := c.channels[site]; ch != nil && ch.Err() == nil {
+		return ch, nil
+	}
+	link := c.node.Link(site)
+	if link == nil {
+		return nil, fmt.Errorf("site %s: %w", site, ErrNoSite)
+	}
+	ch, err := link.Open(ctx, tunnel.Spec{Kind: kindL2, Class: tunnel.Urgent})
+	if err != nil {
+		return nil, fmt.Errorf("opening a channel to %s: %w", site, err)
+	}
+	c.channels[site] = ch
+	return ch, nil
+}
+
+func (c *carrier) drop(site string, ch *tunnel.Channel) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.channels[site] == ch {
+		delete(c.channels, site)
+	}
+	ch.Abort("announcement failed")
+}
+
+// Layer2 stretches this site's segments over the links of a node, and does
+// what moves ask of them.
+type Layer2 struct {
+	m   *l2ext.Manager
+	log *slog.Logger
+
+	mu     sync.Mutex // guards what follows
+	wished []l2ext.Segment
+}
+
+// NewLayer2 makes the segments' end at this site. Run serves.
+func NewLayer2(site string, node *tunnel.Node, host l2ext.Host, log *slog.Logger) (*Layer2, error) {
+	m, err := l2ext.New(l2ext.Config{
+		Site: site, Host: host, Logger: log,
+		Carrier: &carrier{node: node, channels: map[string]*tunnel.Channel{}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Layer2{m: m, log: log}, nil
+}
+
+// Run serves until ctx ends.
+func (l *Layer2) Run(ctx context.Context) error { return l.m.Run(ctx) }
+
+// HandleDatagram takes a datagram of kind DatagramL2.
+func (l *Layer2) HandleDatagram(site string, b []byte) {
+	if err := l.m.HandleDatagram(site, b); err != nil {
+		l.log.Debug("frame from a peer", "peer", site, "err", err)
+	}
+}
+
+// LinkChanged tells that the link to a site came up or went down.
+func (l *Layer2) LinkChanged(site string, up bool) {
+	if up {
+		l.m.PeerUp(site)
+	} else {
+		l.m.PeerDown(site)
+	}
+}
+
+// Serve takes the announcements of one peer.
+func (l *Layer2) Serve(ctx context.Context, ch *tunnel.Channel) {
+	for {
+		msg, err := ch.Recv(ctx)
+		if err != nil {
+			return // the peer has restarted, or we stop; it opens another
+		}
+		if err := l.m.HandleUrgent(ch.Site(), msg.Data); err != nil {
+			l.log.Warn("announcement of a peer", "peer", ch.Site(), "err", err)
+		}
+		ch.Done(msg.Seq)
+	}
+}
+
+// do calls a step of a job within flipTime.
+func (l *Layer2) do(what string, job string, step func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), flipTime)
+	defer cancel()
+	if err := step(ctx); err != nil {
+		l.log.Warn("network of a move", "stage", what, "job", job, "err", err)
+	}
+}
+
+// Prepare says that a job will move these NICs to a site.
+func (l *Layer2) Prepare(job string, nics []NIC, to string) {
+	l.do("prepare", job, func(ctx context.Context) error { return l.m.Prepare(ctx, job, l.nics(nics), to) })
+}
+
+// Flip sends their traffic there; the VM has stopped here.
+func (l *Layer2) Flip(job string) {
+	l.do("flip", job, func(ctx context.Context) error { return l.m.Flip(ctx, job) })
+}
+
+// Settle announces them here; the VM runs.
+func (l *Layer2) Settle(job string, nics []NIC) {
+	l.do("settle", job, func(ctx context.Context) error { return l.m.Settle(ctx, job, l.nics(nics)) })
+}
+
+// Confirm makes the flip final; both sites call it.
+func (l *Layer2) Confirm(job string) {
+	l.do("confirm", job, func(ctx context.Context) error { return l.m.Confirm(ctx, job) })
+}
+
+// Revoke takes the flip back: the VM stays at its source.
+func (l *Layer2) Revoke(job string) {
+	l.do("revoke", job, func(ctx context.Context) error { return l.m.Revoke(ctx, job) })
+}
+
+func (l *Layer2) nics(nics []NIC) []l2ext.NIC {
+	var all []l2ext.NIC
+	for _, n := range nics {
+		mac, err := net.ParseMAC(n.MAC)
+		if err != nil || len(mac) != len(l2ext.MAC{}) {
+			l.log.Warn("NIC of a VM has no Ethernet address", "mac", n.MAC, "err", err)
+			continue
+		}
+		all = append(all, l2ext.NIC{MAC: l2ext.MAC(mac), Tap: n.Tap})
+	}
+	return all
+}
+
+// Segments lists the segments by name.
+func (l *Layer2) Segments(context.Context) ([]Segment, error) {
+	all := []Segment{}
+	for _, v := range l.m.Segments() {
+		all = append(all, segmentView(v))
+	}
+	return all, nil
+}
+
+// Segment returns one.
+func (l *Layer2) Segment(ctx context.Context, name string) (Segment, error) {
+	all, _ := l.Segments(ctx)
+	i := slices.IndexFunc(all, func(s Segment) bool { return s.Name == name })
+	if i < 0 {
+		return Segment{}, fmt.Errorf("segment %q: %w", name, ErrNotFound)
+	}
+	return all[i], nil
+}
+
+// AddSegment stretches one more segment.
+func (l *Layer2) AddSegment(ctx context.Context, s Segment) (Segment, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if slices.ContainsFunc(l.wished, func(w l2ext.Segment) bool { return w.Name == s.Name || w.VNI == s.VNI }) {
+		return s, fmt.Errorf("segment %s or VNI %d: %w", s.Name, s.VNI, ErrExists)
+	}
+	next := append(slices.Clone(l.wished), l2ext.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, MTU: s.MTU, Sites: s.Sites})
+	if err := l.m.Apply(ctx, next); err != nil {
+		return s, errors.Join(fmt.Errorf("segment %s: %v: %w", s.Name, err, ErrInvalid), l.m.Apply(ctx, l.wished))
+	}
+	l.wished = next
+	return l.Segment(ctx, s.Name)
+}
+
+// RemoveSegment ends a segment at this site.
+func (l *Layer2) RemoveSegment(ctx context.Context, name string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next := slices.DeleteFunc(slices.Clone(l.wished), func(w l2ext.Segment) bool { return w.Name == name })
+	if len(next) == len(l.wished) {
+		return fmt.Errorf("segment %q: %w", name, ErrNotFound)
+	}
+	if err := l.m.Apply(ctx, next); err != nil {
+		return fmt.Errorf("removing segment %s: %w", name, err)
+	}
+	l.wished = next
+	return nil
+}
+
+func segmentView(v l2ext.View) Segment {
+	s := Segment{
+		Name: v.Name, VNI: v.VNI, Bridge: v.Bridge, MTU: v.MTU, Sites: v.Sites,
+		Adopted: v.Adopted, Device: v.Device, Problem: v.Problem, Bindings: []Binding{},
+	}
+	sent, received, dropped := v.Frames()
+	s.Sent, s.Received, s.Dropped = int64(sent), int64(received), int64(dropped)
+	for _, b := range v.Bindings {
+		g := Binding{MAC: b.MAC.String(), Site: b.Site, Seq: b.Seq, State: string(b.State), Job: b.Job}
+		for _, ip := range b.IPs {
+			g.IPs = append(g.IPs, ip.String())
+		}
+		s.Bindings = append(s.Bindings, g)
+	}
+	return s
+}
