@@ -25,7 +25,7 @@ func liveSections(w *builder) *builder {
 	w.part().page("pc.ram", 0).eos()
 	w.raw(elemPart).u32(3).raw(bitmapEOS).footer(3)
 	w.raw(elemPart).u32(4).u64(vfioData).u64(uint64(len(trap(4)))).text(trap(4)).u64(vfioInitSent).footer(4)
-	w.raw(elemPart).u32(5).u32(0).u32(16).u16(uint16(len(trap(5)) / 16)).u16(3).text(trap(5)).u64(0).footer(5)
+	w.raw(elemPart).u32(5).u32(0).u32(16).u16(2).u16(3).raw(make([]byte, 32)...).u64(0).footer(5)
 	w.raw(elemPart).u32(6).u64(8192 | attrMore).u64(uint64(len(trap(6)))).text(trap(6)).u64(attrEOS).footer(6)
 	w.part().page("", 4096).eos()
 	w.raw(elemEnd).u32(3).raw(bitmapBits | bitmapNode).cstr("disk0").u64(0).u32(8).u64(uint64(len(trap(3)))).text(trap(3))

@@ -35,8 +35,10 @@ func Recognise(first []byte) (s page.Scanner, enough bool) {
 	if len(first) == 0 {
 		return nil, false
 	}
-	for _, k := range kinds {
-		if s, v := k(first[:min(len(first), multifdInit)]); v != no {
+	first = first[:min(len(first), multifdInit)]
+	// No two of these begin with the same byte.
+	for _, is := range [...]func([]byte) (page.Scanner, verdict){isMain, isMultifd, isTLS, isRecover, isPreempt} {
+		if s, v := is(first); v != no {
 			return s, v == yes
 		}
 	}
@@ -51,12 +53,6 @@ const (
 	yes
 	more // cannot tell from so few bytes
 )
-
-// kinds are the sorts of connection, in the order in which they are tried.
-// No two of them can begin with the same byte, but for preempt.
-var kinds = [...]func([]byte) (page.Scanner, verdict){
-	isMain, isMultifd, isTLS, isRecover, isPreempt,
-}
 
 func isMain(b []byte) (page.Scanner, verdict) {
 	if v := prefix(b, mainMagic); v != yes {
