@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -12,13 +13,39 @@ import (
 const patience = 6 * time.Second
 
 // Accel finds out whether KVM runs a guest here, by running one: /dev/kvm may
-// open and still not work (nested machines). The answer is "kvm" or "tcg".
+// open and still not work (nested machines). The answer is "kvm" or "tcg"; it
+// is kept in the cache until the machine boots again.
 func Accel(ctx context.Context, img Image) string {
 	dev, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
 		return "tcg"
 	}
 	dev.Close()
+	kept := keptAnswer()
+	if b, err := os.ReadFile(kept); err == nil && (string(b) == "kvm" || string(b) == "tcg") {
+		return string(b)
+	}
+	answer := probeKVM(ctx, img)
+	if ctx.Err() == nil && kept != "" {
+		writeFile(kept, []byte(answer)) // else it is asked again
+	}
+	return answer
+}
+
+// keptAnswer is the file for this boot of the machine, or "".
+func keptAnswer() string {
+	dir, err := cacheDir()
+	if err != nil {
+		return ""
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "accel-"+strings.TrimSpace(string(boot)))
+}
+
+func probeKVM(ctx context.Context, img Image) string {
 	dir, err := os.MkdirTemp("", "longhaul-kvm-")
 	if err != nil {
 		return "tcg"

@@ -63,3 +63,22 @@ func TestBoot(t *testing.T) {
 	b, _ := os.ReadFile(o.Console)
 	t.Logf("%s", b)
 }
+
+// TestAccel: the answer is one of two, and comes in time.
+func TestAccel(t *testing.T) {
+	needQEMU(t)
+	img, err := Build(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	got := probeKVM(t.Context(), img)
+	took := time.Since(begin)
+	t.Logf("%s after %v", got, took)
+	if again := Accel(t.Context(), img); again != "kvm" && again != "tcg" {
+		t.Errorf("Accel answers %q", again)
+	}
+	if got != "kvm" && got != "tcg" || took > patience+5*time.Second {
+		t.Errorf("%q after %v", got, took)
+	}
+}

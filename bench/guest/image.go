@@ -131,7 +131,7 @@ $b mount -t devtmpfs dev /dev
 	for _, m := range modules {
 		fmt.Fprintf(&b, "$b insmod /lib/%s\n", filepath.Base(m.path))
 	}
-	b.WriteString(`seed=1 fill=70 rate=0 mtu=1500 disk=
+	b.WriteString(`seed=1 fill=85 rate=0 mtu=1500 disk=
 for word in $($b cat /proc/cmdline); do
 	case $word in
 	lh.seed=*) seed=${word#*=} ;;

@@ -34,7 +34,7 @@ type guest struct {
 
 func main() {
 	seed := flag.Uint64("seed", 1, "seed of all content")
-	fill := flag.Int("fill", 70, "per cent of the free memory to fill")
+	fill := flag.Int("fill", 85, "per cent of the free memory to fill")
 	device := flag.String("disk", "", "block device to fill")
 	rate := flag.Int("rate", 0, "pages to rewrite each second")
 	flag.Parse()
