@@ -94,7 +94,7 @@ func (c *carrier) run(ctx context.Context) {
 	wg.Go(func() { c.acceptData(ctx, &wg) })
 	wg.Go(func() { c.receiveDatagrams(ctx) })
 
-	why, code := errors.New("shutting down"), codeShutdown
+	why, code := errShutdown, codeShutdown
 	select {
 	case <-c.conn.Context().Done():
 		why = context.Cause(c.conn.Context())
@@ -108,6 +108,9 @@ func (c *carrier) run(ctx context.Context) {
 	c.link.lost(c, why)
 	poke(c.link.wake)
 }
+
+// errShutdown: Run's context has ended.
+var errShutdown = errors.New("shutting down")
 
 // fail ends the connection, and all others if the peer broke the protocol.
 func (c *carrier) fail(err error) {

@@ -11,14 +11,11 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/tunnel/frame"
+	"github.com/longhaul-project/longhaul/tunnel/pki"
 )
 
-// ALPN is the protocol of a link's connections. A Config whose TLS configs
-// name no protocol gets it.
-const ALPN = "longhaul/1"
-
-// Config of a Node. Site, the TLS configs and PeerSite are needed; for all
-// else the zero value works.
+// Config of a Node. Site, Gateway and the TLS configs are needed; for all else
+// the zero value works.
 type Config struct {
 	// Site and Gateway name this end. They must be the names in its certificate.
 	Site, Gateway string
@@ -26,16 +23,14 @@ type Config struct {
 	Version string
 
 	// ServerTLS and ClientTLS authenticate both ends with the fleet's CA.
-	// ClientTLS is cloned for each dial, with ServerName set to the peer's site.
+	// ClientTLS is cloned for each dial, with pki.ServerName of the peer's site.
 	ServerTLS, ClientTLS *tls.Config
-	// PeerSite reads the names from a verified certificate.
+	// PeerSite reads the names from a verified certificate. Nil means pki.PeerSite.
 	PeerSite func(tls.ConnectionState) (site, gateway string, err error)
-	// EnrolALPN is the protocol whose connections are given to Enrol, once
-	// ServerTLS has let them in. Empty means none.
-	EnrolALPN string
-	// Enrol serves one stream of an enrolling stranger and returns when it is
-	// done; at most a few run at once.
-	Enrol func(ctx context.Context, conn net.Conn)
+	// Enrol serves one stream of a stranger that ServerTLS has let in with the
+	// protocol pki.EnrolProto, and returns when it is done. At most a few run at
+	// once. Nil: nobody can enrol here.
+	Enrol func(ctx context.Context, conn net.Conn, state tls.ConnectionState)
 	// ResetKey, the same across restarts and secret, lets a restarted gateway
 	// tell its peers at once that their connections are dead (RFC 9000, section
 	// 10.3). Nil: they find out after IdleTimeout.
@@ -110,7 +105,7 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.Site == "":
 		return c, errors.New("tunnel: config without a site")
-	case c.ClientTLS == nil || c.PeerSite == nil || (c.Listen != "" && c.ServerTLS == nil):
+	case c.ClientTLS == nil || (c.Listen != "" && c.ServerTLS == nil):
 		return c, errors.New("tunnel: config without TLS")
 	case c.Rate < 0 || c.Conns < 0 || c.Conns > maxConns || c.Patience < 0 || c.Memory < 0:
 		return c, fmt.Errorf("tunnel: config out of range: rate %d, conns %d, patience %v, memory %d",
@@ -119,6 +114,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.Patience = cmp.Or(c.Patience, 10*time.Minute)
 	c.Memory = cmp.Or(c.Memory, defaultMemory)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
+	if c.PeerSite == nil {
+		c.PeerSite = pki.PeerSite
+	}
 	c.ClientTLS = withALPN(c.ClientTLS)
 	c.ServerTLS = withALPN(c.ServerTLS)
 	if c.Sockets == nil {
@@ -134,7 +132,7 @@ func withALPN(t *tls.Config) *tls.Config {
 	t = t.Clone()
 	t.MinVersion = tls.VersionTLS13
 	if len(t.NextProtos) == 0 {
-		t.NextProtos = []string{ALPN}
+		t.NextProtos = []string{pki.Proto}
 	}
 	return t
 }

@@ -28,7 +28,7 @@ type candidate struct {
 	dialed bool
 	meter  *meter
 	moved  func(net.Addr) // see carrier
-	free   func() // releases the socket or its meter; after the connection is closed
+	free   func()         // releases the socket or its meter; after the connection is closed
 }
 
 func (c *candidate) theirSet() frame.ID {

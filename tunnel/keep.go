@@ -30,13 +30,13 @@ type dialState struct {
 	tries   int // since the last success
 	after   time.Time
 	backoff time.Duration
-	busy    bool   // a priority connection is being dialed
-	packet  uint16 // what the last success used; 0 for none
-	addr    string // what the last success used
-	extra   map[frame.Role]int
+	busy    bool               // a priority connection is being dialed
+	addr    string             // what the last success used
+	extra   map[frame.Role]int // further connections being dialed
+	small   bool               // large packets do not pass: the last try to use them failed
 }
 
-func (d *dialState) reset() { *d = dialState{busy: d.busy, extra: d.extra, packet: d.packet} }
+func (d *dialState) reset() { *d = dialState{busy: d.busy, extra: d.extra} }
 
 func (d *dialState) succeeded() { d.tries, d.backoff, d.after = 0, 0, time.Time{} }
 
@@ -48,20 +48,6 @@ func (d *dialState) failed() {
 }
 
 func (d *dialState) notBefore(pause time.Duration) { d.after = time.Now().Add(pause) }
-
-// choose says which address and packet size the next try uses: each address
-// twice with the size that is likely, then once with the other.
-func (d *dialState) choose(addrs []string) (addr string, packet uint16) {
-	first, other := uint16(largePacket), uint16(smallPacket)
-	if d.packet == smallPacket {
-		first, other = other, first
-	}
-	addr = addrs[d.tries%len(addrs)]
-	if (d.tries/len(addrs))%3 == 2 {
-		return addr, other
-	}
-	return addr, first
-}
 
 // run keeps the link up until ctx ends.
 func (l *Link) run(ctx context.Context) {
@@ -91,14 +77,14 @@ func (l *Link) dialPriority(ctx context.Context, wg *sync.WaitGroup) {
 	if l.set != nil || d.busy || len(l.addrs) == 0 || l.closed || time.Now().Before(d.after) {
 		return
 	}
-	addr, packet := d.choose(l.addrs)
+	addr := l.addrs[d.tries%len(l.addrs)]
 	if !l.state.up && l.state.addr == "" {
 		l.state.addr = addr
 	}
 	d.busy = true
 	wg.Go(func() {
-		x, free, err := l.dial(ctx, frame.Priority, newID(), addr, packet)
-		l.dialed(err, addr, packet)
+		x, free, err := l.dial(ctx, frame.Priority, newID(), addr)
+		l.dialed(err, addr)
 		if err == nil {
 			x.run(ctx)
 			free()
@@ -107,13 +93,13 @@ func (l *Link) dialPriority(ctx context.Context, wg *sync.WaitGroup) {
 }
 
 // dialed notes how dialing a priority connection ended.
-func (l *Link) dialed(err error, addr string, packet uint16) {
+func (l *Link) dialed(err error, addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d := &l.dials
 	d.busy = false
 	if err == nil {
-		d.packet, d.addr = packet, addr
+		d.addr, d.small = addr, false
 		return
 	}
 	d.failed()
@@ -139,21 +125,19 @@ func (l *Link) dialOthers(ctx context.Context, wg *sync.WaitGroup) {
 	for role, n := range want {
 		for s.count(role)+d.extra[role] < n {
 			d.extra[role]++
-			addr, packet := d.addr, d.packet
-			if d.tries%3 == 2 {
-				packet = smallPacket
-			}
-			wg.Go(func() { l.dialOther(ctx, role, s, addr, packet) })
+			addr := d.addr
+			wg.Go(func() { l.dialOther(ctx, role, s, addr) })
 		}
 	}
 }
 
-func (l *Link) dialOther(ctx context.Context, role frame.Role, s *set, addr string, packet uint16) {
-	x, free, err := l.dial(ctx, role, s.id, addr, packet)
+func (l *Link) dialOther(ctx context.Context, role frame.Role, s *set, addr string) {
+	x, free, err := l.dial(ctx, role, s.id, addr)
 	l.mu.Lock()
 	l.dials.extra[role]--
 	if err != nil && l.set == s {
 		l.dials.failed()
+		l.dials.small = l.dials.small || role == frame.Datagrams
 		l.node.log.Debug("dial", "site", l.site, "peer", addr, "role", roleName(role), "err", err)
 	}
 	l.mu.Unlock()

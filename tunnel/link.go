@@ -130,7 +130,7 @@ func (l *Link) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	l.drop(errors.New("shutting down"), codeShutdown)
+	l.drop(errShutdown, codeShutdown)
 	l.failAll(ErrClosed)
 	l.state.changed.fire()
 	l.wakeAll()

@@ -11,6 +11,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/longhaul-project/longhaul/tunnel/frame"
+	"github.com/longhaul-project/longhaul/tunnel/pki"
 )
 
 // Bounds of what strangers can make us do.
@@ -99,7 +100,7 @@ func (n *Node) welcome(ctx context.Context, conn *quic.Conn, m *meters) {
 	}
 	leave := sync.OnceFunc(func() { n.leave(&n.inbound) })
 	defer leave()
-	if p := conn.ConnectionState().TLS.NegotiatedProtocol; n.cfg.EnrolALPN != "" && p == n.cfg.EnrolALPN {
+	if conn.ConnectionState().TLS.NegotiatedProtocol == pki.EnrolProto {
 		leave()
 		n.enrol(ctx, conn)
 		return
@@ -194,7 +195,7 @@ func (n *Node) enrol(ctx context.Context, conn *quic.Conn) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.CloseWithError(codeRefused, "timeout") })
 	defer stop()
-	n.cfg.Enrol(ctx, streamConn{Stream: str, conn: conn})
+	n.cfg.Enrol(ctx, streamConn{Stream: str, conn: conn, shared: true}, conn.ConnectionState().TLS)
 	_ = str.Close()
 	// The stranger closes when it has read the answer.
 	select {

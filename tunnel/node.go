@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -23,6 +24,8 @@ type Node struct {
 	cfg   Config
 	log   *slog.Logger
 	epoch frame.ID
+	// datagramPacket is largePacket; tests in virtual time need smallPacket.
+	datagramPacket uint16
 	// newConns counts handshakes begun by strangers in the current second.
 	newConns window
 
@@ -51,6 +54,8 @@ func New(cfg Config) (*Node, error) {
 		log:   cfg.Logger,
 		wake:  make(chan struct{}, 1),
 		links: make(map[string]*Link),
+
+		datagramPacket: largePacket,
 	}
 	_, _ = rand.Read(n.epoch[:]) // never fails (crypto/rand)
 	return n, nil
@@ -139,6 +144,22 @@ func (n *Node) Accept(ctx context.Context) (*Channel, error) {
 // AcceptConn waits for a raw connection that any peer has dialed.
 func (n *Node) AcceptConn(ctx context.Context) (*Conn, error) {
 	return take(ctx, &n.mu, &n.conns)
+}
+
+// Recheck asks check for each connection whether its peer may still be one, and
+// closes the links whose peer may not: after a revocation.
+func (n *Node) Recheck(check func(tls.ConnectionState) error) {
+	for _, l := range n.Links() {
+		l.mu.Lock()
+		s := l.set
+		l.mu.Unlock()
+		if s == nil {
+			continue
+		}
+		if err := check(s.priority.conn.ConnectionState().TLS); err != nil {
+			l.lost(s.priority, fmt.Errorf("certificate: %w", err))
+		}
+	}
 }
 
 // Run listens, dials and carries until ctx ends. When it returns, all that it

@@ -2,8 +2,8 @@ package tunnel
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -112,8 +112,8 @@ func (c streamConn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
 // RemoteAddr implements net.Conn.
 func (c streamConn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 
-// ConnectionState is the QUIC connection's: whom TLS has found at the other end.
-func (c streamConn) ConnectionState() quic.ConnectionState { return c.conn.ConnectionState() }
+// ConnectionState says whom TLS has found at the other end.
+func (c streamConn) ConnectionState() tls.ConnectionState { return c.conn.ConnectionState().TLS }
 
 // CloseWrite says that no more comes; reading goes on.
 func (c streamConn) CloseWrite() error { return c.Stream.Close() }
@@ -130,5 +130,3 @@ func (c streamConn) Close() error {
 	}
 	return err
 }
-
-var _ io.Closer = (*Conn)(nil)

@@ -160,12 +160,16 @@ func (l *Link) lost(c *carrier, why error) {
 		delete(s.others, c)
 		l.requeue(c)
 		l.wakeAll()
-		log.Info("connection lost", "err", why)
+		if why != errShutdown {
+			log.Info("connection lost", "err", why)
+		}
 		return
 	}
 	l.blame(why, s.addr)
 	l.drop(why, codeDead)
-	log.Warn("link down", "err", why)
+	if why != errShutdown {
+		log.Warn("link down", "err", why)
+	}
 }
 
 // violated is the end of all connections to a peer that broke the protocol.

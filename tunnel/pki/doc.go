@@ -66,10 +66,14 @@
 // Both are requests on a stream of an authenticated connection (ALPN
 // "longhaul/1") to any gateway's Enroller.Handle: Renew needs the founding
 // gateway, Sync works between any two. The founding gateway renews itself
-// with RenewSelf. Ask RenewDue once an hour or so; Sync when a link comes up.
-// A new certificate applies from the next handshake on, without a restart.
-// After OnRevocation's callback, ask Check for every open connection and
-// close those that it refuses.
+// with RenewSelf. Ask RenewDue once an hour or so. A new certificate applies
+// from the next handshake on, without a restart.
+//
+// Sync when a link comes up. After OnRevocation's callback, Sync with all
+// peers, for so a list spreads and comes to rest (the same number changes
+// nothing and calls nobody back), and ask Check for every open connection and
+// close those that it refuses. Check also refuses a certificate that has
+// expired since its handshake; the peer comes back with its renewed one.
 //
 // # Messages
 //

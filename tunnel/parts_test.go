@@ -1,0 +1,177 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/internal/testwan"
+	"github.com/longhaul-project/longhaul/tunnel/frame"
+)
+
+func TestRawConns(t *testing.T) {
+	inLab(t, testwan.Line{Delay: 5 * time.Millisecond}, options{}, func(t *testing.T, l *lab) {
+		l.up()
+		for _, way := range []struct{ from, to running }{{l.a, l.b}, {l.b, l.a}} {
+			site := way.to.cfg.Site
+			c, err := way.from.Link(site).Dial(t.Context(), 42)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := way.to.AcceptConn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Proto() != 42 || d.Site() != way.from.cfg.Site || len(d.ConnectionState().PeerCertificates) == 0 {
+				t.Errorf("accepted proto %d of %s", d.Proto(), d.Site())
+			}
+			go func() {
+				_, _ = c.Write(bytes.Repeat([]byte("x"), 100_000))
+				_ = c.CloseWrite()
+			}()
+			got, err := io.ReadAll(d)
+			if err != nil || len(got) != 100_000 {
+				t.Errorf("read %d bytes: %v", len(got), err)
+			}
+			if _, err := d.Write([]byte("bye")); err != nil {
+				t.Error(err)
+			}
+			_ = d.Close()
+			if got, err := io.ReadAll(c); err != nil || string(got) != "bye" {
+				t.Errorf("read %q: %v", got, err)
+			}
+			_ = c.Close()
+		}
+		c, err := l.a.Link("b").Dial(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.wan.Cut()
+		if _, err := io.ReadAll(c); err == nil {
+			t.Error("the connection outlived its line")
+		}
+	})
+}
+
+func TestDatagrams(t *testing.T) {
+	var got [256]int
+	count := func(c *Config) {
+		c.OnDatagram = func(site string, kind byte, b []byte) {
+			if site == "a" && bytes.Equal(b, bytes.Repeat([]byte{kind}, len(b))) {
+				got[kind] = len(b)
+			}
+		}
+	}
+	inLab(t, testwan.Line{Delay: 5 * time.Millisecond}, options{b: count}, func(t *testing.T, l *lab) {
+		l.up()
+		time.Sleep(time.Second)
+		link := l.a.Link("b")
+		most := link.MaxDatagram()
+		for kind := range 100 {
+			if err := link.SendDatagram(byte(kind), bytes.Repeat([]byte{byte(kind)}, most-kind)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		for kind := range 100 {
+			if got[kind] != most-kind {
+				t.Errorf("kind %d: got %d bytes, want %d", kind, got[kind], most-kind)
+			}
+		}
+		if s := link.State(); s.DatagramsDropped != 0 || s.ByClass[1].Sent < int64(100*(most-100)) {
+			t.Errorf("%+v", s)
+		}
+		// More than the line takes: the oldest go, and nobody waits.
+		link.SetRate(100_000)
+		began := time.Now()
+		for range 5000 {
+			if err := link.SendDatagram(1, make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if d := time.Since(began); d > 0 {
+			t.Errorf("waited %v", d)
+		}
+		if s := link.State(); s.DatagramsDropped < 4000 {
+			t.Errorf("dropped %d", s.DatagramsDropped)
+		}
+		link.SetRate(0)
+		time.Sleep(time.Second)
+		if _, err := l.b.Link("a").Open(t.Context(), Spec{Header: make([]byte, frame.MaxHeader+1)}); err == nil {
+			t.Error("a header of any length is accepted")
+		}
+	})
+}
+
+func TestGrowth(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		line testwan.Line
+		want int // bulk connections after 20 s of backlog
+	}{
+		{"clean", testwan.Line{Delay: 25 * time.Millisecond, Rate: 12_500_000, Queue: 1_000_000}, 0},
+		{"lossy", testwan.Line{Delay: 50 * time.Millisecond, Rate: 62_500_000, Loss: 0.001}, 16},
+		{"near", testwan.Line{Delay: time.Millisecond, Loss: 0.001}, 4},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inLab(t, tt.line, options{}, func(t *testing.T, l *lab) {
+				l.up()
+				from, to := l.open(Spec{})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				flood(ctx, from, to, 1<<20)
+				time.Sleep(20 * time.Second)
+				s := l.a.Link("b").State()
+				t.Logf("%d conns, goodput %d", s.Conns, s.Goodput)
+				if n := s.Conns - 2; tt.want > 0 && n != tt.want || n < startConns {
+					t.Errorf("%d bulk connections, want %d", n, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestIDSet(t *testing.T) {
+	var s idSet
+	in := map[uint64]bool{}
+	add := func(id uint64) { s.add(id); in[id] = true }
+	for _, id := range []uint64{1, 5, 3, 2, 9, 6, 4, 11, 7, 7} {
+		add(id)
+	}
+	for id := range uint64(15) {
+		if s.has(id) != in[id] {
+			t.Errorf("has %d: %v", id, s.has(id))
+		}
+	}
+	if len(s.ranges) != 2 {
+		t.Errorf("ranges %v", s.ranges)
+	}
+	for id := uint64(21); id < 50000; id += 4 {
+		s.add(id)
+	}
+	if len(s.ranges) > maxIDRanges || !s.has(49997) || s.has(49999) {
+		t.Errorf("%d ranges", len(s.ranges))
+	}
+}
+
+func TestRateMeter(t *testing.T) {
+	var m rateMeter
+	now := time.Unix(0, 0)
+	for range 50 {
+		m.add(200_000)
+		now = now.Add(200 * time.Millisecond)
+		m.tick(now)
+	}
+	if m.rate < 990_000 || m.rate > 1_000_000 {
+		t.Errorf("rate %d after 10 s of a megabyte a second", m.rate)
+	}
+	for range 10 {
+		now = now.Add(200 * time.Millisecond)
+		m.tick(now)
+	}
+	if m.rate < 300_000 || m.rate > 400_000 {
+		t.Errorf("rate %d two seconds later", m.rate)
+	}
+}

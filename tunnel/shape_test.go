@@ -1,0 +1,269 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/internal/testwan"
+	"github.com/longhaul-project/longhaul/tunnel/shaper"
+)
+
+var lineFast = testwan.Line{Delay: 10 * time.Millisecond, Rate: 125_000_000}
+
+// flood sends until ctx ends, and consumes at the other end.
+func flood(ctx context.Context, from, to *Channel, size int) {
+	go func() {
+		for {
+			if _, err := from.Send(ctx, make([]byte, size)); err != nil {
+				return
+			}
+		}
+	}()
+	go func() {
+		for {
+			m, err := to.Recv(ctx)
+			if err != nil {
+				return
+			}
+			to.Done(m.Seq)
+		}
+	}()
+}
+
+// within fails unless got is within 5 % of want.
+func within(t *testing.T, what string, got, want float64) {
+	t.Helper()
+	t.Logf("%s: %.0f of %.0f (%+.1f %%)", what, got, want, 100*(got/want-1))
+	if got < 0.95*want || got > 1.05*want {
+		t.Errorf("%s: got %.0f, want %.0f within 5 %%", what, got, want)
+	}
+}
+
+func TestLinkRate(t *testing.T) {
+	inLab(t, lineFast, options{}, func(t *testing.T, l *lab) {
+		l.up()
+		link := l.a.Link("b")
+		link.SetRate(2_500_000)
+		from, to := l.open(Spec{})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		flood(ctx, from, to, 200<<10)
+		time.Sleep(2 * time.Second)
+		for _, rate := range []int64{2_500_000, 12_500_000} {
+			link.SetRate(rate)
+			time.Sleep(time.Second)
+			for range 3 { // any second
+				before, wire := link.State().WireSent, l.wan.Stats().Bytes
+				time.Sleep(time.Second)
+				within(t, fmt.Sprintf("link at %d", rate), float64(link.State().WireSent-before), float64(rate))
+				_ = wire
+			}
+		}
+		time.Sleep(2 * time.Second)
+		s := link.State()
+		within(t, "goodput", float64(s.Goodput), 0.945*12_500_000)
+		if s.Rate != 12_500_000 {
+			t.Errorf("state %+v", s)
+		}
+		// What we count is what the line saw.
+		var all int64
+		for _, x := range []*Link{link, l.b.Link("a")} {
+			all += x.State().WireSent
+		}
+		within(t, "counted, to what the line carried", float64(all), float64(l.wan.Stats().Bytes))
+	})
+}
+
+func TestFlowRates(t *testing.T) {
+	for _, loss := range []float64{0, 0.01} {
+		t.Run(fmt.Sprintf("loss=%v", loss), func(t *testing.T) {
+			line := lineFast
+			line.Loss = loss
+			inLab(t, line, options{a: func(c *Config) { c.Conns = 16 }}, func(t *testing.T, l *lab) {
+				l.up()
+				link := l.a.Link("b")
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				flow := link.NewFlow("move")
+				flow.SetRate(2_000_000)
+				for range 3 {
+					from, to := l.open(Spec{Flow: flow})
+					flood(ctx, from, to, 300<<10)
+				}
+				time.Sleep(5 * time.Second)
+				for _, rate := range []int64{2_000_000, 4_000_000} {
+					flow.SetRate(rate)
+					time.Sleep(time.Second)
+					for range 3 {
+						before, own := link.State().ByClass[shaper.Bulk].Sent, flow.WireSent()
+						time.Sleep(time.Second)
+						within(t, "flow on the wire", float64(link.State().ByClass[shaper.Bulk].Sent-before), float64(rate))
+						within(t, "flow's own count", float64(flow.WireSent()-own), float64(rate))
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestFairFlows: a flow with many channels gets no more than one with one, and
+// a capped one does not hold up the others.
+func TestFairFlows(t *testing.T) {
+	line := lineFast
+	line.Rate = 12_500_000
+	inLab(t, line, options{}, func(t *testing.T, l *lab) {
+		l.up()
+		link := l.a.Link("b")
+		link.SetRate(10_000_000)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		one, many, capped := link.NewFlow("one"), link.NewFlow("many"), link.NewFlow("capped")
+		capped.SetRate(1_000_000)
+		for i, f := range []*Flow{one, many, many, many, capped, capped} {
+			from, to := l.open(Spec{Flow: f})
+			flood(ctx, from, to, 1000+i*100_000)
+		}
+		time.Sleep(3 * time.Second)
+		a, b, c := one.WireSent(), many.WireSent(), capped.WireSent()
+		time.Sleep(4 * time.Second)
+		within(t, "one", float64(one.WireSent()-a)/4, 4_500_000)
+		within(t, "many", float64(many.WireSent()-b)/4, 4_500_000)
+		within(t, "capped", float64(capped.WireSent()-c)/4, 1_000_000)
+	})
+}
+
+// TestUrgentUnderBulk measures the round trip of small urgent messages while
+// bulk fills the link's cap.
+func TestUrgentUnderBulk(t *testing.T) {
+	line := testwan.Line{Delay: 20 * time.Millisecond, Rate: 12_500_000}
+	inLab(t, line, options{}, func(t *testing.T, l *lab) {
+		l.up()
+		l.a.Link("b").SetRate(12_000_000)
+		from, to := l.open(Spec{})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		flood(ctx, from, to, 500<<10)
+		ping, pong := l.open(Spec{Class: Urgent})
+		go func() {
+			for {
+				m, err := pong.Recv(ctx)
+				if err != nil {
+					return
+				}
+				pong.Done(m.Seq)
+				if _, err := pong.Send(ctx, m.Data); err != nil {
+					return
+				}
+			}
+		}()
+		time.Sleep(2 * time.Second)
+		var trips []time.Duration
+		for range 200 {
+			sent := time.Now()
+			if _, err := ping.Send(ctx, make([]byte, 200)); err != nil {
+				t.Fatal(err)
+			}
+			m, err := ping.Recv(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ping.Done(m.Seq)
+			trips = append(trips, time.Since(sent))
+			time.Sleep(20 * time.Millisecond)
+		}
+		slices.Sort(trips)
+		t.Logf("round trips: p50 %v, p99 %v; goodput %d", trips[100], trips[198], l.a.Link("b").State().Goodput)
+		if trips[100] > 45*time.Millisecond || trips[198] > 60*time.Millisecond {
+			t.Errorf("p50 %v, p99 %v over a line of 40ms", trips[100], trips[198])
+		}
+	})
+}
+
+// TestSlowReader: a channel that nobody reads stops at its window and holds up
+// no other one; that is QEMU's multifd at a SYNC (hypervisor-wire.md, trap 9).
+func TestSlowReader(t *testing.T) {
+	inLab(t, lineFast, options{}, func(t *testing.T, l *lab) {
+		l.up()
+		stuck, unread := l.open(Spec{})
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		for {
+			if _, err := stuck.Send(ctx, make([]byte, 1<<20)); err != nil {
+				break
+			}
+		}
+		if n, b := stuck.Unacked(); n < 100 || b > bulkWindow {
+			t.Errorf("unacked %d messages, %d bytes", n, b)
+		}
+		if s := stuck.Stalled(); !strings.HasPrefix(s, "b has received all") {
+			t.Errorf("stalled: %q", s)
+		}
+		from, to := l.open(Spec{})
+		began := time.Now()
+		if err := transfer(t.Context(), from, to, 300, 300<<10); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d > 5*time.Second {
+			t.Errorf("took %v beside the stuck channel", d)
+		}
+		// A window of our own is kept too.
+		stuck.SetWindow(1000)
+		for range 50 {
+			m, err := unread.Recv(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			unread.Done(m.Seq)
+		}
+		time.Sleep(time.Second)
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := stuck.Send(short, nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("send beyond its own window: %v", err)
+		}
+	})
+}
+
+// TestManyOpens opens channels up to the limit, twice over.
+func TestManyOpens(t *testing.T) {
+	inLab(t, testwan.Line{Delay: 5 * time.Millisecond}, options{}, func(t *testing.T, l *lab) {
+		for range 2 {
+			var open []*Channel
+			for {
+				from, err := l.a.Link("b").Open(t.Context(), Spec{Header: make([]byte, 1000)})
+				if err != nil {
+					if !errors.Is(err, ErrTooMany) {
+						t.Fatal(err)
+					}
+					break
+				}
+				open = append(open, from)
+			}
+			if len(open) != maxChannels {
+				t.Errorf("%d channels", len(open))
+			}
+			for _, from := range open {
+				to, err := l.b.Accept(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if to.ID()%3 == 0 {
+					to.Abort("")
+				} else {
+					from.Abort("")
+				}
+			}
+			time.Sleep(time.Second)
+			for _, link := range []*Link{l.a.Link("b"), l.b.Link("a")} {
+				if len(link.channels) != 0 || link.granted != 0 || len(link.closedID.ranges) > 1 {
+					t.Errorf("%d channels, granted %d, ended %v", len(link.channels), link.granted, link.closedID.ranges)
+				}
+			}
+		}
+	})
+}
