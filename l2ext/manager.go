@@ -195,14 +195,14 @@ func (m *Manager) segments() map[uint32]*segment { return *m.state.Load() }
 // observe takes what was seen on LAN ports: s, and what waits behind it.
 func (m *Manager) observe(now time.Time, s Sighting) {
 	batches := make(map[*segment]*batch)
-	for range maxBatch {
-		m.observeOne(now, s, batches)
+	m.observeOne(now, s, batches)
+	for n, more := 1, true; more && n < maxBatch; n++ {
 		select {
 		case s = <-m.seen:
-			continue
+			m.observeOne(now, s, batches)
 		default:
+			more = false
 		}
-		break
 	}
 	for seg, b := range batches {
 		m.publish(seg, b)

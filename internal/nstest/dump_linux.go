@@ -12,7 +12,8 @@ import (
 // Dump describes the namespace's devices, their bridge settings and addresses,
 // its routes, and the entries of its forwarding databases that do not age, one
 // thing on a line and sorted. Two dumps are equal when nothing has been
-// changed in between.
+// changed in between. IPv6 link-local addresses and routes are left out: the
+// kernel adds them by itself, some time after a device comes up.
 func (n *NS) Dump() (string, error) {
 	links, err := n.nl.LinkList()
 	if err != nil {
@@ -49,6 +50,9 @@ func (n *NS) dumpLink(l netlink.Link, names map[int]string) []string {
 	addrs, err := n.nl.AddrList(l, unix.AF_UNSPEC)
 	if err == nil {
 		for _, ad := range addrs {
+			if ad.IP.To4() == nil && ad.IP.IsLinkLocalUnicast() {
+				continue
+			}
 			lines = append(lines, fmt.Sprintf("addr %s %s", a.Name, ad.IPNet))
 		}
 	}
@@ -95,6 +99,9 @@ func (n *NS) routes(names map[int]string) ([]string, error) {
 			return nil, fmt.Errorf("listing routes: %w", err)
 		}
 		for _, r := range routes {
+			if r.Dst != nil && r.Dst.IP.To4() == nil && r.Dst.IP.IsLinkLocalUnicast() {
+				continue
+			}
 			lines = append(lines, fmt.Sprintf("route %s via %s dev %s", r.Dst, r.Gw, names[r.LinkIndex]))
 		}
 	}

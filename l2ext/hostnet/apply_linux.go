@@ -113,15 +113,11 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 		return l2ext.Attached{Adopted: adopted, Err: err}
 	}
 	n.mu.Lock()
-	now := attachment{port: port.Attrs().Index, bridge: br.Attrs().Index}
-	fresh := n.segments[w.VNI] != now
-	n.segments[w.VNI] = now
+	n.segments[w.VNI] = attachment{port: port.Attrs().Index, bridge: br.Attrs().Index}
 	n.mu.Unlock()
-	if fresh {
-		select {
-		case n.attached <- struct{}{}:
-		default:
-		}
+	select { // have Watch look at what the bridge knows: it may be new, or a notification was missed
+	case n.attached <- struct{}{}:
+	default:
 	}
 	a = l2ext.Attached{Device: port.Attrs().Name, Adopted: adopted}
 	if br, err = n.nl.LinkByName(w.Bridge); err != nil { // again: its MAC follows its ports

@@ -26,7 +26,7 @@ type Net struct {
 	nl   *netlink.Handle
 	raw  *rawSocket
 	open chan struct{} // closed when tun is there, or never will be
-	// attached tells Watch that a bridge is new; 1, as one look is enough for many.
+	// attached tells Watch to list all hosts; 1, as one list is enough for many.
 	attached chan struct{}
 
 	apply sync.Mutex // makes Apply, Point and Close follow each other; held across netlink calls, as only the order of these matters
