@@ -108,7 +108,10 @@ type field struct {
 // structFields are the keys of a struct, those of its inline ones included.
 func structFields(t reflect.Type) iter.Seq[field] {
 	return func(yield func(field) bool) {
-		for f := range fields(t) {
+		for f := range t.Fields() {
+			if !f.IsExported() {
+				continue
+			}
 			tag := strings.Split(f.Tag.Get("yaml"), ",")
 			inner := f.Type
 			if inner.Kind() == reflect.Pointer {
@@ -127,16 +130,6 @@ func structFields(t reflect.Type) iter.Seq[field] {
 				name = strings.ToLower(f.Name)
 			}
 			if !yield(field{name, f.Type}) {
-				return
-			}
-		}
-	}
-}
-
-func fields(t reflect.Type) iter.Seq[reflect.StructField] {
-	return func(yield func(reflect.StructField) bool) {
-		for i := range t.NumField() {
-			if f := t.Field(i); f.IsExported() && !yield(f) {
 				return
 			}
 		}
