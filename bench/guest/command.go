@@ -20,6 +20,7 @@ type Options struct {
 	Accel  string // "kvm" or "tcg"; empty means tcg
 
 	QMP     string // path of the QMP socket
+	Watch   string // path of a second one, for an observer; empty means none
 	Console string // path of the file that gets the console; appended to
 
 	Tap string       // existing tap; empty means Name
@@ -50,6 +51,9 @@ func Command(o Options) []string {
 		"-chardev", "file,id=console,append=on,path=" + o.Console, "-serial", "chardev:console",
 		"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + o.TapName(),
 		"-device", "virtio-net-pci,netdev=net0,romfile=,mac=" + o.HardwareAddr(),
+	}
+	if o.Watch != "" {
+		args = append(args, "-qmp", "unix:"+o.Watch+",server=on,wait=off")
 	}
 	if o.UUID != "" {
 		args = append(args, "-uuid", o.UUID)

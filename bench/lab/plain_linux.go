@@ -80,10 +80,10 @@ func (m *plainMove) prepare(ctx context.Context) (err error) {
 	if m.vm, err = m.To.StartIncoming(ctx, o); err != nil {
 		return err
 	}
-	if m.src, err = OpenMonitor(ctx, o.QMP); err != nil {
+	if m.src, err = OpenMonitor(ctx, o.Watch); err != nil {
 		return err
 	}
-	if m.dst, err = OpenMonitor(ctx, m.vm.QMP); err != nil {
+	if m.dst, err = OpenMonitor(ctx, m.vm.Watch); err != nil {
 		return err
 	}
 	for _, q := range []*Monitor{m.src, m.dst} {

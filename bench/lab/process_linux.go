@@ -129,6 +129,7 @@ func tail(path string) string {
 // but for the site's folder.
 func (s *Site) GuestOptions(o guest.Options) guest.Options {
 	o.QMP = filepath.Join(s.Dir, "qmp", o.Name+".sock")
+	o.Watch = filepath.Join(s.Dir, o.Name+".watch")
 	o.Console = filepath.Join(s.Dir, o.Name+".console")
 	if !o.IP.IsValid() {
 		o.IP = netip.MustParsePrefix(GuestIP + "/24")
@@ -151,6 +152,21 @@ func (s *Site) StartIncoming(ctx context.Context, o guest.Options, extra ...stri
 	o = s.GuestOptions(o)
 	argv := append(guest.Command(o), "-incoming", "defer")
 	return s.startQEMU(ctx, o, append(argv, extra...))
+}
+
+// Launch is the command line of QEMU for a destination at this site, as a
+// template for a gateway's config (hosts: launch): {qmp} and {incoming} are the
+// gateway's to fill in. The tap has to be there, see Tap.
+func (s *Site) Launch(o guest.Options) ([]string, error) {
+	o = s.GuestOptions(o)
+	o.QMP = "{qmp}"
+	argv := append(guest.Command(o), "-S", "-incoming", "{incoming}")
+	path, err := exec.LookPath(argv[0])
+	if err != nil {
+		return nil, fmt.Errorf("looking for qemu: %w", err)
+	}
+	argv[0] = path
+	return argv, nil
 }
 
 func (s *Site) startQEMU(ctx context.Context, o guest.Options, argv []string) (*guest.VM, error) {
