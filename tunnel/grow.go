@@ -19,8 +19,8 @@ const (
 	// growRTT is the round trip below which NewReno recovers from a loss fast
 	// enough, so that more connections gain nothing.
 	growRTT = 5 * time.Millisecond
-	// growPause after a step that gained nothing: then the line is full.
-	growPause = 30 * time.Second
+	// growPause between steps: slow start takes about ten round trips.
+	growPause = 2 * time.Second
 )
 
 // A rateMeter smooths a rate. The zero value works.
@@ -49,7 +49,6 @@ type growth struct {
 	lost    uint64    // packets lost until then
 	payload int64     // bytes of chunks given to streams until then
 	wire    int64     // bytes of bulk on the wire until then
-	before  int64     // goodput before the last step; 0 when there is none to judge
 	pause   time.Time // no step before
 }
 
@@ -66,20 +65,32 @@ func (l *Link) measure(now time.Time) {
 	full := l.bucket.Rate() > 0 && float64(wire-g.wire)/past > 0.9*float64(l.bucket.Rate())
 	g.wire, g.payload = wire, l.payload
 
-	var lost uint64
-	var rtt time.Duration
+	lost, slack := l.lossy()
+	lossy := lost > g.lost
+	g.lost = lost
+	if l.node.cfg.Conns == 0 && l.set.dialed && lossy && slack && !full && l.sched.backlog() {
+		g.step(now)
+	}
+}
+
+// lossy counts packets lost by the bulk connections. slack: no queue stands in
+// front of the line, so that losses and not the line limit what they send.
+func (l *Link) lossy() (lost uint64, slack bool) {
+	var least, smooth time.Duration
+	var n int
 	for _, c := range l.set.all() {
 		if c.role == frame.Bulk {
 			s := c.conn.ConnectionStats()
 			lost += s.PacketsLost
-			rtt = max(rtt, s.MinRTT)
+			least += s.MinRTT
+			smooth += s.SmoothedRTT
+			n++
 		}
 	}
-	lossy := lost > g.lost
-	g.lost = lost
-	if l.node.cfg.Conns == 0 && l.set.dialed && lossy && !full && rtt >= growRTT && l.sched.backlog() {
-		g.step(now, l.good.rate)
+	if n == 0 || least/time.Duration(n) < growRTT {
+		return lost, false
 	}
+	return lost, smooth < least+least/4
 }
 
 // backlog tells whether bulk waits that no cap holds back.
@@ -92,19 +103,13 @@ func (s *scheduler) backlog() bool {
 	return false
 }
 
-// step adds half as many connections as there are, unless the last step has
-// not raised the goodput by a tenth.
-func (g *growth) step(now time.Time, goodput int64) {
+// step adds half as many connections as there are.
+func (g *growth) step(now time.Time) {
 	if g.want >= maxConns || now.Before(g.pause) {
 		return
 	}
-	if g.before > 0 && goodput < g.before+g.before/10 {
-		g.before, g.pause = 0, now.Add(growPause)
-		return
-	}
-	g.before = goodput
 	g.want = min(g.want+max(g.want/2, 1), maxConns)
-	g.pause = now.Add(2 * goodputOver) // let the goodput show what it brought
+	g.pause = now.Add(growPause)
 }
 
 // learnFactor follows what packets and retransmissions add to chunks.

@@ -111,9 +111,9 @@ func TestGrowth(t *testing.T) {
 		line testwan.Line
 		want int // bulk connections after 20 s of backlog
 	}{
-		{"clean", testwan.Line{Delay: 25 * time.Millisecond, Rate: 12_500_000, Queue: 1_000_000}, 0},
+		{"clean", testwan.Line{Delay: 25 * time.Millisecond, Rate: 2_500_000, Queue: 200_000}, 4},
 		{"lossy", testwan.Line{Delay: 50 * time.Millisecond, Rate: 62_500_000, Loss: 0.001}, 16},
-		{"near", testwan.Line{Delay: time.Millisecond, Loss: 0.001}, 4},
+		{"near", testwan.Line{Delay: time.Millisecond, Rate: 2_500_000, Loss: 0.001}, 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inLab(t, tt.line, options{}, func(t *testing.T, l *lab) {
@@ -125,7 +125,7 @@ func TestGrowth(t *testing.T) {
 				time.Sleep(20 * time.Second)
 				s := l.a.Link("b").State()
 				t.Logf("%d conns, goodput %d", s.Conns, s.Goodput)
-				if n := s.Conns - 2; tt.want > 0 && n != tt.want || n < startConns {
+				if n := s.Conns - 2; n != tt.want {
 					t.Errorf("%d bulk connections, want %d", n, tt.want)
 				}
 			})
@@ -148,10 +148,10 @@ func TestIDSet(t *testing.T) {
 	if len(s.ranges) != 2 {
 		t.Errorf("ranges %v", s.ranges)
 	}
-	for id := uint64(21); id < 50000; id += 4 {
+	for id := uint64(21); id < 10000; id += 4 {
 		s.add(id)
 	}
-	if len(s.ranges) > maxIDRanges || !s.has(49997) || s.has(49999) {
+	if len(s.ranges) > maxIDRanges || !s.has(9997) || s.has(9999) {
 		t.Errorf("%d ranges", len(s.ranges))
 	}
 }
