@@ -39,6 +39,7 @@ func (c Config) withDefaults() Config {
 
 // Capture is a migration that has completed.
 type Capture struct {
+	Config   Config    // of the attempt that worked, with its defaults filled in
 	Channels []Channel // in the order in which the source connected
 
 	// As the source's query-migrate counts at the end.
@@ -69,6 +70,7 @@ func slower(tb testing.TB, c Config, capture func(testing.TB, Config) *Capture) 
 	c = c.withDefaults()
 	for range 4 {
 		if got := capture(tb, c); got != nil {
+			got.Config = c
 			return got
 		}
 		c.Bandwidth /= 2

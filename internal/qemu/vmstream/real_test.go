@@ -34,6 +34,7 @@ func TestReal(t *testing.T) {
 		{"recover", relay, config{Dirty: 8, Postcopy: true, Recover: true, Bandwidth: 16 << 20}, []string{"qemu", "qemu-recover"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			tc.config.Memory = 16
 			c := tc.capture(t, tc.config)
 			for i, f := range tc.formats {
 				if i >= len(c.Channels) {
@@ -102,8 +103,10 @@ func checkMain(t *testing.T, c *qemutest.Capture, ch qemutest.Channel, f *found)
 	if f.facts.ReturnPath != (len(ch.Back) > 0) {
 		t.Errorf("return path: %v, and %d bytes came back", f.facts.ReturnPath, len(ch.Back))
 	}
-	if len(c.Channels) == 1 && (f.facts.Rounds < c.Passes-2 || f.facts.Rounds > c.Passes+2) {
-		t.Errorf("%d rounds, QEMU counts %d", f.facts.Rounds, c.Passes)
+	// The last pass may have no page, and postcopy counts one of its own.
+	// Threads that compress send pages out of order, which only looks like more.
+	if r := f.facts.Rounds; len(c.Channels) == 1 && (r < c.Passes-3 || r > c.Passes+2 && !c.Config.Compress) {
+		t.Errorf("%d rounds, QEMU counts %d", r, c.Passes)
 	}
 	at := f.sealAt()
 	if at < 0 {
