@@ -341,7 +341,7 @@ func (m *Manager) undoStale(now time.Time, seg *segment, r announce.Record) (aga
 		return again, false
 	}
 	b := seg.table.byMAC[MAC(r.MAC)]
-	if b == nil || b.rec.Site != m.cfg.Site || b.rec.Job != j.id || compare(r, b.rec) <= 0 {
+	if b == nil || b.rec.Site != m.cfg.Site || compare(r, b.rec) <= 0 {
 		return again, false
 	}
 	return seg.table.move(now, MAC(r.MAC), m.cfg.Site, j.id, r.Seq-b.rec.Seq+1), true

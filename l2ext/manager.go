@@ -33,6 +33,7 @@ const (
 	tickEvery      = time.Second
 	digestEvery    = 10 * time.Second // facts/l2-extension.md, section A.5
 	reconcileEvery = 30 * time.Second // a listing of the kernel's entries; costs about 1 µs for each
+	undelivered    = 20               // frames of which none was delivered are no accident
 	maxBatch       = 256              // sightings taken together: one announcement instead of many
 )
 
@@ -74,11 +75,14 @@ type segment struct {
 	out      *limiter
 	in       map[string]*limiter // by site
 	endpoint map[string]vxlan.Endpoint
+	given    uint64 // frames received at the last reconcile; only the loop uses it
 
 	mu       sync.RWMutex // guards what follows; only the loop writes
 	table    *table
 	attached Attached
-	problem  string
+	problem  string    // of the host
+	odd      string    // seen in the bindings
+	oddUntil time.Time // then it is forgotten
 }
 
 // New makes a Manager that has no segments yet.
@@ -240,10 +244,10 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	case fenced:
 		seg.counts.add(Fenced, 1)
 		if frozen {
-			m.setProblem(seg, fmt.Sprintf("MAC %v is claimed at this site and at %s in turn; it stays at %s", s.MAC, before, before))
+			m.setOdd(now, seg, fmt.Sprintf("MAC %v is claimed at this site and at %s in turn; it stays at %s", s.MAC, before, before))
 		}
 	case full:
-		m.setProblem(seg, fmt.Sprintf("more than %d MACs", MaxMACs))
+		m.setOdd(now, seg, fmt.Sprintf("more than %d MACs", MaxMACs))
 	}
 }
 
@@ -276,6 +280,9 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 	for _, seg := range m.segments() {
 		seg.mu.Lock()
 		gone := seg.table.expire(now)
+		if now.After(seg.oddUntil) {
+			seg.odd = ""
+		}
 		seg.mu.Unlock()
 		m.announce(seg, gone)
 	}
@@ -290,13 +297,25 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 	}
 }
 
+// setProblem notes why the host cannot make a segment; "" that it can.
 func (m *Manager) setProblem(seg *segment, problem string) {
 	seg.mu.Lock()
 	known := seg.problem == problem
 	seg.problem = problem
 	seg.mu.Unlock()
 	if !known && problem != "" {
-		m.log.Warn("segment has a problem", "segment", seg.Name, "problem", problem)
+		m.log.Warn("segment does not work", "segment", seg.Name, "problem", problem)
+	}
+}
+
+// setOdd notes what an operator ought to look at.
+func (m *Manager) setOdd(now time.Time, seg *segment, odd string) {
+	seg.mu.Lock()
+	known := seg.odd == odd
+	seg.odd, seg.oddUntil = odd, now.Add(freezeTime)
+	seg.mu.Unlock()
+	if !known {
+		m.log.Warn("segment is odd", "segment", seg.Name, "problem", odd)
 	}
 }
 
@@ -338,13 +357,15 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	defer old.mu.Unlock()
 	for mac, b := range old.table.byMAC {
 		if b.rec.Site == m.cfg.Site || slices.Contains(w.Sites, b.rec.Site) {
-			seg.table.byMAC[mac] = b
+			own := *b // frames on their way may still look at the old table
+			seg.table.byMAC[mac] = &own
 			seg.table.sum += b.hash
 			if b.hash != 0 {
 				seg.table.live++
 			}
 		}
 	}
+	seg.attached, seg.problem, seg.odd, seg.oddUntil = old.attached, old.problem, old.odd, old.oddUntil
 	for i := range old.counts {
 		seg.counts[i].Store(old.counts[i].Load())
 	}
@@ -394,17 +415,27 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 	before := seg.attached
 	seg.attached = a
 	seg.mu.Unlock()
-	switch {
-	case a.Err != nil:
+	if a.Err != nil {
 		m.dirty = true
 		m.setProblem(seg, a.Err.Error())
 		return
-	case before.Err != nil:
-		m.setProblem(seg, "")
-	case before.Device == "":
+	}
+	m.setProblem(seg, "")
+	m.checkDelivery(now, seg, a.Delivered-before.Delivered)
+	if before.Device == "" {
 		m.log.Info("segment attached", "segment", seg.Name, "device", a.Device, "bridge", seg.Bridge, "adopted", a.Adopted)
 	}
 	m.observe(now, Sighting{VNI: seg.VNI, MAC: a.Bridge})
+}
+
+// checkDelivery compares what was given to the kernel since the last time with
+// what came out of the overlay port.
+func (m *Manager) checkDelivery(now time.Time, seg *segment, delivered uint64) {
+	given := seg.counts[Received].Load()
+	if given-seg.given > undelivered && delivered == 0 {
+		m.setOdd(now, seg, fmt.Sprintf("the kernel drops frames from other sites: a firewall must let UDP port %d in from the carrier", vxlan.Port))
+	}
+	seg.given = given
 }
 
 // entries are the hosts of other sites.

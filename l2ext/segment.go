@@ -143,6 +143,8 @@ type Attached struct {
 	Adopted bool   // the bridge was there before us
 	Bridge  MAC    // of the bridge itself: the machine is a host on the segment, too
 	Err     error  // why the segment does not work
+
+	Delivered uint64 // packets from the carrier that reached the bridge since the device was made
 }
 
 // Sighting is a host that was seen on a LAN port.

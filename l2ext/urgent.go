@@ -104,7 +104,7 @@ func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records 
 		m.jobMoved(r)
 	}
 	if refused {
-		m.setProblem(seg, fmt.Sprintf("more than %d MACs", MaxMACs))
+		m.setOdd(now, seg, fmt.Sprintf("more than %d MACs", MaxMACs))
 	}
 }
 

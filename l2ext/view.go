@@ -65,7 +65,7 @@ func (s *segment) view() View {
 	v.Sites = slices.Clone(s.Sites)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, s.problem
+	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.odd)
 	for mac, b := range s.table.byMAC {
 		if !b.withdrawn() {
 			v.Bindings = append(v.Bindings, b.view(mac))

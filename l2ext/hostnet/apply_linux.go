@@ -124,6 +124,9 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 		return l2ext.Attached{Err: fmt.Errorf("finding bridge %s: %w", w.Bridge, err)}
 	}
 	copy(a.Bridge[:], br.Attrs().HardwareAddr)
+	if s := port.Attrs().Statistics; s != nil {
+		a.Delivered = s.RxPackets
+	}
 	a.Err = n.setEntries(port.Attrs().Index, w.Entries)
 	return a
 }

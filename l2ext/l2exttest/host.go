@@ -29,6 +29,7 @@ type Host struct {
 	segments map[uint32]*overlay
 	watch    func(l2ext.Sighting)
 	refuse   error // what Point and Apply answer
+	firewall bool  // drops what comes from the carrier
 	closed   bool
 }
 
@@ -42,6 +43,8 @@ type bridge struct {
 type overlay struct {
 	wish    l2ext.Wish
 	entries map[l2ext.MAC]vxlan.Endpoint
+
+	delivered uint64 // packets from the carrier
 }
 
 var _ l2ext.Host = (*Host)(nil)
@@ -93,6 +96,13 @@ func (h *Host) Refuse(err error) {
 	h.refuse = err
 }
 
+// Firewall makes the machine drop what comes from the carrier.
+func (h *Host) Firewall() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.firewall = true
+}
+
 // String tells the state, one thing on a line: bridges, overlay ports, entries.
 func (h *Host) String() string {
 	h.mu.Lock()
@@ -138,11 +148,14 @@ func (h *Host) Apply(_ context.Context, wishes []l2ext.Wish) ([]l2ext.Attached, 
 			b = h.addBridge(w.Bridge, true)
 		}
 		o := &overlay{wish: w, entries: make(map[l2ext.MAC]vxlan.Endpoint)}
+		if old := h.segments[w.VNI]; old != nil {
+			o.delivered = old.delivered
+		}
 		for _, e := range w.Entries {
 			o.entries[e.MAC] = e.Site
 		}
 		h.segments[w.VNI] = o
-		answers[i] = l2ext.Attached{Device: fmt.Sprintf("lhvx%d", w.VNI), Adopted: !b.ours, Bridge: b.mac}
+		answers[i] = l2ext.Attached{Device: fmt.Sprintf("lhvx%d", w.VNI), Adopted: !b.ours, Bridge: b.mac, Delivered: o.delivered}
 	}
 	return answers, nil
 }
@@ -322,6 +335,10 @@ func (h *Host) WritePacket(b []byte) error {
 	if o == nil || h.closed {
 		return errors.New("no such segment")
 	}
+	if h.firewall {
+		return nil
+	}
+	o.delivered++
 	h.forward(o.wish.Bridge, "", head, p.Frame)
 	return nil
 }

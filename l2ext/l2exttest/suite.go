@@ -244,6 +244,9 @@ func testFrames(t *testing.T, f Fixture) {
 		}
 	}
 	f.want(t, "bridge brprod adopted", "fdb lhvx100 52:54:00:00:00:0b site 16", "port lhvx100 on brprod mtu 1500")
+	if a := f.apply(t, wish(l2ext.Entry{MAC: hostB, Site: 16})); a[0].Delivered != 2 {
+		t.Errorf("%d packets were delivered", a[0].Delivered)
+	}
 	f.Host.Close()
 	for range read {
 	}

@@ -28,6 +28,7 @@ type Wire struct {
 	ends   map[string]*l2ext.Manager
 	lanes  map[lane]chan item
 	cut    bool
+	mute   bool
 	frames int
 	urgent int
 }
@@ -53,7 +54,7 @@ func NewWire(l Line) *Wire {
 // End is the Carrier of a site, which is joined later by Join.
 func (w *Wire) End(site string) l2ext.Carrier { return end{w: w, site: site} }
 
-// Join joins managers, by their sites.
+// Join joins managers, by their sites. A later call may replace some of them.
 func (w *Wire) Join(ms map[string]*l2ext.Manager) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -63,9 +64,9 @@ func (w *Wire) Join(ms map[string]*l2ext.Manager) {
 	for from := range ms {
 		for to := range ms {
 			for _, urgent := range []bool{false, true} {
-				if from != to {
+				if l := (lane{from, to, urgent}); from != to && w.lanes[l] == nil {
 					// 4096: at 20 ms of delay, 200 000 frames a second
-					w.lanes[lane{from, to, urgent}] = make(chan item, 4096)
+					w.lanes[l] = make(chan item, 4096)
 				}
 			}
 		}
@@ -142,6 +143,14 @@ func (w *Wire) set(cut bool, tell func(*l2ext.Manager, string)) {
 	}
 }
 
+// Mute swallows urgent messages from now on, or ends that. No real link does
+// so; it stands for any fault by which an announcement is lost.
+func (w *Wire) Mute(mute bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mute = mute
+}
+
 // SetLoss changes the loss of frames.
 func (w *Wire) SetLoss(loss float64) {
 	w.mu.Lock()
@@ -165,6 +174,9 @@ func (w *Wire) send(l lane, b []byte) error {
 	c := w.lanes[l]
 	if w.cut || c == nil {
 		return errCut
+	}
+	if l.urgent && w.mute {
+		return nil
 	}
 	if l.urgent {
 		w.urgent++

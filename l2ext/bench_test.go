@@ -1,0 +1,117 @@
+package l2ext
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/frag"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// sinkHost and sinkCarrier take everything and cost nothing.
+type sinkHost struct{ closing chan struct{} }
+
+func (h sinkHost) Apply(_ context.Context, w []Wish) ([]Attached, error) {
+	return make([]Attached, len(w)), nil
+}
+func (h sinkHost) Point(uint32, []Entry) error { return nil }
+func (h sinkHost) Watch(ctx context.Context, _ func(Sighting)) error {
+	<-ctx.Done()
+	return nil
+}
+func (h sinkHost) PortSegment(string) (uint32, bool) { return 0, false }
+func (h sinkHost) ReadPacket([]byte) (int, error)    { <-h.closing; return 0, os.ErrClosed }
+func (h sinkHost) WritePacket([]byte) error          { return nil }
+func (h sinkHost) Close() error                      { return nil }
+
+type sinkCarrier struct{}
+
+func (sinkCarrier) SendFrame(string, []byte) error                   { return nil }
+func (sinkCarrier) MaxDatagram(string) int                           { return 1415 }
+func (sinkCarrier) SendUrgent(context.Context, string, []byte) error { return nil }
+
+func benchManager(b *testing.B) *Manager {
+	h := sinkHost{closing: make(chan struct{})}
+	m, err := New(Config{Site: "a", Host: h, Carrier: sinkCarrier{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { m.Run(ctx) })
+	b.Cleanup(func() { cancel(); close(h.closing); wg.Wait() })
+	if err := m.Apply(ctx, []Segment{{Name: "prod", VNI: 100, Bridge: "br", Sites: []string{"b"}}}); err != nil {
+		b.Fatal(err)
+	}
+	seg, now := m.segments()[100], time.Now()
+	seg.mu.Lock()
+	defer seg.mu.Unlock()
+	for i := range 1000 { // as many hosts as a large segment has
+		seg.table.see(now, MAC{2, 0, 0, 0, byte(i >> 8), byte(i)}, false)
+	}
+	seg.table.see(now, local, false)
+	seg.table.move(now, remote, "b", "j", 1)
+	return m
+}
+
+var local, remote = MAC{2, 0, 0, 1, 0, 1}, MAC{2, 0, 0, 1, 0, 2}
+
+func benchFrame(dst, src MAC, size int) []byte {
+	f := append(append([]byte(nil), dst[:]...), src[:]...)
+	return append(append(f, 8, 0, 0x45), make([]byte, size-15)...)
+}
+
+// BenchmarkOutward: from a packet of the kernel to datagrams.
+func BenchmarkOutward(b *testing.B) {
+	for _, size := range []int{64, 1514} {
+		b.Run(fmt.Sprintf("frame=%d", size), func(b *testing.B) {
+			o := outward{m: benchManager(b)}
+			p := vxlan.Packet{VNI: 100, From: vxlan.Self, To: vxlan.FirstSite, Frame: benchFrame(remote, local, size)}.Append(nil)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				o.packet(time.Now(), p)
+			}
+			if n := o.m.Segments()[0].Counts[Sent]; n < uint64(b.N) {
+				b.Errorf("%d frames of %d were sent", n, b.N)
+			}
+		})
+	}
+}
+
+// BenchmarkInward: from datagrams to a packet for the kernel.
+func BenchmarkInward(b *testing.B) {
+	for _, size := range []int{64, 1514} {
+		b.Run(fmt.Sprintf("frame=%d", size), func(b *testing.B) {
+			m := benchManager(b)
+			frame := benchFrame(local, remote, size)
+			parts := frag.Parts(size, 1415)
+			var grams [][]byte
+			for i := range parts {
+				h := frag.Header{VNI: 100, Part: uint8(i), Parts: uint8(parts)}
+				grams = append(grams, append(h.Append(nil), frag.Piece(frame, i, parts)...))
+			}
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, g := range grams {
+					if err := m.HandleDatagram("b", g); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDigest: what one change of a binding costs.
+func BenchmarkDigest(b *testing.B) {
+	t, now := newTable("a"), time.Now()
+	for b.Loop() {
+		t.move(now, local, "b", "j", 1)
+	}
+}

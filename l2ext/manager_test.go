@@ -1,0 +1,512 @@
+package l2ext_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/frag"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+// world is some sites in memory, joined by a wire, inside a synctest bubble.
+type world struct {
+	t     *testing.T
+	wire  *l2exttest.Wire
+	hosts map[string]*l2exttest.Host
+	ms    map[string]*l2ext.Manager
+	stop  map[string]func() // ends one site
+}
+
+var vmMAC = l2ext.MAC{0x52, 0x54, 0, 0, 0, 9}
+
+func newWorld(t *testing.T, line l2exttest.Line, sites ...string) *world {
+	t.Helper()
+	w := &world{t: t, wire: l2exttest.NewWire(line), hosts: make(map[string]*l2exttest.Host), ms: make(map[string]*l2ext.Manager), stop: make(map[string]func())}
+	for _, s := range sites {
+		w.make(s)
+	}
+	w.wire.Join(w.ms)
+	for _, s := range sites {
+		w.start(s, sites)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { w.wire.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		for _, stop := range w.stop {
+			stop()
+		}
+	})
+	w.settle()
+	return w
+}
+
+func (w *world) make(site string) {
+	h := l2exttest.NewHost()
+	h.AddBridge("br")
+	h.Plug("br", "lan")
+	m, err := l2ext.New(l2ext.Config{Site: site, Host: h, Carrier: w.wire.End(site)})
+	check(w.t, err)
+	w.hosts[site], w.ms[site] = h, m
+}
+
+func (w *world) start(site string, sites []string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	m := w.ms[site]
+	wg.Go(func() {
+		if err := m.Run(ctx); err != nil {
+			w.t.Errorf("site %s: %v", site, err)
+		}
+	})
+	w.stop[site] = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	check(w.t, m.Apply(w.t.Context(), []l2ext.Segment{segment(site, sites)}))
+}
+
+func segment(site string, sites []string) l2ext.Segment {
+	others := slices.DeleteFunc(slices.Clone(sites), func(s string) bool { return s == site })
+	return l2ext.Segment{Name: "prod", VNI: 100, Bridge: "br", Sites: others}
+}
+
+// settle lets half a second pass: all that is under way arrives.
+func (w *world) settle() { w.pass(500 * time.Millisecond) }
+
+func (w *world) pass(d time.Duration) {
+	time.Sleep(d) // in a bubble: no time at all
+	synctest.Wait()
+}
+
+// appear has a host come up behind a port of a site, and say so.
+func (w *world) appear(site, port string, mac l2ext.MAC, ip string) {
+	w.t.Helper()
+	addr, _ := netip.ParseAddr(ip)
+	check(w.t, w.hosts[site].Send(port, ether.AppendAnnounce(nil, mac, addr)))
+	w.settle()
+}
+
+// where tells what each site thinks of a MAC.
+func (w *world) where(mac l2ext.MAC) string {
+	var out []string
+	for site, m := range w.ms {
+		text := site + ": nowhere"
+		for _, b := range m.Segments()[0].Bindings {
+			if b.MAC == mac {
+				text = fmt.Sprintf("%s: %s %d %s%s", site, b.Site, b.Seq, b.State, strings.TrimSuffix(" "+b.Job, " "))
+			}
+		}
+		out = append(out, text)
+	}
+	slices.Sort(out)
+	return strings.Join(out, "; ")
+}
+
+func (w *world) want(mac l2ext.MAC, want string) {
+	w.t.Helper()
+	if got := w.where(mac); got != want {
+		w.t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// receive takes all frames from mac at a port.
+func (w *world) receive(site, port string, mac l2ext.MAC) (frames [][]byte) {
+	for f := w.hosts[site].Receive(port); f != nil; f = w.hosts[site].Receive(port) {
+		if l2ext.MAC(f[6:12]) == mac {
+			frames = append(frames, f)
+		}
+	}
+	return frames
+}
+
+func frameTo(dst, src l2ext.MAC, size int) []byte {
+	b := append(append([]byte(nil), dst[:]...), src[:]...)
+	b = append(b, 0x88, 0xb5)
+	return append(b, bytes.Repeat([]byte{0x5a}, size-len(b))...)
+}
+
+func TestThreeSites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+		w.appear("a", "lan", vmMAC, "10.0.0.9")
+		w.want(vmMAC, "a: a 2 confirmed; b: a 2 confirmed; c: a 2 confirmed")
+		nics := []l2ext.NIC{{MAC: vmMAC, Tap: "lan"}}
+		check(t, w.ms["a"].Prepare(t.Context(), "j", nics, "b"))
+		w.settle()
+		w.want(vmMAC, "a: a 2 pending j; b: a 2 pending j; c: a 2 pending j")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		w.want(vmMAC, "a: b 3 flipped j; b: b 3 flipped j; c: b 3 flipped j")
+		for _, site := range []string{"a", "c"} {
+			if got := w.receive(site, "lan", vmMAC); len(got) == 0 {
+				t.Errorf("the LAN of %s was not told", site)
+			}
+		}
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics))
+		w.settle()
+		if got := w.receive("b", "lan", vmMAC); len(got) == 0 {
+			t.Error("the LAN of b was not told")
+		}
+		check(t, w.ms["a"].Confirm(t.Context(), "j"), w.ms["b"].Confirm(t.Context(), "j"), w.ms["b"].Confirm(t.Context(), "j"))
+		w.settle()
+		w.want(vmMAC, "a: b 3 confirmed j; b: b 3 confirmed j; c: b 3 flipped j")
+		if err := w.ms["a"].Revoke(t.Context(), "j"); !errors.Is(err, l2ext.ErrJobOver) {
+			t.Errorf("a confirmed job was revoked: %v", err)
+		}
+		// A frame that was on its way to the old site takes one hop more, once.
+		host := l2ext.MAC{2, 0, 0, 0, 0, 0xc}
+		gram := append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frameTo(vmMAC, host, 100)...)
+		w.receive("b", "lan", host)
+		check(t, w.ms["a"].HandleDatagram("c", bytes.Clone(gram)))
+		gram[1] = 1 // redirected already
+		check(t, w.ms["a"].HandleDatagram("c", gram))
+		w.settle()
+		if got := w.receive("b", "lan", host); len(got) != 1 || len(got[0]) != 100 {
+			t.Errorf("%d frames were sent on", len(got))
+		}
+		v := w.ms["a"].Segments()[0]
+		if v.Counts[l2ext.Redirected] != 1 || v.Counts[l2ext.DropHorizon] != 1 {
+			t.Errorf("counts: %v", v.Counts)
+		}
+		w.pass(l2ext.MoveGrace)
+		gram[1] = 0
+		check(t, w.ms["a"].HandleDatagram("c", gram))
+		w.settle()
+		if got := w.receive("b", "lan", host); len(got) != 0 {
+			t.Error("a frame was sent on after the grace")
+		}
+	})
+}
+
+func TestJobCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		ctx, a, b := t.Context(), w.ms["a"], w.ms["b"]
+		w.appear("a", "lan", vmMAC, "")
+		nics := []l2ext.NIC{{MAC: vmMAC}}
+		is := func(what string, got, want error) {
+			t.Helper()
+			if !errors.Is(got, want) {
+				t.Errorf("%s: %v, want %v", what, got, want)
+			}
+		}
+		is("flip of an unknown job", a.Flip(ctx, "x"), l2ext.ErrNoJob)
+		is("revoke of an unknown job", a.Revoke(ctx, "x"), l2ext.ErrNoJob)
+		is("confirm of an unknown job", a.Confirm(ctx, "x"), nil)
+		if err := a.Prepare(ctx, "x", nics, "a"); err == nil {
+			t.Error("a job to the same site was prepared")
+		}
+		is("prepare", a.Prepare(ctx, "j", nics, "b"), nil)
+		is("prepare again", a.Prepare(ctx, "j", nics, "b"), nil)
+		is("confirm before the flip", a.Confirm(ctx, "j"), l2ext.ErrJobOver)
+		is("flip", a.Flip(ctx, "j"), nil)
+		is("flip again", a.Flip(ctx, "j"), nil)
+		is("settle at the source", a.Settle(ctx, "j", nics), l2ext.ErrJobOver)
+		w.settle()
+		w.want(vmMAC, "a: b 2 flipped j; b: b 2 flipped j")
+		is("revoke", a.Revoke(ctx, "j"), nil)
+		is("revoke again", a.Revoke(ctx, "j"), nil)
+		is("flip after the revoke", a.Flip(ctx, "j"), l2ext.ErrJobOver)
+		is("confirm after the revoke", a.Confirm(ctx, "j"), l2ext.ErrJobOver)
+		is("prepare after the revoke", a.Prepare(ctx, "j", nics, "b"), l2ext.ErrJobOver)
+		w.settle()
+		w.want(vmMAC, "a: a 4 confirmed j; b: a 4 confirmed j")
+		is("settle after the revoke", b.Settle(ctx, "j", nics), l2ext.ErrJobOver)
+
+		// The next job of the same VM; its flip never arrives, so that the
+		// destination claims by itself.
+		is("prepare", a.Prepare(ctx, "k", nics, "b"), nil)
+		w.settle()
+		w.wire.Cut()
+		is("flip", a.Flip(ctx, "k"), nil)
+		is("settle", b.Settle(ctx, "k", nics), nil)
+		is("settle again", b.Settle(ctx, "k", nil), nil)
+		w.settle()
+		w.wire.Heal()
+		w.settle()
+		w.want(vmMAC, "a: b 5 flipped k; b: b 5 flipped k")
+		is("confirm", errors.Join(a.Confirm(ctx, "k"), b.Confirm(ctx, "k")), nil)
+
+		// A NIC that is on no shared segment stays behind, and is no error.
+		is("prepare a foreign NIC", a.Prepare(ctx, "m", []l2ext.NIC{{MAC: l2ext.MAC{1}}}, "b"), nil)
+		is("prepare to nowhere", a.Prepare(ctx, "n", nics, "z"), nil)
+		is("flip to nowhere", errors.Join(a.Flip(ctx, "m"), a.Flip(ctx, "n")), nil)
+		w.settle()
+		w.want(vmMAC, "a: b 5 confirmed k; b: b 5 confirmed k")
+	})
+}
+
+// TestRevokeAfterRestart restarts the source's gateway between flip and revoke,
+// while the line is away: its number is low and its job forgotten.
+func TestRevokeAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: 5 * time.Millisecond}, "a", "b")
+		w.appear("a", "lan", vmMAC, "10.0.0.9")
+		nics := []l2ext.NIC{{MAC: vmMAC, Tap: "lan"}}
+		check(t, w.ms["a"].Prepare(t.Context(), "j", nics, "b"))
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		w.want(vmMAC, "a: b 3 flipped j; b: b 3 flipped j")
+		w.wire.Cut()
+		w.stop["a"]()
+		w.make("a")
+		w.wire.Join(w.ms)
+		w.start("a", []string{"a", "b"})
+		w.settle()
+		check(t, w.ms["a"].Prepare(t.Context(), "j", nics, "b"), w.ms["a"].Revoke(t.Context(), "j"))
+		w.wire.Heal()
+		w.settle()
+		w.want(vmMAC, "a: a 4 confirmed j; b: a 4 confirmed j")
+	})
+}
+
+// TestDigestMends loses announcements without anybody's knowledge.
+func TestDigestMends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		w.wire.Mute(true)
+		w.appear("a", "lan", vmMAC, "10.0.0.9")
+		w.want(vmMAC, "a: a 2 confirmed; b: nowhere")
+		w.wire.Mute(false)
+		w.pass(11 * time.Second)
+		w.want(vmMAC, "a: a 2 confirmed; b: a 2 confirmed")
+		_, before := w.wire.Sent()
+		w.pass(time.Minute)
+		if _, after := w.wire.Sent(); after-before > 2*7 {
+			t.Errorf("%d messages in a quiet minute; only digests are due", after-before)
+		}
+	})
+}
+
+// TestReconcile lets the host refuse for a while.
+func TestReconcile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		w.hosts["b"].Refuse(errors.New("netlink is away"))
+		w.appear("a", "lan", vmMAC, "")
+		w.pass(2 * time.Second)
+		if p := w.ms["b"].Segments()[0].Problem; !strings.Contains(p, "netlink is away") {
+			t.Errorf("problem %q", p)
+		}
+		w.hosts["b"].Refuse(nil)
+		w.pass(2 * time.Second)
+		if s := w.hosts["b"].String(); !strings.Contains(s, "fdb lhvx100 "+vmMAC.String()+" site 16") {
+			t.Errorf("host b is\n%s", s)
+		}
+		if p := w.ms["b"].Segments()[0].Problem; p != "" {
+			t.Errorf("problem %q", p)
+		}
+	})
+}
+
+// TestFirewall has a machine drop what the gateway writes: an operator is told.
+func TestFirewall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		w.pass(31 * time.Second)
+		w.hosts["b"].Firewall()
+		for range 30 {
+			w.appear("a", "lan", vmMAC, "10.0.0.9")
+		}
+		w.pass(31 * time.Second)
+		if p := w.ms["b"].Segments()[0].Problem; !strings.Contains(p, "firewall") {
+			t.Errorf("problem %q", p)
+		}
+		if p := w.ms["a"].Segments()[0].Problem; p != "" {
+			t.Errorf("problem %q", p)
+		}
+	})
+}
+
+// FuzzPeer gives a running manager what a peer may send: messages and datagrams,
+// each with a byte before it that tells which, and one for its length.
+func FuzzPeer(f *testing.F) {
+	var seed []byte
+	add := func(kind byte, b []byte) { seed = append(append(seed, kind, byte(len(b))), b...) }
+	for _, msg := range []announce.Message{
+		{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: vmMAC, Cause: announce.Learned, Seq: 5, Site: "b", IPs: []netip.Addr{netip.MustParseAddr("10.0.0.9")}}}},
+		{Kind: announce.Prepare, VNI: 100, Job: "j", Site: "a", MACs: []announce.MAC{vmMAC}},
+		{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: vmMAC, Cause: announce.Moved, Seq: 6, Site: "a", Job: "j"}}},
+		{Kind: announce.Digest, VNI: 100}, {Kind: announce.Request, VNI: 100},
+	} {
+		b, err := msg.Append(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		add(1, b)
+	}
+	add(0, append(frag.Header{VNI: 100, Parts: 1}.Append(nil), ether.AppendAnnounce(nil, vmMAC, netip.MustParseAddr("fe80::9"))...))
+	f.Add(seed)
+	w := l2exttest.NewWire(l2exttest.Line{})
+	h := l2exttest.NewHost()
+	m, err := l2ext.New(l2ext.Config{Site: "a", Host: h, Carrier: w.End("a")})
+	check(f, err)
+	w.Join(map[string]*l2ext.Manager{"a": m})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { m.Run(ctx) })
+	f.Cleanup(func() { cancel(); wg.Wait() })
+	check(f, m.Apply(ctx, []l2ext.Segment{segment("a", []string{"a", "b"})}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for len(b) > 2 {
+			kind, n := b[0], min(int(b[1]), len(b)-2)
+			if kind == 0 {
+				m.HandleDatagram("b", bytes.Clone(b[2:2+n]))
+			} else {
+				m.HandleUrgent("b", b[2:2+n])
+			}
+			b = b[2+n:]
+		}
+		for _, bind := range m.Segments()[0].Bindings {
+			if bind.Site != "a" && bind.Site != "b" || !bind.MAC.Host() {
+				t.Errorf("binding %+v", bind)
+			}
+		}
+	})
+}
+
+// TestTwins puts the same MAC at two sites: after five moves it stays.
+func TestTwins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		sites := []string{"a", "b"}
+		for i := range 12 {
+			w.appear(sites[i%2], "lan", vmMAC, "10.0.0.9")
+			w.pass(3 * time.Second)
+		}
+		at := w.where(vmMAC)
+		for i := range 12 {
+			w.appear(sites[i%2], "lan", vmMAC, "10.0.0.9")
+			w.pass(3 * time.Second)
+		}
+		if now := w.where(vmMAC); now != at {
+			t.Errorf("it was %s and is %s", at, now)
+		}
+		a, b := w.ms["a"].Segments()[0], w.ms["b"].Segments()[0]
+		if !strings.Contains(a.Problem+b.Problem, vmMAC.String()) || a.Counts[l2ext.Fenced]+b.Counts[l2ext.Fenced] == 0 {
+			t.Errorf("problems %q, %q", a.Problem, b.Problem)
+		}
+	})
+}
+
+// TestHostilePeer sends what a peer has no right to.
+func TestHostilePeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		m := w.ms["a"]
+		good := announce.Record{MAC: vmMAC, Cause: announce.Learned, Seq: 1, Site: "b"}
+		say := func(from string, msg announce.Message) error {
+			b, err := msg.Append(nil)
+			check(t, err)
+			return m.HandleUrgent(from, b)
+		}
+		foreign, huge := good, good
+		foreign.Site, huge.Seq = "z", 1<<63
+		for name, err := range map[string]error{
+			"a stranger":        say("z", announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{good}}),
+			"another segment":   say("b", announce.Message{Kind: announce.Update, VNI: 101, Records: []announce.Record{good}}),
+			"for a stranger":    say("b", announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{foreign}}),
+			"the last number":   say("b", announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{huge}}),
+			"a job to nowhere":  say("b", announce.Message{Kind: announce.Prepare, VNI: 100, Job: "j", Site: "z"}),
+			"garbage":           m.HandleUrgent("b", []byte("garbage!")),
+			"a frame, unknown":  m.HandleDatagram("z", append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frameTo(vmMAC, vmMAC, 60)...)),
+			"a frame, segment":  m.HandleDatagram("b", append(frag.Header{VNI: 101, Parts: 1}.Append(nil), frameTo(vmMAC, vmMAC, 60)...)),
+			"a garbled frame":   m.HandleDatagram("b", []byte("x")),
+			"a part of nothing": m.HandleDatagram("b", frag.Header{VNI: 100, Parts: 2}.Append(nil)),
+		} {
+			if err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		}
+		w.settle()
+		w.want(vmMAC, "a: nowhere; b: nowhere")
+		for _, frame := range [][]byte{
+			frameTo(l2ext.MAC{1, 0x80, 0xc2, 0, 0, 0}, vmMAC, 60), // BPDU
+			frameTo(vmMAC, l2ext.MAC{1}, 60),                      // from a group
+			{1, 2, 3},
+		} {
+			check(t, m.HandleDatagram("b", append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frame...)))
+		}
+		for range 5000 {
+			check(t, m.HandleDatagram("b", append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frameTo(ether.Broadcast, vmMAC, 60)...)))
+		}
+		v := m.Segments()[0]
+		if v.Counts[l2ext.Received] > 100 || v.Counts[l2ext.DropBroadcast] < 4900 || v.Counts[l2ext.DropForbidden] != 1 || v.Counts[l2ext.DropMalformed] != 3 {
+			t.Errorf("counts: %v", v.Counts)
+		}
+		if _, _, dropped := v.Frames(); dropped < 4900 {
+			t.Errorf("%d dropped", dropped)
+		}
+	})
+}
+
+// TestApplyRefuses wishes that cannot be.
+func TestApplyRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		good := segment("a", []string{"a", "b"})
+		for name, change := range map[string]func(*l2ext.Segment){
+			"VNI":         func(s *l2ext.Segment) { s.VNI = 0 },
+			"big VNI":     func(s *l2ext.Segment) { s.VNI = 1 << 24 },
+			"no name":     func(s *l2ext.Segment) { s.Name = "" },
+			"long bridge": func(s *l2ext.Segment) { s.Bridge = "a-bridge-with-a-long-name" },
+			"MTU":         func(s *l2ext.Segment) { s.MTU = 65000 },
+			"itself":      func(s *l2ext.Segment) { s.Sites = []string{"a"} },
+			"empty site":  func(s *l2ext.Segment) { s.Sites = []string{""} },
+		} {
+			s := good
+			change(&s)
+			if err := w.ms["a"].Apply(t.Context(), []l2ext.Segment{s}); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		}
+		if err := w.ms["a"].Apply(t.Context(), []l2ext.Segment{good, good}); err == nil {
+			t.Error("the same segment twice: no error")
+		}
+		if got := w.hosts["a"].String(); !strings.Contains(got, "port lhvx100 on br mtu 1500") {
+			t.Errorf("a refused wish has changed the host:\n%s", got)
+		}
+		check(t, w.ms["a"].Apply(t.Context(), nil))
+		if got := w.hosts["a"].String(); got != "bridge br adopted" {
+			t.Errorf("host a is\n%s", got)
+		}
+		w.stop["a"]()
+		if err := w.ms["a"].Apply(t.Context(), nil); !errors.Is(err, l2ext.ErrClosed) {
+			t.Errorf("Apply after Run: %v", err)
+		}
+		if _, err := l2ext.New(l2ext.Config{}); err == nil {
+			t.Error("New without anything: no error")
+		}
+	})
+}
+
+// TestSegmentKeepsBindings changes the sites of a segment.
+func TestSegmentKeepsBindings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b", "c")
+		other := l2ext.MAC{2, 0, 0, 0, 0, 2}
+		w.appear("a", "lan", vmMAC, "10.0.0.9")
+		w.appear("c", "lan", other, "10.0.0.2")
+		check(t, w.ms["a"].Apply(t.Context(), []l2ext.Segment{segment("a", []string{"a", "b"})}))
+		w.settle()
+		w.want(vmMAC, "a: a 2 confirmed; b: a 2 confirmed; c: a 2 confirmed")
+		if got := w.hosts["a"].String(); strings.Contains(got, other.String()) {
+			t.Errorf("a host of a site that left is still programmed:\n%s", got)
+		}
+		check(t, w.ms["a"].Apply(t.Context(), []l2ext.Segment{segment("a", []string{"a", "b", "c"})}))
+		w.pass(11 * time.Second)
+		w.want(other, "a: c 2 confirmed; b: c 2 confirmed; c: c 2 confirmed")
+	})
+}
