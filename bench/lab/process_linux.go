@@ -128,7 +128,7 @@ func tail(path string) string {
 // name at both sites, so that one command line serves source and destination
 // but for the site's folder.
 func (s *Site) GuestOptions(o guest.Options) guest.Options {
-	o.QMP = filepath.Join(s.Dir, "qmp", o.Name+".sock")
+	o.QMP = filepath.Join(s.QMPDir(), o.Name+".sock")
 	o.Watch = filepath.Join(s.Dir, o.Name+".watch")
 	o.Console = filepath.Join(s.Dir, o.Name+".console")
 	if !o.IP.IsValid() {
@@ -170,9 +170,6 @@ func (s *Site) Launch(o guest.Options) ([]string, error) {
 }
 
 func (s *Site) startQEMU(ctx context.Context, o guest.Options, argv []string) (*guest.VM, error) {
-	if err := os.MkdirAll(filepath.Dir(o.QMP), 0o755); err != nil {
-		return nil, fmt.Errorf("starting guest %s: %w", o.Name, err)
-	}
 	if err := s.Tap(o.TapName(), o.MTU); err != nil {
 		return nil, err
 	}

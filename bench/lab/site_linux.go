@@ -25,8 +25,18 @@ type Site struct {
 	net       *nstest.NS
 }
 
+// qmpDir is the folder of a site for the QMP sockets of its guests.
+const qmpDir = "qmp"
+
+// QMPDir is where the site's guests have their QMP sockets, for a gateway's
+// config (hosts: qmp_dir).
+func (s *Site) QMPDir() string { return filepath.Join(s.Dir, qmpDir) }
+
 func (l *Lab) newSite(name string) (*Site, error) {
 	dir, err := l.folder(name)
+	if err == nil {
+		_, err = l.folder(name, qmpDir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("making site %s: %w", name, err)
 	}
