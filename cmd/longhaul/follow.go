@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,9 @@ type watch struct {
 	signals <-chan os.Signal
 	each    func(gateway.JobEvent)
 	note    func(format string, args ...any)
+
+	// pause is how long to wait before asking again; 0 is lostPause.
+	pause time.Duration
 
 	// signal acts on the nth signal. Its error ends the watch.
 	signal func(n int, s os.Signal) error
@@ -99,7 +103,7 @@ func (w *watch) follow(ctx context.Context, events chan<- gateway.JobEvent, lost
 			}
 		}
 		select {
-		case <-time.After(lostPause):
+		case <-time.After(cmp.Or(w.pause, lostPause)):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
