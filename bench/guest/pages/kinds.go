@@ -105,19 +105,21 @@ func hex(b []byte, v uint32) {
 	}
 }
 
-// heap writes words: zeros, pointers, small numbers, strings and a little that
-// is random.
+// heap writes objects of 64 bytes: a word is often as in the object before, else
+// zero, a pointer, a small number, a string or random.
 func (s *Source) heap(dst []byte, r *rng) {
 	for at := 0; at < len(dst); at += 8 {
 		v := r.next()
 		var w uint64
 		switch p := v % 32; {
-		case p < 13: // stays zero
-		case p < 20:
+		case p < 14 && at >= 64:
+			w = binary.LittleEndian.Uint64(dst[at-64:])
+		case p < 20: // stays zero
+		case p < 24:
 			w = s.words[v>>8&15] | v>>20&0xffff<<4
-		case p < 27:
+		case p < 29:
 			w = v >> 8 & (1<<(4+v>>32&7) - 1)
-		case p < 30:
+		case p < 31:
 			w = binary.LittleEndian.Uint64(s.phrases[v>>8&63][:8])
 		default:
 			w = finish(v)
@@ -126,17 +128,18 @@ func (s *Source) heap(dst []byte, r *rng) {
 	}
 }
 
-// code writes instructions, and now and then a sequence that occurs again and
-// again, such as a prologue.
+// code writes sequences that occur again and again, such as prologues and
+// calls, and single instructions between them.
 func (s *Source) code(dst []byte, r *rng) {
 	var tail [8]byte
 	at := 0
 	for at < len(dst) {
 		v := r.next()
-		if v&1 == 0 {
-			at += copy(dst[at:], s.idioms[s.skew[v>>8&0xff]][:12+v>>1&15])
+		at += copy(dst[at:], s.idioms[s.skew[v&0xff]][:16+v>>8&15])
+		if v>>12&1 == 0 {
+			at += copy(dst[at:], s.idioms[s.skew[v>>16&0xff]][:8+v>>24&15])
 		}
-		for v >>= 16; v != 0 && at < len(dst); v >>= 16 {
+		for v >>= 32; v != 0 && at < len(dst); v >>= 16 {
 			op := &s.opcodes[s.skew[v&0xff]]
 			w := op.bits | (v>>8&0xff)*0x0101010101010101&op.operand
 			if at+8 <= len(dst) {

@@ -52,9 +52,10 @@ func TestDifferent(t *testing.T) {
 	}
 }
 
-// TestMix: the pages reduce about as real memory does. The bounds are for
-// flate, which finds a little less than zstd: 30 to 40 % of all, where the facts
-// have 27 % for zstd -3 of a Debian server and 33 % for pages one by one.
+// TestMix: the pages that are not zero reduce about as much as those of real
+// guests. There zstd -1 leaves 30 to 34 % and zstd -3 27 to 34 % (facts of
+// reduction); of these pages it leaves 33 and 28 %. The test has flate, which
+// leaves between 28 and 33 %.
 func TestMix(t *testing.T) {
 	s := New(3)
 	const n = 2048
@@ -63,16 +64,18 @@ func TestMix(t *testing.T) {
 	page := make([]byte, Size)
 	for index := range uint64(n) {
 		s.Fill(page, index, 0)
-		all.Write(page)
 		by[s.Kind(index)].Write(page)
+		if s.Kind(index) != Zero {
+			all.Write(page)
+		}
 	}
 	for k := range by {
-		t.Logf("%-6v %5.1f %% of pages, %5.1f %% left", Kind(k), 100*float64(by[k].Len())/float64(all.Len()), 100*left(t, by[k].Bytes()))
+		t.Logf("%-6v %5.1f %% of pages, %5.1f %% left", Kind(k), 100*float64(by[k].Len())/(n*Size), 100*left(t, by[k].Bytes()))
 	}
-	if got := left(t, all.Bytes()); got < 0.25 || got > 0.40 {
-		t.Errorf("%.1f %% left by flate; want 25 to 40 %%", 100*got)
+	if got := left(t, all.Bytes()); got < 0.27 || got > 0.35 {
+		t.Errorf("%.1f %% left by flate; want 27 to 35 %%", 100*got)
 	}
-	if zero := float64(by[Zero].Len()) / float64(all.Len()); zero < 0.14 || zero > 0.23 {
+	if zero := float64(by[Zero].Len()) / (n * Size); zero < 0.14 || zero > 0.23 {
 		t.Errorf("%.1f %% zero pages; want 14 to 23 %%", 100*zero)
 	}
 }
