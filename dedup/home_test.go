@@ -227,3 +227,77 @@ func TestSmallerPeer(t *testing.T) {
 	}
 	t.Log(err)
 }
+
+// TestCollision: a page whose fingerprint is that of another one is sent in
+// full. 64 bits can be made to collide by a guest.
+func TestCollision(t *testing.T) {
+	a, b := NewStore(Config{}), NewStore(Config{})
+	w := newWire(t, a, b, EncoderConfig{})
+	one, two := make([]byte, page.Size), make([]byte, page.Size)
+	fillRandom(one, 1)
+	fillRandom(two, 2)
+	w.add(fullPage(1, 0, one))
+	w.flush()
+	h := fingerprint(two)
+	a.sent.at(1).sums[0] = h
+	a.index.put(h, handle(firstNumber(1)))
+	w.add(fullPage(1, 0, two), fullPage(1, 1, two))
+	w.close()
+	if c := w.e.Stats(); c.Literals != 2 || c.Refs != 1 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestLease: what comes home late finds the pages that it refers to, however
+// much went out in between; and without a lease it refers to none.
+func TestLease(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		ready bool
+	}{{"kept", true}, {"nothing promised", false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, b := NewStore(Config{Budget: 1}), NewStore(Config{Budget: 1})
+			items := guest(1, 300)
+			w := newWire(t, a, b, EncoderConfig{Setting: Setting{Codec: Raw}})
+			w.add(items...)
+			w.close()
+
+			release := func() {}
+			if tt.ready {
+				release = a.Keep()
+			}
+			e := b.NewEncoder(EncoderConfig{PeerReady: tt.ready})
+			var msgs [][]byte // on their way for a long time
+			for i, it := range items {
+				if !e.Add(it) && i < len(items)-1 {
+					continue
+				}
+				for b := e.Cut(); b != nil; b = e.Cut() {
+					msg, err := b.Compress()
+					if err != nil {
+						t.Fatal(err)
+					}
+					msgs = append(msgs, msg)
+				}
+			}
+			if c := e.Stats(); (c.Literals == 0) != tt.ready {
+				t.Errorf("%+v", c)
+			}
+			flood := func(seed uint64) Stats {
+				w := newWire(t, a, b, EncoderConfig{Setting: Setting{Codec: Raw}})
+				for _, it := range guest(seed, 4000) {
+					w.add(it)
+					w.ack()
+				}
+				w.close()
+				return a.Stats()
+			}
+			flood(2)
+			decodeAll(t, a.NewDecoder(DecoderConfig{}), nil, msgs)
+			release()
+			if st := flood(3); st.Evicted == 0 {
+				t.Errorf("nothing was evicted after the release: %+v", st)
+			}
+		})
+	}
+}

@@ -75,7 +75,8 @@ func (m *memory) item(i int) page.Item {
 // A line is one channel of the machine below: what is in flight on it.
 type line struct {
 	e       *Encoder
-	d       *Decoder
+	d       *Decoder // nil before the channel has arrived
+	to      *Store
 	mem     *memory
 	back    bool // from b to a
 	msgs    [][]byte
@@ -107,9 +108,19 @@ func (m *machine) open(t *rapid.T) {
 	if l.back {
 		from, to = to, from
 	}
-	l.d = to.NewDecoder(DecoderConfig{})
-	l.e = from.NewEncoder(EncoderConfig{Setting: Setting{Codec: Raw}, PeerReady: rapid.Bool().Draw(t, "ready")})
+	l.to = to
+	ready := rapid.Bool().Draw(t, "ready")
+	if ready { // else the channel arrives with its first message
+		l.arrive()
+	}
+	l.e = from.NewEncoder(EncoderConfig{Setting: Setting{Codec: Raw}, PeerReady: ready})
 	m.lines = append(m.lines, l)
+}
+
+func (l *line) arrive() {
+	if l.d == nil {
+		l.d = l.to.NewDecoder(DecoderConfig{})
+	}
 }
 
 func (m *machine) line(t *rapid.T) *line {
@@ -160,6 +171,7 @@ func (m *machine) deliver(t *rapid.T) {
 }
 
 func (l *line) decode(t *rapid.T) {
+	l.arrive()
 	x, err := Expand(l.msgs[0])
 	if err != nil {
 		t.Fatal(err)
@@ -185,6 +197,7 @@ func (m *machine) ack(t *rapid.T) {
 // end closes a channel: at its end, or in the middle with messages in flight.
 func (m *machine) end(t *rapid.T) {
 	l := m.line(t)
+	l.arrive()
 	if rapid.Bool().Draw(t, "abort") {
 		l.e.Close()
 		if rapid.Bool().Draw(t, "late") && len(l.msgs) > 0 {
@@ -249,6 +262,7 @@ func TestStores(t *testing.T) {
 		})
 		for len(m.lines) > 0 {
 			l := m.lines[0]
+			l.arrive()
 			l.cut(t)
 			for len(l.msgs) > 0 {
 				l.decode(t)
