@@ -19,7 +19,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "longhaul_api_requests_total",
-			Help: "Requests that reached the backend, by operation and HTTP status class.",
+			Help: "Requests that reached the backend, by operation and HTTP status (200 for every success).",
 		}, []string{"operation", "status"}),
 		watchers: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "longhaul_api_watchers",

@@ -15,7 +15,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 )
 
 // What one client may cost. The socket is local, so these guard against
@@ -102,7 +101,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1) // so that Serve can end before anybody asks
-	go func() { served <- srv.Serve(netutil.LimitListener(ln, maxConns)) }()
+	go func() { served <- srv.Serve(limit(ln, maxConns)) }()
 	select {
 	case err := <-served:
 		return errors.Join(fmt.Errorf("serving the API: %w", err), srv.Close())
