@@ -159,7 +159,7 @@ func (c *carrier) acceptData(ctx context.Context, wg *sync.WaitGroup) {
 			return
 		}
 		wg.Go(func() {
-			if err := c.readData(str); err != nil && !errors.Is(err, net.ErrClosed) {
+			if err := c.readData(str); !errors.Is(err, net.ErrClosed) {
 				c.fail(err)
 			}
 		})

@@ -156,7 +156,7 @@ func TestStrangers(t *testing.T) {
 		l.up()
 		site := l.wan.Site("203.0.113.9")
 		conf := newAuthority().config("x", "x1")
-		for range 3 * validateAbove {
+		for range validateAbove + 20 {
 			pc, to, err := site.Dial(t.Context(), ipB+":7447")
 			if err != nil {
 				t.Fatal(err)
@@ -169,8 +169,11 @@ func TestStrangers(t *testing.T) {
 			_ = pc.Close()
 		}
 		n := l.b.Node
-		if n.inbound != 0 || len(n.Links()) != 1 || !n.Link("a").State().Up {
-			t.Errorf("inbound %d, links %v", n.inbound, n.Links())
+		n.mu.Lock()
+		inbound := n.inbound
+		n.mu.Unlock()
+		if inbound != 0 || len(n.Links()) != 1 || !n.Link("a").State().Up {
+			t.Errorf("inbound %d, links %v", inbound, n.Links())
 		}
 	})
 }

@@ -36,7 +36,7 @@ func TestOutages(t *testing.T) {
 			inLab(t, lineWAN, options{dialsB: true}, func(t *testing.T, l *lab) {
 				l.up()
 				from, to := l.open(Spec{})
-				done := start(t.Context(), from, to, 500, 300<<10)
+				done := start(t.Context(), from, to, 60+30*tt.times, 100<<10)
 				for range tt.times {
 					time.Sleep(200 * time.Millisecond)
 					l.wan.Cut()
@@ -102,8 +102,8 @@ func TestKill(t *testing.T) {
 		l.up()
 		from, to := l.open(Spec{})
 		urgentFrom, urgentTo := l.open(Spec{Class: Urgent})
-		done := start(t.Context(), from, to, 1500, 300<<10)
-		urgentDone := start(t.Context(), urgentFrom, urgentTo, 1500, 30<<10)
+		done := start(t.Context(), from, to, 350, 100<<10)
+		urgentDone := start(t.Context(), urgentFrom, urgentTo, 300, 10<<10)
 		r := rand.New(rand.NewPCG(*seed, 9))
 		for range 25 {
 			time.Sleep(time.Duration(r.Int64N(int64(500 * time.Millisecond))))
@@ -132,7 +132,7 @@ func TestBlackhole(t *testing.T) {
 	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		from, to := l.open(Spec{})
-		done := start(t.Context(), from, to, 1000, 300<<10)
+		done := start(t.Context(), from, to, 150, 100<<10)
 		for range 3 {
 			time.Sleep(700 * time.Millisecond)
 			for _, a := range l.wan.Dialed(netip.MustParseAddr(ipA)) {
@@ -152,7 +152,7 @@ func TestShrinkingMTU(t *testing.T) {
 	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		from, to := l.open(Spec{})
-		if err := transfer(t.Context(), from, to, 200, 300<<10); err != nil {
+		if err := transfer(t.Context(), from, to, 50, 100<<10); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
@@ -161,7 +161,7 @@ func TestShrinkingMTU(t *testing.T) {
 		l.wan.Set(line)
 		cut := time.Now()
 		from, to = l.open(Spec{})
-		if err := transfer(t.Context(), from, to, 200, 300<<10); err != nil {
+		if err := transfer(t.Context(), from, to, 50, 100<<10); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("took %v", time.Since(cut))
@@ -217,8 +217,8 @@ func TestSimultaneousDials(t *testing.T) {
 			}
 			time.Sleep(5 * time.Second)
 			a, b := l.a.Link("b"), l.b.Link("a")
-			if a.set == nil || b.set == nil || a.set.id != b.set.id || a.set.dialed == b.set.dialed {
-				t.Fatalf("skew %dms: sets %+v, %+v", skew, a.set, b.set)
+			if x, y := inUse(a), inUse(b); x.serial == 0 || x.id != y.id || x.dialed == y.dialed {
+				t.Fatalf("skew %dms: sets %+v, %+v", skew, x, y)
 			}
 			if s := b.State(); !s.Up || s.Conns != 6 || time.Since(s.Since) < 4*time.Second {
 				t.Errorf("skew %dms: %+v", skew, s)
@@ -230,7 +230,7 @@ func TestSimultaneousDials(t *testing.T) {
 // TestLossOfWords drops everything for a moment at each step of the handshakes
 // of both ends, so that each message of them is the one that is lost once.
 func TestLossOfWords(t *testing.T) {
-	for ms := 0; ms <= 200; ms += 10 {
+	for ms := 0; ms <= 200; ms += 15 {
 		inLab(t, testwan.Line{Delay: 20 * time.Millisecond}, options{dialsB: true}, func(t *testing.T, l *lab) {
 			time.Sleep(time.Duration(ms) * time.Millisecond)
 			l.wan.Cut()

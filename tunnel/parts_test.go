@@ -109,11 +109,11 @@ func TestGrowth(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		line testwan.Line
-		want int // bulk connections after 20 s of backlog
+		want int // bulk connections after 14 s of backlog
 	}{
-		{"clean", testwan.Line{Delay: 25 * time.Millisecond, Rate: 2_500_000, Queue: 200_000}, 4},
-		{"lossy", testwan.Line{Delay: 50 * time.Millisecond, Rate: 62_500_000, Loss: 0.001}, 16},
-		{"near", testwan.Line{Delay: time.Millisecond, Rate: 2_500_000, Loss: 0.001}, 4},
+		{"clean", testwan.Line{Delay: 25 * time.Millisecond, Rate: 1_000_000, Queue: 100_000}, 4},
+		{"lossy", testwan.Line{Delay: 50 * time.Millisecond, Rate: 62_500_000, Loss: 0.01}, 16},
+		{"near", testwan.Line{Delay: time.Millisecond, Rate: 1_000_000, Loss: 0.001}, 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inLab(t, tt.line, options{}, func(t *testing.T, l *lab) {
@@ -122,7 +122,7 @@ func TestGrowth(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				flood(ctx, from, to, 1<<20)
-				time.Sleep(20 * time.Second)
+				time.Sleep(14 * time.Second)
 				s := l.a.Link("b").State()
 				t.Logf("%d conns, goodput %d", s.Conns, s.Goodput)
 				if n := s.Conns - 2; n != tt.want {

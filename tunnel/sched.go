@@ -77,8 +77,15 @@ type piece struct {
 }
 
 // batchLen bounds what one stream takes at once: with 64 KiB, headers and
-// wake-ups cost little, and a stream on a slow connection holds little.
+// wake-ups cost little.
 const batchLen = frame.MaxChunk
+
+// batch is what a stream takes at once now: 5 ms of the goodput. On a slow line
+// streams come for work often, so that capped flows get their turn in time and
+// a slow connection holds little.
+func (l *Link) batch() int {
+	return int(min(max(l.good.rate/200, frame.Cell), batchLen))
+}
 
 // next waits for cells that c shall carry, appends them to ps, and marks them
 // as c's. It returns none when c has ended.
@@ -93,7 +100,7 @@ func (l *Link) next(c *carrier, class Class, ps []piece) []piece {
 		if l.set == c.set && c.set.ready {
 			now := time.Since(l.born)
 			var wait time.Duration
-			room := batchLen
+			room := l.batch()
 			for room > 0 {
 				var p piece
 				var ok bool

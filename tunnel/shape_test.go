@@ -48,26 +48,25 @@ func TestLinkRate(t *testing.T) {
 	inLab(t, lineFast, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		link := l.a.Link("b")
-		link.SetRate(2_500_000)
+		link.SetRate(1_500_000)
 		from, to := l.open(Spec{})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		flood(ctx, from, to, 200<<10)
 		time.Sleep(2 * time.Second)
-		for _, rate := range []int64{2_500_000, 12_500_000} {
+		for _, rate := range []int64{1_500_000, 4_000_000} {
 			link.SetRate(rate)
 			time.Sleep(time.Second)
-			for range 3 { // any second
-				before, wire := link.State().WireSent, l.wan.Stats().Bytes
+			for range 2 { // any second
+				before := link.State().WireSent
 				time.Sleep(time.Second)
 				within(t, fmt.Sprintf("link at %d", rate), float64(link.State().WireSent-before), float64(rate))
-				_ = wire
 			}
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(5 * time.Second)
 		s := link.State()
-		within(t, "goodput", float64(s.Goodput), 0.945*12_500_000)
-		if s.Rate != 12_500_000 {
+		within(t, "goodput", float64(s.Goodput), 0.945*4_000_000)
+		if s.Rate != 4_000_000 {
 			t.Errorf("state %+v", s)
 		}
 		// What we count is what the line saw.
@@ -90,16 +89,16 @@ func TestFlowRates(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				flow := link.NewFlow("move")
-				flow.SetRate(2_000_000)
+				flow.SetRate(1_000_000)
 				for range 3 {
 					from, to := l.open(Spec{Flow: flow})
 					flood(ctx, from, to, 300<<10)
 				}
-				time.Sleep(5 * time.Second)
-				for _, rate := range []int64{2_000_000, 4_000_000} {
+				time.Sleep(4 * time.Second)
+				for _, rate := range []int64{1_000_000, 2_000_000} {
 					flow.SetRate(rate)
 					time.Sleep(time.Second)
-					for range 3 {
+					for range 2 {
 						before, own := link.State().ByClass[shaper.Bulk].Sent, flow.WireSent()
 						time.Sleep(time.Second)
 						within(t, "flow on the wire", float64(link.State().ByClass[shaper.Bulk].Sent-before), float64(rate))
@@ -115,15 +114,15 @@ func TestFlowRates(t *testing.T) {
 // a capped one does not hold up the others.
 func TestFairFlows(t *testing.T) {
 	line := lineFast
-	line.Rate = 12_500_000
+	line.Rate = 5_000_000
 	inLab(t, line, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		link := l.a.Link("b")
-		link.SetRate(10_000_000)
+		link.SetRate(4_000_000)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		one, many, capped := link.NewFlow("one"), link.NewFlow("many"), link.NewFlow("capped")
-		capped.SetRate(1_000_000)
+		capped.SetRate(600_000)
 		for i, f := range []*Flow{one, many, many, many, capped, capped} {
 			from, to := l.open(Spec{Flow: f})
 			flood(ctx, from, to, 1000+i*100_000)
@@ -131,19 +130,19 @@ func TestFairFlows(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		a, b, c := one.WireSent(), many.WireSent(), capped.WireSent()
 		time.Sleep(4 * time.Second)
-		within(t, "one", float64(one.WireSent()-a)/4, 4_500_000)
-		within(t, "many", float64(many.WireSent()-b)/4, 4_500_000)
-		within(t, "capped", float64(capped.WireSent()-c)/4, 1_000_000)
+		within(t, "one", float64(one.WireSent()-a)/4, 1_700_000)
+		within(t, "many", float64(many.WireSent()-b)/4, 1_700_000)
+		within(t, "capped", float64(capped.WireSent()-c)/4, 600_000)
 	})
 }
 
 // TestUrgentUnderBulk measures the round trip of small urgent messages while
 // bulk fills the link's cap.
 func TestUrgentUnderBulk(t *testing.T) {
-	line := testwan.Line{Delay: 20 * time.Millisecond, Rate: 12_500_000}
+	line := testwan.Line{Delay: 20 * time.Millisecond, Rate: 2_500_000}
 	inLab(t, line, options{}, func(t *testing.T, l *lab) {
 		l.up()
-		l.a.Link("b").SetRate(12_000_000)
+		l.a.Link("b").SetRate(2_400_000)
 		from, to := l.open(Spec{})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -163,7 +162,7 @@ func TestUrgentUnderBulk(t *testing.T) {
 		}()
 		time.Sleep(2 * time.Second)
 		var trips []time.Duration
-		for range 200 {
+		for range 100 {
 			sent := time.Now()
 			if _, err := ping.Send(ctx, make([]byte, 200)); err != nil {
 				t.Fatal(err)
@@ -177,9 +176,9 @@ func TestUrgentUnderBulk(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 		}
 		slices.Sort(trips)
-		t.Logf("round trips: p50 %v, p99 %v; goodput %d", trips[100], trips[198], l.a.Link("b").State().Goodput)
-		if trips[100] > 45*time.Millisecond || trips[198] > 60*time.Millisecond {
-			t.Errorf("p50 %v, p99 %v over a line of 40ms", trips[100], trips[198])
+		t.Logf("round trips: p50 %v, p99 %v; goodput %d", trips[50], trips[98], l.a.Link("b").State().Goodput)
+		if trips[50] > 45*time.Millisecond || trips[98] > 60*time.Millisecond {
+			t.Errorf("p50 %v, p99 %v over a line of 40ms", trips[50], trips[98])
 		}
 	})
 }
@@ -187,7 +186,8 @@ func TestUrgentUnderBulk(t *testing.T) {
 // TestSlowReader: a channel that nobody reads stops at its window and holds up
 // no other one; that is QEMU's multifd at a SYNC (hypervisor-wire.md, trap 9).
 func TestSlowReader(t *testing.T) {
-	inLab(t, lineFast, options{}, func(t *testing.T, l *lab) {
+	memory := func(c *Config) { c.Memory = 64 << 20 }
+	inLab(t, lineFast, options{b: memory}, func(t *testing.T, l *lab) {
 		l.up()
 		stuck, unread := l.open(Spec{})
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -197,7 +197,7 @@ func TestSlowReader(t *testing.T) {
 				break
 			}
 		}
-		if n, b := stuck.Unacked(); n < 100 || b > bulkWindow {
+		if n, b := stuck.Unacked(); n < 10 || b > 16<<20 {
 			t.Errorf("unacked %d messages, %d bytes", n, b)
 		}
 		if s := stuck.Stalled(); !strings.HasPrefix(s, "b has received all") {
@@ -205,7 +205,7 @@ func TestSlowReader(t *testing.T) {
 		}
 		from, to := l.open(Spec{})
 		began := time.Now()
-		if err := transfer(t.Context(), from, to, 300, 300<<10); err != nil {
+		if err := transfer(t.Context(), from, to, 50, 100<<10); err != nil {
 			t.Fatal(err)
 		}
 		if d := time.Since(began); d > 5*time.Second {
@@ -213,7 +213,7 @@ func TestSlowReader(t *testing.T) {
 		}
 		// A window of our own is kept too.
 		stuck.SetWindow(1000)
-		for range 50 {
+		for range 10 {
 			m, err := unread.Recv(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -260,9 +260,11 @@ func TestManyOpens(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			for _, link := range []*Link{l.a.Link("b"), l.b.Link("a")} {
+				link.mu.Lock()
 				if len(link.channels) != 0 || link.granted != 0 || len(link.closedID.ranges) > 1 {
 					t.Errorf("%d channels, granted %d, ended %v", len(link.channels), link.granted, link.closedID.ranges)
 				}
+				link.mu.Unlock()
 			}
 		}
 	})

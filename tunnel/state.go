@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-
-	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
 // State is a link as it is now.
@@ -199,12 +197,4 @@ func certificateError(err error) string {
 func isType[T error](err error) bool {
 	_, ok := errors.AsType[T](err)
 	return ok
-}
-
-// backlogClass is what a class has to do with a shaper's.
-func (c Class) shaped() shaper.Class {
-	if c == Urgent {
-		return shaper.Urgent
-	}
-	return shaper.Bulk
 }
