@@ -255,7 +255,13 @@ func (h *FakeHost) Attach(ctx context.Context, spec gateway.Spec) (sink gateway.
 
 // socketPair returns two connected unix sockets, as QEMU's own would be.
 func socketPair() (near, far net.Conn, err error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	syscall.ForkLock.RLock() // SOCK_CLOEXEC is Linux's
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		return nil, nil, fmt.Errorf("making a pair of sockets: %w", err)
 	}

@@ -139,16 +139,6 @@ func newMove(t *testing.T, from, to gateway.Host, vm string, channels int) *move
 	return m
 }
 
-// discardAtEnd ends the sink's process with the test, if it does not run.
-func (m *move) discardAtEnd() {
-	sink := m.sink
-	m.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		sink.Discard(ctx)
-	})
-}
-
 func (m *move) params() gateway.MoveParams {
 	return gateway.MoveParams{Downtime: 300 * time.Millisecond, Channels: m.spec.Channels}
 }

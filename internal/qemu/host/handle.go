@@ -295,17 +295,16 @@ func (h *handle) end(ctx context.Context, what string) error {
 		return fmt.Errorf("%s %s at %s: it runs: %w", what, h.vm, h.host.cfg.Name, gateway.ErrBusy)
 	case err == nil && state != gateway.Gone:
 		h.quit(ctx)
-	case ctx.Err() != nil || errors.Is(err, errHandleClosed):
+	case err != nil && (ctx.Err() != nil || errors.Is(err, errHandleClosed)):
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if h.proc.PID == 0 {
-		if listening(h.path) {
-			return fmt.Errorf("%s %s at %s: its process is out of sight and has not ended: %w", what, h.vm, h.host.cfg.Name, gateway.ErrUnavailable)
-		}
-		return h.host.ended(ctx, h.vm, h.path)
+	if h.proc.PID == 0 && listening(h.path) {
+		return fmt.Errorf("%s %s at %s: its process is out of sight and has not ended: %w", what, h.vm, h.host.cfg.Name, gateway.ErrUnavailable)
 	}
-	if err := h.reap(ctx); err != nil {
-		return fmt.Errorf("%s %s at %s: %w", what, h.vm, h.host.cfg.Name, err)
+	if h.proc.PID != 0 {
+		if err := h.reap(ctx, err); err != nil {
+			return fmt.Errorf("%s %s at %s: %w", what, h.vm, h.host.cfg.Name, err)
+		}
 	}
 	return h.host.ended(ctx, h.vm, h.path)
 }
@@ -333,21 +332,25 @@ func (h *handle) quit(ctx context.Context) {
 	}
 }
 
-// reap waits for the process to end, and kills it if it does not.
-func (h *handle) reap(ctx context.Context) error {
-	wait, cancel := context.WithTimeout(ctx, quitWait)
-	defer cancel()
-	if h.proc.Wait(wait) == nil {
+// reap waits for a process that was told to quit, and kills it if it does not,
+// or if it could not be told because of hung.
+func (h *handle) reap(ctx context.Context, hung error) error {
+	if hung == nil {
+		wait, cancel := context.WithTimeout(ctx, quitWait)
+		defer cancel()
+		hung = h.proc.Wait(wait)
+	}
+	if hung == nil {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	h.host.log.Warn("killing a hypervisor that does not quit", "vm", h.vm, "pid", h.proc.PID)
+	h.host.log.Warn("killing a hypervisor that does not quit", "vm", h.vm, "pid", h.proc.PID, "err", hung)
 	if err := h.proc.Kill(); err != nil {
 		return err
 	}
-	wait, cancel = context.WithTimeout(ctx, killWait)
+	wait, cancel := context.WithTimeout(ctx, killWait)
 	defer cancel()
 	return h.proc.Wait(wait)
 }
