@@ -26,8 +26,13 @@
 //
 // # What it can carry
 //
-// Measured by `go test -run TestCeiling -ceiling ./bench/wanem`; the figures
-// of the build machine are in bench/results/wanem-ceiling.txt. Above its
-// ceiling the emulator shows it: LateMax in the counters grows, and the TAP's
-// own transmit queue drops.
+// 2 Gbit/s of full frames in one direction with two thirds of a core, 3.4
+// Gbit/s and 280 000 packets a second at the most; at 500 Mbit/s a third of a
+// core, the rate exact and frames late by 0.04 ms on average. A busy line
+// delivers in rounds of 0.15 ms: a frame may come so much early, never more. On
+// a machine that others overload, single frames are late by tens of
+// milliseconds; LateMax in the counters tells.
+//
+// Measured by `go test -run Ceiling ./bench/wanem -ceiling`; the figures of
+// the build machine are in bench/results/wanem-ceiling.txt.
 package wanem
