@@ -20,19 +20,13 @@ import (
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
-func check(t testing.TB, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // lab is two sites "a" and "b" on one machine, each with a bridge of its own
 // and one host on it, and the segment "prod" stretched between them.
 type lab struct {
 	wire  *l2exttest.Wire
 	sites map[string]*site
-	end   func() // stops managers and wire, and waits for them
+	flips []time.Duration // how long each Flip took
+	end   func()          // stops managers and wire, and waits for them
 }
 
 type site struct {
@@ -51,7 +45,8 @@ func newLab(t testing.TB, line l2exttest.Line) *lab {
 	ms := make(map[string]*l2ext.Manager)
 	for i, name := range []string{"a", "b"} {
 		s := &site{name: name, gw: nstest.New(t), host: nstest.New(t), ip: fmt.Sprintf("10.77.0.%d", i+1)}
-		check(t, s.gw.Sysctl("ipv6.conf.all.disable_ipv6", "0"))
+		// The gateway's devices say nothing of their own then; the carrier must switch IPv6 on for itself.
+		check(t, s.gw.Sysctl("ipv6.conf.default.disable_ipv6", "1"))
 		check(t, nstest.Veth(s.gw, "lan0", s.host, "eth0"), s.gw.Bridge(bridgeName, "lan0"))
 		check(t, s.host.SetMAC("eth0", fmt.Sprintf("02:00:00:00:00:0%d", i+1)))
 		check(t, s.host.Addr("eth0", s.ip+"/24"), s.host.Addr("eth0", fmt.Sprintf("fd77::%d/64", i+1)))

@@ -339,7 +339,15 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 	}
 	m.state.Store(&next)
 	m.setPeers(next)
-	return m.reconcile(ctx, time.Now())
+	err := m.reconcile(ctx, time.Now())
+	for vni, seg := range next {
+		if old[vni] == nil || !slices.Equal(old[vni].Sites, seg.Sites) {
+			for _, site := range seg.Sites { // the link may be up for long
+				m.exchange(seg, site)
+			}
+		}
+	}
+	return err
 }
 
 // keepOrMake keeps what is known of a segment when only its sites change.

@@ -13,12 +13,23 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/frag"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
+
+func check(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world is some sites in memory, joined by a wire, inside a synctest bubble.
 type world struct {
@@ -506,7 +517,7 @@ func TestSegmentKeepsBindings(t *testing.T) {
 			t.Errorf("a host of a site that left is still programmed:\n%s", got)
 		}
 		check(t, w.ms["a"].Apply(t.Context(), []l2ext.Segment{segment("a", []string{"a", "b", "c"})}))
-		w.pass(11 * time.Second)
+		w.settle() // at once, not with the next digest
 		w.want(other, "a: c 2 confirmed; b: c 2 confirmed; c: c 2 confirmed")
 	})
 }

@@ -17,7 +17,9 @@ func (l *lab) move(t testing.TB, v *vm, job string, way [2]string, pause time.Du
 	ctx := t.Context()
 	check(t, src.m.Prepare(ctx, job, v.nics(), dst.name))
 	v.put("") // STOP
+	stop := time.Now()
 	check(t, src.m.Flip(ctx, job))
+	l.flips = append(l.flips, time.Since(stop))
 	<-time.After(pause)
 	v.put(dst.name) // RESUME
 	check(t, dst.m.Settle(ctx, job, v.nics()))
@@ -56,6 +58,7 @@ func TestFlipLosesNothing(t *testing.T) {
 		until(t, "both sites agree", func() bool { return l.isAt(v.mac, way[1]) })
 		way[0], way[1] = way[1], way[0]
 	}
+	t.Logf("Flip took %v", l.flips)
 	for role, n := range lost {
 		t.Logf("%s: lost %v, longest gaps %v with a pause of %v", role, n, gaps[role], pause)
 		if median(n) > 2 {

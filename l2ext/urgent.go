@@ -117,6 +117,11 @@ func (m *Manager) takeDigest(seg *segment, from string, msg announce.Message) {
 		return
 	}
 	m.log.Debug("bindings differ; exchanging all", "peer", from, "segment", seg.Name)
-	m.sendSnapshot(seg, from)
-	m.enqueue(seg, from, announce.Message{Kind: announce.Request, VNI: seg.VNI})
+	m.exchange(seg, from)
+}
+
+// exchange tells a site all that is known here, and asks for what it knows.
+func (m *Manager) exchange(seg *segment, site string) {
+	m.sendSnapshot(seg, site)
+	m.enqueue(seg, site, announce.Message{Kind: announce.Request, VNI: seg.VNI})
 }

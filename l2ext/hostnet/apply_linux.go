@@ -216,7 +216,7 @@ type portSpec struct {
 
 func (n *Net) makePort(w l2ext.Wish, br netlink.Link, s portSpec) (netlink.Link, error) {
 	la := netlink.NewLinkAttrs()
-	la.Name, la.MTU, la.HardwareAddr = s.name, s.mtu, randomMAC(0xfe)
+	la.Name, la.MTU, la.HardwareAddr = s.name, s.mtu, randomMAC(0xfe, 0xff)
 	self, everyone := vxlan.Self.Addr().As16(), vxlan.Everyone.Addr().As16()
 	err := n.nl.LinkAdd(&netlink.Vxlan{
 		LinkAttrs: la, VxlanId: int(w.VNI), VtepDevIndex: s.tun, Port: vxlan.Port,
@@ -249,6 +249,9 @@ func (n *Net) setPort(l, br netlink.Link, mtu int) error {
 		}
 	}
 	if a.MasterIndex != br.Attrs().Index {
+		if err := n.pinMAC(br); err != nil {
+			return fail("keeping the bridge's MAC", err)
+		}
 		if err := n.nl.LinkSetMaster(l, br); err != nil {
 			return fail("plugging into "+br.Attrs().Name, err)
 		}
@@ -275,11 +278,30 @@ func (n *Net) setPort(l, br netlink.Link, mtu int) error {
 	return nil
 }
 
-// randomMAC makes a locally administered MAC that begins with the given byte.
+// pinMAC sets the MAC of a bridge without ports to what it is. Otherwise it
+// would take ours, and lose it when we leave; with another port it keeps the
+// lowest of these, which ours never is.
+func (n *Net) pinMAC(br netlink.Link) error {
+	links, err := n.nl.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if l.Attrs().MasterIndex == br.Attrs().Index {
+			return nil
+		}
+	}
+	if len(br.Attrs().HardwareAddr) == 0 {
+		return nil // it has had ports once, and has no MAC now
+	}
+	return n.nl.LinkSetHardwareAddr(br, br.Attrs().HardwareAddr)
+}
+
+// randomMAC makes a locally administered MAC that begins with the given bytes.
 // It must be random: both sites see the bridges of both.
-func randomMAC(first byte) net.HardwareAddr {
+func randomMAC(first ...byte) net.HardwareAddr {
 	mac := make(net.HardwareAddr, 6)
 	rand.Read(mac) // never fails
-	mac[0] = first
+	copy(mac, first)
 	return mac
 }

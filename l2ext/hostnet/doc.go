@@ -11,9 +11,10 @@
 //	the bridge  only if there was none of that name
 //
 // An adopted bridge gets one port more and is not changed otherwise. For that,
-// the port has a MAC that begins with fe, which is never the lowest (a bridge
-// without a MAC of its own takes the lowest of its ports), and an MTU that is
-// not below that of the bridge (which would follow it).
+// the port has a MAC that begins with fe:ff, which is never the lowest (a bridge
+// without a MAC of its own takes the lowest of its ports; if there are none, its
+// present MAC is set to stay), and an MTU that is not below that of the bridge
+// (which would follow it).
 //
 // When the gateway dies, the kernel removes the TUN with the last descriptor of
 // it, and with the TUN the VXLAN devices bound to it, and with these their

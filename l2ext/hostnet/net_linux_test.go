@@ -1,9 +1,11 @@
 package hostnet
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -275,4 +277,45 @@ func TestRepair(t *testing.T) {
 			t.Errorf("%s: %+v, %v, now\n%s", tt.name, a, err, state(t, ns))
 		}
 	}
+}
+
+// TestKilled kills a gateway's process without a chance to clean up: the kernel
+// takes the carrier and the overlay ports away with it.
+func TestKilled(t *testing.T) {
+	if os.Getenv("HOSTNET_VICTIM") != "" {
+		victim(t)
+		return
+	}
+	ns := nstest.New(t)
+	check(t, ns.Bridge("br0"))
+	before, err := ns.Dump()
+	check(t, err)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.v")
+	cmd.Env = append(os.Environ(), "HOSTNET_VICTIM=1")
+	out, err := cmd.StdoutPipe()
+	check(t, err)
+	check(t, ns.Do(cmd.Start)) // it lives in the namespace
+	ready := bufio.NewScanner(out)
+	for ready.Scan() && ready.Text() != "ready" {
+	}
+	if _, err := ns.MAC("lhvx100"); err != nil {
+		t.Errorf("the victim has made nothing: %v", err)
+	}
+	check(t, cmd.Process.Kill())
+	cmd.Wait()
+	waitGone(t, ns, "lhvx100")
+	waitGone(t, ns, DefaultTun)
+	if after, err := ns.Dump(); err != nil || after != before {
+		t.Errorf("before\n%s\nafter\n%s, %v", before, after, err)
+	}
+}
+
+// victim attaches a segment and waits for its death.
+func victim(t *testing.T) {
+	n, err := New(Config{})
+	check(t, err)
+	a, err := n.Apply(t.Context(), []l2ext.Wish{prod("br0")})
+	check(t, err, a[0].Err)
+	fmt.Println("ready")
+	<-time.After(l2exttest.Patience)
 }
