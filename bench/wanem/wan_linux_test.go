@@ -202,16 +202,22 @@ func cutAndHeal(t *testing.T, r *rig) {
 }
 
 // TestRate: the bottleneck passes its rate, and a change takes effect at once.
+// A busy machine may hold up sender or emulator in any one try, but not in all.
 func TestRate(t *testing.T) {
-	r := newRig(t, Profile{Rate: 50e6, Delay: 2 * time.Millisecond})
+	r := newChildRig(t, Profile{Rate: 50e6, Delay: 2 * time.Millisecond})
 	for _, rate := range []int64{50e6, 100e6} {
-		if err := r.wan.Set(AB, Profile{Rate: rate, Delay: 2 * time.Millisecond}); err != nil {
+		// The queue holds 0.3 s, so that a late sender does not leave the line idle.
+		if err := r.wan.Set(AB, Profile{Rate: rate, Delay: 2 * time.Millisecond, Queue: rate / 8 * 3 / 10}); err != nil {
 			t.Fatal(err)
 		}
-		got := r.blast(t, 1.2*float64(rate), 700*time.Millisecond)
-		t.Logf("%d Mbit/s: %+v", rate/1e6, got)
-		if got.rate < 0.95*float64(rate) || got.rate > 1.02*float64(rate) {
-			t.Errorf("%.1f Mbit/s through a line of %d", got.rate/1e6, rate/1e6)
+		right := false
+		for try := 0; try < 5 && !right; try++ {
+			got := r.blast(t, 1.5*float64(rate), 500*time.Millisecond)
+			t.Logf("%d Mbit/s: %+v", rate/1e6, got)
+			right = got.rate > 0.97*float64(rate) && got.rate < 1.02*float64(rate)
+		}
+		if !right {
+			t.Errorf("a line of %d Mbit/s carries something else, five times", rate/1e6)
 		}
 	}
 }
