@@ -238,6 +238,7 @@ func TestSocketsOfTheSourceAreLeftAlone(t *testing.T) {
 	a, b := newHost(t, dir, "a", nil), newHost(t, dir, "b", nil)
 	console := filepath.Join(dir, "console")
 	startQEMU(t, filepath.Join(dir, "a"), "vm1", "-serial", "unix:"+console+",server=on,wait=off")
+	awaitSocket(t, console) // QEMU makes it after the monitor
 	before, err := os.Lstat(console)
 	if err != nil {
 		t.Fatal(err)

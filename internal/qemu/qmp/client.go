@@ -222,7 +222,7 @@ func (c *Client) write(ctx context.Context, b []byte) error {
 func (c *Client) read(greeted chan<- greeting) {
 	defer close(c.done)
 	err := c.readMessages(greeted)
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) { // the latter if it left something unread
 		err = fmt.Errorf("qemu has hung up: %w", io.ErrUnexpectedEOF)
 	}
 	c.fail(err)
