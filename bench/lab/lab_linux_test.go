@@ -66,6 +66,9 @@ func TestMove(t *testing.T) {
 	if testing.Short() {
 		nstest.Skip(t, "boots a guest")
 	}
+	if err := Check(); err != nil {
+		nstest.Skip(t, err.Error())
+	}
 	link := Link{Rate: 1e9, RTT: 10 * time.Millisecond}
 	if *linkFlag != "" {
 		if err := link.Set(*linkFlag); err != nil {

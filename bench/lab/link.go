@@ -76,7 +76,7 @@ func (l *Link) set(key, value string) (err error) {
 	case "duplicate":
 		l.Duplicate, err = parseShare(value)
 	case "queue":
-		l.Queue, err = parseUnits(value, byteUnits)
+		l.Queue, err = parseUnits(value, byteUnits())
 	default:
 		err = errors.New("the keys are rate, rtt, jitter, loss, burst, reorder, duplicate and queue")
 	}
@@ -111,14 +111,15 @@ type unit struct {
 	size float64
 }
 
-// Units of rates and sizes; longer names first, because a suffix is cut.
-var (
-	rateUnits = [...]unit{{"Gbit", 1e9}, {"Mbit", 1e6}, {"kbit", 1e3}, {"bit", 1}, {"G", 1e9}, {"M", 1e6}, {"k", 1e3}}
-	byteUnits = []unit{{"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
-)
+// rateUnits and byteUnits: longer names first, because a suffix is cut.
+func rateUnits() []unit {
+	return []unit{{"Gbit", 1e9}, {"Mbit", 1e6}, {"kbit", 1e3}, {"bit", 1}, {"G", 1e9}, {"M", 1e6}, {"k", 1e3}}
+}
+
+func byteUnits() []unit { return []unit{{"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}} }
 
 func parseRate(s string) (int64, error) {
-	return parseUnits(strings.TrimSuffix(s, "/s"), rateUnits[:])
+	return parseUnits(strings.TrimSuffix(s, "/s"), rateUnits())
 }
 
 func parseUnits(s string, units []unit) (int64, error) {
@@ -147,7 +148,7 @@ func parseShare(s string) (float64, error) {
 }
 
 func formatRate(r int64) string {
-	for _, u := range rateUnits[:3] {
+	for _, u := range rateUnits()[:3] {
 		if r > 0 && r%int64(u.size) == 0 {
 			return strconv.FormatInt(r/int64(u.size), 10) + u.name
 		}

@@ -59,7 +59,7 @@ func (s *Source) tables(r rng) {
 		s.skew[i] = uint8(i * i / 256)
 	}
 	n := 0
-	for k, share := range share {
+	for k, share := range shares() {
 		for range share {
 			s.deal[n] = Kind(k)
 			n++

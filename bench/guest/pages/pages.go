@@ -39,8 +39,10 @@ func (k Kind) String() string {
 // Shared is the number of different pages of kind Copy.
 const Shared = 128
 
-// share of each kind in a hundred runs.
-var share = [Kinds]uint64{Zero: 18, Copy: 8, Text: 18, Heap: 28, Code: 22, Random: 6}
+// shares of the kinds in a hundred runs.
+func shares() [Kinds]int {
+	return [Kinds]int{Zero: 18, Copy: 8, Text: 18, Heap: 28, Code: 22, Random: 6}
+}
 
 // run is the number of neighbouring pages of one kind.
 const run = 16
