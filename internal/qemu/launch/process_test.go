@@ -76,7 +76,7 @@ func TestStartFails(t *testing.T) {
 }
 
 func TestKill(t *testing.T) {
-	p, _ := start(t, "trap '' TERM; read x < /dev/zero; sleep 1000")
+	p, _ := start(t, "exec sleep 1000")
 	if !p.Alive() || p.Age() < 0 || p.Age() > time.Hour {
 		t.Errorf("alive %t, age %v", p.Alive(), p.Age())
 	}
@@ -102,10 +102,14 @@ func TestKill(t *testing.T) {
 }
 
 func TestArgs(t *testing.T) {
-	p, _ := start(t, "exec sleep 1000 ''")
-	for deadline := time.Now().Add(10 * time.Second); ; { // until it has become sleep
+	fifo := filepath.Join(t.TempDir(), "fifo") // that nobody opens
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := start(t, "exec sh -c 'read x < $0' "+fifo+" ''")
+	for deadline := time.Now().Add(10 * time.Second); ; { // until it has become the second sh
 		args, err := p.Args() // in the midst of exec it has no program
-		if err == nil && len(args) == 3 && args[1] == "1000" && args[2] == "" && filepath.IsAbs(args[0]) {
+		if err == nil && len(args) == 5 && args[3] == fifo && args[4] == "" && filepath.IsAbs(args[0]) {
 			return
 		}
 		if time.Now().After(deadline) {
