@@ -15,7 +15,7 @@ type Codec uint8
 
 // The codecs.
 const (
-	Auto Codec = iota // zstd, at the level that pays on most lines
+	Auto Codec = iota // zstd 1: 5 per cent more bytes than zstd 3, 2/3 of its CPU time (bench/results)
 	Raw
 	LZ4
 	Zstd

@@ -28,7 +28,8 @@
 //   - what this channel sent before, for batches are decoded in order;
 //   - what another channel or an earlier move sent and the peer acknowledged;
 //   - what the peer itself sent to us (the trip home), once the peer keeps it
-//     for us: from EncoderConfig.PeerReady or the first acknowledgement on.
+//     for us: from EncoderConfig.PeerReady (its decoder exists, or it called
+//     Store.Keep) or the first acknowledgement on.
 //
 // A fingerprint only finds candidates. The receiver checks the fingerprint of
 // every page that it reads from a store, and the SHA-256 of every batch before
@@ -42,8 +43,9 @@
 // Each end numbers the pages that it sends, in segments that one channel
 // fills and that its batches name, so several channels need no common order.
 // The sender alone evicts, oldest first: it stops referring to the oldest
-// quarter of its window, waits until all batches that still do, or that
-// filled it, are acknowledged, and announces the new floor in every batch. The
+// quarter of its window and lets the oldest eighth go. It waits until all
+// batches that refer to that, or that filled it, are acknowledged, and
+// announces the new floor in every batch. The
 // receiver then drops what lies below: it can never miss what a batch refers
 // to. The sender keeps its own copy until an announcement was acknowledged and
 // no decoder's lease (what the peer says it may still refer to on the way

@@ -96,7 +96,6 @@ type machine struct {
 	a, b  *Store
 	mems  []*memory
 	lines []*line
-	seed  uint64
 }
 
 func (m *machine) open(t *rapid.T) {
