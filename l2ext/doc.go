@@ -24,6 +24,19 @@
 // two others, which only read: the TUN's reader, and the caller of
 // HandleDatagram.
 //
+// The way of the code: segment.go has the words and the two interfaces,
+// manager.go the loop, apply.go the wished state, state.go what is known of a
+// segment, outward.go and inward.go the frames, peers.go and urgent.go the
+// announcements, bindings.go the rules, jobs.go the moves, view.go what an
+// operator sees.
+//
+// Limits: one gateway for each site; a segment is one VLAN, untagged on its
+// bridge (frames with a tag are carried as they are); ARP and neighbour
+// discovery cross the WAN, within their limits; loops behind the gateways' backs
+// are not detected but by MACs that move too often; router advertisements and
+// DHCP cross like all else. The TAP of a paused VM takes broadcasts of its new
+// LAN, which the VM reads when it resumes.
+//
 // Nothing here knows how frames reach the other site (Carrier) nor how a
 // machine's network is changed (Host).
 package l2ext

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
-	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -66,23 +64,6 @@ type Manager struct {
 
 	mu    sync.Mutex       // guards what follows
 	peers map[string]*peer // by site
-}
-
-// segment is one stretched network. Constant but for what its locks guard.
-type segment struct {
-	Segment
-	counts   counters
-	out      *limiter
-	in       map[string]*limiter // by site
-	endpoint map[string]vxlan.Endpoint
-	given    uint64 // frames received at the last reconcile; only the loop uses it
-
-	mu       sync.RWMutex // guards what follows; only the loop writes
-	table    *table
-	attached Attached
-	problem  string    // of the host
-	odd      string    // seen in the bindings
-	oddUntil time.Time // then it is forgotten
 }
 
 // New makes a Manager that has no segments yet.
@@ -317,165 +298,4 @@ func (m *Manager) setOdd(now time.Time, seg *segment, odd string) {
 	if !known {
 		m.log.Warn("segment is odd", "segment", seg.Name, "problem", odd)
 	}
-}
-
-// Apply makes the wished segments, and removes those that are not wished any
-// more. The error names what is wrong with the wish, or with the host as a
-// whole; what is wrong with one segment is its Problem.
-func (m *Manager) Apply(ctx context.Context, wished []Segment) error {
-	if err := checkAll(m.cfg.Site, wished); err != nil {
-		return err
-	}
-	wished = slices.Clone(wished)
-	return m.call(ctx, func() error { return m.apply(ctx, wished) })
-}
-
-func (m *Manager) apply(ctx context.Context, wished []Segment) error {
-	old, next := m.segments(), make(map[uint32]*segment)
-	for _, w := range wished {
-		w.MTU = cmp.Or(w.MTU, DefaultMTU)
-		w.Sites = slices.Compact(slices.Sorted(slices.Values(w.Sites)))
-		next[w.VNI] = m.keepOrMake(old[w.VNI], w)
-	}
-	m.state.Store(&next)
-	m.setPeers(next)
-	err := m.reconcile(ctx, time.Now())
-	for vni, seg := range next {
-		if old[vni] == nil || !slices.Equal(old[vni].Sites, seg.Sites) {
-			for _, site := range seg.Sites { // the link may be up for long
-				m.exchange(seg, site)
-			}
-		}
-	}
-	return err
-}
-
-// keepOrMake keeps what is known of a segment when only its sites change.
-func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
-	seg := &segment{Segment: w, out: newLimiter(m.cfg.Limits), in: make(map[string]*limiter), endpoint: make(map[string]vxlan.Endpoint)}
-	for _, site := range w.Sites {
-		seg.in[site] = newLimiter(m.cfg.Limits)
-		seg.endpoint[site] = m.endpointOf(site)
-	}
-	seg.table = newTable(m.cfg.Site)
-	if old == nil || old.Name != w.Name {
-		return seg
-	}
-	old.mu.Lock()
-	defer old.mu.Unlock()
-	for mac, b := range old.table.byMAC {
-		if b.rec.Site == m.cfg.Site || slices.Contains(w.Sites, b.rec.Site) {
-			own := *b // frames on their way may still look at the old table
-			seg.table.byMAC[mac] = &own
-			seg.table.sum += b.hash
-			if b.hash != 0 {
-				seg.table.live++
-			}
-		}
-	}
-	seg.attached, seg.problem, seg.odd, seg.oddUntil = old.attached, old.problem, old.odd, old.oddUntil
-	for i := range old.counts {
-		seg.counts[i].Store(old.counts[i].Load())
-	}
-	return seg
-}
-
-// endpointOf numbers the other sites as they are met. Numbers are not used
-// again, so that a packet on its way cannot reach a wrong site.
-func (m *Manager) endpointOf(site string) vxlan.Endpoint {
-	e, ok := m.endpoints[site]
-	if !ok {
-		e = vxlan.FirstSite + vxlan.Endpoint(len(m.endpoints))
-		m.endpoints[site] = e
-	}
-	return e
-}
-
-// reconcile makes the host look like the tables.
-func (m *Manager) reconcile(ctx context.Context, now time.Time) error {
-	segs := make([]*segment, 0, len(m.segments()))
-	for _, seg := range m.segments() {
-		segs = append(segs, seg)
-	}
-	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.VNI, b.VNI) })
-	wishes := make([]Wish, len(segs))
-	for i, seg := range segs {
-		wishes[i] = Wish{Segment: seg.Segment, Entries: seg.entries()}
-	}
-	m.lastApply = now
-	m.dirty = false
-	attached, err := m.cfg.Host.Apply(ctx, wishes)
-	if err != nil {
-		m.dirty = true
-		for _, seg := range segs {
-			m.setProblem(seg, err.Error())
-		}
-		return fmt.Errorf("applying segments: %w", err)
-	}
-	for i, a := range attached {
-		m.setAttached(now, segs[i], a)
-	}
-	return nil
-}
-
-func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
-	seg.mu.Lock()
-	before := seg.attached
-	seg.attached = a
-	seg.mu.Unlock()
-	if a.Err != nil {
-		m.dirty = true
-		m.setProblem(seg, a.Err.Error())
-		return
-	}
-	m.setProblem(seg, "")
-	m.checkDelivery(now, seg, a.Delivered-before.Delivered)
-	if before.Device == "" {
-		m.log.Info("segment attached", "segment", seg.Name, "device", a.Device, "bridge", seg.Bridge, "adopted", a.Adopted)
-	}
-	m.observe(now, Sighting{VNI: seg.VNI, MAC: a.Bridge})
-}
-
-// checkDelivery compares what was given to the kernel since the last time with
-// what came out of the overlay port.
-func (m *Manager) checkDelivery(now time.Time, seg *segment, delivered uint64) {
-	given := seg.counts[Received].Load()
-	if given-seg.given > undelivered && delivered == 0 {
-		m.setOdd(now, seg, fmt.Sprintf("the kernel drops frames from other sites: a firewall must let UDP port %d in from the carrier", vxlan.Port))
-	}
-	seg.given = given
-}
-
-// entries are the hosts of other sites.
-func (s *segment) entries() (es []Entry) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for mac, b := range s.table.byMAC {
-		if e := s.endpoint[b.rec.Site]; e != 0 && !b.withdrawn() {
-			es = append(es, Entry{MAC: mac, Site: e})
-		}
-	}
-	return es
-}
-
-// entryOf tells how the kernel has to treat a MAC that is at site.
-func (s *segment) entryOf(mac MAC, site string) Entry {
-	return Entry{MAC: mac, Site: s.endpoint[site]} // 0, remove, for a host of this site
-}
-
-// lookup tells where a MAC is: at another site, here, or at an unknown place.
-func (s *segment) lookup(mac MAC) (site string, b binding) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if p := s.table.byMAC[mac]; p != nil && !p.withdrawn() {
-		return p.rec.Site, binding{since: p.since, left: p.left}
-	}
-	return "", binding{}
-}
-
-// known tells whether a frame from mac tells nothing new, and where mac is.
-func (s *segment) known(mac MAC, c ether.Claim) (site string, known bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.table.site(mac), s.table.knows(mac, c.IP)
 }

@@ -20,7 +20,6 @@ const MaxFrame = 9216
 const (
 	version    = 1
 	redirected = 0x01
-	maxVNI     = 1<<24 - 1
 )
 
 // ErrShort says that a datagram ends before its header does.
@@ -60,18 +59,15 @@ func Parse(b []byte) (h Header, n int, err error) {
 	return h, HeaderLen, nil
 }
 
-// Append appends the header to b. It panics if a field is out of range.
+// Append appends the header to b. Parts must be 1 to MaxParts, and Part less.
 func (h Header) Append(b []byte) []byte {
-	if h.Parts < 1 || h.Parts > MaxParts || h.Part >= h.Parts || h.VNI > maxVNI {
-		panic("frag: header out of range")
-	}
 	var flags byte
 	if h.Redirected {
 		flags = redirected
 	}
 	b = append(b, version, flags)
 	b = binary.BigEndian.AppendUint16(b, h.ID)
-	return binary.BigEndian.AppendUint32(b, h.VNI<<8|uint32(h.Part)<<4|uint32(h.Parts-1))
+	return binary.BigEndian.AppendUint32(b, h.VNI<<8|uint32(h.Part&0xf)<<4|uint32((h.Parts-1)&0xf))
 }
 
 // Parts tells into how many parts a frame of n bytes must be cut so that each

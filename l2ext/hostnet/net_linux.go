@@ -20,12 +20,14 @@ import (
 // Net is the network of this machine.
 type Net struct {
 	// Constant after New.
-	cfg  Config
-	log  *slog.Logger
-	ns   netns.NsHandle // netns.None() for that of the process
-	nl   *netlink.Handle
-	raw  *rawSocket
-	open chan struct{} // closed when tun is there, or never will be
+	cfg Config
+	log *slog.Logger
+	ns  netns.NsHandle // netns.None() for that of the process
+	nl  *netlink.Handle
+	raw *rawSocket
+	// watchBuffer is the constant of that name, or less in a test.
+	watchBuffer int
+	open        chan struct{} // closed when tun is there, or never will be
 	// attached tells Watch to list all hosts; 1, as one list is enough for many.
 	attached chan struct{}
 
@@ -51,12 +53,13 @@ var _ l2ext.Host = (*Net)(nil)
 func New(cfg Config) (*Net, error) {
 	cfg.Tun = cmp.Or(cfg.Tun, DefaultTun)
 	n := &Net{
-		cfg:      cfg,
-		log:      cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		ns:       netns.None(),
-		open:     make(chan struct{}),
-		attached: make(chan struct{}, 1),
-		segments: make(map[uint32]attachment),
+		cfg:         cfg,
+		log:         cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+		ns:          netns.None(),
+		watchBuffer: watchBuffer,
+		open:        make(chan struct{}),
+		attached:    make(chan struct{}, 1),
+		segments:    make(map[uint32]attachment),
 	}
 	if cfg.NetNS != 0 {
 		n.ns = netns.NsHandle(cfg.NetNS)

@@ -2,6 +2,7 @@ package hostnet
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -318,4 +319,54 @@ func victim(t *testing.T) {
 	check(t, err, a[0].Err)
 	fmt.Println("ready")
 	<-time.After(l2exttest.Patience)
+}
+
+// TestWatchOverflow lets the kernel tell more than there is room for, while the
+// reader is held up: it loses notifications, and all is listed again.
+func TestWatchOverflow(t *testing.T) {
+	ns := nstest.New(t)
+	check(t, ns.Bridge("br0"), nstest.Veth(ns, "lan0", ns, "far0"), ns.Plug("lan0", "br0"))
+	n := newNet(t, ns)
+	n.watchBuffer = 4096
+	_, err := n.Apply(t.Context(), []l2ext.Wish{prod("br0")})
+	check(t, err)
+	lan, err := n.nl.LinkByName("lan0")
+	check(t, err)
+	const hosts = 5000
+	learn := func(i int) {
+		mac := []byte{2, 9, 0, 0, byte(i >> 8), byte(i)}
+		check(t, n.nl.NeighSet(&netlink.Neigh{LinkIndex: lan.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER,
+			State: netlink.NUD_REACHABLE, HardwareAddr: mac}))
+	}
+	learn(0)
+	seen := make(chan l2ext.Sighting)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- n.Watch(ctx, func(s l2ext.Sighting) {
+			select {
+			case seen <- s:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	<-seen // it watches, and has to wait with the rest
+	for i := range hosts {
+		learn(i)
+	}
+	all := make(map[l2ext.MAC]bool)
+	for deadline := time.After(l2exttest.Patience); len(all) < hosts; {
+		select {
+		case s := <-seen:
+			if s.MAC[1] == 9 {
+				all[s.MAC] = true
+			}
+		case <-deadline:
+			t.Fatalf("%d hosts of %d were reported", len(all), hosts)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }

@@ -48,7 +48,7 @@ func (n *Net) watchOnce(ctx context.Context, report func(l2ext.Sighting)) error 
 	updates, done := make(chan netlink.NeighUpdate, 1024), make(chan struct{})
 	failed := make(chan error, 1)
 	opt := netlink.NeighSubscribeOptions{
-		ReceiveBufferSize: watchBuffer, ReceiveBufferForceSize: true,
+		ReceiveBufferSize: n.watchBuffer, ReceiveBufferForceSize: true,
 		ErrorCallback: func(err error) {
 			select {
 			case failed <- err:

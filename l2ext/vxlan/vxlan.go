@@ -24,11 +24,9 @@ const (
 	vxlanLen = 8
 	minFrame = 14 // an Ethernet header
 
-	protoUDP    = 17
-	hopLimit    = 64
-	flagVNI     = 0x08 // "I": the VNI is valid
-	maxPayload  = 1<<16 - 1
-	maxFrameLen = maxPayload - udpLen - vxlanLen
+	protoUDP = 17
+	hopLimit = 64
+	flagVNI  = 0x08 // "I": the VNI is valid
 )
 
 // An Endpoint is one end of the carrier as the kernel sees it.
@@ -111,12 +109,9 @@ func parseUDP(b []byte) (vni uint32, frame []byte, err error) {
 	return binary.BigEndian.Uint32(v[4:]) >> 8, v[vxlanLen:], nil
 }
 
-// Append appends the packet as the kernel takes it to b. It panics if the
-// frame is longer than any that Parse returns.
+// Append appends the packet as the kernel takes it to b. A frame longer than
+// any that Parse returns makes a packet that the kernel drops.
 func (p Packet) Append(b []byte) []byte {
-	if len(p.Frame) > maxFrameLen || p.VNI > MaxVNI {
-		panic("vxlan: packet out of range")
-	}
 	l := udpLen + vxlanLen + len(p.Frame)
 	from, to := p.From.Addr().As16(), p.To.Addr().As16()
 	b = append(b, 0x60, 0, 0, 0)

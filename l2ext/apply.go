@@ -1,0 +1,138 @@
+package l2ext
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// Apply makes the wished segments, and removes those that are not wished any
+// more. The error names what is wrong with the wish, or with the host as a
+// whole; what is wrong with one segment is its Problem.
+func (m *Manager) Apply(ctx context.Context, wished []Segment) error {
+	if err := checkAll(m.cfg.Site, wished); err != nil {
+		return err
+	}
+	wished = slices.Clone(wished)
+	return m.call(ctx, func() error { return m.apply(ctx, wished) })
+}
+
+func (m *Manager) apply(ctx context.Context, wished []Segment) error {
+	old, next := m.segments(), make(map[uint32]*segment)
+	for _, w := range wished {
+		w.MTU = cmp.Or(w.MTU, DefaultMTU)
+		w.Sites = slices.Compact(slices.Sorted(slices.Values(w.Sites)))
+		next[w.VNI] = m.keepOrMake(old[w.VNI], w)
+	}
+	m.state.Store(&next)
+	m.setPeers(next)
+	err := m.reconcile(ctx, time.Now())
+	for vni, seg := range next {
+		if old[vni] == nil || !slices.Equal(old[vni].Sites, seg.Sites) {
+			for _, site := range seg.Sites { // the link may be up for long
+				m.exchange(seg, site)
+			}
+		}
+	}
+	return err
+}
+
+// keepOrMake keeps what is known of a segment when only its sites change.
+func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
+	seg := &segment{Segment: w, out: newLimiter(m.cfg.Limits), in: make(map[string]*limiter), endpoint: make(map[string]vxlan.Endpoint)}
+	for _, site := range w.Sites {
+		seg.in[site] = newLimiter(m.cfg.Limits)
+		seg.endpoint[site] = m.endpointOf(site)
+	}
+	seg.table = newTable(m.cfg.Site)
+	if old == nil || old.Name != w.Name {
+		return seg
+	}
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	for mac, b := range old.table.byMAC {
+		if b.rec.Site == m.cfg.Site || slices.Contains(w.Sites, b.rec.Site) {
+			own := *b // frames on their way may still look at the old table
+			seg.table.byMAC[mac] = &own
+			seg.table.sum += b.hash
+			if b.hash != 0 {
+				seg.table.live++
+			}
+		}
+	}
+	seg.attached, seg.problem, seg.odd, seg.oddUntil = old.attached, old.problem, old.odd, old.oddUntil
+	for i := range old.counts {
+		seg.counts[i].Store(old.counts[i].Load())
+	}
+	return seg
+}
+
+// endpointOf numbers the other sites as they are met. Numbers are not used
+// again, so that a packet on its way cannot reach a wrong site.
+func (m *Manager) endpointOf(site string) vxlan.Endpoint {
+	e, ok := m.endpoints[site]
+	if !ok {
+		e = vxlan.FirstSite + vxlan.Endpoint(len(m.endpoints))
+		m.endpoints[site] = e
+	}
+	return e
+}
+
+// reconcile makes the host look like the tables.
+func (m *Manager) reconcile(ctx context.Context, now time.Time) error {
+	segs := make([]*segment, 0, len(m.segments()))
+	for _, seg := range m.segments() {
+		segs = append(segs, seg)
+	}
+	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.VNI, b.VNI) })
+	wishes := make([]Wish, len(segs))
+	for i, seg := range segs {
+		wishes[i] = Wish{Segment: seg.Segment, Entries: seg.entries()}
+	}
+	m.lastApply = now
+	m.dirty = false
+	attached, err := m.cfg.Host.Apply(ctx, wishes)
+	if err != nil {
+		m.dirty = true
+		for _, seg := range segs {
+			m.setProblem(seg, err.Error())
+		}
+		return fmt.Errorf("applying segments: %w", err)
+	}
+	for i, a := range attached {
+		m.setAttached(now, segs[i], a)
+	}
+	return nil
+}
+
+func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
+	seg.mu.Lock()
+	before := seg.attached
+	seg.attached = a
+	seg.mu.Unlock()
+	if a.Err != nil {
+		m.dirty = true
+		m.setProblem(seg, a.Err.Error())
+		return
+	}
+	m.setProblem(seg, "")
+	m.checkDelivery(now, seg, a.Delivered-before.Delivered)
+	if before.Device == "" {
+		m.log.Info("segment attached", "segment", seg.Name, "device", a.Device, "bridge", seg.Bridge, "adopted", a.Adopted)
+	}
+	m.observe(now, Sighting{VNI: seg.VNI, MAC: a.Bridge})
+}
+
+// checkDelivery compares what was given to the kernel since the last time with
+// what came out of the overlay port.
+func (m *Manager) checkDelivery(now time.Time, seg *segment, delivered uint64) {
+	given := seg.counts[Received].Load()
+	if given-seg.given > undelivered && delivered == 0 {
+		m.setOdd(now, seg, fmt.Sprintf("the kernel drops frames from other sites: a firewall must let UDP port %d in from the carrier", vxlan.Port))
+	}
+	seg.given = given
+}

@@ -1,0 +1,114 @@
+package l2ext_test
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/frag"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+// TestHostilePeer sends what a peer has no right to.
+func TestHostilePeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		m := w.ms["a"]
+		good := announce.Record{MAC: vmMAC, Cause: announce.Learned, Seq: 1, Site: "b"}
+		say := func(from string, msg announce.Message) error {
+			b, err := msg.Append(nil)
+			check(t, err)
+			return m.HandleUrgent(from, b)
+		}
+		foreign, huge := good, good
+		foreign.Site, huge.Seq = "z", 1<<63
+		for name, err := range map[string]error{
+			"a stranger":        say("z", announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{good}}),
+			"another segment":   say("b", announce.Message{Kind: announce.Update, VNI: 101, Records: []announce.Record{good}}),
+			"for a stranger":    say("b", announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{foreign}}),
+			"the last number":   say("b", announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{huge}}),
+			"a job to nowhere":  say("b", announce.Message{Kind: announce.Prepare, VNI: 100, Job: "j", Site: "z"}),
+			"garbage":           m.HandleUrgent("b", []byte("garbage!")),
+			"a frame, unknown":  m.HandleDatagram("z", append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frameTo(vmMAC, vmMAC, 60)...)),
+			"a frame, segment":  m.HandleDatagram("b", append(frag.Header{VNI: 101, Parts: 1}.Append(nil), frameTo(vmMAC, vmMAC, 60)...)),
+			"a garbled frame":   m.HandleDatagram("b", []byte("x")),
+			"a part of nothing": m.HandleDatagram("b", frag.Header{VNI: 100, Parts: 2}.Append(nil)),
+		} {
+			if err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		}
+		w.settle()
+		w.want(vmMAC, "a: nowhere; b: nowhere")
+		for _, frame := range [][]byte{
+			frameTo(l2ext.MAC{1, 0x80, 0xc2, 0, 0, 0}, vmMAC, 60), // BPDU
+			frameTo(vmMAC, l2ext.MAC{1}, 60),                      // from a group
+			{1, 2, 3},
+		} {
+			check(t, m.HandleDatagram("b", append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frame...)))
+		}
+		for range 5000 {
+			check(t, m.HandleDatagram("b", append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frameTo(ether.Broadcast, vmMAC, 60)...)))
+		}
+		v := m.Segments()[0]
+		if v.Counts[l2ext.Received] > 100 || v.Counts[l2ext.DropBroadcast] < 4900 || v.Counts[l2ext.DropForbidden] != 1 || v.Counts[l2ext.DropMalformed] != 3 {
+			t.Errorf("counts: %v", v.Counts)
+		}
+		if _, _, dropped := v.Frames(); dropped < 4900 {
+			t.Errorf("%d dropped", dropped)
+		}
+	})
+}
+
+// FuzzPeer gives a running manager what a peer may send: messages and datagrams,
+// each with a byte before it that tells which, and one for its length.
+func FuzzPeer(f *testing.F) {
+	var seed []byte
+	add := func(kind byte, b []byte) { seed = append(append(seed, kind, byte(len(b))), b...) }
+	for _, msg := range []announce.Message{
+		{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: vmMAC, Cause: announce.Learned, Seq: 5, Site: "b", IPs: []netip.Addr{netip.MustParseAddr("10.0.0.9")}}}},
+		{Kind: announce.Prepare, VNI: 100, Job: "j", Site: "a", MACs: []announce.MAC{vmMAC}},
+		{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: vmMAC, Cause: announce.Moved, Seq: 6, Site: "a", Job: "j"}}},
+		{Kind: announce.Digest, VNI: 100}, {Kind: announce.Request, VNI: 100},
+	} {
+		b, err := msg.Append(nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		add(1, b)
+	}
+	add(0, append(frag.Header{VNI: 100, Parts: 1}.Append(nil), ether.AppendAnnounce(nil, vmMAC, netip.MustParseAddr("fe80::9"))...))
+	f.Add(seed)
+	w := l2exttest.NewWire(l2exttest.Line{})
+	h := l2exttest.NewHost()
+	m, err := l2ext.New(l2ext.Config{Site: "a", Host: h, Carrier: w.End("a")})
+	check(f, err)
+	w.Join(map[string]*l2ext.Manager{"a": m})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { m.Run(ctx) })
+	f.Cleanup(func() { cancel(); wg.Wait() })
+	check(f, m.Apply(ctx, []l2ext.Segment{segment("a", []string{"a", "b"})}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for len(b) > 2 {
+			kind, n := b[0], min(int(b[1]), len(b)-2)
+			if kind == 0 {
+				m.HandleDatagram("b", bytes.Clone(b[2:2+n]))
+			} else {
+				m.HandleUrgent("b", b[2:2+n])
+			}
+			b = b[2+n:]
+		}
+		for _, bind := range m.Segments()[0].Bindings {
+			if bind.Site != "a" && bind.Site != "b" || !bind.MAC.Host() {
+				t.Errorf("binding %+v", bind)
+			}
+		}
+	})
+}

@@ -1,0 +1,60 @@
+package l2ext
+
+import (
+	"sync"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// segment is one stretched network. Constant but for what its locks guard.
+type segment struct {
+	Segment
+	counts   counters
+	out      *limiter
+	in       map[string]*limiter // by site
+	endpoint map[string]vxlan.Endpoint
+	given    uint64 // frames received at the last reconcile; only the loop uses it
+
+	mu       sync.RWMutex // guards what follows; only the loop writes
+	table    *table
+	attached Attached
+	problem  string    // of the host
+	odd      string    // seen in the bindings
+	oddUntil time.Time // then it is forgotten
+}
+
+// entries are the hosts of other sites.
+func (s *segment) entries() (es []Entry) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for mac, b := range s.table.byMAC {
+		if e := s.endpoint[b.rec.Site]; e != 0 && !b.withdrawn() {
+			es = append(es, Entry{MAC: mac, Site: e})
+		}
+	}
+	return es
+}
+
+// entryOf tells how the kernel has to treat a MAC that is at site.
+func (s *segment) entryOf(mac MAC, site string) Entry {
+	return Entry{MAC: mac, Site: s.endpoint[site]} // 0, remove, for a host of this site
+}
+
+// lookup tells where a MAC is: at another site, here, or at an unknown place.
+func (s *segment) lookup(mac MAC) (site string, b binding) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if p := s.table.byMAC[mac]; p != nil && !p.withdrawn() {
+		return p.rec.Site, binding{since: p.since, left: p.left}
+	}
+	return "", binding{}
+}
+
+// known tells whether a frame from mac tells nothing new, and where mac is.
+func (s *segment) known(mac MAC, c ether.Claim) (site string, known bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.table.site(mac), s.table.knows(mac, c.IP)
+}
