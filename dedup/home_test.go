@@ -293,7 +293,9 @@ func TestLease(t *testing.T) {
 				return a.Stats()
 			}
 			flood(2)
-			decodeAll(t, a.NewDecoder(DecoderConfig{}), nil, msgs)
+			d := a.NewDecoder(DecoderConfig{})
+			decodeAll(t, d, nil, msgs)
+			d.Close()
 			release()
 			if st := flood(3); st.Evicted == 0 {
 				t.Errorf("nothing was evicted after the release: %+v", st)
