@@ -119,5 +119,5 @@ func (l *Link) learnFactor(wire, payload int64) {
 		return
 	}
 	f := min(max(float64(wire)/float64(payload), 1.03), 1.5)
-	l.factor += (f - l.factor) / 4
+	l.factor += (f - l.factor) / 2
 }

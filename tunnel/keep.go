@@ -147,6 +147,9 @@ func (l *Link) dialOther(ctx context.Context, role frame.Role, s *set, addr stri
 	}
 }
 
+// errNotReady: a new set was cut off before it could be used.
+var errNotReady = errors.New("timeout: the peer did not tell where channels stand")
+
 // tick does what is to be done from time to time.
 func (l *Link) tick(now time.Time) {
 	l.follow()
@@ -155,9 +158,9 @@ func (l *Link) tick(now time.Time) {
 	l.good.tick(now)
 	if s := l.set; s != nil {
 		if !s.ready && now.Sub(s.priority.began) > readyWithin {
-			err := errors.New("timeout: the peer did not tell where channels stand")
-			l.blame(err, s.addr)
-			l.drop(err, codeDead)
+			l.blame(errNotReady, s.addr)
+			l.drop(errNotReady, codeDead)
+			return
 		}
 		l.measure(now)
 		return

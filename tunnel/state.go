@@ -161,6 +161,8 @@ func describe(err error) (why string, silent bool) {
 	switch {
 	case idle:
 		return "timeout: no recent network activity", true
+	case err == errNotReady:
+		return err.Error(), true
 	case shake, errors.Is(err, context.DeadlineExceeded):
 		return "timeout: handshake did not complete in time", true
 	}
