@@ -108,8 +108,8 @@ func (m *sourceMove) doubt(why error) {
 		v.State = JobInDoubt
 		v.Phase = "waiting for " + m.entry.Peer + ": " + why.Error()
 		v.Safe = fmt.Sprintf("wait: %s was told to run the VM and has not answered, so the copy here stays paused and is asked about again. "+
-			"Only if you have seen that the VM does not run at %s and never will: longhaul job recover %s --run-at source. "+
-			"Only if you have seen that it runs there: longhaul job recover %s --run-at destination", m.entry.Peer, m.entry.Peer, v.ID, v.ID)
+			"Only if you have seen that the VM does not run at %s and never will: longhaul job recover %s --run source. "+
+			"Only if you have seen that it runs there: longhaul job recover %s --run destination", m.entry.Peer, m.entry.Peer, v.ID, v.ID)
 	})
 }
 
@@ -218,7 +218,7 @@ func (m *sinkMove) doubt(why error) {
 		v.State, v.Error = JobInDoubt, why.Error()
 		v.Phase = "the VM was to run here and does not"
 		v.Safe = fmt.Sprintf("look at the hypervisor here first. If the VM has not run here (the process ended before it was resumed): "+
-			"longhaul job recover %s --run-at source, here and at %s", v.ID, m.entry.Peer)
+			"longhaul job recover %s --run source, here and at %s", v.ID, m.entry.Peer)
 	})
 }
 

@@ -86,8 +86,8 @@ func (m *sourceMove) ask(ctx context.Context, c control) (control, error) {
 	for {
 		select {
 		case a := <-m.answers:
-			if a.Type == msgLoaded { // an answer to nothing
-				continue
+			if a.Type == msgLoaded || c.Type == msgAbort && a.Type == msgFailed {
+				continue // an answer to nothing
 			}
 			return a, nil
 		case err := <-m.ctlErr:
@@ -121,15 +121,16 @@ func (m *sourceMove) tellProgress(ctx context.Context) {
 	}
 }
 
-// tellAbort has the destination end its process. It need not arrive: the
+// tellAbort has the destination end its process, and waits a moment for its
+// answer so that the next try finds the place free. It need not arrive: the
 // destination never runs by itself, and asks when it is told nothing.
 func (m *sourceMove) tellAbort(ctx context.Context, why error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	if m.ctl == nil {
+	if m.ctl == nil || !m.link.State().Up {
 		return
 	}
-	if err := m.tell(ctx, control{Type: msgAbort, Reason: why.Error()}); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	if _, err := m.ask(ctx, control{Type: msgAbort, Reason: why.Error()}); err != nil {
 		m.g.log.Debug("telling the destination to abort", "vm", m.entry.Spec.VM, "err", err)
 	}
 }

@@ -50,3 +50,34 @@ func (s sample) forecast() forecast {
 func seconds(n, rate int64) time.Duration {
 	return time.Duration(float64(n) / float64(rate) * float64(time.Second))
 }
+
+const (
+	// firstLimit is the hypervisor's downtime limit before anything is known
+	// of the line: its estimate of the line is then what our buffers took.
+	firstLimit = 10 * time.Millisecond
+
+	// orders is what a switchover costs beside the transfer: events and
+	// commands of two hypervisors, the loading of the device state, two
+	// journals on the disk.
+	orders = 40 * time.Millisecond
+
+	// patientRounds is after how many rounds without a switchover the limit
+	// rises again, until it is what was asked for at twice as many: a guest
+	// that writes much would else never leave.
+	patientRounds = 6
+)
+
+// lastPages is how long the last pages may take, of the downtime that was
+// asked for: less the backlog that has to drain first, the orders, and one and
+// a half round trips (hypervisor-wire.md, section 4).
+func lastPages(asked, rtt time.Duration, backlog, goodput int64, rounds int) time.Duration {
+	rest := asked - rtt*3/2 - orders
+	if goodput > 0 {
+		rest -= seconds(backlog, goodput)
+	}
+	floor := firstLimit
+	if over := rounds - patientRounds; over > 0 {
+		floor = max(floor, asked*time.Duration(min(over, patientRounds))/patientRounds)
+	}
+	return min(max(rest, floor), max(asked, firstLimit))
+}

@@ -31,28 +31,53 @@ func TestForecast(t *testing.T) {
 	}
 }
 
+func TestLastPages(t *testing.T) {
+	ms := time.Millisecond
+	for _, c := range []struct {
+		name             string
+		asked, rtt       time.Duration
+		backlog, goodput int64
+		rounds           int
+		want             time.Duration
+	}{
+		{"short line", 300 * ms, 0, 0, 0, 1, 260 * ms},
+		{"long line", 300 * ms, 60 * ms, 0, 0, 1, 170 * ms},
+		{"long line with a backlog", 300 * ms, 60 * ms, 1_000_000, 20_000_000, 2, 120 * ms},
+		{"longer than was asked for", 300 * ms, 250 * ms, 0, 0, 2, firstLimit},
+		{"does not converge", 300 * ms, 250 * ms, 0, 0, 9, 150 * ms},
+		{"never converges", 300 * ms, 250 * ms, 0, 0, 50, 300 * ms},
+	} {
+		if got := lastPages(c.asked, c.rtt, c.backlog, c.goodput, c.rounds); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 func TestBacklogLimit(t *testing.T) {
+	const rate, rtt = 25_000_000, 60 * time.Millisecond // 200 Mbit/s
 	var b backlog
-	if got := b.limit(0, 0, 0); got != firstBacklog {
+	if got := b.limit(0, 0, 0, 0); got != firstBacklog {
 		t.Errorf("before anything is known: %d, want %d", got, firstBacklog)
 	}
-	const rate = 25_000_000 // 200 Mbit/s
-	if got, want := b.limit(rate, 60*time.Millisecond, 1), int64(4_000_000); got != want {
+	if got, want := b.limit(rate, firstBacklog, rtt, 1), int64(8_000_000); got != want {
 		t.Errorf("first round: %d, want %d", got, want)
 	}
-	if got, want := b.limit(rate, 60*time.Millisecond, 2), int64(2_500_000); got != want {
+	if got, want := b.limit(rate, 8_000_000, rtt, 2), int64(4_000_000); got != want {
 		t.Errorf("later: %d, want %d", got, want)
 	}
-	if got := b.limit(0, 60*time.Millisecond, 2); got < 2_400_000 {
-		t.Errorf("after a moment of silence: %d", got)
+	for range 1000 {
+		b.limit(1000, 0, rtt, 2)
+	}
+	if got, want := b.limit(1000, 0, rtt, 2), int64(4_000_000); got != want {
+		t.Errorf("after a source that had little to send: %d, want %d", got, want)
 	}
 	for range 1000 {
-		b.limit(1000, 60*time.Millisecond, 2)
+		b.limit(1000, 4_000_000, rtt, 2)
 	}
-	if got := b.limit(1000, 60*time.Millisecond, 2); got != minBacklog {
+	if got := b.limit(1000, 4_000_000, rtt, 2); got != minBacklog {
 		t.Errorf("on a line that has become slow: %d, want %d", got, minBacklog)
 	}
-	if got := b.limit(1<<40, time.Second, 1); got != maxBacklog {
+	if got := b.limit(1<<40, maxBacklog, time.Second, 1); got != maxBacklog {
 		t.Errorf("on an endless line: %d, want %d", got, maxBacklog)
 	}
 }

@@ -222,7 +222,7 @@ func (f *forward) enter() *session {
 		return nil
 	}
 	if f.s == nil {
-		f.s = newSession(newToken(), link, f.g.storeOf(link), f.g.log)
+		f.s = newSession(newToken(), link, f.g.storeOf(link, 0), f.g.log)
 		f.s.flow = link.NewFlow("forward " + f.view.Name)
 		ctx, stop := context.WithCancel(f.g.ctx)
 		f.s.end = stop
@@ -283,7 +283,7 @@ func (g *Gateway) joinGroup(ch *tunnel.Channel, token string) (*session, error) 
 			return nil, fmt.Errorf("site %s: %w", ch.Site(), ErrNoSite)
 		}
 		g.mu.Unlock()
-		store := g.storeOf(link)
+		store := g.storeOf(link, 0)
 		g.mu.Lock()
 		if s = g.groups[key]; s == nil {
 			s = newSession(token, link, store, g.log)

@@ -29,7 +29,7 @@ type Config struct {
 	RunDir   string // holds the sockets of the legs
 
 	// StoreMemory bounds what is kept of the content that a peer knows, in
-	// bytes for each peer. Zero means 512 MiB.
+	// bytes for each peer. Zero means dedup.DefaultBudget.
 	StoreMemory int64
 
 	// AllowForward tells whether a peer's forward may come out at this local
@@ -111,6 +111,9 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if cfg.Name == "" {
 		cfg.Name = cfg.Site
+	}
+	if cfg.StoreMemory == 0 {
+		cfg.StoreMemory = dedup.DefaultBudget
 	}
 	if cfg.Network == nil {
 		cfg.Network = noNetwork{}
@@ -200,17 +203,26 @@ func (g *Gateway) serveLeg(ch *tunnel.Channel) {
 }
 
 // storeOf returns what this gateway and a peer both hold. A peer that has
-// restarted has forgotten it, so we forget it too.
-func (g *Gateway) storeOf(link *tunnel.Link) *dedup.Store {
+// restarted has forgotten it, so we forget it too. peerMemory is how much the
+// peer keeps, in bytes; 0 means as much as we.
+func (g *Gateway) storeOf(link *tunnel.Link, peerMemory int64) *dedup.Store {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	epoch := fmt.Sprint(link.Epoch())
 	p, ok := g.stores[link.Site()]
 	if !ok || p.epoch != epoch {
-		p = peerStore{epoch, dedup.NewStore(dedup.Config{Budget: g.cfg.StoreMemory})}
+		p = peerStore{epoch, dedup.NewStore(dedup.Config{Budget: g.cfg.StoreMemory, PeerBudget: peerMemory})}
 		g.stores[link.Site()] = p
 	}
 	return p.store
+}
+
+// dropStore forgets what is known in common with a peer, because the two do
+// not agree on what that is. Moves under way keep what they have.
+func (g *Gateway) dropStore(site string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.stores, site)
 }
 
 func (g *Gateway) sinkMove(token string) *sinkMove {

@@ -27,10 +27,6 @@ const (
 	backBuffer = 64 << 10
 )
 
-// errRotten says that what the peer sent could not be rebuilt: a record, or
-// something that one of the two stores holds, is not what it should be.
-var errRotten = errors.New("the stream cannot be rebuilt")
-
 // An inbound replays one channel of the peer into the destination hypervisor:
 // steps 7 and 8 of the path.
 type inbound struct {
@@ -45,6 +41,7 @@ type inbound struct {
 	conn    net.Conn // to the destination; nil until it is dialed
 	held    []byte   // verified bytes that wait: for need, or for the rest of their unit
 	partial bool     // held is the beginning of a unit
+	raw     []byte   // buffer of the last batch
 }
 
 // delivery is what travels from the parallel half of step 7 to its ordered
@@ -129,10 +126,11 @@ func (in *inbound) replay(ctx context.Context, d delivery, connected chan<- net.
 		in.ch.Done(d.seq)
 		return nil
 	}
-	raw, mark, err := in.dec.Decode(nil, d.batch)
+	raw, mark, err := in.dec.Decode(in.raw[:0], d.batch)
 	if err != nil {
-		return fmt.Errorf("expanding message %d: %w: %w", d.seq, errRotten, err)
+		return fmt.Errorf("expanding message %d: %w", d.seq, err)
 	}
+	in.raw = raw
 	in.s.logical.Add(int64(len(raw)))
 	in.s.advance(in.state, len(raw), in.dec.Digest())
 	if err := in.deliver(ctx, raw, mark, connected); err != nil {
@@ -157,7 +155,7 @@ func (in *inbound) deliver(ctx context.Context, raw []byte, mark page.Mark, conn
 		return err
 	}
 	if len(in.held) > 0 {
-		raw, in.held = append(in.held, raw...), nil
+		raw, in.held = append(in.held, raw...), nil // held has its own memory
 	}
 	if _, err := in.conn.Write(raw); err != nil {
 		return fmt.Errorf("writing to the destination: %w", err)

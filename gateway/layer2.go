@@ -42,7 +42,7 @@ func (c *carrier) SendFrame(site string, b []byte) error {
 
 func (c *carrier) MaxDatagram(site string) int {
 	link := c.node.Link(site)
-	if link == nil || !link.State().Up {
+	if link == nil {
 		return 0
 	}
 	return link.MaxDatagram()

@@ -147,7 +147,7 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 	if err != nil {
 		return errors.Join(fmt.Errorf("opening a channel to %s: %w", s.link.Site(), err), conn.Close())
 	}
-	enc := s.store.NewEncoder(dedup.EncoderConfig{})
+	enc := s.store.NewEncoder(dedup.EncoderConfig{PeerReady: req.target == ""}) // the peer of a move keeps, see newSinkMove
 	s.attach(state, ch, enc)
 	if role == roleMain {
 		s.opened()

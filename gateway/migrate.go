@@ -27,7 +27,7 @@ func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) 
 	if err != nil {
 		return Job{}, errors.Join(err, src.Close())
 	}
-	m.link, m.s = link, newSession(m.entry.Token, link, g.storeOf(link), g.log)
+	m.link, m.s = link, newSession(m.entry.Token, link, nil, g.log) // prepare adds the store
 	m.s.flow = link.NewFlow(m.job.id)
 	g.setRate(m, req.Rate)
 	if err := m.step(StepMoving); err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/tunnel"
 )
 
@@ -45,6 +46,9 @@ func (g *Gateway) serveControl(ctx context.Context, ch *tunnel.Channel) {
 	for {
 		msg, err := ch.Recv(ctx)
 		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = errors.Join(errors.New("closed by the source"), ch.CloseSend(ctx))
+			}
 			g.lostControl(h.Token, ch, err)
 			return
 		}
@@ -110,7 +114,7 @@ func (g *Gateway) takeIn(ctx context.Context, ch *tunnel.Channel, token string, 
 		g.log.Warn("move refused", "peer", ch.Site(), "err", err)
 		return control{Type: msgRefused, Reason: err.Error()}
 	}
-	return control{Type: msgPrepared, NICs: m.sink.NICs()}
+	return control{Type: msgPrepared, NICs: m.sink.NICs(), StoreMemory: g.cfg.StoreMemory}
 }
 
 func (g *Gateway) newSinkMove(ch *tunnel.Channel, token string, c control) (*sinkMove, error) {
@@ -125,9 +129,10 @@ func (g *Gateway) newSinkMove(ch *tunnel.Channel, token string, c control) (*sin
 	view.Role, view.State, view.Phase, view.From = string(RoleDestination), JobPreparing, "starting the process", ch.Site()
 	view.To = g.cfg.Site
 	m := &sinkMove{g: g, job: newJob(view, token), ctl: ch}
-	m.s = newSession(token, link, g.storeOf(link), g.log)
+	m.s = newSession(token, link, g.storeOf(link, c.StoreMemory), g.log)
 	m.job.recover = m.decide
 	m.ctx, m.stop = context.WithCancelCause(g.ctx)
+	context.AfterFunc(m.ctx, m.s.store.Keep()) // the source may refer to what we have sent it once
 	m.entry = Entry{Token: token, Role: RoleDestination, Step: StepPrepared, Peer: ch.Site(), Spec: *c.Spec}
 	if err := g.jobs.add(m.job); err != nil {
 		return nil, err
@@ -208,7 +213,11 @@ func (m *sinkMove) fail(why error) {
 	m.failure = why
 	m.job.update(func(v *Job) { v.Phase = "failed: " + why.Error() })
 	m.stop(why)
-	m.say(control{Type: msgFailed, Reason: why.Error(), Rotten: errors.Is(why, errRotten)})
+	rotten, foreign := errors.Is(why, dedup.ErrMismatch), errors.Is(why, dedup.ErrStore)
+	if foreign {
+		m.g.dropStore(m.entry.Peer)
+	}
+	m.say(control{Type: msgFailed, Reason: why.Error(), Rotten: rotten, Store: foreign})
 }
 
 // say sends the source a message that nobody has asked for.
@@ -387,7 +396,7 @@ func (m *sinkMove) orphan() {
 	m.job.update(func(v *Job) {
 		v.State = JobInDoubt
 		v.Phase = "waiting; site " + m.entry.Peer + " has no record of this move"
-		v.Safe = fmt.Sprintf("look whether the VM runs at %s. If it does: longhaul job recover %s --run-at source. If it never will: longhaul job recover %s --run-at destination",
+		v.Safe = fmt.Sprintf("look whether the VM runs at %s. If it does: longhaul job recover %s --run source. If it never will: longhaul job recover %s --run destination",
 			m.entry.Peer, v.ID, v.ID)
 	})
 }

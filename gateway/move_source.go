@@ -56,8 +56,9 @@ type sourceMove struct {
 	decisions chan Decision // of an operator, for a move in doubt; one waits
 
 	begun      time.Time
-	completed  bool // the hypervisor says that it has handed everything over
-	agreed     bool // the destination has loaded everything, with our digests
+	completed  bool          // the hypervisor says that it has handed everything over
+	agreed     bool          // the destination has loaded everything, with our digests
+	limit      time.Duration // that the hypervisor aims for now
 	stopAt     time.Time
 	commitSent time.Time
 	rates      meter
@@ -98,11 +99,14 @@ func (m *sourceMove) prepare(ctx context.Context) error {
 	m.job.enter(JobPreparing, "starting the destination")
 	m.g.l2.Prepare(m.job.id, m.entry.Spec.NICs, m.entry.Peer)
 	view := m.job.snapshot()
-	answer, err := m.ask(ctx, control{Type: msgPrepare, Job: &view, Spec: &m.entry.Spec, Host: view.Request.ToHost})
+	answer, err := m.ask(ctx, control{
+		Type: msgPrepare, Job: &view, Spec: &m.entry.Spec, Host: view.Request.ToHost, StoreMemory: m.g.cfg.StoreMemory,
+	})
 	switch {
 	case err != nil:
 		return fmt.Errorf("preparing the destination: %w", err)
 	case answer.Type == msgPrepared:
+		m.s.store = m.g.storeOf(m.link, answer.StoreMemory)
 		return nil
 	}
 	return fmt.Errorf("site %s refuses: %s", m.entry.Peer, answer.Reason)
@@ -126,8 +130,9 @@ func (m *sourceMove) transfer(ctx context.Context) error {
 func (m *sourceMove) drive(ctx context.Context, path string) error {
 	m.job.enter(JobMoving, "memory crosses")
 	req := m.job.snapshot().Request
+	m.limit = firstLimit
 	p := MoveParams{
-		Downtime: m.downtimeLimit(), Bandwidth: unboundedBandwidth,
+		Downtime: m.limit, Bandwidth: unboundedBandwidth,
 		Channels: req.Channels, Throttle: req.Throttle,
 	}
 	if err := m.src.Start(ctx, "unix:"+path, p); err != nil {
@@ -235,6 +240,9 @@ func (m *sourceMove) onAnswer(a control) error {
 		if a.Rotten {
 			m.s.store.Forget() // the next try sends everything in full
 		}
+		if a.Store {
+			m.g.dropStore(m.entry.Peer)
+		}
 		return fmt.Errorf("the destination has failed: %s", a.Reason)
 	}
 	return nil
@@ -247,12 +255,32 @@ func (m *sourceMove) onTick(ctx context.Context) error {
 		return nil // the next event will say why
 	}
 	m.note(p)
+	m.steer(ctx, p)
 	m.tellProgress(ctx)
 	st := m.link.State()
 	if !m.stopAt.IsZero() && !st.Up && time.Since(st.Since) > switchPatience {
 		return fmt.Errorf("the WAN has been away for %v while the VM stands still: %s", switchPatience, st.Why)
 	}
 	return nil
+}
+
+// steer tells the hypervisor how long the last pages may take, which is the
+// downtime that was asked for less what comes on top of it.
+func (m *sourceMove) steer(ctx context.Context, p Progress) {
+	if p.Status != "active" {
+		return
+	}
+	st := m.link.State()
+	backlog, _ := m.s.unacked()
+	next := lastPages(m.downtimeLimit(), st.RTT, backlog, st.Goodput, p.Rounds)
+	if diff := next - m.limit; diff.Abs() < m.limit/8 {
+		return
+	}
+	if err := m.src.SetDowntime(ctx, next); err != nil {
+		m.g.log.Debug("setting the downtime limit", "vm", m.entry.Spec.VM, "err", err)
+		return
+	}
+	m.limit = next
 }
 
 // note computes what operators see of the move.
@@ -272,7 +300,7 @@ func (m *sourceMove) note(p Progress) {
 		v.Progress = JobProgress{
 			Rounds: max(p.Rounds, int(m.s.rounds.Load())), TotalBytes: p.Total, Remaining: p.Remaining, DirtyRate: 8 * p.DirtyRate,
 			LogicalBytes: logical, WireBytes: wire, Rate: 8 * m.rates.wire(), RateCap: v.Progress.RateCap,
-			Backlog: backlog, Reduction: ratio(logical, wire), ETALow: whole(f.low), ETAHigh: whole(f.high),
+			Backlog: backlog, BacklogMax: m.s.limit.Load(), Reduction: ratio(logical, wire), ETALow: whole(f.low), ETAHigh: whole(f.high),
 			Downtime: f.downtime.Milliseconds(), Throttle: p.Throttle, Stalled: stalled,
 		}
 	})
@@ -296,8 +324,8 @@ func (m *sourceMove) giveUp(why error) {
 	if err := m.src.Cancel(ctx); err != nil {
 		m.g.log.Debug("cancelling the migration", "vm", m.entry.Spec.VM, "err", err)
 	}
-	m.tellAbort(ctx, why)
 	err := m.runHere(ctx)
+	m.tellAbort(ctx, why)
 	if err := m.step(StepAborted); err != nil {
 		m.g.log.Error("journal does not take that the move has ended", "vm", m.entry.Spec.VM, "err", err)
 	}

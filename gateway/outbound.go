@@ -40,7 +40,8 @@ type outbound struct {
 	ch    *tunnel.Channel
 	enc   *dedup.Encoder
 
-	sent sentQueue
+	hurry bool // an item asked to leave at once
+	sent  sentQueue
 }
 
 // parcel is what travels from step 3 to step 6: a batch, or a seal.
@@ -89,6 +90,10 @@ func (o *outbound) parse(ctx context.Context, out chan<- parcel) error {
 	have := copy(buf, o.head)
 	for {
 		used, err := o.scanAll(ctx, buf[:have], out)
+		if err == nil && o.hurry {
+			o.hurry = false
+			err = o.cut(ctx, out)
+		}
 		if err != nil {
 			return err
 		}
@@ -160,8 +165,11 @@ func (o *outbound) flush(ctx context.Context, rest []byte, out chan<- parcel) er
 	return o.cut(ctx, out)
 }
 
-// add is step 3.
+// add is step 3. What must leave at once does so when the bytes at hand are
+// used up: a batch for each page of a postcopy would cost more than it gains.
 func (o *outbound) add(ctx context.Context, it page.Item, out chan<- parcel) error {
+	o.hurry = o.hurry || it.Mark&page.Flush != 0
+	it.Mark &^= page.Flush
 	if full := o.enc.Add(it); full {
 		return o.cut(ctx, out)
 	}

@@ -36,6 +36,7 @@ type session struct {
 	logical atomic.Int64 // bytes of stream taken from the source or given to the destination
 	wire    atomic.Int64 // encoded bytes sent
 	rounds  atomic.Int64
+	limit   atomic.Int64 // of the backlog, in encoded bytes
 
 	users int    // of a forwarded session: its connections; guarded by whoever shares the session out
 	end   func() // ends what serves all of them; nil for a move
@@ -254,7 +255,9 @@ func (s *session) pace(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		st := s.link.State()
-		limit := rule.limit(st.Goodput, st.RTT, int(s.rounds.Load()))
+		unacked, _ := s.unacked()
+		limit := rule.limit(st.Goodput, unacked, st.RTT, int(s.rounds.Load()))
+		s.limit.Store(limit)
 		for _, ch := range s.channels() {
 			ch.SetWindow(limit)
 		}

@@ -54,6 +54,9 @@ type control struct {
 	// prepared
 	NICs []NIC `json:"nics,omitempty"`
 
+	// prepare and prepared: what this side keeps of common content, in bytes
+	StoreMemory int64 `json:"store_memory,omitempty"`
+
 	// loaded: the destination's view of the streams
 	Streams []streamDigest `json:"streams,omitempty"`
 
@@ -69,6 +72,7 @@ type control struct {
 	// refused, failed, aborted, abort: why
 	Reason string `json:"reason,omitempty"`
 	Rotten bool   `json:"rotten,omitempty"` // of failed: refer to nothing of the past any more
+	Store  bool   `json:"store,omitempty"`  // of failed: the two do not hold the same store; begin with new ones
 }
 
 // The messages. From the source: prepare, commit, abort, progress, done. From

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/longhaul-project/longhaul/bench/lab"
 	"github.com/longhaul-project/longhaul/cmd/longhaul/demo"
 	"github.com/longhaul-project/longhaul/internal/conffile"
 )
@@ -23,7 +24,7 @@ const demoExample = `  longhaul demo
   longhaul demo --moves 20 --no-plain --json`
 
 func (a *app) demoCmd() *cobra.Command {
-	o := demo.Options{Link: demo.DefaultLink()}
+	o := demo.Options{Link: lab.DefaultLink()}
 	memory := conffile.Size(256 << 20)
 	var noPlain bool
 	c := &cobra.Command{
@@ -39,6 +40,7 @@ func (a *app) demoCmd() *cobra.Command {
 	flags.Var(&memory, "memory", "memory of the VM")
 	flags.IntVar(&o.Moves, "moves", 1, "`number` of moves, back and forth")
 	flags.BoolVar(&noPlain, "no-plain", false, "leave out the move by plain QEMU")
+	flags.IntVar(&o.Dirty, "dirty", demo.DefaultDirty, "`pages` that the VM rewrites each second while it moves")
 	flags.BoolVar(&o.Keep, "keep", false, "leave the lab up at the end and say how to look into it")
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, _ []string) error {
 		if o.Moves < 1 {
@@ -49,6 +51,8 @@ func (a *app) demoCmd() *cobra.Command {
 		}
 		o.Memory, o.Plain, o.JSON = int64(memory), !noPlain, a.json
 		o.Stdout, o.Stderr = a.stdout, a.stderr
+		d := a.newDisplay("")
+		o.Show, o.Done = d.update, d.clear
 		return a.demo(ctx, o)
 	})
 	return c

@@ -56,11 +56,6 @@ func (b *backend) Revoke(_ context.Context, site string) error {
 		return fmt.Errorf("revoking site %s: %w: %w", site, gateway.ErrInvalid, err)
 	}
 	b.d.log.Warn("site revoked", "peer", site)
-	for _, l := range b.d.node.Links() {
-		if l.State().Up && l.Site() != site {
-			b.d.syncWith(l.Site())
-		}
-	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,8 +77,9 @@ func setLevel(v *slog.LevelVar, name string) {
 
 // build makes the parts, from the outside in. Nothing runs yet.
 func (d *daemon) build(cfg config.Config) error {
-	for _, dir := range []string{cfg.Dir, cfg.RunDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+	// The API's group has to get at its socket; what is secret is in Dir.
+	for dir, mode := range map[string]os.FileMode{cfg.Dir: 0o700, cfg.RunDir: 0o755, filepath.Join(cfg.RunDir, "forward"): 0o755} {
+		if err := os.MkdirAll(dir, mode); err != nil {
 			return fmt.Errorf("making a directory of the gateway: %w", err)
 		}
 	}
@@ -122,7 +124,7 @@ func (d *daemon) buildHosts(cfg config.Config) error {
 	for _, h := range cfg.Hosts {
 		made, err := host.New(host.Config{
 			Name: h.Name, Sockets: h.QMP, Dir: h.QMPDir, RunDir: h.RunDir, Template: h.Launch, Emulators: h.Emulators,
-			Before: h.Before, After: h.After, Logger: d.log,
+			Before: h.Before, After: h.After, Env: h.Env, WorkDir: h.WorkDir, Logger: d.log,
 		})
 		if err != nil {
 			return fmt.Errorf("host %s: %w", h.Name, err)
@@ -133,7 +135,7 @@ func (d *daemon) buildHosts(cfg config.Config) error {
 }
 
 func (d *daemon) buildGateway(cfg config.Config) error {
-	net, err := hostnet.New(hostnet.Config{Logger: d.log})
+	net, err := hostnet.New(hostnet.Config{Tun: cfg.L2.Carrier, Logger: d.log})
 	if err != nil {
 		return err
 	}

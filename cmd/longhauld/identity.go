@@ -92,7 +92,7 @@ func (d *daemon) overPKI(ctx context.Context, site string, exchange func(*tunnel
 // renew renews our certificate in good time, and cuts off peers whose
 // certificates have been revoked, until ctx is done.
 func (d *daemon) renew(ctx context.Context) error {
-	stop := d.id.OnRevocation(func() { d.node.Recheck(d.id.Check) })
+	stop := d.id.OnRevocation(d.revoked)
 	defer stop()
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
@@ -108,6 +108,17 @@ func (d *daemon) renew(ctx context.Context) error {
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
+		}
+	}
+}
+
+// revoked cuts off the peers that a new list names and passes it on; where it
+// is known already, that is where it ends.
+func (d *daemon) revoked() {
+	d.node.Recheck(d.id.Check)
+	for _, l := range d.node.Links() {
+		if l.State().Up {
+			d.syncWith(l.Site())
 		}
 	}
 }
