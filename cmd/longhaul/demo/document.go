@@ -76,20 +76,6 @@ type Move struct {
 	Deltas    int64   `json:"deltas"`
 }
 
-// Drift is what the gateways held after the first round trip and after the
-// last: none of it may grow with the number of moves.
-type Drift struct {
-	First, Last map[string]Held // by site
-}
-
-// Held is what one site's gateway holds.
-type Held struct {
-	Resident   int64 `json:"resident_bytes"`
-	Files      int   `json:"open_files"`
-	Goroutines int   `json:"goroutines"`
-	FDB        int   `json:"fdb_entries"` // of the site's bridge and overlay port
-}
-
 func linkOf(l lab.Link) Link {
 	return Link{Rate: l.Rate, RTT: float64(l.RTT.Microseconds()) / 1000, Loss: l.Loss}
 }

@@ -6,10 +6,6 @@ import "fmt"
 const (
 	pingsBeyondPause = 2  // pings at 10 ms that may be lost on top of the VM's own pause
 	pingEvery        = 10 // milliseconds
-	fdbDrift         = 4  // entries that come and go with the client's own neighbours
-	fileDrift        = 8
-	goroutineDrift   = 32
-	residentDrift    = 256 << 20 // bytes: the store fills up to its budget
 )
 
 // judge says what is wrong.
@@ -44,17 +40,4 @@ func (d *Document) judge(moves int) {
 	}
 	d.judgeDrift(bad)
 	d.OK = len(d.Problems) == 0
-}
-
-func (d *Document) judgeDrift(bad func(string, ...any)) {
-	if d.Drift == nil {
-		return
-	}
-	for site, first := range d.Drift.First {
-		last := d.Drift.Last[site]
-		if last.FDB > first.FDB+fdbDrift || last.Files > first.Files+fileDrift ||
-			last.Goroutines > first.Goroutines+goroutineDrift || last.Resident > first.Resident+residentDrift {
-			bad("gateway of site %s holds more and more: %+v, then %+v", site, first, last)
-		}
-	}
 }

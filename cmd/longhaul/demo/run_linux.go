@@ -11,15 +11,22 @@ import (
 	"github.com/longhaul-project/longhaul/bench/guest"
 	"github.com/longhaul-project/longhaul/bench/guest/control"
 	"github.com/longhaul-project/longhaul/bench/lab"
+	"github.com/longhaul-project/longhaul/cmd/longhaul/pair"
 	"github.com/longhaul-project/longhaul/gateway"
 )
 
 const (
 	vmName   = "demo-vm"
-	diskSize = 16 << 20 // bytes
+	vmMAC    = "52:54:00:10:00:01" // of both guests: the client knows one machine
+	diskSize = 16 << 20            // bytes
 
 	lanMTU   = 1500 // Longhaul's segments carry full frames
 	vxlanMTU = 1450 // what fits a VXLAN over a WAN of 1500
+
+	// shareOfLine is the cap of the link as a share of the line: what an
+	// operator sets who knows the contract, so that the queue of the line
+	// stays empty.
+	shareOfLine = 0.96
 
 	// patience after which plain QEMU is permitted a longer downtime, because
 	// it does not converge: what an operator would do.
@@ -67,7 +74,7 @@ func Run(ctx context.Context, o Options) error {
 func (r *runner) say(format string, args ...any) { fmt.Fprintf(r.o.Stderr, format+"\n", args...) }
 
 func (r *runner) run(ctx context.Context) (err error) {
-	binary, err := findGateway(r.o.Gateway)
+	binary, err := pair.FindGateway(r.o.Gateway)
 	if err != nil {
 		return err
 	}
@@ -100,12 +107,12 @@ func (r *runner) run(ctx context.Context) (err error) {
 
 // byLonghaul moves a guest through a pair of gateways, back and forth.
 func (r *runner) byLonghaul(ctx context.Context, binary string) error {
-	ends, err := startEnds(ctx, r.lab, r.o.Link, binary)
+	gateways, err := pair.Start(ctx, r.lab, pair.Options{Binary: binary, Rate: int64(float64(r.o.Link.Rate) * shareOfLine)})
 	defer func() {
 		if !r.o.Keep {
-			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTime)
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), pair.StartTime)
 			defer cancel()
-			if e := ends.stop(stop); e != nil {
+			if e := errors.Join(gateways.Stop(stop), gateways.QuitGuests(stop)); e != nil {
 				r.say("%v", e)
 			}
 		}
@@ -128,11 +135,11 @@ func (r *runner) byLonghaul(ctx context.Context, binary string) error {
 	}
 	defer p.stop()
 	for n := range r.o.Moves {
-		from, to := "a", "b"
+		from, to := r.lab.A, r.lab.B
 		if n%2 == 1 {
 			from, to = to, from
 		}
-		if err := r.moveOnce(ctx, ends, from, to); err != nil {
+		if err := r.moveOnce(ctx, gateways, from, to); err != nil {
 			return err
 		}
 		if n == 0 {
@@ -140,7 +147,7 @@ func (r *runner) byLonghaul(ctx context.Context, binary string) error {
 				return err
 			}
 		}
-		if err := r.measureDrift(ctx, ends, n); err != nil {
+		if err := r.measureDrift(ctx, gateways, n); err != nil {
 			return err
 		}
 	}
@@ -148,18 +155,18 @@ func (r *runner) byLonghaul(ctx context.Context, binary string) error {
 }
 
 // moveOnce is one move by Longhaul, noted in the document.
-func (r *runner) moveOnce(ctx context.Context, e *ends, from, to string) error {
-	r.say("moving %s from %s to %s", vmName, from, to)
+func (r *runner) moveOnce(ctx context.Context, gateways *pair.Pair, from, to *lab.Site) error {
+	r.say("moving %s from %s to %s", vmName, from.Name, to.Name)
 	before := r.lab.Wire(nil)
 	began := time.Now()
-	j, err := e.migrate(ctx, from, to, r.o.Show)
+	j, err := gateways.Migrate(ctx, from, gateway.MigrateRequest{VM: vmName, To: to.Name}, r.o.Show)
 	if r.o.Done != nil {
 		r.o.Done()
 	}
 	if err != nil {
 		return err
 	}
-	m := Move{From: from, To: to, State: string(j.State), Error: j.Error, Total: ms(time.Since(began)), Wire: r.lab.Wire(nil).Bytes - before.Bytes}
+	m := Move{From: from.Name, To: to.Name, State: string(j.State), Error: j.Error, Total: ms(time.Since(began)), Wire: r.lab.Wire(nil).Bytes - before.Bytes}
 	if rep := j.Report; rep != nil {
 		m.Downtime = ms(rep.ResumedAt.Sub(rep.StoppedAt)) // one machine, one clock
 		m.Logical, m.Rounds, m.Reduction = rep.LogicalBytes, rep.Rounds, rep.Reduction
@@ -167,7 +174,7 @@ func (r *runner) moveOnce(ctx context.Context, e *ends, from, to string) error {
 	}
 	r.doc.Moves = append(r.doc.Moves, m)
 	if j.State != gateway.JobDone {
-		return fmt.Errorf("from %s to %s: %s: %s", from, to, j.State, j.Error)
+		return fmt.Errorf("from %s to %s: %s: %s", from.Name, to.Name, j.State, j.Error)
 	}
 	r.say("moved in %.1f s, the VM stood still for %d ms", float64(m.Total)/1000, m.Downtime)
 	return nil
@@ -294,7 +301,7 @@ func (r *runner) boot(ctx context.Context, name string, mtu int) (*guestAt, erro
 		return nil, err
 	}
 	vm, err := r.lab.A.StartGuest(ctx, guest.Options{
-		Name: name, Image: r.img, Memory: r.o.Memory, Accel: accel, Disk: disk, Seed: 7, MTU: mtu,
+		Name: name, Image: r.img, Memory: r.o.Memory, Accel: accel, Disk: disk, Seed: 7, MTU: mtu, MAC: vmMAC,
 		IP: netip.MustParsePrefix(lab.GuestIP + "/24"),
 	})
 	if err != nil {

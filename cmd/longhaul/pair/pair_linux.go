@@ -1,0 +1,230 @@
+package pair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/longhaul-project/longhaul/bench/lab"
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/api/client"
+	"github.com/longhaul-project/longhaul/tunnel/pki"
+)
+
+// LinkPort is the one UDP port of a site.
+const LinkPort = 7447
+
+// StartTime bounds how long a gateway takes to be ready and the link to come up.
+const StartTime = 20 * time.Second
+
+// Options of a pair.
+type Options struct {
+	Binary string // path of longhauld
+
+	// Rate caps the link, in bits per second. Zero is no cap.
+	Rate int64
+
+	// Extra is more YAML for the config of a site. May be nil.
+	Extra func(s *lab.Site) string
+}
+
+// Pair is the gateways of both sites.
+type Pair struct {
+	Options
+	lab   *lab.Lab
+	procs map[string]*lab.Process
+	api   map[string]*client.Client
+}
+
+const configText = `site: %s
+gateway: gw1
+pki: %s
+dir: %s
+run_dir: %s
+listen: ":%d"
+peers:
+  - site: %s
+    address: ["%s:%d"]
+link:
+  rate: %dbit
+hosts:
+  - name: host-%s
+    qmp_dir: %s
+segments:
+  - name: lan
+    vni: 100
+    bridge: %s
+    sites: [%s]
+log:
+  level: debug
+`
+
+// Start founds a fleet, runs a gateway at each site, and waits until they see
+// each other. When it fails, what has been started is in the pair.
+func Start(ctx context.Context, l *lab.Lab, o Options) (*Pair, error) {
+	p := &Pair{Options: o, lab: l, procs: map[string]*lab.Process{}, api: map[string]*client.Client{}}
+	if err := pki.Init(pkiDir(l.A), "lab", "a", "gw1"); err != nil {
+		return p, err
+	}
+	id, err := pki.Load(pkiDir(l.A))
+	if err != nil {
+		return p, err
+	}
+	if err := id.Provision(pkiDir(l.B), "b", "gw1"); err != nil {
+		return p, err
+	}
+	for _, s := range []*lab.Site{l.A, l.B} {
+		p.api[s.Name] = client.New(p.Socket(s))
+		if err := p.Run(ctx, s); err != nil {
+			return p, err
+		}
+	}
+	return p, p.WaitUp(ctx)
+}
+
+func pkiDir(s *lab.Site) string { return filepath.Join(s.Dir, "pki") }
+
+func runDir(s *lab.Site) string { return filepath.Join(s.Dir, "run") }
+
+// Socket is where the gateway of a site serves its API.
+func (p *Pair) Socket(s *lab.Site) string { return filepath.Join(runDir(s), "api.sock") }
+
+// API of the gateway of a site.
+func (p *Pair) API(s *lab.Site) *client.Client { return p.api[s.Name] }
+
+// Process of the gateway of a site: the last that was run.
+func (p *Pair) Process(s *lab.Site) *lab.Process { return p.procs[s.Name] }
+
+// other is the site that s is paired with.
+func (p *Pair) other(s *lab.Site) *lab.Site {
+	if s == p.lab.A {
+		return p.lab.B
+	}
+	return p.lab.A
+}
+
+// Config of a site, as it is now.
+func (p *Pair) Config(s *lab.Site) []byte {
+	other := p.other(s)
+	text := fmt.Sprintf(configText, s.Name, pkiDir(s), filepath.Join(s.Dir, "state"), runDir(s), LinkPort,
+		other.Name, other.WAN, LinkPort, p.Rate, s.Name, s.QMPDir(), lab.Bridge, other.Name)
+	if p.Extra != nil {
+		text += p.Extra(s)
+	}
+	return []byte(text)
+}
+
+// Run runs the gateway of a site, for the first time or again.
+func (p *Pair) Run(ctx context.Context, s *lab.Site) error {
+	proc, err := s.StartGateway(ctx, p.Binary, p.Config(s))
+	if err != nil {
+		return err
+	}
+	p.procs[s.Name] = proc
+	return nil
+}
+
+// lookEvery is how often WaitUp asks.
+const lookEvery = 20 * time.Millisecond
+
+// WaitUp waits until both gateways serve, see each other, and have their
+// segment.
+func (p *Pair) WaitUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, StartTime, errors.New("the link does not come up"))
+	defer cancel()
+	for name, c := range p.api {
+		for {
+			why := notReady(ctx, c)
+			if why == nil {
+				break
+			}
+			select {
+			case <-time.After(lookEvery):
+			case <-p.procs[name].Done():
+				return fmt.Errorf("gateway of site %s has ended: %w", name, p.procs[name].Err())
+			case <-ctx.Done():
+				return fmt.Errorf("gateway of site %s: %w: %w", name, context.Cause(ctx), why)
+			}
+		}
+	}
+	return nil
+}
+
+func notReady(ctx context.Context, c *client.Client) error {
+	st, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if len(st.Peers) == 0 || !st.Peers[0].Alive {
+		return errors.New("the peer is not alive")
+	}
+	segments, err := c.Segments(ctx)
+	if err != nil {
+		return err
+	}
+	if len(segments) == 0 {
+		return errors.New("the segment is not there")
+	}
+	if segments[0].Problem != "" {
+		return errors.New("segment: " + segments[0].Problem)
+	}
+	return nil
+}
+
+// Stop ends the gateways in an orderly way, until ctx ends.
+func (p *Pair) Stop(ctx context.Context) error {
+	var errs []error
+	for name, proc := range p.procs {
+		if err := proc.Stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("gateway of site %s: %w", name, err))
+		}
+	}
+	for _, c := range p.api {
+		c.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// Migrate moves a VM and returns the job as it ended. show, which may be nil,
+// hears of every change.
+func (p *Pair) Migrate(ctx context.Context, from *lab.Site, req gateway.MigrateRequest, show func(gateway.JobEvent)) (gateway.Job, error) {
+	c := p.API(from)
+	j, err := c.Migrate(ctx, req)
+	if err != nil {
+		return j, err
+	}
+	err = c.WatchJob(ctx, j.ID, func(ev gateway.JobEvent) error {
+		j = ev.Job
+		if show != nil {
+			show(ev)
+		}
+		return nil
+	})
+	if err != nil {
+		return j, fmt.Errorf("watching the move: %w", err)
+	}
+	return j, nil
+}
+
+// FindGateway finds longhauld next to this program, or in PATH. A path that is
+// given is taken as it is.
+func FindGateway(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		near := filepath.Join(filepath.Dir(self), "longhauld")
+		if st, err := os.Stat(near); err == nil && st.Mode().IsRegular() {
+			return near, nil
+		}
+	}
+	path, err := exec.LookPath("longhauld")
+	if err != nil {
+		return "", errors.New("longhauld is neither next to this program nor in PATH; make build makes both")
+	}
+	return filepath.Abs(path)
+}
