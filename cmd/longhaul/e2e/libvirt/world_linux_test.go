@@ -1,0 +1,109 @@
+package libvirt_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/bench/guest"
+	"github.com/longhaul-project/longhaul/bench/lab"
+	"github.com/longhaul-project/longhaul/cmd/longhaul/pair"
+	"github.com/longhaul-project/longhaul/internal/nstest"
+)
+
+// line is the WAN: fast, so that the test is short.
+var line = lab.Link{Rate: 400e6, RTT: 10 * time.Millisecond}
+
+// setUpTime bounds everything before the first move. Most of it is the guest's
+// boot, on a busy machine without KVM.
+const setUpTime = 2 * time.Minute
+
+// world is two sites with libvirt and a gateway each, and a VM.
+type world struct {
+	lab   *lab.Lab
+	hosts []*host // of sites a and b
+	pair  *pair.Pair
+	ask   *guest.Client // over one TCP connection that lives through all moves
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	need(t)
+	ctx, cancel := context.WithTimeout(t.Context(), setUpTime)
+	defer cancel()
+	w := &world{}
+	binary := buildGateway(t, ctx)
+	var err error
+	if w.lab, err = lab.New(ctx, lab.Options{Link: line, Seed: 1}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.lab.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			w.explain(t)
+		}
+	})
+	for i, s := range []*lab.Site{w.lab.A, w.lab.B} {
+		w.hosts = append(w.hosts, startHost(t, ctx, s, i+1))
+	}
+	w.pair, err = pair.Start(ctx, w.lab, pair.Options{Binary: binary, Rate: line.Rate, Extra: func(s *lab.Site) string {
+		if s == w.lab.A {
+			return forwards(w.hosts[0], w.hosts[1])
+		}
+		return forwards(w.hosts[1], w.hosts[0])
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	xml := prepareDomain(t, ctx, w.lab, w.hosts)
+	w.ask = boot(t, ctx, w.lab, w.hosts[0], xml)
+	return w
+}
+
+// need skips where this cannot run.
+func need(t *testing.T) {
+	t.Helper()
+	err := lab.Check()
+	for _, name := range []string{"libvirtd", "virsh", "nsenter", "unshare", "hostname"} {
+		_, e := exec.LookPath(name)
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		nstest.Skip(t, err.Error())
+	}
+	if testing.Short() && os.Getenv("LONGHAUL_NO_SKIP") == "" {
+		t.Skip("moves VMs; skipped by -short")
+	}
+}
+
+func buildGateway(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "longhauld")
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/longhaul-project/longhaul/cmd/longhauld").CombinedOutput()
+	if err != nil {
+		t.Fatalf("building longhauld: %v\n%s", err, out)
+	}
+	return path
+}
+
+// explain shows the last words of everybody.
+func (w *world) explain(t *testing.T) {
+	t.Helper()
+	for _, h := range w.hosts {
+		for _, path := range []string{
+			filepath.Join(h.Dir, "longhauld.log"), h.daemon.Log,
+			h.machine("var/log/libvirt/qemu/" + domain + ".log"), h.machine(console),
+		} {
+			b, err := os.ReadFile(path)
+			t.Logf("--- site %s, %s (%v)\n%s", h.Name, filepath.Base(path), err, b[max(0, len(b)-2000):])
+		}
+	}
+}
