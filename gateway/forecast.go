@@ -68,13 +68,16 @@ const (
 )
 
 // lastPages is how long the last pages may take, of the downtime that was
-// asked for: less the backlog that has to drain first, the orders, and one and
-// a half round trips (hypervisor-wire.md, section 4).
+// asked for. Less: the backlog drains first, which is acknowledged half a round
+// trip after it has been taken; the destination says that it has loaded the VM,
+// and the order to run travels there (together a round trip); and the orders
+// (hypervisor-wire.md, section 4).
 func lastPages(asked, rtt time.Duration, backlog, goodput int64, rounds int) time.Duration {
-	rest := asked - rtt*3/2 - orders
+	drain := rtt
 	if goodput > 0 {
-		rest -= seconds(backlog, goodput)
+		drain = max(drain, seconds(backlog, goodput))
 	}
+	rest := asked - drain - rtt/2 - orders
 	floor := firstLimit
 	if over := rounds - patientRounds; over > 0 {
 		floor = max(floor, asked*time.Duration(min(over, patientRounds))/patientRounds)

@@ -42,7 +42,7 @@ func TestLastPages(t *testing.T) {
 	}{
 		{"short line", 300 * ms, 0, 0, 0, 1, 260 * ms},
 		{"long line", 300 * ms, 60 * ms, 0, 0, 1, 170 * ms},
-		{"long line with a backlog", 300 * ms, 60 * ms, 1_000_000, 20_000_000, 2, 120 * ms},
+		{"long line with a backlog", 300 * ms, 60 * ms, 2_000_000, 20_000_000, 2, 130 * ms},
 		{"longer than was asked for", 300 * ms, 250 * ms, 0, 0, 2, firstLimit},
 		{"does not converge", 300 * ms, 250 * ms, 0, 0, 9, 150 * ms},
 		{"never converges", 300 * ms, 250 * ms, 0, 0, 50, 300 * ms},

@@ -195,7 +195,7 @@ func (g *Gateway) serveLeg(ch *tunnel.Channel) {
 		return
 	}
 	m := g.sinkMove(h.Session)
-	if m == nil || m.s == nil || m.entry.Peer != ch.Site() {
+	if m == nil || m.peer != ch.Site() {
 		ch.Abort("no such move here")
 		return
 	}
@@ -234,7 +234,7 @@ func (g *Gateway) sinkMove(token string) *sinkMove {
 func (g *Gateway) rememberSink(m *sinkMove) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sinks[m.entry.Token] = m
+	g.sinks[m.job.token] = m
 }
 
 func (g *Gateway) forgetSink(token string) {

@@ -19,9 +19,11 @@ const queryEvery = 3 * time.Second
 // A sinkMove is one move at the site that the VM comes to. Its mutex
 // serialises orders, which may come over two control channels for a moment.
 type sinkMove struct {
-	g   *Gateway
-	job *job
-	s   *session // nil after a restart: its legs are gone
+	g    *Gateway
+	job  *job
+	s    *session // nil after a restart: its legs are gone
+	peer string   // site of the source
+	vm   string   // name of the VM
 
 	ctx  context.Context // of the legs; ends with the move
 	stop context.CancelCauseFunc
@@ -77,7 +79,7 @@ func (g *Gateway) obey(ctx context.Context, ch *tunnel.Channel, token string, c 
 	if m == nil && c.Type == msgPrepare {
 		return g.takeIn(ctx, ch, token, c), true
 	}
-	if m == nil || m.entry.Peer != ch.Site() {
+	if m == nil || m.peer != ch.Site() {
 		return control{Type: msgUnknown}, c.Type == msgCommit || c.Type == msgAbort || c.Type == msgPrepare
 	}
 	m.mu.Lock()
@@ -128,7 +130,7 @@ func (g *Gateway) newSinkMove(ch *tunnel.Channel, token string, c control) (*sin
 	view := *c.Job
 	view.Role, view.State, view.Phase, view.From = string(RoleDestination), JobPreparing, "starting the process", ch.Site()
 	view.To = g.cfg.Site
-	m := &sinkMove{g: g, job: newJob(view, token), ctl: ch}
+	m := &sinkMove{g: g, job: newJob(view, token), ctl: ch, peer: ch.Site(), vm: c.Spec.VM}
 	m.s = newSession(token, link, g.storeOf(link, c.StoreMemory), g.log)
 	m.job.recover = m.decide
 	m.ctx, m.stop = context.WithCancelCause(g.ctx)
@@ -234,7 +236,14 @@ func (m *sinkMove) say(c control) {
 
 // takeLeg replays one channel of the move into its process.
 func (m *sinkMove) takeLeg(ch *tunnel.Channel, h legHeader) {
-	err := m.s.takeLeg(m.ctx, ch, h, m.sink.Dial)
+	m.mu.Lock()
+	sink, step := m.sink, m.entry.Step
+	m.mu.Unlock()
+	if sink == nil || m.s == nil || step != StepPrepared { // too early, too late, or after a restart
+		ch.Abort("this move takes no connections now")
+		return
+	}
+	err := m.s.takeLeg(m.ctx, ch, h, sink.Dial)
 	if err != nil {
 		m.fail(err)
 		return
@@ -330,7 +339,7 @@ func (g *Gateway) lostControl(token string, ch *tunnel.Channel, why error) {
 	open := m.entry.Open()
 	m.mu.Unlock()
 	if current && open && g.ctx.Err() == nil {
-		g.log.Info("control channel lost, asking the source", "peer", ch.Site(), "vm", m.entry.Spec.VM, "err", why)
+		g.log.Info("control channel lost, asking the source", "peer", ch.Site(), "vm", m.vm, "err", why)
 		g.wg.Go(func() { m.query(g.ctx) })
 	}
 }
@@ -354,13 +363,13 @@ func (m *sinkMove) query(ctx context.Context) {
 }
 
 func (m *sinkMove) queryOnce(ctx context.Context) {
-	link := m.g.node.Link(m.entry.Peer)
+	link := m.g.node.Link(m.peer)
 	if link == nil || !link.State().Up {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	h := controlHeader{Version: protoVersion, Token: m.entry.Token}
+	h := controlHeader{Version: protoVersion, Token: m.job.token}
 	ch, err := link.Open(ctx, tunnel.Spec{Kind: kindControl, Header: encodeJSON(h), Class: tunnel.Urgent})
 	if err != nil {
 		return
@@ -375,7 +384,7 @@ func (m *sinkMove) queryOnce(ctx context.Context) {
 	}
 	c, err := parseControl(msg.Data)
 	if err != nil {
-		m.g.log.Warn("answer of the source", "peer", m.entry.Peer, "err", err)
+		m.g.log.Warn("answer of the source", "peer", m.peer, "err", err)
 		return
 	}
 	m.mu.Lock()

@@ -131,7 +131,7 @@ func (goneSource) Release(context.Context) error                    { return nil
 func (goneSource) Close() error                                     { return nil }
 
 func (g *Gateway) newRecoveredSink(e Entry, j *job) *sinkMove {
-	m := &sinkMove{g: g, job: j, entry: e}
+	m := &sinkMove{g: g, job: j, entry: e, peer: e.Peer, vm: e.Spec.VM}
 	j.recover = m.decide
 	m.ctx, m.stop = context.WithCancelCause(g.ctx)
 	g.rememberSink(m)

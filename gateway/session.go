@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -248,7 +249,22 @@ func (s *session) same(peer []streamDigest) error {
 // follow it.
 func (s *session) opened() { s.openOnce.Do(func() { close(s.mainOpen) }) }
 
-// pace sets the bound of the backlog by the rule, until ctx is done.
+// adjust sets the bound of the backlog and the codec of all legs.
+func (s *session) adjust(limit int64, codec dedup.Setting) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.legs {
+		if l.ch != nil {
+			l.ch.SetWindow(limit)
+		}
+		if l.enc != nil {
+			l.enc.SetCodec(codec)
+		}
+	}
+}
+
+// pace sets the bound of the backlog and the codec by their rules, until ctx
+// is done.
 func (s *session) pace(ctx context.Context) error {
 	var rule backlog
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -258,9 +274,11 @@ func (s *session) pace(ctx context.Context) error {
 		unacked, _ := s.unacked()
 		limit := rule.limit(st.Goodput, unacked, st.RTT, int(s.rounds.Load()))
 		s.limit.Store(limit)
-		for _, ch := range s.channels() {
-			ch.SetWindow(limit)
+		line := st.Rate // a cap is known before anything is measured
+		if line == 0 {
+			line = int64(rule.line)
 		}
+		s.adjust(limit, codecFor(line, runtime.GOMAXPROCS(0)))
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// three is one machine of the pair: the two programs, and its directories.
+type three struct {
+	t    *testing.T
+	bin  string
+	dir  string // /etc/longhaul of the machine
+	run  string // short: it holds sockets
+	port string
+}
+
+// buildBoth builds longhauld and longhaul.
+func buildBoth(t *testing.T) string {
+	t.Helper()
+	bin := t.TempDir()
+	cmd := exec.Command("go", "build", "-o", bin, ".", "../longhaul")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
+	}
+	return bin
+}
+
+func newThree(t *testing.T, bin string) *three {
+	t.Helper()
+	run, err := os.MkdirTemp("", "lh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(run) })
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, port, _ := net.SplitHostPort(c.LocalAddr().String())
+	return &three{t: t, bin: bin, dir: filepath.Join(t.TempDir(), "etc"), run: run, port: port}
+}
+
+// do runs longhaul and returns what it writes to stdout.
+func (m *three) do(args ...string) (string, error) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(m.bin, "longhaul"), args...)
+	cmd.Env = append(os.Environ(), "LONGHAUL_SOCKET="+filepath.Join(m.run, "api.sock"))
+	var errOut strings.Builder
+	cmd.Stderr = &errOut
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("longhaul %s: %w: %s", strings.Join(args, " "), err, errOut.String())
+	}
+	return string(out), err
+}
+
+// serve starts the gateway on the config that init or join wrote, with the
+// directories of this machine.
+func (m *three) serve() {
+	m.t.Helper()
+	path := filepath.Join(m.dir, "longhauld.yaml")
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	fmt.Fprintf(f, "\ndir: %s\nrun_dir: %s\n", filepath.Join(m.dir, "state"), m.run)
+	if err := f.Close(); err != nil {
+		m.t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(m.bin, "longhauld"), "--config", path)
+	var log strings.Builder
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() {
+		cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err != nil {
+			m.t.Errorf("longhauld ends with %v: %s", err, &log)
+		}
+	})
+}
+
+// status waits until longhaul status says what is wanted.
+func (m *three) status(want func(peer map[string]any) bool) {
+	m.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	var out string
+	var err error
+	for time.Now().Before(deadline) {
+		out, err = m.do("status", "--json")
+		var st struct{ Peers []map[string]any }
+		if err == nil && json.Unmarshal([]byte(out), &st) == nil && len(st.Peers) == 1 && want(st.Peers[0]) {
+			return
+		}
+		<-time.After(50 * time.Millisecond) // asked again until it is so
+	}
+	m.t.Fatalf("status stays %s, %v", out, err)
+}
+
+// TestThreeCommands is how an operator founds a fleet of two.
+func TestThreeCommands(t *testing.T) {
+	bin := buildBoth(t)
+	a, b := newThree(t, bin), newThree(t, bin)
+	must := func(m *three, args ...string) string {
+		t.Helper()
+		out, err := m.do(args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(out)
+	}
+	must(a, "init", "--site", "a", "--address", "127.0.0.1:"+a.port, "--dir", a.dir)
+	a.serve()
+	a2 := func() string { // the API is there a moment after the start
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			out, err := a.do("status")
+			if err == nil || time.Now().After(deadline) {
+				return out
+			}
+		}
+	}()
+	if !strings.Contains(a2, "a") {
+		t.Fatalf("status: %s", a2)
+	}
+	token := must(a, "token", "create", "--site", "b", "--ttl", "1h", "--dir", a.dir)
+	if strings.Contains(token, "\n") {
+		t.Errorf("a token of more than one line: %q", token)
+	}
+	must(b, "join", token, "--dir", b.dir, "--address", "127.0.0.1:"+b.port)
+	b.serve()
+	alive := func(site string) func(map[string]any) bool {
+		return func(p map[string]any) bool { return p["site"] == site && p["alive"] == true && p["member"] == "alive" }
+	}
+	a.status(alive("b"))
+	b.status(alive("a"))
+
+	c := newThree(t, bin)
+	if out, err := c.do("join", token, "--dir", c.dir); err == nil {
+		t.Errorf("a token works twice: %s", out)
+	}
+	must(a, "revoke", "b", "--yes")
+	a.status(func(p map[string]any) bool { return p["site"] == "b" && p["alive"] == false && p["why"] != "" })
+}
