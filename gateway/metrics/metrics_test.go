@@ -1,0 +1,94 @@
+package metrics_test
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/metrics"
+)
+
+// source is a gateway that shows one of everything.
+type source struct{ broken bool }
+
+func (source) Status(context.Context) (gateway.Status, error) {
+	return gateway.Status{
+		Site: "a", Gateway: "gw1", Version: "1", Since: time.Unix(1, 0), CertEnd: time.Unix(2, 0),
+		Peers: []gateway.PeerStatus{{Site: "b", Alive: true, Member: "alive", RTT: 60, Sent: 5, Rate: 8000}, {Site: "c"}},
+		Hosts: []gateway.HostStatus{{Name: "h1", VMs: 2}, {Name: "h2", Problem: "gone"}},
+	}, nil
+}
+
+func (source) Jobs(context.Context) ([]gateway.Job, error) {
+	return []gateway.Job{{ID: "m-1", VM: "db1", State: gateway.JobMoving}, {ID: "m-2", VM: "db1", State: gateway.JobDone}}, nil
+}
+
+func (source) Forwards(context.Context) ([]gateway.Forward, error) {
+	return []gateway.Forward{{Name: "f", Total: 3}}, nil
+}
+
+func (s source) Segments(context.Context) ([]gateway.Segment, error) {
+	if s.broken {
+		return nil, errors.New("broken")
+	}
+	return []gateway.Segment{{Name: "prod", Dropped: 7}}, nil
+}
+
+// gather returns the metrics as "name{labels} value".
+func gather(t *testing.T, s source) []string {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(metrics.New(s))
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, f := range families {
+		if f.GetHelp() == "" {
+			t.Errorf("%s has no help", f.GetName())
+		}
+		for _, m := range f.GetMetric() {
+			lines = append(lines, f.GetName()+" "+regexp.MustCompile(`\s+`).ReplaceAllString(m.String(), " "))
+		}
+	}
+	return lines
+}
+
+func TestCollect(t *testing.T) {
+	lines := gather(t, source{})
+	for _, want := range []string{
+		`longhaul_link_up label:{name:"peer" value:"b"} gauge:{value:1}`,
+		`longhaul_link_up label:{name:"peer" value:"c"} gauge:{value:0}`,
+		`longhaul_link_rtt_seconds label:{name:"peer" value:"b"} gauge:{value:0.06}`,
+		`longhaul_link_rate_bytes_per_second label:{name:"peer" value:"b"} gauge:{value:1000}`,
+		`longhaul_host_up label:{name:"host" value:"h2"} gauge:{value:0}`,
+		`longhaul_jobs label:{name:"state" value:"done"} gauge:{value:1}`,
+		`longhaul_jobs label:{name:"state" value:"failed"} gauge:{value:0}`,
+		`longhaul_segment_dropped_frames_total label:{name:"segment" value:"prod"} counter:{value:7}`,
+		`longhaul_scrape_errors gauge:{value:0}`,
+	} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("no %s in\n%s", want, strings.Join(lines, "\n"))
+		}
+	}
+	for _, l := range lines {
+		if strings.Contains(l, `value:"m-2"`) {
+			t.Errorf("an ended job is shown as if it ran: %s", l)
+		}
+	}
+}
+
+func TestCollectWithoutAPart(t *testing.T) {
+	lines := gather(t, source{broken: true})
+	if !slices.Contains(lines, "longhaul_scrape_errors gauge:{value:1}") || !slices.Contains(lines, `longhaul_host_vms label:{name:"host" value:"h1"} gauge:{value:2}`) {
+		t.Errorf("one broken part hides the others:\n%s", strings.Join(lines, "\n"))
+	}
+}
