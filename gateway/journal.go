@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -58,6 +59,24 @@ type Entry struct {
 
 // Open tells whether the move still needs something done.
 func (e Entry) Open() bool { return e.Step != StepDone && e.Step != StepAborted }
+
+// view is the job as an earlier run of the gateway has left it. That a move has
+// ended is written down before its job says so, and a crash can come between.
+func (e Entry) view() Job {
+	v := e.Job
+	if e.Open() || v.State.Ended() {
+		return v
+	}
+	at := e.Changed
+	v.Ended, v.Safe = &at, ""
+	if e.Step == StepDone {
+		v.State, v.Phase = JobDone, string(JobDone)
+		return v
+	}
+	v.Error = cmp.Or(v.Error, v.Phase) // "going back: " and why
+	v.State, v.Phase = JobFailed, string(JobFailed)
+	return v
+}
 
 var movesBucket = []byte("moves")
 

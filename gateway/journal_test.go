@@ -84,3 +84,31 @@ func TestJournalRefusesASecondGateway(t *testing.T) {
 		t.Errorf("refused after %v", took)
 	}
 }
+
+// TestJournalView: a crash between the end of a move and that of its job leaves
+// no job that never ends, and would keep its VM from being moved.
+func TestJournalView(t *testing.T) {
+	at := time.Now().UTC()
+	for _, tt := range []struct {
+		step  Step
+		job   Job
+		state JobState
+		err   string
+	}{
+		{StepMoving, Job{State: JobMoving}, JobMoving, ""},
+		{StepHandover, Job{State: JobInDoubt, Safe: "wait"}, JobInDoubt, ""},
+		{StepDone, Job{State: JobCommit, Phase: "releasing the source"}, JobDone, ""},
+		{StepDone, Job{State: JobDone}, JobDone, ""},
+		{StepAborted, Job{State: JobMoving, Phase: "going back: no room"}, JobFailed, "going back: no room"},
+		{StepAborted, Job{State: JobMoving, Phase: "x", Error: "no room"}, JobFailed, "no room"},
+		{StepAborted, Job{State: JobAborted, Error: "no room"}, JobAborted, "no room"},
+	} {
+		v := Entry{Step: tt.step, Job: tt.job, Changed: at}.view()
+		if v.State != tt.state || v.Error != tt.err {
+			t.Errorf("step %s, job %+v: %+v; want %s, %q", tt.step, tt.job, v, tt.state, tt.err)
+		}
+		if v.State.Ended() && !tt.job.State.Ended() && (v.Ended == nil || !v.Ended.Equal(at) || v.Safe != "") {
+			t.Errorf("step %s, job %+v: ended at %v, safe %q", tt.step, tt.job, v.Ended, v.Safe)
+		}
+	}
+}

@@ -22,7 +22,7 @@ func (g *Gateway) recover() error {
 		return err
 	}
 	for _, e := range all {
-		j := newJob(e.Job, e.Token)
+		j := newJob(e.view(), e.Token)
 		g.jobs.restore(j)
 		switch {
 		case !e.Open():
