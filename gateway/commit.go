@@ -159,28 +159,30 @@ func (m *sinkMove) obey(ctx context.Context) control {
 		m.doubt(err)
 		return control{Type: msgFailed, Reason: err.Error()}
 	}
+	return m.ran(start)
+}
+
+// ran notes that the VM has come to run here.
+func (m *sinkMove) ran(start time.Time) control {
 	m.resumeAt, m.took = time.Now().UTC(), time.Since(start)
 	if err := m.step(StepRunning); err != nil {
 		// It runs, and the step before says that it may: the answer stands.
-		m.g.log.Error("journal does not take that the VM runs here", "vm", m.entry.Spec.VM, "err", err)
+		m.g.log.Error("journal does not take that the VM runs here", "vm", m.vm, "err", err)
 	}
 	m.settled()
 	return control{Type: msgRunning, ResumeAt: m.resumeAt, Took: m.took}
 }
 
-// execute resumes the VM here, if it does not run already.
+// execute resumes the VM here, if it does not run already. One that was paused
+// when its move began stays so, as virsh does it.
 func (m *sinkMove) execute(ctx context.Context) error {
-	if m.sink == nil {
-		return errors.New("the hypervisor process is gone")
-	}
-	state, err := m.sink.State(ctx)
-	if err != nil {
-		return fmt.Errorf("asking the hypervisor: %w", err)
-	}
-	if state == Running {
+	state, err := m.state(ctx)
+	switch {
+	case err != nil:
+		return err
+	case state == Running || state == Paused && !m.entry.Ran:
 		return nil
-	}
-	if state != Paused {
+	case state != Paused:
 		return fmt.Errorf("the hypervisor process is %s", state)
 	}
 	if err := m.sink.Resume(ctx); err != nil {
@@ -190,23 +192,36 @@ func (m *sinkMove) execute(ctx context.Context) error {
 }
 
 // abandon ends the destination for good, before anything ran. The journal has
-// it first: what it says can be relied on.
+// it first: what it says can be relied on. After the order to run only an
+// operator who has decided for the source gives up the destination; then it
+// must at least not run.
 func (m *sinkMove) abandon(ctx context.Context, why error) control {
 	switch m.entry.Step {
-	case StepStarting, StepRunning, StepDone:
-		return m.obey(ctx) // too late: it may run, so it shall
+	case StepRunning, StepDone:
+		return m.obey(ctx) // too late
 	case StepAborted:
 		return control{Type: msgAborted, Reason: m.reason()}
+	case StepStarting:
+		state, err := m.state(ctx)
+		if err == nil && state == Running {
+			return m.ran(time.Now())
+		}
+		if err != nil && !errors.Is(why, errOperator) {
+			m.doubt(err)
+			return control{Type: msgFailed, Reason: err.Error()}
+		}
 	}
 	m.job.update(func(v *Job) { v.Error = why.Error() })
 	if err := m.step(StepAborted); err != nil {
 		return control{Type: msgFailed, Reason: err.Error()}
 	}
 	m.g.l2.Revoke(m.job.id)
-	if m.sink != nil {
-		if err := m.sink.Discard(ctx); err != nil {
-			m.g.log.Warn("destination process not ended; it is paused and will not be resumed", "vm", m.entry.Spec.VM, "err", err)
-		}
+	err := m.find(ctx)
+	if err == nil {
+		err = m.sink.Discard(ctx)
+	}
+	if err != nil && !errors.Is(err, ErrNoVM) {
+		m.g.log.Warn("destination process not ended; it is paused and will not be resumed", "vm", m.vm, "err", err)
 	}
 	m.ended(JobFailed, why)
 	return control{Type: msgAborted, Reason: why.Error()}

@@ -18,3 +18,25 @@ func (g *Gateway) OpenMoves() (open []Entry, err error) {
 	}
 	return open, err
 }
+
+// Moves lists all that is in the journal.
+func (g *Gateway) Moves() ([]Entry, error) { return g.journal.All() }
+
+// Sinks counts the moves to this site that are in memory.
+func (g *Gateway) Sinks() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.sinks)
+}
+
+// Asking tells whether the source of a move is being asked about it, rather
+// than giving orders.
+func (g *Gateway) Asking(token string) bool {
+	m := g.sinkMove(token)
+	if m == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.asking && m.ctl != nil
+}

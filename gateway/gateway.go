@@ -243,6 +243,14 @@ func (g *Gateway) forgetSink(token string) {
 	delete(g.sinks, token)
 }
 
+// trim forgets the oldest of the moves that have ended.
+func (g *Gateway) trim() {
+	g.jobs.trim()
+	if err := g.journal.Trim(); err != nil {
+		g.log.Warn("trimming the journal", "err", err)
+	}
+}
+
 // chooseHost returns the named host, or the first.
 func (g *Gateway) chooseHost(name string) (Host, error) {
 	for _, h := range g.cfg.Hosts {

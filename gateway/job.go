@@ -24,6 +24,9 @@ type job struct {
 	recover  func(d Decision) error // nil when the job needs no decision here
 }
 
+// jobID names the job of a move. Both sites call it the same.
+func jobID(token string) string { return "m-" + token[:8] }
+
 func newJob(view Job, token string) *job {
 	return &job{id: view.ID, token: token, view: view, watchers: map[chan struct{}]struct{}{}}
 }
@@ -116,19 +119,34 @@ type jobs struct {
 	byID map[string]*job
 }
 
-// add lists j, unless its VM already moves from this site.
+// add lists j, unless its VM has another job here. A VM that comes in may leave
+// again only when it runs here: before, it is not this site's to move.
 func (js *jobs) add(j *job) error {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	v := j.snapshot()
+	if js.byID[j.id] != nil {
+		return fmt.Errorf("job %s: %w", j.id, ErrExists)
+	}
 	for _, other := range js.byID {
 		o := other.snapshot()
-		if o.VM == v.VM && o.Role == v.Role && !o.State.Ended() {
+		arrived := o.Role == string(RoleDestination) && o.State == JobCommit
+		if o.VM == v.VM && !o.State.Ended() && !(arrived && v.Role == string(RoleSource)) {
 			return fmt.Errorf("vm %s: job %s already moves it: %w", v.VM, o.ID, ErrBusy)
 		}
 	}
 	js.byID[j.id] = j
 	return nil
+}
+
+// trim forgets the oldest ended jobs beyond keepEnded.
+func (js *jobs) trim() {
+	ended := slices.DeleteFunc(js.list(), func(v Job) bool { return !v.State.Ended() })
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	for _, v := range ended[:max(len(ended)-keepEnded, 0)] {
+		delete(js.byID, v.ID)
+	}
 }
 
 // restore lists a job of an earlier run of the gateway.

@@ -62,7 +62,7 @@ func (g *Gateway) newSourceMove(ctx context.Context, req MigrateRequest, host Ho
 	spec.Token = newToken()
 	spec.VM, spec.Channels = req.VM, req.Channels
 	j := newJob(Job{
-		ID: "m-" + spec.Token[:8], VM: req.VM, From: g.cfg.Site, To: req.To, Role: string(RoleSource),
+		ID: jobID(spec.Token), VM: req.VM, From: g.cfg.Site, To: req.To, Role: string(RoleSource),
 		State: JobPreparing, Phase: "beginning", Started: time.Now().UTC(), Request: req,
 	}, spec.Token)
 	if err := g.jobs.add(j); err != nil {
@@ -210,9 +210,6 @@ func (m *sinkMove) decide(d Decision) error {
 			return fmt.Errorf("it does not run here: %s: %w", a.Reason, ErrUnavailable)
 		}
 		return nil
-	}
-	if m.entry.Step == StepStarting { // the operator has seen that it never ran
-		m.entry.Step = StepPrepared
 	}
 	if a := m.abandon(ctx, errOperator); a.Type != msgAborted {
 		return fmt.Errorf("it is not ended here: %s: %w", a.Reason, ErrUnavailable)

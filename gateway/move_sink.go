@@ -12,10 +12,6 @@ import (
 	"github.com/longhaul-project/longhaul/tunnel"
 )
 
-// queryEvery is how often a destination that has lost its control channel
-// asks the source what has become of the move.
-const queryEvery = 3 * time.Second
-
 // A sinkMove is one move at the site that the VM comes to. Its mutex
 // serialises orders, which may come over two control channels for a moment.
 type sinkMove struct {
@@ -31,6 +27,8 @@ type sinkMove struct {
 	mu       sync.Mutex // guards what follows; held while an order is carried out
 	entry    Entry
 	sink     Sink // nil when the process is gone
+	cut      bool // the control connection of sink has ended
+	asking   bool // query runs
 	ctl      *tunnel.Channel
 	loaded   bool
 	failure  error
@@ -79,7 +77,10 @@ func (g *Gateway) obey(ctx context.Context, ch *tunnel.Channel, token string, c 
 	if m == nil && c.Type == msgPrepare {
 		return g.takeIn(ctx, ch, token, c), true
 	}
-	if m == nil || m.peer != ch.Site() {
+	if m == nil {
+		return g.tellEnd(token, ch.Site()), c.Type == msgCommit || c.Type == msgAbort
+	}
+	if m.peer != ch.Site() {
 		return control{Type: msgUnknown}, c.Type == msgCommit || c.Type == msgAbort || c.Type == msgPrepare
 	}
 	m.mu.Lock()
@@ -97,7 +98,7 @@ func (g *Gateway) obey(ctx context.Context, ch *tunnel.Channel, token string, c 
 			m.job.update(func(v *Job) { v.Progress = *c.Progress })
 		}
 	case msgDone:
-		m.sourceEnded(c)
+		m.sourceEnded(ctx, c)
 	}
 	return control{}, false
 }
@@ -110,8 +111,9 @@ func (g *Gateway) takeIn(ctx context.Context, ch *tunnel.Channel, token string, 
 	}
 	if err != nil {
 		if m != nil {
+			m.mu.Lock()
 			m.ended(JobFailed, err)
-			g.forgetSink(token)
+			m.mu.Unlock()
 		}
 		g.log.Warn("move refused", "peer", ch.Site(), "err", err)
 		return control{Type: msgRefused, Reason: err.Error()}
@@ -127,18 +129,22 @@ func (g *Gateway) newSinkMove(ch *tunnel.Channel, token string, c control) (*sin
 	if link == nil {
 		return nil, fmt.Errorf("site %s: %w", ch.Site(), ErrNoSite)
 	}
-	view := *c.Job
-	view.Role, view.State, view.Phase, view.From = string(RoleDestination), JobPreparing, "starting the process", ch.Site()
-	view.To = g.cfg.Site
-	m := &sinkMove{g: g, job: newJob(view, token), ctl: ch, peer: ch.Site(), vm: c.Spec.VM}
-	m.s = newSession(token, link, g.storeOf(link, c.StoreMemory), g.log)
+	if _, ok, err := g.journal.Get(token, RoleDestination); ok || err != nil {
+		return nil, errors.Join(fmt.Errorf("move %s was here before: %w", jobID(token), ErrExists), err)
+	}
+	m := &sinkMove{g: g, ctl: ch, peer: ch.Site(), vm: c.Spec.VM}
+	m.job = newJob(Job{ // the peer's view counts for what is only shown
+		ID: jobID(token), VM: c.Spec.VM, From: ch.Site(), To: g.cfg.Site, Role: string(RoleDestination),
+		State: JobPreparing, Phase: "starting the process", Started: c.Job.Started, Request: c.Job.Request,
+	}, token)
 	m.job.recover = m.decide
-	m.ctx, m.stop = context.WithCancelCause(g.ctx)
-	context.AfterFunc(m.ctx, m.s.store.Keep()) // the source may refer to what we have sent it once
-	m.entry = Entry{Token: token, Role: RoleDestination, Step: StepPrepared, Peer: ch.Site(), Spec: *c.Spec}
+	m.s = newSession(token, link, g.storeOf(link, c.StoreMemory), g.log)
+	m.entry = Entry{Token: token, Role: RoleDestination, Step: StepPrepared, Peer: ch.Site(), Spec: *c.Spec, Ran: !c.Paused}
 	if err := g.jobs.add(m.job); err != nil {
 		return nil, err
 	}
+	m.ctx, m.stop = context.WithCancelCause(g.ctx)
+	context.AfterFunc(m.ctx, m.s.store.Keep()) // the source may refer to what we have sent it once
 	g.rememberSink(m)
 	return m, nil
 }
@@ -150,15 +156,18 @@ func (m *sinkMove) prepare(ctx context.Context, host string) error {
 	defer m.mu.Unlock()
 	h, err := m.g.chooseHost(host)
 	if err != nil {
+		m.entry.Step = StepAborted
 		return err
 	}
 	m.entry.Host = h.Name()
 	if err := m.step(StepPrepared); err != nil {
+		m.entry.Step = StepAborted
 		return err
 	}
 	sink, err := h.Prepare(ctx, m.entry.Spec)
 	if err != nil {
-		return errors.Join(fmt.Errorf("host %s: %w", h.Name(), err), m.step(StepAborted))
+		m.entry.Step = StepAborted // ended writes it down
+		return fmt.Errorf("host %s: %w", h.Name(), err)
 	}
 	m.sink = sink
 	m.job.enter(JobMoving, "memory arrives")
@@ -173,6 +182,7 @@ func (m *sinkMove) follow(sink Sink) {
 		select {
 		case ev, ok := <-sink.Events():
 			if !ok {
+				m.hungUp(sink)
 				m.fail(errors.New("the control connection of the destination hypervisor is closed"))
 				return
 			}
@@ -183,6 +193,7 @@ func (m *sinkMove) follow(sink Sink) {
 				m.fail(fmt.Errorf("the destination hypervisor: %s %s", ev.Kind, ev.Text))
 			}
 			if ev.Kind == EventClosed {
+				m.hungUp(sink)
 				return
 			}
 		case <-m.g.ctx.Done():
@@ -255,39 +266,38 @@ func (m *sinkMove) takeLeg(ch *tunnel.Channel, h legHeader) {
 	}
 }
 
-// loadedOrWhy tells whether the process holds the whole VM. After a restart of
-// the gateway the hypervisor alone knows.
-func (m *sinkMove) loadedOrWhy(ctx context.Context) error {
-	if m.sink == nil {
-		return errors.New("the hypervisor process is gone")
-	}
-	state, err := m.sink.State(ctx)
-	if err != nil {
-		return fmt.Errorf("asking the hypervisor: %w", err)
-	}
-	if state != Paused {
-		return fmt.Errorf("the hypervisor process is %s, not loaded and paused", state)
-	}
-	return nil
-}
-
-// settled is called when the VM runs here: the network follows.
+// settled is called when the VM has come to run here: the network follows.
 func (m *sinkMove) settled() {
 	m.job.enter(JobCommit, "the VM runs here")
+	if m.sink == nil {
+		return // it has run here once, and ended since
+	}
 	m.g.l2.Settle(m.job.id, m.sink.NICs())
 	sink := m.sink
 	m.g.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(m.g.ctx, answerTime)
 		defer cancel()
 		if err := sink.Announce(ctx); err != nil {
-			m.g.log.Warn("the hypervisor does not announce the VM; the gateway has", "vm", m.entry.Spec.VM, "err", err)
+			m.g.log.Warn("the hypervisor does not announce the VM; the gateway has", "vm", m.vm, "err", err)
 		}
 	})
 }
 
-// sourceEnded hears that the source has ended the job.
-func (m *sinkMove) sourceEnded(c control) {
-	if m.entry.Step != StepRunning {
+// sourceEnded hears that the source has ended the job. Whoever owns the VM then
+// owns it alone: when the source is done with it and we have not been told to
+// run it, because an operator decided at the source, that is the order.
+func (m *sinkMove) sourceEnded(ctx context.Context, c control) {
+	waits := m.entry.Step == StepPrepared || m.entry.Step == StepStarting
+	switch {
+	case waits && c.State == JobDone:
+		if a := m.obey(ctx); a.Type != msgRunning {
+			m.g.log.Error("the source is done with a VM that does not run here", "vm", m.vm, "err", a.Reason)
+			return
+		}
+	case waits:
+		m.abandon(ctx, fmt.Errorf("site %s: %s", m.peer, c.Reason))
+		return
+	case m.entry.Step != StepRunning:
 		return
 	}
 	if c.Report != nil {
@@ -309,6 +319,8 @@ func (m *sinkMove) ended(s JobState, err error) {
 		m.g.log.Error("journal does not take the end of a move", "vm", m.entry.Spec.VM, "err", e)
 	}
 	m.stop(errors.New("the move has ended"))
+	m.g.forgetSink(m.job.token) // tellEnd answers from the journal
+	m.g.trim()
 	if m.sink != nil {
 		if e := m.sink.Close(); e != nil && !errors.Is(e, io.EOF) {
 			m.g.log.Debug("closing the destination", "vm", m.entry.Spec.VM, "err", e)
@@ -321,109 +333,5 @@ func (m *sinkMove) reason() string {
 	if v := m.job.snapshot(); v.Error != "" {
 		return v.Error
 	}
-	return "ended before the VM ran there"
-}
-
-// lostControl hears that a control channel has ended. A move that still waits
-// for orders asks for them.
-func (g *Gateway) lostControl(token string, ch *tunnel.Channel, why error) {
-	m := g.sinkMove(token)
-	if m == nil {
-		return
-	}
-	m.mu.Lock()
-	current := m.ctl == ch
-	if current {
-		m.ctl = nil
-	}
-	open := m.entry.Open()
-	m.mu.Unlock()
-	if current && open && g.ctx.Err() == nil {
-		g.log.Info("control channel lost, asking the source", "peer", ch.Site(), "vm", m.vm, "err", why)
-		g.wg.Go(func() { m.query(g.ctx) })
-	}
-}
-
-// query asks the source what has become of the move, until an order has come.
-func (m *sinkMove) query(ctx context.Context) {
-	for {
-		select {
-		case <-time.After(queryEvery):
-		case <-ctx.Done():
-			return
-		}
-		m.mu.Lock()
-		answered := m.ctl != nil || !m.entry.Open()
-		m.mu.Unlock()
-		if answered {
-			return
-		}
-		m.queryOnce(ctx)
-	}
-}
-
-func (m *sinkMove) queryOnce(ctx context.Context) {
-	link := m.g.node.Link(m.peer)
-	if link == nil || !link.State().Up {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	h := controlHeader{Version: protoVersion, Token: m.job.token}
-	ch, err := link.Open(ctx, tunnel.Spec{Kind: kindControl, Header: encodeJSON(h), Class: tunnel.Urgent})
-	if err != nil {
-		return
-	}
-	defer ch.Abort("answered")
-	if _, err := ch.Send(ctx, encodeJSON(control{Type: msgQuery})); err != nil {
-		return
-	}
-	msg, err := ch.Recv(ctx)
-	if err != nil {
-		return
-	}
-	c, err := parseControl(msg.Data)
-	if err != nil {
-		m.g.log.Warn("answer of the source", "peer", m.peer, "err", err)
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch c.Type {
-	case msgAbort:
-		m.abandon(ctx, fmt.Errorf("site %s: %s", m.entry.Peer, c.Reason))
-	case msgDone:
-		m.sourceEnded(c)
-	case msgUnknown:
-		m.orphan()
-	}
-}
-
-// orphan tells operators that the source knows nothing of a move whose
-// process waits here.
-func (m *sinkMove) orphan() {
-	m.job.update(func(v *Job) {
-		v.State = JobInDoubt
-		v.Phase = "waiting; site " + m.entry.Peer + " has no record of this move"
-		v.Safe = fmt.Sprintf("look whether the VM runs at %s. If it does: longhaul job recover %s --run source. If it never will: longhaul job recover %s --run destination",
-			m.entry.Peer, v.ID, v.ID)
-	})
-}
-
-// tellOutcome answers a destination that asks about a move of ours. While the
-// move goes on here it needs no answer: its orders will come.
-func (g *Gateway) tellOutcome(token, site string) (control, bool) {
-	e, ok, err := g.journal.Get(token, RoleSource)
-	switch {
-	case err != nil:
-		g.log.Error("answering a query", "peer", site, "err", err)
-		return control{}, false
-	case !ok || e.Peer != site:
-		return control{Type: msgUnknown}, true
-	case e.Step == StepAborted:
-		return control{Type: msgAbort, Reason: "the move has ended: " + e.Job.Error}, true
-	case e.Step == StepDone:
-		return control{Type: msgDone, State: JobDone, Report: e.Job.Report}, true
-	}
-	return control{Type: msgProgress}, true
+	return neverRan
 }

@@ -141,31 +141,31 @@ func (g *Gateway) newRecoveredSink(e Entry, j *job) *sinkMove {
 // recover ends a move that this gateway, as its destination, has left open.
 func (m *sinkMove) recover() {
 	m.mu.Lock()
-	m.attach()
+	m.takeUp()
+	m.asking = true
 	m.mu.Unlock()
 	m.query(m.g.ctx)
 }
 
-func (m *sinkMove) attach() {
+// takeUp does what the journal says. The caller holds mu.
+func (m *sinkMove) takeUp() {
 	ctx, cancel := context.WithTimeout(m.g.ctx, cleanupTime)
 	defer cancel()
-	if h := m.g.hostNamed(m.entry.Host); h != nil {
-		sink, err := h.Attach(ctx, m.entry.Spec)
-		if err != nil && !errors.Is(err, ErrNoVM) {
-			m.g.log.Warn("finding the process of a move", "vm", m.entry.Spec.VM, "err", err)
-		}
-		if err == nil {
-			m.sink = sink
-		}
+	state, err := m.state(ctx)
+	if err != nil {
+		m.g.log.Warn("finding the process of a move", "vm", m.vm, "err", err)
 	}
 	switch m.entry.Step {
 	case StepPrepared:
-		if err := m.loadedOrWhy(ctx); err != nil {
-			m.abandon(ctx, fmt.Errorf("the gateway at the destination was restarted: %w", err))
-			return
+		switch {
+		case err != nil: // asked again when an order comes
+			m.job.update(func(v *Job) { v.Phase = "taking up: " + err.Error() })
+		case state != Paused:
+			m.abandon(ctx, fmt.Errorf("the gateway at the destination was restarted: the hypervisor process is %s, not loaded and paused", state))
+		default:
+			m.loaded = true
+			m.job.enter(JobSwitching, "loaded; waiting for the order to run")
 		}
-		m.loaded = true
-		m.job.enter(JobSwitching, "loaded; waiting for the order to run")
 	case StepStarting:
 		m.obey(ctx)
 	case StepRunning:

@@ -111,19 +111,6 @@ func (s *session) dropLeg(l *legState) {
 	l.ch = nil
 }
 
-// open counts the legs that have not ended.
-func (s *session) open() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for _, l := range s.legs {
-		if l.ch != nil {
-			n++
-		}
-	}
-	return n
-}
-
 // sums returns what was done to the batches of all legs so far.
 func (s *session) sums() dedup.Counts {
 	s.mu.Lock()

@@ -51,6 +51,9 @@ type control struct {
 	Spec *Spec  `json:"spec,omitempty"`
 	Host string `json:"host,omitempty"`
 
+	// prepare: the VM did not execute when the move began, and shall not after it
+	Paused bool `json:"paused,omitempty"`
+
 	// prepared
 	NICs []NIC `json:"nics,omitempty"`
 

@@ -5,8 +5,12 @@ package wanem
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 )
+
+// Serve is not supported here.
+func Serve(io.Reader, io.Writer) error { return errors.ErrUnsupported }
 
 // A Tap is one end of the WAN; only Linux has it.
 type Tap struct{}

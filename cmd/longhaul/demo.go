@@ -41,6 +41,7 @@ func (a *app) demoCmd() *cobra.Command {
 	flags.IntVar(&o.Moves, "moves", 1, "`number` of moves, back and forth")
 	flags.BoolVar(&noPlain, "no-plain", false, "leave out the move by plain QEMU")
 	flags.IntVar(&o.Dirty, "dirty", demo.DefaultDirty, "`pages` that the VM rewrites each second while it moves")
+	flags.StringVar(&o.TCP, "tcp", "cubic", "congestion `control` of the move by plain QEMU, such as bbr")
 	flags.BoolVar(&o.Keep, "keep", false, "leave the lab up at the end and say how to look into it")
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, _ []string) error {
 		if o.Moves < 1 {

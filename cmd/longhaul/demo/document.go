@@ -39,23 +39,24 @@ type Link struct {
 
 // Figures is what a move took.
 type Figures struct {
-	Total         int64 `json:"total_ms"`
-	Downtime      int64 `json:"downtime_ms"` // STOP to RESUME by this machine's clock
-	LongestGap    int64 `json:"longest_gap_ms"`
-	PingsSent     int   `json:"pings_sent"`
-	PingsLost     int   `json:"pings_lost"`
-	SessionAlive  bool  `json:"session_alive"`
-	SessionGap    int64 `json:"session_gap_ms"`
-	SameIP        bool  `json:"same_ip"`
-	SameMAC       bool  `json:"same_mac"`
-	PagesVerified int64 `json:"pages_verified"`
-	PagesWrong    int64 `json:"pages_wrong"`
-	BlocksWrong   int64 `json:"blocks_wrong"`
-	ForeignBeats  int64 `json:"foreign_beats"` // signs of a second copy
-	Logical       int64 `json:"logical_bytes"` // written by the source QEMU
-	Wire          int64 `json:"wire_bytes"`    // all headers, as counted by the emulator
-	Rounds        int   `json:"rounds"`
-	Relaxed       bool  `json:"downtime_relaxed,omitempty"` // plain QEMU did not converge within its limit
+	Total         int64  `json:"total_ms"`
+	Downtime      int64  `json:"downtime_ms"` // STOP to RESUME by this machine's clock
+	LongestGap    int64  `json:"longest_gap_ms"`
+	PingsSent     int    `json:"pings_sent"`
+	PingsLost     int    `json:"pings_lost"`
+	SessionAlive  bool   `json:"session_alive"`
+	SessionGap    int64  `json:"session_gap_ms"`
+	SameIP        bool   `json:"same_ip"`
+	SameMAC       bool   `json:"same_mac"`
+	PagesVerified int64  `json:"pages_verified"`
+	PagesWrong    int64  `json:"pages_wrong"`
+	BlocksWrong   int64  `json:"blocks_wrong"`
+	ForeignBeats  int64  `json:"foreign_beats"` // signs of a second copy
+	Logical       int64  `json:"logical_bytes"` // written by the source QEMU
+	Wire          int64  `json:"wire_bytes"`    // all headers, as counted by the emulator
+	Rounds        int    `json:"rounds"`
+	Relaxed       bool   `json:"downtime_relaxed,omitempty"` // plain QEMU did not converge within its limit
+	TCP           string `json:"tcp,omitempty"`              // congestion control of plain QEMU's connection
 }
 
 // Move is one move by Longhaul.

@@ -18,6 +18,10 @@ type Options struct {
 	Keep   bool     // leave the lab up and say how to look into it
 	JSON   bool     // one document on Stdout
 
+	// TCP is the congestion control of the plain move. Empty means "cubic",
+	// which Linux uses unless it is told otherwise.
+	TCP string
+
 	// Dirty is how many pages per second the guest rewrites while it moves.
 	// Zero means DefaultDirty.
 	Dirty int

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,7 +82,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if r.img, err = guest.Build(ctx); err != nil {
 		return fmt.Errorf("making the guest: %w", err)
 	}
-	r.lab, err = lab.New(ctx, lab.Options{Link: r.o.Link, Seed: 1, Emulator: r.o.Emulator, Congestion: "cubic"})
+	r.lab, err = lab.New(ctx, lab.Options{Link: r.o.Link, Seed: 1, Emulator: r.o.Emulator, Congestion: cmp.Or(r.o.TCP, "cubic")})
 	if err != nil {
 		return err
 	}
@@ -120,7 +121,9 @@ func (r *runner) byLonghaul(ctx context.Context, binary string) error {
 	if err != nil {
 		return err
 	}
-	r.say("gateways of a and b are up and see each other; segment lan spans both sites")
+	if err := r.showGateways(ctx, gateways); err != nil {
+		return err
+	}
 	if err := r.lab.B.Tap(vmName, lanMTU); err != nil { // as a site's hook does (config: before)
 		return err
 	}
@@ -134,6 +137,9 @@ func (r *runner) byLonghaul(ctx context.Context, binary string) error {
 		return err
 	}
 	defer p.stop()
+	if err := r.showServing(ctx, p); err != nil {
+		return err
+	}
 	for n := range r.o.Moves {
 		from, to := r.lab.A, r.lab.B
 		if n%2 == 1 {
@@ -152,6 +158,40 @@ func (r *runner) byLonghaul(ctx context.Context, binary string) error {
 		}
 	}
 	return r.judgeAll(ctx, g, p)
+}
+
+// showGateways shows what longhaul status would.
+func (r *runner) showGateways(ctx context.Context, g *pair.Pair) error {
+	for _, s := range []*lab.Site{r.lab.A, r.lab.B} {
+		st, err := g.API(s).Status(ctx)
+		if err != nil {
+			return err
+		}
+		for _, p := range st.Peers {
+			r.say("gateway %s/%s: site %s is %s, RTT %.0f ms, %d connections, cap %d Mbit/s; segment lan spans both sites",
+				st.Site, st.Gateway, p.Site, either(p.Alive, "alive", "away: "+p.Why), p.RTT, p.Conns, p.Rate/1_000_000)
+		}
+	}
+	return nil
+}
+
+// serveTime is how long the guest is watched before it moves.
+const serveTime = time.Second
+
+// showServing shows that a third host is being served.
+func (r *runner) showServing(ctx context.Context, p *probes) error {
+	select {
+	case <-time.After(serveTime):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	pings, session := p.report()
+	r.say("a third host pings it every %d ms (%d sent, %d lost, %.1f ms) and holds a TCP session to it (%d ticks, %d echoes)",
+		pingEvery, pings.Sent, pings.Lost, float64(pings.RTT.Microseconds())/1000, session.Ticks, session.Echoes)
+	if session.Ticks == 0 || pings.Sent == pings.Lost {
+		return errors.New("the guest does not serve the third host")
+	}
+	return nil
 }
 
 // moveOnce is one move by Longhaul, noted in the document.
@@ -277,7 +317,8 @@ func (r *runner) byPlain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.Total, f.Downtime, f.Logical, f.Wire, f.Rounds, f.Relaxed = ms(rep.Total), ms(rep.Downtime), rep.Logical, rep.Wire, rep.Rounds, rep.Relaxed
+	f.Total, f.Downtime, f.Logical, f.Wire, f.Rounds = ms(rep.Total), ms(rep.Downtime), rep.Logical, rep.Wire, rep.Rounds
+	f.Relaxed, f.TCP = rep.Relaxed, rep.TCP
 	r.doc.Plain = f
 	return nil
 }

@@ -36,7 +36,7 @@ func (r *runner) summary() {
 	if plain == nil {
 		fmt.Fprint(w, "\n\tLonghaul\n")
 	} else {
-		fmt.Fprint(w, "\n\tLonghaul\tplain QEMU over TCP\n")
+		fmt.Fprintf(w, "\n\tLonghaul\tplain QEMU over TCP (%s)\n", plain.TCP)
 	}
 	for _, row := range rows() {
 		fmt.Fprintf(w, "%s\t%s", row.name, row.show(ours))
