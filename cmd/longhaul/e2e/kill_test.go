@@ -1,0 +1,225 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/bench/lab"
+	"github.com/longhaul-project/longhaul/gateway"
+)
+
+// phase is a moment of a move, by what the jobs at both sites say. dst is zero
+// while the destination does not know the move.
+type phase struct {
+	name string
+	is   func(src, dst gateway.Job) bool
+}
+
+// phases of a move, in their order. From "commit" on the destination may run
+// the VM, so that it ends there unless the order was lost.
+func phases() []phase {
+	return []phase{
+		{"preparing", func(src, _ gateway.Job) bool { return src.State == gateway.JobPreparing }},
+		{"prepared", func(_, dst gateway.Job) bool { return dst.State == gateway.JobMoving }},
+		{"moving", func(src, _ gateway.Job) bool {
+			return src.State == gateway.JobMoving && src.Progress.LogicalBytes > 4<<20
+		}},
+		{"switching", func(src, _ gateway.Job) bool { return src.State == gateway.JobSwitching }},
+		{"loaded", func(_, dst gateway.Job) bool { return dst.State == gateway.JobSwitching }},
+		{"commit", func(src, _ gateway.Job) bool { return src.State == gateway.JobCommit }},
+		{"running", func(_, dst gateway.Job) bool { return dst.State == gateway.JobCommit }},
+		{"done", func(src, _ gateway.Job) bool { return src.State == gateway.JobDone }},
+	}
+}
+
+// TestKillGateways: a gateway that is killed at any moment and run again finds
+// the VM at exactly one site, and the next move works.
+func TestKillGateways(t *testing.T) {
+	slow := lab.Link{Rate: 200e6, RTT: 60 * time.Millisecond}
+	b := newBed(t, bedOptions{
+		link: slow, fill: 20,
+		// So little that every move sends all of memory.
+		extra: func(*lab.Site) string { return "store:\n  memory: 8MiB\n" },
+	})
+	for _, p := range phases() {
+		for _, victims := range []string{"source", "destination", "both"} {
+			t.Run(p.name+"/"+victims, func(t *testing.T) {
+				began := time.Now()
+				b.killAt(t, p, victims)
+				again := time.Now()
+				b.move(t, gateway.MigrateRequest{})
+				moved := time.Now()
+				b.verify(t)
+				t.Logf("the fault took %v, the next move %v, the check %v", again.Sub(began).Round(time.Millisecond),
+					moved.Sub(again).Round(time.Millisecond), time.Since(moved).Round(time.Millisecond))
+			})
+			if t.Failed() {
+				return // the bed is not what the next case expects
+			}
+		}
+	}
+}
+
+// killAt begins a move, kills gateways when it comes to p, runs them again,
+// and waits for what they make of it.
+func (b *bed) killAt(t *testing.T, p phase, victims string) {
+	t.Helper()
+	from, to := b.at, b.other()
+	sites := map[string][]*lab.Site{"source": {from}, "destination": {to}, "both": {from, to}}[victims]
+	seen := b.logged(t)
+	id := b.until(t, p)
+	for _, s := range sites {
+		b.pair.Process(s).Kill()
+	}
+	for _, s := range sites {
+		if err := b.pair.Run(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.pair.WaitUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.settled(t, id)
+	at, _ := b.copies(t)
+	b.agreed(t, id, from, at)
+	b.at = at
+	b.beats(t)
+	t.Logf("%s: taken up at %v, the VM runs at its %s", id, b.takenUp(t, seen), map[bool]string{true: "source", false: "destination"}[at == from])
+}
+
+// until begins a move and returns when it has come to p, or has passed it.
+func (b *bed) until(t *testing.T, p phase) (id string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), settleTime)
+	defer cancel()
+	from, to := b.at, b.other()
+	j, err := b.pair.API(from).Migrate(ctx, gateway.MigrateRequest{VM: vmName, To: to.Name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type news struct {
+		at  *lab.Site
+		job gateway.Job
+	}
+	heard := make(chan news)
+	watch := func(s *lab.Site) {
+		each := func(ev gateway.JobEvent) error {
+			select {
+			case heard <- news{s, ev.Job}:
+				return nil
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		await(ctx, func() error { return b.pair.API(s).WatchJob(ctx, j.ID, each) }) // the destination knows it a little later
+	}
+	go watch(from)
+	go watch(to)
+	var dst gateway.Job
+	for !p.is(j, dst) {
+		if j.State.Ended() {
+			t.Fatalf("the move ended before it came to %s: %s %s", p.name, j.State, j.Error)
+		}
+		select {
+		case n := <-heard:
+			if n.at == from {
+				j = n.job
+			} else {
+				dst = n.job
+			}
+		case <-ctx.Done():
+			t.Fatalf("the move does not come to %s: %+v", p.name, j)
+		}
+	}
+	return j.ID
+}
+
+// settled waits until no job is open at either site, and one copy of the VM is
+// left.
+func (b *bed) settled(t *testing.T, id string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), settleTime)
+	defer cancel()
+	poll(t, ctx, func() error {
+		for _, s := range b.sites() {
+			jobs, err := b.pair.API(s).Jobs(ctx)
+			if err != nil {
+				return err
+			}
+			for _, j := range jobs {
+				if !j.State.Ended() {
+					return fmt.Errorf("job %s (killed: %s) at site %s is %s: %s %s %s", j.ID, id, s.Name, j.State, j.Phase, j.Error, j.Safe)
+				}
+			}
+		}
+		if _, n := b.copies(t); n != 1 {
+			return fmt.Errorf("%d copies of the VM", n)
+		}
+		return nil
+	})
+}
+
+// agreed checks that the jobs of both sites say where the VM is.
+func (b *bed) agreed(t *testing.T, id string, from, at *lab.Site) {
+	t.Helper()
+	for _, s := range b.sites() {
+		j, err := b.pair.API(s).Job(t.Context(), id)
+		if errors.Is(err, gateway.ErrNotFound) && s != from && at == from {
+			continue // it was never told
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := at != from; (j.State == gateway.JobDone) != want {
+			t.Errorf("the VM is at site %s; the job at site %s is %s: %s", at.Name, s.Name, j.State, j.Error)
+		}
+		vms, err := b.pair.API(s).VMs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs := slices.ContainsFunc(vms, func(v gateway.VMInfo) bool { return v.Name == vmName && v.State == gateway.Running })
+		if runs != (s == at) {
+			t.Errorf("the VM is at site %s; site %s lists %+v", at.Name, s.Name, vms)
+		}
+	}
+}
+
+// logged is how long the logs of the gateways are.
+func (b *bed) logged(t *testing.T) map[string]int {
+	t.Helper()
+	n := map[string]int{}
+	for _, s := range b.sites() {
+		log, err := os.ReadFile(filepath.Join(s.Dir, "longhauld.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n[s.Name] = len(log)
+	}
+	return n
+}
+
+// takenUp tells from which step of its journal each gateway has taken the move
+// up, by the logs from seen on.
+func (b *bed) takenUp(t *testing.T, seen map[string]int) []string {
+	t.Helper()
+	var steps []string
+	for _, s := range b.sites() {
+		log, err := os.ReadFile(filepath.Join(s.Dir, "longhauld.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := regexp.MustCompile(`taking up a move.* stage=(\w+)`)
+		for _, m := range line.FindAllStringSubmatch(strings.TrimSpace(string(log[seen[s.Name]:])), -1) {
+			steps = append(steps, s.Name+":"+m[1])
+		}
+	}
+	return steps
+}
