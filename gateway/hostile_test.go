@@ -24,7 +24,7 @@ const someToken = "00112233445566778899aabbccddeeff"
 
 // badPeer speaks the control protocol by hand over the link of a site.
 type badPeer struct {
-	t  *testing.T
+	t  testing.TB
 	ch *tunnel.Channel
 }
 

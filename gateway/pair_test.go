@@ -17,7 +17,7 @@ import (
 )
 
 // identities founds a fleet and returns who a and b are.
-func identities(t *testing.T) (a, b *pki.Identity) {
+func identities(t testing.TB) (a, b *pki.Identity) {
 	t.Helper()
 	dirA, dirB := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	if err := pki.Init(dirA, "test", "a", "gw1"); err != nil {
@@ -38,7 +38,7 @@ func identities(t *testing.T) (a, b *pki.Identity) {
 
 // site is one end of a test: a host that lives on, and a gateway that may die.
 type site struct {
-	t     *testing.T
+	t     testing.TB
 	id    *pki.Identity
 	name  string
 	addr  string
@@ -55,7 +55,7 @@ type site struct {
 }
 
 // freeAddr finds a UDP port for a gateway that will restart on it.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -66,7 +66,7 @@ func freeAddr(t *testing.T) string {
 }
 
 // newPair makes sites a and b, with their link up and one VM, db1, at a.
-func newPair(t *testing.T, guest hvtest.Guest) (a, b *site, ledger *hvtest.Ledger) {
+func newPair(t testing.TB, guest hvtest.Guest) (a, b *site, ledger *hvtest.Ledger) {
 	t.Helper()
 	idA, idB := identities(t)
 	ledger = &hvtest.Ledger{}
