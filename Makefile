@@ -22,6 +22,7 @@ setup: ## the Debian packages that demo, test and bench need
 	missing=$$(dpkg-query -W -f='$${db:Status-Abbrev} $${Package}\n' $(PACKAGES) 2>/dev/null | awk '/^ii/{print $$2}')
 	need=$$(comm -23 <(printf '%s\n' $(PACKAGES) | sort) <(printf '%s\n' $$missing | sort))
 	[ -z "$$need" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; }
+	apt-cache show linux-image-cloud-amd64 > /dev/null 2>&1 || apt-get update -qq # the guest's kernel
 	go mod download
 
 .PHONY: demo
