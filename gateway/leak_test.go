@@ -21,7 +21,7 @@ func countGoroutines(frame string) (n int) {
 }
 
 // noChannels waits until the links of two sites carry no channel more than want.
-func noChannels(t *testing.T, want int, sites ...*site) {
+func noChannels(t testing.TB, want int, sites ...*site) {
 	t.Helper()
 	for _, s := range sites {
 		for _, l := range s.node.Links() {
