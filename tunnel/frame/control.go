@@ -20,6 +20,7 @@ const (
 	TypeResumeEnd
 	TypePing
 	TypePong
+	TypeGrow
 )
 
 // HeadLen is the length of a control frame's type and length.
@@ -138,6 +139,10 @@ type Ping struct {
 // Pong answers a Ping.
 type Pong struct{ Nonce uint64 }
 
+// Grow asks the end that dials for Conns bulk connections: what the other end
+// sends needs them. More than the dialer is ready for counts as what it is.
+type Grow struct{ Conns uint8 }
+
 // Unknown is a frame of a type that this version does not know.
 type Unknown struct {
 	Type Type
@@ -246,6 +251,12 @@ func (f ResumeEnd) Append(b []byte) []byte { return appendNumbers(b, TypeResumeE
 
 // Append implements Frame.
 func (f Pong) Append(b []byte) []byte { return appendNumbers(b, TypePong, f.Nonce) }
+
+// Append implements Frame.
+func (f Grow) Append(b []byte) []byte {
+	b, at := head(b, TypeGrow)
+	return end(append(b, f.Conns), at)
+}
 
 // Append implements Frame.
 func (f Ping) Append(b []byte) []byte {

@@ -109,6 +109,8 @@ func (p *parser) body(t Type) Frame {
 		return p.ping()
 	case TypePong:
 		return Pong{Nonce: p.u64()}
+	case TypeGrow:
+		return Grow{Conns: p.u8()}
 	}
 	return Unknown{Type: t, Body: p.rest()}
 }
