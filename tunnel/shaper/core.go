@@ -111,6 +111,19 @@ func (c *Core) Take(now time.Duration, class Class, n int) (wait time.Duration) 
 	return 0
 }
 
+// Charge corrects what has been charged for: n more bytes have left than Take
+// was told, or fewer when n is negative. It waits for nothing; what is refunded
+// beyond the credit is lost.
+func (c *Core) Charge(now time.Duration, n int) {
+	if c.rate == 0 {
+		return
+	}
+	c.settle(now)
+	cost := int64(min(max(n, -maxTake), maxTake)) * nano
+	c.long = min(max(c.long-cost, -maxDebt*nano), c.rate*int64(Credit))
+	c.peak = min(max(c.peak-cost, -maxDebt*nano), peakRate(c.rate)*int64(peakCredit))
+}
+
 // settle reckons the budgets up to now.
 func (c *Core) settle(now time.Duration) {
 	past := int64(now - c.at)
