@@ -42,7 +42,8 @@ type Config struct {
 	// Patience is how long channels wait for a link that is away. Zero means 10 minutes.
 	Patience time.Duration
 	// Conns is the number of bulk connections of a link that this end dials.
-	// Zero: begin with 4 and grow to 16 while losses limit the goodput.
+	// Zero: begin with 4 to 16, by the round trip and the cap, and grow to 16
+	// while losses limit the goodput.
 	Conns int
 	// Rate caps what each link sends, in bytes per second on the wire. Zero means no cap.
 	Rate int64
@@ -78,7 +79,7 @@ const (
 	// maxConns is where more NewReno connections gain less than they cost
 	// (wan-transport.md, section 3).
 	maxConns = 16
-	// startConns of bulk: enough for clean links.
+	// startConns of bulk at least: enough for clean links.
 	startConns = 4
 	// maxChannels bounds the channels of a link: 60 moves with 16 connections each.
 	maxChannels = 1024

@@ -23,6 +23,7 @@ func (l *Link) compose(c *carrier, b []byte) []byte {
 		b = l.replies[0].Append(b)
 		l.replies = l.replies[1:]
 	}
+	b = l.grow.compose(b, c.set.dialed)
 	for len(l.dirty) > 0 && len(b) < batchFrames {
 		ch := l.dirty[0]
 		l.dirty[0] = nil
@@ -204,6 +205,9 @@ func (l *Link) dispatch(f frame.Frame) (acked func(), err error) {
 		}
 	case frame.Gone:
 		l.gone(f)
+	case frame.Grow:
+		l.grow.ask(int(f.Conns))
+		poke(l.wake)
 	case frame.ResumeEnd, frame.Unknown:
 	default:
 		return nil, fmt.Errorf("%w: unexpected %T", errProtocol, f)

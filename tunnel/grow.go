@@ -8,19 +8,17 @@ import (
 )
 
 const (
-	// startFactor is the bytes on the wire for each byte of chunks while none
-	// have been measured: 1494 for the about 1410 that a packet carries.
-	startFactor = 1.06
 	// goodputOver is the time over which goodput is smoothed.
 	goodputOver = 2 * time.Second
-	// measureEvery is how often losses and goodput are looked at; several round
-	// trips of any line.
-	measureEvery = time.Second
 	// growRTT is the round trip below which NewReno recovers from a loss fast
 	// enough, so that more connections gain nothing.
 	growRTT = 5 * time.Millisecond
-	// growPause between steps: slow start takes about ten round trips.
-	growPause = 2 * time.Second
+	// growPause between steps: handshakes and slow start of what was added.
+	growPause = time.Second
+	// firstWindow is what a connection may send at first, in packets of
+	// fullPacket bytes on the wire (quic-go, initialCongestionWindow).
+	firstWindow = 32
+	fullPacket  = largePacket + overhead4
 )
 
 // A rateMeter smooths a rate. The zero value works.
@@ -42,34 +40,67 @@ func (m *rateMeter) tick(now time.Time) {
 	m.rate, m.bytes, m.at = int64(m.exact), 0, now
 }
 
-// growth decides how many bulk connections a link has.
+// growth decides how many bulk connections a link has. It only grows: a
+// connection costs little, and the next move needs it again.
 type growth struct {
-	want    int
-	at      time.Time // when it was last looked at
-	lost    uint64    // packets lost until then
-	payload int64     // bytes of chunks given to streams until then
-	wire    int64     // bytes of bulk on the wire until then
-	pause   time.Time // no step before
+	want  int
+	told  int       // what the end that dials has been asked for
+	at    time.Time // when it was last looked at
+	lost  uint64    // packets lost until then
+	wire  int64     // bytes of bulk on the wire until then
+	pause time.Time // no step before
 }
 
-// measure looks at the last second. The caller holds mu.
+// fit makes the number of connections fit the line: so many that they fill the
+// cap by slow start within two round trips. It says whether there are that
+// many already. The caller holds mu.
+func (l *Link) fit() {
+	rate, rtt := l.bucket.Rate(), l.set.priority.conn.ConnectionStats().MinRTT
+	if l.node.cfg.Conns != 0 || rate == 0 || rtt < growRTT {
+		return
+	}
+	packets := int64(rtt.Seconds()*float64(rate)) / fullPacket
+	l.grow.ask(int(min(packets/(2*firstWindow), maxConns)))
+	l.grown()
+}
+
+// grown has what is missing dialed, by whichever end dials. The caller holds mu.
+func (l *Link) grown() {
+	if l.set.dialed {
+		poke(l.wake)
+	} else if l.grow.want > l.grow.told {
+		poke(l.set.priority.wake)
+	}
+}
+
+// ask notes that n connections are needed.
+func (g *growth) ask(n int) { g.want = min(max(g.want, n), maxConns) }
+
+// compose appends what the end that dials needs to know.
+func (g *growth) compose(b []byte, dialed bool) []byte {
+	if dialed || g.want <= g.told {
+		return b
+	}
+	g.told = g.want
+	return frame.Grow{Conns: uint8(g.want)}.Append(b)
+}
+
+// measure looks at how the line does since it last did. The caller holds mu.
 func (l *Link) measure(now time.Time) {
 	g := &l.grow
-	if now.Sub(g.at) < measureEvery || !l.set.ready {
+	if l.node.cfg.Conns != 0 || !l.set.ready {
 		return
 	}
 	past := now.Sub(g.at).Seconds()
-	g.at = now
 	wire := l.wire[shaper.Bulk].sent.Load()
-	l.learnFactor(wire-g.wire, l.payload-g.payload)
 	full := l.bucket.Rate() > 0 && float64(wire-g.wire)/past > 0.9*float64(l.bucket.Rate())
-	g.wire, g.payload = wire, l.payload
-
 	lost, slack := l.lossy()
 	lossy := lost > g.lost
-	g.lost = lost
-	if l.node.cfg.Conns == 0 && l.set.dialed && lossy && slack && !full && l.sched.backlog() {
+	g.at, g.wire, g.lost = now, wire, lost
+	l.fit()
+	if lossy && slack && !full && l.sched.backlog(time.Since(l.born)) {
 		g.step(now)
+		l.grown()
 	}
 }
 
@@ -93,31 +124,20 @@ func (l *Link) lossy() (lost uint64, slack bool) {
 	return lost, smooth < least+least/4
 }
 
-// backlog tells whether bulk waits that no cap holds back.
-func (s *scheduler) backlog() bool {
+// backlog tells whether bulk waits that no cap of a flow holds back.
+func (s *scheduler) backlog(now time.Duration) bool {
 	for _, f := range s.queues[Bulk].flows {
-		if f.cap.Rate() == 0 {
+		if f.cap.Take(now, shaper.Bulk, 0) == 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// step adds half as many connections as there are.
+// step doubles the connections.
 func (g *growth) step(now time.Time) {
-	if g.want >= maxConns || now.Before(g.pause) {
-		return
+	if g.want < maxConns && !now.Before(g.pause) {
+		g.ask(2 * g.want)
+		g.pause = now.Add(growPause)
 	}
-	g.want = min(g.want+max(g.want/2, 1), maxConns)
-	g.pause = now.Add(growPause)
-}
-
-// learnFactor follows what packets and retransmissions add to chunks.
-func (l *Link) learnFactor(wire, payload int64) {
-	// Under 256 KiB a second, pings would count for too much.
-	if payload < 256<<10 {
-		return
-	}
-	f := min(max(float64(wire)/float64(payload), 1.03), 1.5)
-	l.factor += (f - l.factor) / 2
 }

@@ -41,8 +41,7 @@ type Link struct {
 	dials   dialState
 	grow    growth
 	good    rateMeter
-	payload int64   // bytes of bulk chunks given to streams
-	factor  float64 // bytes on the wire for each byte of chunks, of late
+	account account
 
 	channels map[uint64]*Channel
 	lastID   uint64 // of the channels that we opened
@@ -74,7 +73,7 @@ func newLink(n *Node, site string) *Link {
 		bucket:   shaper.New(n.cfg.Rate),
 		wake:     make(chan struct{}, 1),
 		channels: make(map[uint64]*Channel),
-		factor:   startFactor,
+		account:  account{factor: startFactor},
 	}
 	l.rest = l.NewFlow("")
 	l.state.heard = l.born

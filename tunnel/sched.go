@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/tunnel/frame"
-	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
 // A scheduler says which cells a data stream carries next. Streams come for
@@ -80,11 +79,12 @@ type piece struct {
 // wake-ups cost little.
 const batchLen = frame.MaxChunk
 
-// batch is what a stream takes at once now: 5 ms of the goodput. On a slow line
-// streams come for work often, so that capped flows get their turn in time and
-// a slow connection holds little.
+// batch is what a stream takes at once now: what it carries in 20 ms. What it
+// has taken no other stream can carry, so that a slow connection would hold up
+// the order; and on a slow line capped flows get their turn in time.
 func (l *Link) batch() int {
-	return int(min(max(l.good.rate/200, frame.Cell), batchLen))
+	streams := int64(dataStreams * max(len(l.set.others)-1, 1))
+	return int(min(max(l.good.rate/50/streams, frame.Cell), batchLen))
 }
 
 // next waits for cells that c shall carry, appends them to ps, and marks them
@@ -149,8 +149,7 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 			most = 1
 		}
 		offset, n := m.span(most)
-		charge := int(float64(n+frame.ChunkLen) * l.factor)
-		if w := f.cap.Take(now, shaper.Bulk, charge); w > 0 {
+		if w := l.account.charge(f, now, n+frame.ChunkLen); w > 0 {
 			if wait == 0 || w < wait {
 				wait = w
 			}
@@ -162,9 +161,8 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 		}, data: m.data[offset : offset+n]}
 		q.vt = f.vt[class]
 		f.vt[class] += int64(n + frame.ChunkLen)
-		f.wire += int64(charge)
 		if class == Bulk {
-			l.payload += int64(n + frame.ChunkLen)
+			l.account.spent(f, n+frame.ChunkLen)
 		}
 		l.sched.rotate(ch, class)
 		return p, true, 0

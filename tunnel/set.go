@@ -200,6 +200,8 @@ func (l *Link) ready(c *carrier) {
 		return
 	}
 	l.set.ready = true
+	l.grow.told = 0
+	l.fit()
 	l.state.set(true)
 	l.dials.succeeded()
 	l.wakeAll()

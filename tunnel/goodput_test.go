@@ -1,0 +1,101 @@
+package tunnel
+
+import (
+	"context"
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/internal/testwan"
+)
+
+// long makes tests move as much as a real move does. Under the race detector
+// that takes a minute.
+var long = flag.Bool("tunnel.long", false, "move 70 MB where a test moves 12, and try 1 Gbit/s")
+
+// lineDemo is the line of "longhaul demo": 200 Mbit/s, 60 ms, 0.05 % lost, and
+// a queue of one bandwidth-delay product.
+var lineDemo = testwan.Line{Delay: 30 * time.Millisecond, Rate: 25_000_000, Loss: 0.0005, Queue: 1_500_000}
+
+// TestColdStart moves what a VM's move does, over a link that was idle, either
+// way, and wants the line to be used from the start.
+func TestColdStart(t *testing.T) {
+	clean := lineDemo
+	clean.Loss, clean.Queue = 0, 750_000
+	for _, tt := range []struct {
+		name   string
+		line   testwan.Line
+		rate   int64 // cap, 0 for none
+		window int64
+		back   bool // sent by the end that did not dial
+		least  float64
+	}{
+		{"demo, small window", lineDemo, 24_000_000, 4 << 20, false, 0.85},
+		{"demo, way home", lineDemo, 24_000_000, 8 << 20, true, 0.85},
+		{"no cap", lineDemo, 0, 8 << 20, false, 0.75},
+		{"clean, no cap", clean, 0, 8 << 20, true, 0.8},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			rate := func(c *Config) { c.Rate = tt.rate }
+			inLab(t, tt.line, options{a: rate, b: rate}, func(t *testing.T, l *lab) {
+				l.up()
+				from, to := l.open(Spec{BackBulk: true})
+				if tt.back {
+					from, to = to, from
+				}
+				time.Sleep(2 * time.Second)
+				from.SetWindow(tt.window)
+				size, least := int64(12_000_000), tt.least-0.2 // the start weighs more
+				if *long {
+					size, least = 70_000_000, tt.least
+				}
+				full := 0.955 * float64(tt.rate) // 1427 of 1494 bytes at the most
+				if tt.rate == 0 {
+					full = 0.955 * float64(tt.line.Rate)
+				}
+				took := pour(t, from, to, size)
+				got := float64(size) / took.Seconds() / full
+				s := from.Link().State()
+				t.Logf("%.1f %% of the line, over %v; %d connections, lost %d of %d", 100*got, took, s.Conns, s.PacketsLost, s.PacketsSent)
+				if got < least {
+					t.Errorf("%.1f %% of the line, want %.0f", 100*got, 100*least)
+				}
+				if !*long {
+					return
+				}
+				took = pour(t, from, to, 2*size)
+				got = float64(2*size) / took.Seconds() / full
+				t.Logf("then %.1f %%", 100*got)
+				if got < 0.92 {
+					t.Errorf("then %.1f %% of the line, want 92", 100*got)
+				}
+			})
+		})
+	}
+}
+
+// pour sends n bytes in messages as a move has them, and tells how long the
+// last took to arrive.
+func pour(t *testing.T, from, to *Channel, n int64) time.Duration {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	began := time.Now()
+	go func() {
+		for left, i := n, 0; left > 0; i++ {
+			m := min(int64(50_000+i*37%36*10_000), left)
+			if _, err := from.Send(ctx, make([]byte, m)); err != nil {
+				return
+			}
+			left -= m
+		}
+	}()
+	for n > 0 {
+		m, err := to.Recv(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to.Done(m.Seq)
+		n -= int64(len(m.Data))
+	}
+	return time.Since(began)
+}
