@@ -9,7 +9,7 @@ SHELL := /bin/bash
 TOOL := go tool -modfile=internal/tools/go.mod
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-PACKAGES := qemu-system-x86 busybox-static iproute2 kmod cpio
+PACKAGES := qemu-system-x86 busybox-static iproute2 kmod
 PREFIX ?= /usr/local
 FUZZTIME ?= 30s
 
@@ -19,8 +19,8 @@ build: ## static binaries in bin/
 
 .PHONY: setup
 setup: ## the Debian packages that demo, test and bench need
-	missing=$$(dpkg-query -W -f='$${db:Status-Abbrev} $${Package}\n' $(PACKAGES) 2>/dev/null | awk '/^ii/{print $$2}')
-	need=$$(comm -23 <(printf '%s\n' $(PACKAGES) | sort) <(printf '%s\n' $$missing | sort))
+	have=$$(dpkg-query -W -f='$${db:Status-Abbrev} $${Package}\n' $(PACKAGES) 2>/dev/null | awk '/^ii/{print $$2}' || true)
+	need=$$(comm -23 <(printf '%s\n' $(PACKAGES) | sort) <(printf '%s\n' $$have | sort))
 	[ -z "$$need" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$need; }
 	apt-cache show linux-image-cloud-amd64 > /dev/null 2>&1 || apt-get update -qq # the guest's kernel
 	go mod download
