@@ -2,38 +2,45 @@ package libvirt_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"text/template"
 
 	"github.com/longhaul-project/longhaul/bench/guest"
 	"github.com/longhaul-project/longhaul/bench/guest/control"
-	"github.com/longhaul-project/longhaul/bench/lab"
 )
 
 const (
-	domain   = "db1"
-	memory   = 128 // MiB, as libvirt knows it
-	diskSize = 16 << 20
-	mac      = "52:54:00:6c:68:01"
-	diskPath = "/var/lib/libvirt/images/db1.raw" // on each site's machine
-	console  = "/var/log/db1.console"            // likewise
+	memory   = 128      // MiB, as libvirt knows it
+	diskSize = 16 << 20 // bytes
 )
+
+// domain is a VM. Its tap has its name at both sites.
+type domain struct {
+	name string
+	ip   string
+	seed int
+	ask  *guest.Client // over one TCP connection that lives through all moves
+}
+
+// disk is the path of the image on each site's machine, console that of the
+// file that gets the console.
+func (d *domain) disk() string    { return "/var/lib/libvirt/images/" + d.name + ".raw" }
+func (d *domain) console() string { return "/var/log/" + d.name + ".console" }
 
 // domainXML is the guest of bench/guest, booted directly.
 const domainXML = `<domain type='qemu'>
   <name>{{.Name}}</name>
-  <uuid>6c6f6e67-6861-4c00-8000-000000000001</uuid>
   <memory unit='MiB'>{{.Memory}}</memory>
   <vcpu>1</vcpu>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>{{.Kernel}}</kernel>
     <initrd>{{.Initrd}}</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1 lh.seed=11 lh.fill=80 lh.rate=0 lh.mtu=1500 lh.ip={{.IP}}/24</cmdline>
+    <cmdline>console=ttyS0 quiet panic=-1 lh.seed={{.Seed}} lh.fill=80 lh.rate=0 lh.mtu=1500 lh.ip={{.IP}}/24</cmdline>
   </os>
   <features><acpi/><apic/><tcg><tb-cache unit='MiB'>64</tb-cache></tcg></features>
   <on_reboot>destroy</on_reboot>
@@ -45,7 +52,6 @@ const domainXML = `<domain type='qemu'>
       <target dev='vda' bus='virtio'/>
     </disk>
     <interface type='ethernet'>
-      <mac address='{{.MAC}}'/>
       <target dev='{{.Name}}' managed='no'/>
       <model type='virtio'/>
       <rom enabled='no'/>
@@ -74,74 +80,77 @@ done
 exec qemu-system-x86_64 "$@"
 `
 
-// prepareDomain makes the files of the domain at both sites and returns its XML.
-func prepareDomain(t *testing.T, ctx context.Context, l *lab.Lab, hosts []*host) string {
+// define makes the files of the domain at both sites and returns its XML.
+func (w *world) define(t *testing.T, ctx context.Context, d *domain) (xml string) {
 	t.Helper()
 	img, err := guest.Build(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapper := filepath.Join(l.Dir, "qemu-8k")
+	wrapper := filepath.Join(w.lab.Dir, "qemu-8k")
 	text := fmt.Sprintf(emulator, memory<<10+8, memory<<20, memory<<20+8<<10)
 	if err := os.WriteFile(wrapper, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, h := range hosts {
-		if err := h.Tap(domain, 1500); err != nil {
+	for _, h := range w.hosts {
+		if err := h.Tap(d.name, 1500); err != nil {
 			t.Fatal(err)
 		}
-		h.makeDisk(t)
+		h.makeDisk(t, d)
 	}
-	var xml strings.Builder
-	err = template.Must(template.New("").Parse(domainXML)).Execute(&xml, map[string]any{
-		"Name": domain, "Memory": memory, "Kernel": img.Kernel, "Initrd": img.Initrd, "IP": lab.GuestIP,
-		"Emulator": wrapper, "Disk": diskPath, "MAC": mac, "Console": console,
-	})
+	xml = filepath.Join(w.lab.Dir, d.name+".xml")
+	f, err := os.Create(xml)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(l.Dir, "domain.xml")
-	if err := os.WriteFile(path, []byte(xml.String()), 0o644); err != nil {
+	err = template.Must(template.New("").Parse(domainXML)).Execute(f, map[string]any{
+		"Name": d.name, "Memory": memory, "Kernel": img.Kernel, "Initrd": img.Initrd, "IP": d.ip,
+		"Emulator": wrapper, "Disk": d.disk(), "Console": d.console(), "Seed": d.seed,
+	})
+	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return path
+	return xml
 }
 
 // makeDisk makes the site's own, empty image: a move fills it.
-func (h *host) makeDisk(t *testing.T) {
+func (h *host) makeDisk(t *testing.T, d *domain) {
 	t.Helper()
-	f, err := os.Create(h.machine(diskPath))
+	f, err := os.Create(h.machine(d.disk()))
+	if err == nil {
+		err = errors.Join(f.Truncate(diskSize), f.Close())
+	}
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Truncate(0); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Truncate(diskSize); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// boot starts the domain at a site and lets it work.
-func boot(t *testing.T, ctx context.Context, l *lab.Lab, h *host, xml string) *guest.Client {
+// boot starts the domain at a site.
+func (w *world) boot(t *testing.T, ctx context.Context, d *domain, h *host) {
 	t.Helper()
-	if _, err := h.virsh(ctx, "create", xml); err != nil {
+	if _, err := h.virsh(ctx, "create", w.define(t, ctx, d)); err != nil {
 		t.Fatal(err)
 	}
-	vm := guest.VM{Options: guest.Options{Console: h.machine(console)}}
+	vm := guest.VM{Options: guest.Options{Console: h.machine(d.console())}}
 	if err := vm.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
-	ask, err := l.Control(ctx, lab.GuestIP)
-	if err != nil {
+	var err error
+	if d.ask, err = w.lab.Control(ctx, d.ip); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ask.Close() })
-	if err := ask.SetDirty(ctx, control.Dirty{Rate: 200, Hot: 2000, Sparse: 75, Disk: 20}); err != nil {
+	t.Cleanup(func() { d.ask.Close() })
+}
+
+// work sets what the guest rewrites: a little, or so much of its memory that the
+// line cannot keep up.
+func (d *domain) work(t *testing.T, ctx context.Context, busy bool) {
+	t.Helper()
+	dirty := control.Dirty{Rate: 200, Hot: 2000, Sparse: 75, Disk: 20}
+	if busy {
+		dirty = control.Dirty{Rate: 4000}
+	}
+	if err := d.ask.SetDirty(ctx, dirty); err != nil {
 		t.Fatal(err)
 	}
-	return ask
 }

@@ -6,10 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
-	"github.com/longhaul-project/longhaul/bench/guest"
 	"github.com/longhaul-project/longhaul/bench/lab"
 	"github.com/longhaul-project/longhaul/cmd/longhaul/pair"
 	"github.com/longhaul-project/longhaul/internal/nstest"
@@ -18,16 +18,15 @@ import (
 // line is the WAN: fast, so that the test is short.
 var line = lab.Link{Rate: 400e6, RTT: 10 * time.Millisecond}
 
-// setUpTime bounds everything before the first move. Most of it is the guest's
-// boot, on a busy machine without KVM.
+// setUpTime bounds what comes before the first move, and the boot of a guest on
+// a busy machine without KVM.
 const setUpTime = 2 * time.Minute
 
-// world is two sites with libvirt and a gateway each, and a VM.
+// world is two sites with libvirt and a gateway each.
 type world struct {
 	lab   *lab.Lab
 	hosts []*host // of sites a and b
 	pair  *pair.Pair
-	ask   *guest.Client // over one TCP connection that lives through all moves
 }
 
 func newWorld(t *testing.T) *world {
@@ -63,8 +62,6 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	xml := prepareDomain(t, ctx, w.lab, w.hosts)
-	w.ask = boot(t, ctx, w.lab, w.hosts[0], xml)
 	return w
 }
 
@@ -98,10 +95,15 @@ func buildGateway(t *testing.T, ctx context.Context) string {
 func (w *world) explain(t *testing.T) {
 	t.Helper()
 	for _, h := range w.hosts {
-		for _, path := range []string{
-			filepath.Join(h.Dir, "longhauld.log"), h.daemon.Log,
-			h.machine("var/log/libvirt/qemu/" + domain + ".log"), h.machine(console),
-		} {
+		logs, err := filepath.Glob(h.machine("var/log/libvirt/qemu/*.log"))
+		if err != nil {
+			t.Error(err)
+		}
+		consoles, err := filepath.Glob(h.machine("var/log/*.console"))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, path := range slices.Concat([]string{filepath.Join(h.Dir, "longhauld.log"), h.daemon.Log}, logs, consoles) {
 			b, err := os.ReadFile(path)
 			t.Logf("--- site %s, %s (%v)\n%s", h.Name, filepath.Base(path), err, b[max(0, len(b)-2000):])
 		}
