@@ -125,6 +125,16 @@ func (h *host) makeDisk(t *testing.T, d *domain) {
 	}
 }
 
+// newDomain boots a VM at site a.
+func (w *world) newDomain(t *testing.T, number int) *domain {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), setUpTime)
+	defer cancel()
+	d := &domain{name: fmt.Sprintf("db%d", number+1), ip: fmt.Sprintf("10.77.0.%d", 10+number), seed: 11 + number}
+	w.boot(t, ctx, d, w.hosts[0])
+	return d
+}
+
 // boot starts the domain at a site.
 func (w *world) boot(t *testing.T, ctx context.Context, d *domain, h *host) {
 	t.Helper()

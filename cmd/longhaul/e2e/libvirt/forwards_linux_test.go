@@ -53,14 +53,17 @@ func forwards(from, to *host) string {
 	return b.String()
 }
 
+// forwardsOf are the forwards of a site by name.
+type forwardsOf map[string]gateway.Forward
+
 // counts asks the gateway of a site what its forwards have carried.
-func counts(t *testing.T, ctx context.Context, p *pair.Pair, h *host) map[string]gateway.Forward {
+func counts(t *testing.T, ctx context.Context, p *pair.Pair, h *host) forwardsOf {
 	t.Helper()
 	all, err := p.API(h.Site).Forwards(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := map[string]gateway.Forward{}
+	named := forwardsOf{}
 	for _, f := range all {
 		if f.Problem != "" {
 			t.Errorf("forward %s of site %s: %s", f.Name, h.Name, f.Problem)

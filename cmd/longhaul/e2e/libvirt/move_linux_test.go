@@ -3,7 +3,6 @@ package libvirt_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"github.com/longhaul-project/longhaul/bench/lab"
 	"github.com/longhaul-project/longhaul/bench/wanem"
 	"github.com/longhaul-project/longhaul/cmd/longhaul/pair"
-	"github.com/longhaul-project/longhaul/gateway"
 )
 
 // What virsh is told of the way: the README's words, with names for what the
@@ -72,12 +70,12 @@ var (
 	parallel = []string{"--parallel", "--parallel-connections", "3"}
 )
 
-// TestMoves moves VMs by virsh in every way that the README names.
+// TestMoves moves VMs by virsh in every way that the README names, and then
+// disturbs it.
 func TestMoves(t *testing.T) {
 	w := newWorld(t)
 	for i, row := range moves {
-		d := &domain{name: fmt.Sprintf("db%d", i+1), ip: fmt.Sprintf("10.77.0.%d", 10+i), seed: 11 + i}
-		w.boot(t, t.Context(), d, w.hosts[0])
+		d := w.newDomain(t, i)
 		for k, m := range row {
 			from, to := w.hosts[k%2], w.hosts[(k+1)%2]
 			if !t.Run(m.name, func(t *testing.T) { w.move(t, d, m, from, to) }) {
@@ -85,6 +83,7 @@ func TestMoves(t *testing.T) {
 			}
 		}
 	}
+	w.troubles(t, w.newDomain(t, len(moves)))
 	w.onlyTunnel(t)
 }
 
@@ -172,7 +171,7 @@ func (d *domain) verify(t *testing.T, ctx context.Context) {
 }
 
 // judge looks at what the forwards have carried.
-func (m move) judge(t *testing.T, before, after map[string]gateway.Forward) {
+func (m move) judge(t *testing.T, before, after forwardsOf) {
 	t.Helper()
 	for i, least := range []int64{1, memory << 20 / 4, diskSize / 4} { // bytes; QEMU sends no zero pages
 		name := m.forwards[i]
