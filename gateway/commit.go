@@ -52,7 +52,7 @@ var errAborted = errors.New("the destination has given up")
 func (m *sourceMove) commit(ctx context.Context) error {
 	if m.entry.Step == StepMoving {
 		if err := m.step(StepHandover); err != nil {
-			return err
+			return m.unhand(ctx, err)
 		}
 	}
 	m.job.enter(JobCommit, "waiting for "+m.entry.Peer+" to run the VM")
@@ -62,23 +62,78 @@ func (m *sourceMove) commit(ctx context.Context) error {
 			return err
 		}
 		m.noteRunning(ctx, answer)
-		if err := m.step(StepReleased); err != nil {
+		if err := m.insist(ctx, StepReleased); err != nil {
 			return err
 		}
 	}
-	return m.release(ctx)
+	m.release(ctx)
+	return nil
+}
+
+// unhand follows a handover that the journal did not take. The order to run was
+// not sent, but what is on the disk is not known: a restart might send it. So
+// before the VM runs here again, either our journal must hold that the move is
+// aborted, or the destination's.
+func (m *sourceMove) unhand(ctx context.Context, why error) error {
+	m.job.enter(JobCommit, "going back: "+why.Error())
+	why = fmt.Errorf("%w: %w", errAborted, why)
+	for {
+		if err := m.step(StepAborted); err == nil {
+			m.tellAbort(ctx, why)
+			return why
+		}
+		a, err := m.ask(ctx, control{Type: msgAbort, Reason: why.Error()})
+		if err == nil && (a.Type == msgAborted || a.Type == msgUnknown) {
+			return why
+		}
+		if err := pause(ctx, retryEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// insist is step for what has to be written down sooner or later.
+func (m *sourceMove) insist(ctx context.Context, s Step) error {
+	for {
+		err := m.step(s)
+		if err == nil {
+			return nil
+		}
+		m.g.log.Error("journal does not take how far a move is", "vm", m.entry.Spec.VM, "stage", s, "err", err)
+		m.job.enter(JobCommit, "the VM runs at "+m.entry.Peer+"; the source is not released: "+err.Error())
+		if err := pause(ctx, retryEvery); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits for d.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // settle sends the order to run until the destination has answered.
 func (m *sourceMove) settle(ctx context.Context) (control, error) {
-	for {
+	for fresh := m.agreed; ; fresh = false { // fresh: the hypervisor has said completed just now
+		order := control{Type: msgCommit}
+		if !fresh && m.runsHere(ctx) {
+			// Somebody has resumed it by hand: two must not run.
+			order = control{Type: msgAbort, Reason: "the VM was resumed at its source"}
+		}
 		m.commitSent = time.Now()
-		answer, err := m.ask(ctx, control{Type: msgCommit})
+		answer, err := m.ask(ctx, order)
 		switch {
 		case ctx.Err() != nil:
 			return answer, context.Cause(ctx)
 		case err != nil:
 			m.doubt(err)
+		case answer.Type == msgRunning && order.Type == msgAbort:
+			m.doubt(fmt.Errorf("the VM was resumed here by hand, and runs at %s as well; pause it here", m.entry.Peer))
 		case answer.Type == msgRunning:
 			return answer, nil
 		case answer.Type == msgAborted:
@@ -91,7 +146,7 @@ func (m *sourceMove) settle(ctx context.Context) (control, error) {
 		select {
 		case decision := <-m.decisions:
 			if decision == DecideSource {
-				return control{}, fmt.Errorf("%w: an operator said so", errAborted)
+				return m.decided(ctx)
 			}
 			return control{ResumeAt: time.Now().UTC()}, nil
 		case <-time.After(askAgain):
@@ -99,6 +154,26 @@ func (m *sourceMove) settle(ctx context.Context) (control, error) {
 			return control{}, context.Cause(ctx)
 		}
 	}
+}
+
+// runsHere tells whether the source hypervisor says that the VM executes.
+func (m *sourceMove) runsHere(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	state, err := m.src.State(ctx)
+	return err == nil && state == Running
+}
+
+// decided carries out that an operator wants the VM at its source. An order to
+// run that is still on its way must not arrive after that; and should the
+// destination be reached after all, its word counts more.
+func (m *sourceMove) decided(ctx context.Context) (control, error) {
+	m.lose(errOperator)
+	answer, err := m.ask(ctx, control{Type: msgAbort, Reason: "an operator has decided for the source"})
+	if err == nil && answer.Type == msgRunning {
+		return answer, nil
+	}
+	return control{}, fmt.Errorf("%w: an operator said so", errAborted)
 }
 
 // doubt tells operators that the copy here is paused and the other's state is
@@ -114,7 +189,7 @@ func (m *sourceMove) doubt(why error) {
 }
 
 // release ends the source's process, which the destination's word permits.
-func (m *sourceMove) release(ctx context.Context) error {
+func (m *sourceMove) release(ctx context.Context) {
 	m.job.enter(JobCommit, "releasing the source")
 	m.g.l2.Confirm(m.job.id)
 	if m.src != nil {
@@ -122,7 +197,9 @@ func (m *sourceMove) release(ctx context.Context) error {
 			m.g.log.Warn("source process not ended; the VM runs at the destination, end it by hand", "vm", m.entry.Spec.VM, "err", err)
 		}
 	}
-	return m.step(StepDone)
+	if err := m.step(StepDone); err != nil { // a restart releases it once more
+		m.g.log.Error("journal does not take that the move is done", "vm", m.entry.Spec.VM, "err", err)
+	}
 }
 
 // step writes down how far the ownership has come. When it fails, nothing may

@@ -101,9 +101,36 @@ func (m *sourceMove) ask(ctx context.Context, c control) (control, error) {
 
 // lose drops a control channel that has failed.
 func (m *sourceMove) lose(why error) {
+	if m.ctl == nil {
+		return
+	}
 	m.ctlStop()
 	m.ctl.Abort(why.Error())
 	m.ctl = nil
+}
+
+// controlGrace is how long the destination may take to hear the last word.
+const controlGrace = time.Minute
+
+// endControl says that no order follows. The channel is free only when the
+// destination has said the same, and all that it said has been read.
+func (m *sourceMove) endControl(ctx context.Context) {
+	m.ctl.CloseSend(ctx)
+	ch, answers, failed, stop := m.ctl, m.answers, m.ctlErr, m.ctlStop
+	m.g.wg.Go(func() {
+		defer stop()
+		late := time.After(controlGrace)
+		for {
+			select {
+			case <-answers:
+				continue
+			case <-failed:
+			case <-late:
+			}
+			ch.Abort("the move has ended")
+			return
+		}
+	})
 }
 
 // tellProgress keeps the destination's `job show` up to date. It is not worth

@@ -12,8 +12,7 @@ type sample struct {
 	Rate      int64         // bytes of guest memory per second that cross now
 	Limit     time.Duration // downtime that was asked for
 	RTT       time.Duration
-	Backlog   int64 // encoded bytes not yet taken by the destination
-	Goodput   int64 // bytes per second on the WAN
+	Drain     time.Duration // until the destination has taken what is on its way
 }
 
 // forecast is when the switchover can be expected and how long the VM will
@@ -39,10 +38,7 @@ func (s sample) forecast() forecast {
 	if s.DirtyRate < s.Rate {
 		f.high = seconds(todo, s.Rate-s.DirtyRate)
 	}
-	f.downtime = seconds(last, s.Rate) + s.RTT*3/2
-	if s.Goodput > 0 {
-		f.downtime += seconds(s.Backlog, s.Goodput)
-	}
+	f.downtime = seconds(last, s.Rate) + max(s.Drain, s.RTT) + s.RTT/2 + orders
 	return f
 }
 
@@ -72,12 +68,8 @@ const (
 // trip after it has been taken; the destination says that it has loaded the VM,
 // and the order to run travels there (together a round trip); and the orders
 // (hypervisor-wire.md, section 4).
-func lastPages(asked, rtt time.Duration, backlog, goodput int64, rounds int) time.Duration {
-	drain := rtt
-	if goodput > 0 {
-		drain = max(drain, seconds(backlog, goodput))
-	}
-	rest := asked - drain - rtt/2 - orders
+func lastPages(asked, rtt, drain time.Duration, rounds int) time.Duration {
+	rest := asked - max(drain, rtt) - rtt/2 - orders
 	floor := firstLimit
 	if over := rounds - patientRounds; over > 0 {
 		floor = max(floor, asked*time.Duration(min(over, patientRounds))/patientRounds)

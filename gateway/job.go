@@ -20,6 +20,7 @@ type job struct {
 	view     Job
 	watchers map[chan struct{}]struct{}
 	abort    context.CancelCauseFunc // nil when the job can no longer be aborted
+	aborted  bool
 	setRate  func(bitsPerSecond int64)
 	recover  func(d Decision) error // nil when the job needs no decision here
 }
@@ -66,6 +67,27 @@ func (j *job) end(s JobState, err error) {
 			v.Error = err.Error()
 		}
 	})
+}
+
+// commit makes the job one that can no longer be aborted; it tells whether it
+// has not been.
+func (j *job) commit() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.abort = nil
+	return !j.aborted
+}
+
+// stop aborts the job; false when it is too late for that.
+func (j *job) stop(why error) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.abort == nil {
+		return false
+	}
+	j.aborted = true
+	j.abort(why)
+	return true
 }
 
 // watch sends the job now and after each change until it has ended or ctx is

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -85,7 +86,10 @@ const keepEnded = 200
 
 // Journal keeps the entries of a gateway's moves. Put returns when the entry
 // is on the disk. Safe for concurrent use.
-type Journal struct{ db *bbolt.DB }
+type Journal struct {
+	db     *bbolt.DB
+	refuse atomic.Pointer[func(Entry) error] // of tests: a disk that does not take an entry
+}
 
 // OpenJournal opens or makes the journal in dir.
 func OpenJournal(dir string) (*Journal, error) {
@@ -101,7 +105,7 @@ func OpenJournal(dir string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening journal %s: %w", path, err)
 	}
-	return &Journal{db}, nil
+	return &Journal{db: db}, nil
 }
 
 // Close closes the journal.
@@ -109,6 +113,11 @@ func (j *Journal) Close() error { return j.db.Close() }
 
 // Put writes e under its token and role.
 func (j *Journal) Put(e Entry) error {
+	if refuse := j.refuse.Load(); refuse != nil {
+		if err := (*refuse)(e); err != nil {
+			return fmt.Errorf("writing journal of move %s: %w", e.Token, err)
+		}
+	}
 	e.Changed = time.Now().UTC()
 	b, err := json.Marshal(e)
 	if err != nil {

@@ -135,7 +135,8 @@ func (l *Layer2) Serve(ctx context.Context, ch *tunnel.Channel) {
 	for {
 		msg, err := ch.Recv(ctx)
 		if err != nil {
-			return // the peer has restarted, or we stop; it opens another
+			ch.Abort("no more announcements") // the peer has restarted, or we stop; it opens another
+			return
 		}
 		if err := l.m.HandleUrgent(ch.Site(), msg.Data); err != nil {
 			l.log.Warn("announcement of a peer", "peer", ch.Site(), "err", err)

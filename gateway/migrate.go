@@ -128,18 +128,14 @@ func (g *Gateway) AbortJob(_ context.Context, id string) (Job, error) {
 		return Job{}, err
 	}
 	v := j.snapshot()
-	j.mu.Lock()
-	abort := j.abort
-	j.mu.Unlock()
 	switch {
 	case v.State.Ended():
 		return v, fmt.Errorf("job %s has ended: %w", id, ErrBusy)
-	case abort == nil:
+	case v.Role != string(RoleSource):
 		return v, fmt.Errorf("job %s: abort it at site %s, where the VM is: %w", id, v.From, ErrBusy)
-	case v.State == JobCommit || v.State == JobInDoubt:
+	case !j.stop(errOperator):
 		return v, fmt.Errorf("job %s: the destination has been told to run the VM: %w", id, ErrBusy)
 	}
-	abort(errOperator)
 	return j.snapshot(), nil
 }
 
@@ -222,10 +218,6 @@ func (g *Gateway) abortAll(why error) {
 	g.jobs.mu.Lock()
 	defer g.jobs.mu.Unlock()
 	for _, j := range g.jobs.byID {
-		j.mu.Lock()
-		if j.abort != nil {
-			j.abort(why)
-		}
-		j.mu.Unlock()
+		j.stop(why)
 	}
 }

@@ -48,6 +48,8 @@ func (g *Gateway) serveControl(ctx context.Context, ch *tunnel.Channel) {
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = errors.Join(errors.New("closed by the source"), ch.CloseSend(ctx))
+			} else {
+				ch.Abort("the gateway is being stopped") // if it has not failed
 			}
 			g.lostControl(h.Token, ch, err)
 			return

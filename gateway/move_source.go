@@ -60,6 +60,7 @@ type sourceMove struct {
 	agreed     bool          // the destination has loaded everything, with our digests
 	limit      time.Duration // that the hypervisor aims for now
 	stopAt     time.Time
+	switching  bool // the hypervisor itself has stopped the VM, or found it stopped
 	commitSent time.Time
 	rates      meter
 }
@@ -68,6 +69,9 @@ type sourceMove struct {
 // stopped in the middle of a commit.
 func (m *sourceMove) run(ctx context.Context) {
 	err := m.move(ctx)
+	if err == nil && !m.job.commit() {
+		err = context.Cause(ctx) // aborted in the last moment
+	}
 	if err == nil {
 		err = m.commit(m.g.ctx) // an operator can no longer abort it
 		if errors.Is(err, errAborted) {
@@ -80,6 +84,7 @@ func (m *sourceMove) run(ctx context.Context) {
 		}
 		m.g.log.Error("move stopped in the middle of its commit; it goes on when the gateway starts again",
 			"vm", m.entry.Spec.VM, "peer", m.entry.Peer, "err", err)
+		m.letGo()
 		return
 	}
 	m.giveUp(err)
@@ -101,6 +106,7 @@ func (m *sourceMove) prepare(ctx context.Context) error {
 	view := m.job.snapshot()
 	answer, err := m.ask(ctx, control{
 		Type: msgPrepare, Job: &view, Spec: &m.entry.Spec, Host: view.Request.ToHost, StoreMemory: m.g.cfg.StoreMemory,
+		Paused: !m.entry.Ran,
 	})
 	switch {
 	case err != nil:
@@ -179,8 +185,14 @@ func (m *sourceMove) onEvent(ctx context.Context, ev Event) error {
 	case EventStop:
 		return m.stopped(ev.At)
 	case EventResume:
-		if !m.stopAt.IsZero() {
+		if m.switching {
 			return errors.New("the source has resumed the VM by itself")
+		}
+		if !m.stopAt.IsZero() { // an operator had paused it for a while
+			m.stopAt = time.Time{}
+			m.g.l2.Revoke(m.job.id)
+			m.g.l2.Prepare(m.job.id, m.entry.Spec.NICs, m.entry.Peer)
+			m.job.enter(JobMoving, "memory crosses")
 		}
 	case EventPass:
 		m.s.rounds.Add(1)
@@ -203,6 +215,10 @@ func (m *sourceMove) stopped(at time.Time) error {
 func (m *sourceMove) onStatus(ctx context.Context, status string) error {
 	switch status {
 	case "pre-switchover":
+		m.switching = true
+		if m.stopAt.IsZero() { // it was paused before
+			m.g.l2.Flip(m.job.id)
+		}
 		if err := m.src.Continue(ctx); err != nil {
 			return fmt.Errorf("continuing after the stop: %w", err)
 		}
@@ -270,9 +286,7 @@ func (m *sourceMove) steer(ctx context.Context, p Progress) {
 	if p.Status != "active" {
 		return
 	}
-	st := m.link.State()
-	backlog, _ := m.s.unacked()
-	next := lastPages(m.downtimeLimit(), st.RTT, backlog, st.Goodput, p.Rounds)
+	next := lastPages(m.downtimeLimit(), m.link.State().RTT, time.Duration(m.s.drain.Load()), p.Rounds)
 	if diff := next - m.limit; diff.Abs() < m.limit/8 {
 		return
 	}
@@ -294,7 +308,7 @@ func (m *sourceMove) note(p Progress) {
 	m.rates.add(time.Now(), logical, wire)
 	f := sample{
 		Remaining: p.Remaining, DirtyRate: p.DirtyRate, Rate: m.rates.logical(), Limit: m.downtimeLimit(),
-		RTT: st.RTT, Backlog: backlog, Goodput: st.Goodput,
+		RTT: st.RTT, Drain: time.Duration(m.s.drain.Load()),
 	}.forecast()
 	m.job.update(func(v *Job) {
 		v.Progress = JobProgress{
@@ -364,8 +378,11 @@ func (m *sourceMove) runHere(ctx context.Context) error {
 	for {
 		state, err := m.src.State(ctx)
 		switch {
-		case err != nil:
-			return fmt.Errorf("asking the source hypervisor whether the VM runs: %w", err)
+		case err != nil: // its control connection may have been what failed
+			if e := m.reattach(ctx); errors.Is(e, ErrNoVM) {
+				return fmt.Errorf("the source hypervisor has ended: the VM is lost by its host's fault: %w", e)
+			}
+			m.g.log.Debug("asking whether the VM runs at the source", "vm", m.entry.Spec.VM, "err", err)
 		case state == Running:
 			return nil
 		case state == Gone:
@@ -378,9 +395,24 @@ func (m *sourceMove) runHere(ctx context.Context) error {
 		select {
 		case <-time.After(20 * time.Millisecond): // the hypervisor is still winding its migration down
 		case <-ctx.Done():
-			return fmt.Errorf("the VM does not resume at its source: %w", ctx.Err())
+			return fmt.Errorf("the VM does not resume at its source: %w", errors.Join(ctx.Err(), err))
 		}
 	}
+}
+
+// reattach opens the source anew.
+func (m *sourceMove) reattach(ctx context.Context) error {
+	h := m.g.hostNamed(m.entry.Host)
+	if h == nil {
+		return fmt.Errorf("host %q is not in the config: %w", m.entry.Host, ErrNotFound)
+	}
+	src, err := h.Source(ctx, m.entry.Spec.VM)
+	if err != nil {
+		return err
+	}
+	m.src.Close()
+	m.src = src
+	return nil
 }
 
 // finish reports a move that succeeded.
@@ -423,13 +455,18 @@ func (m *sourceMove) closeMove(s JobState, err error) {
 		defer cancel()
 		v := m.job.snapshot()
 		m.tell(ctx, control{Type: msgDone, State: v.State, Report: v.Report, Reason: v.Error})
-		m.ctl.CloseSend(ctx)
-		m.ctlStop()
+		m.endControl(ctx)
 	}
+	m.letGo()
+	m.g.trim()
+	m.g.log.Info("move ended", "vm", m.entry.Spec.VM, "peer", m.entry.Peer, "state", s, "took", time.Since(m.begun), "err", err)
+}
+
+// letGo closes the source, which stays as it is.
+func (m *sourceMove) letGo() {
 	if m.src != nil {
 		if e := m.src.Close(); e != nil && !errors.Is(e, io.EOF) {
 			m.g.log.Debug("closing the source", "vm", m.entry.Spec.VM, "err", e)
 		}
 	}
-	m.g.log.Info("move ended", "vm", m.entry.Spec.VM, "peer", m.entry.Peer, "state", s, "took", time.Since(m.begun), "err", err)
 }

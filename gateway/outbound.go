@@ -226,6 +226,11 @@ func compress(p parcel) (parcel, error) {
 // send is steps 5 and 6: the tunnel shapes by the flow of the channel, stripes
 // over its connections, and keeps the message until the peer has consumed it.
 func (o *outbound) send(ctx context.Context, p parcel) error {
+	if p.batch != nil {
+		if err := o.state.win.take(ctx, int64(p.batch.Raw)); err != nil {
+			return err
+		}
+	}
 	o.s.wire.Add(int64(len(p.msg)))
 	o.sent.put(p)
 	_, err := o.ch.Send(ctx, p.msg)
@@ -237,7 +242,10 @@ func (o *outbound) send(ctx context.Context, p parcel) error {
 
 // acked hears that the peer has delivered all messages up to seq.
 func (o *outbound) acked(seq uint64) {
-	if batch := o.sent.upTo(seq); batch > 0 {
+	batch, raw := o.sent.upTo(seq)
+	o.s.delivered.Add(raw)
+	o.state.win.release(raw)
+	if batch > 0 {
 		o.enc.Acked(batch)
 	}
 }

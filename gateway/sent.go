@@ -8,7 +8,13 @@ import "sync"
 type sentQueue struct {
 	mu    sync.Mutex // guards what follows
 	first uint64     // number of the message that batches[0] was; messages count from 1
-	queue []uint64   // batch number, 0 for a seal
+	queue []sentMessage
+}
+
+// sentMessage is one message of a leg.
+type sentMessage struct {
+	batch uint64 // its number; 0 for a seal
+	raw   int    // bytes of stream that it stands for
 }
 
 func (q *sentQueue) put(p parcel) {
@@ -17,22 +23,23 @@ func (q *sentQueue) put(p parcel) {
 	if q.first == 0 {
 		q.first = 1
 	}
-	var n uint64
+	var m sentMessage
 	if p.batch != nil {
-		n = p.batch.Seq
+		m = sentMessage{p.batch.Seq, p.batch.Raw}
 	}
-	q.queue = append(q.queue, n)
+	q.queue = append(q.queue, m)
 }
 
-// upTo forgets the messages up to seq and returns the highest batch among
-// them, 0 if there is none.
-func (q *sentQueue) upTo(seq uint64) (batch uint64) {
+// upTo forgets the messages up to seq. It returns the highest batch among them,
+// 0 if there is none, and how many bytes of stream they stand for.
+func (q *sentQueue) upTo(seq uint64) (batch uint64, raw int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.queue) > 0 && q.first <= seq {
-		batch = max(batch, q.queue[0])
+		batch = max(batch, q.queue[0].batch)
+		raw += int64(q.queue[0].raw)
 		q.queue = q.queue[1:]
 		q.first++
 	}
-	return batch
+	return batch, raw
 }

@@ -38,6 +38,9 @@ type session struct {
 	wire    atomic.Int64 // encoded bytes sent
 	rounds  atomic.Int64
 	limit   atomic.Int64 // of the backlog, in encoded bytes
+	drain   atomic.Int64 // how long the backlog takes to drain, in nanoseconds
+
+	delivered atomic.Int64 // bytes of stream that the destination has taken
 
 	users int    // of a forwarded session: its connections; guarded by whoever shares the session out
 	end   func() // ends what serves all of them; nil for a move
@@ -58,6 +61,7 @@ type legState struct {
 	role   string
 	ch     *tunnel.Channel // nil once the leg has ended
 	enc    *dedup.Encoder  // nil at the destination
+	win    *window         // of bytes of stream; at the source
 	bytes  int64           // of stream, encoded or delivered
 	digest string          // over these bytes, hex
 }
@@ -92,7 +96,7 @@ func (s *session) addLeg(index int, role string) (*legState, error) {
 	if slices.ContainsFunc(s.legs, func(l *legState) bool { return l.index == index }) {
 		return nil, fmt.Errorf("connection %d of the session is there already", index)
 	}
-	l := &legState{index: index, role: role}
+	l := &legState{index: index, role: role, win: newWindow()}
 	s.legs = append(s.legs, l)
 	return l, nil
 }
@@ -236,40 +240,60 @@ func (s *session) same(peer []streamDigest) error {
 // follow it.
 func (s *session) opened() { s.openOnce.Do(func() { close(s.mainOpen) }) }
 
-// adjust sets the bound of the backlog and the codec of all legs.
-func (s *session) adjust(limit int64, codec dedup.Setting) {
+// adjust sets the bounds of the backlog and the codec of all legs.
+func (s *session) adjust(line, load int64, codec dedup.Setting) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.legs {
 		if l.ch != nil {
-			l.ch.SetWindow(limit)
+			l.ch.SetWindow(line)
 		}
 		if l.enc != nil {
 			l.enc.SetCodec(codec)
 		}
+		l.win.set(load)
 	}
 }
 
-// pace sets the bound of the backlog and the codec by their rules, until ctx
+// loading is how many bytes of stream the destination has not taken.
+func (s *session) loading() (n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.legs {
+		if l.ch != nil {
+			n += l.win.onTheWay()
+		}
+	}
+	return n
+}
+
+// paceEvery is how often the bounds and the codec are looked at.
+const paceEvery = 100 * time.Millisecond
+
+// pace sets the bounds of the backlog and the codec by their rules, until ctx
 // is done.
-func (s *session) pace(ctx context.Context) error {
-	var rule backlog
-	tick := time.NewTicker(100 * time.Millisecond)
+func (s *session) pace(ctx context.Context) {
+	line, load := lineBacklog(), loadBacklog()
+	var loaded meter
+	tick := time.NewTicker(paceEvery)
 	defer tick.Stop()
 	for {
-		st := s.link.State()
+		st, rounds := s.link.State(), int(s.rounds.Load())
 		unacked, _ := s.unacked()
-		limit := rule.limit(st.Goodput, unacked, st.RTT, int(s.rounds.Load()))
+		loading := s.loading()
+		loaded.add(time.Now(), s.delivered.Load(), 0)
+		limit := line.limit(st.Goodput, unacked, st.RTT, rounds)
 		s.limit.Store(limit)
-		line := st.Rate // a cap is known before anything is measured
-		if line == 0 {
-			line = int64(rule.line)
+		s.drain.Store(int64(max(line.drain(unacked), load.drain(loading))))
+		known := st.Rate // a cap is known before anything is measured
+		if known == 0 {
+			known = int64(line.pace)
 		}
-		s.adjust(limit, codecFor(line, runtime.GOMAXPROCS(0)))
+		s.adjust(limit, load.limit(loaded.logical(), loading, st.RTT, rounds), codecFor(known, runtime.GOMAXPROCS(0)))
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }
