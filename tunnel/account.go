@@ -54,9 +54,10 @@ func (a *account) spent(f *Flow, n int) {
 
 // settle charges or refunds what packets and retransmissions have used more or
 // less than was thought, so that a flow's cap is right over any second and not
-// only on average. now is the link's time.
-func (a *account) settle(now time.Duration, wire totals) {
-	sent := wire.sent - a.wire.sent
+// only on average. now is the link's time. It returns what bulk has sent since
+// the last time, without acknowledgements of what was received.
+func (a *account) settle(now time.Duration, wire totals) (sent int64) {
+	sent = wire.sent - a.wire.sent
 	sent -= min(int64(ackShare*float64(wire.received-a.wire.received)), sent)
 	a.wire = wire
 	payload, charged := a.payload, a.charged
@@ -79,6 +80,7 @@ func (a *account) settle(now time.Duration, wire totals) {
 	}
 	clear(a.flows)
 	a.flows = slices.Delete(a.flows, 0, len(a.flows))
+	return sent
 }
 
 // learnFrom is the least bytes between two settles that say something of the

@@ -206,8 +206,10 @@ func (l *Link) dispatch(f frame.Frame) (acked func(), err error) {
 	case frame.Gone:
 		l.gone(f)
 	case frame.Grow:
-		l.grow.ask(int(f.Conns))
-		poke(l.wake)
+		if l.node.cfg.Conns == 0 {
+			l.grow.ask(int(f.Conns))
+			poke(l.wake)
+		}
 	case frame.ResumeEnd, frame.Unknown:
 	default:
 		return nil, fmt.Errorf("%w: unexpected %T", errProtocol, f)
@@ -258,7 +260,7 @@ func (l *Link) acked(f frame.Ack, ranges []frame.Range, resumed bool) (func(), e
 		return nil, fmt.Errorf("%w: acknowledged what channel %d never sent", err, ch.id)
 	}
 	ch.out.skip(ranges)
-	l.good.add(bytes)
+	l.good.arrived(ch.class, bytes)
 	l.settle(ch)
 	if call := ch.onAcked; more && call != nil {
 		return func() { call(f.Done) }, nil

@@ -99,3 +99,42 @@ func pour(t *testing.T, from, to *Channel, n int64) time.Duration {
 	}
 	return time.Since(began)
 }
+
+// TestGoodput wants State.Goodput to follow the line within a second, and not
+// to jump when a lost packet holds back the order.
+func TestGoodput(t *testing.T) {
+	line := testwan.Line{Delay: 30 * time.Millisecond, Rate: 6_000_000, Loss: 0.002, Queue: 400_000}
+	inLab(t, line, options{a: func(c *Config) { c.Conns = 8 }}, func(t *testing.T, l *lab) {
+		l.up()
+		link := l.a.Link("b")
+		from, to := l.open(Spec{})
+		from.SetWindow(3 << 20)
+		time.Sleep(2 * time.Second)
+		if s := link.State(); s.Goodput != 0 {
+			t.Errorf("idle: %d", s.Goodput)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		flood(ctx, from, to, 200<<10)
+		for _, rate := range []int64{4_000_000, 1_000_000, 4_000_000} {
+			link.SetRate(rate)
+			time.Sleep(1300 * time.Millisecond)
+			var seen []int64
+			for range 10 {
+				time.Sleep(200 * time.Millisecond)
+				got := link.State().Goodput
+				seen = append(seen, got/1000)
+				if want := 0.945 * float64(rate); float64(got) < 0.75*want || float64(got) > 1.15*want {
+					t.Errorf("goodput %d at a cap of %d", got, rate)
+				}
+			}
+			t.Logf("at %d: %d kB/s", rate/1000, seen)
+		}
+		l.wan.Cut()
+		time.Sleep(1500 * time.Millisecond)
+		if s := link.State(); s.Goodput > 400_000 {
+			t.Errorf("%d over a line that is cut", s.Goodput)
+		}
+		l.wan.Heal()
+	})
+}

@@ -8,8 +8,6 @@ import (
 )
 
 const (
-	// goodputOver is the time over which goodput is smoothed.
-	goodputOver = 2 * time.Second
 	// growRTT is the round trip below which NewReno recovers from a loss fast
 	// enough, so that more connections gain nothing.
 	growRTT = 5 * time.Millisecond
@@ -21,25 +19,6 @@ const (
 	fullPacket  = largePacket + overhead4
 )
 
-// A rateMeter smooths a rate. The zero value works.
-type rateMeter struct {
-	rate  int64 // bytes per second
-	bytes int64 // since the last tick
-	at    time.Time
-	exact float64
-}
-
-func (m *rateMeter) add(n int64) { m.bytes += n }
-
-// tick takes in what has come since the last one: an exponential average.
-func (m *rateMeter) tick(now time.Time) {
-	if past := now.Sub(m.at).Seconds(); past > 0 {
-		weight := min(past/goodputOver.Seconds(), 1)
-		m.exact += weight * (float64(m.bytes)/past - m.exact)
-	}
-	m.rate, m.bytes, m.at = int64(m.exact), 0, now
-}
-
 // growth decides how many bulk connections a link has. It only grows: a
 // connection costs little, and the next move needs it again.
 type growth struct {
@@ -47,13 +26,11 @@ type growth struct {
 	told  int       // what the end that dials has been asked for
 	at    time.Time // when it was last looked at
 	lost  uint64    // packets lost until then
-	wire  int64     // bytes of bulk on the wire until then
 	pause time.Time // no step before
 }
 
 // fit makes the number of connections fit the line: so many that they fill the
-// cap by slow start within two round trips. It says whether there are that
-// many already. The caller holds mu.
+// cap by slow start within two round trips. The caller holds mu.
 func (l *Link) fit() {
 	rate, rtt := l.bucket.Rate(), l.set.priority.conn.ConnectionStats().MinRTT
 	if l.node.cfg.Conns != 0 || rate == 0 || rtt < growRTT {
@@ -85,22 +62,32 @@ func (g *growth) compose(b []byte, dialed bool) []byte {
 	return frame.Grow{Conns: uint8(g.want)}.Append(b)
 }
 
-// measure looks at how the line does since it last did. The caller holds mu.
+// measure settles what has been sent since it last did. The caller holds mu.
 func (l *Link) measure(now time.Time) {
-	g := &l.grow
-	if l.node.cfg.Conns != 0 || !l.set.ready {
+	bulk := totals{l.wire[shaper.Bulk].sent.Load(), l.wire[shaper.Bulk].received.Load()}
+	sent := l.account.settle(now.Sub(l.born), bulk)
+	var pending int64
+	for _, ch := range l.channels {
+		if ch.class == Bulk {
+			pending += ch.out.pending
+		}
+	}
+	if l.set == nil {
+		l.good.tick(now, sent, pending)
 		return
 	}
-	past := now.Sub(g.at).Seconds()
-	wire := l.wire[shaper.Bulk].sent.Load()
-	full := l.bucket.Rate() > 0 && float64(wire-g.wire)/past > 0.9*float64(l.bucket.Rate())
-	lost, slack := l.lossy()
-	lossy := lost > g.lost
-	g.at, g.wire, g.lost = now, wire, lost
-	l.fit()
-	if lossy && slack && !full && l.sched.backlog(time.Since(l.born)) {
-		g.step(now)
-		l.grown()
+	g := &l.grow
+	all, slack := l.lossy()
+	lost := all - min(g.lost, all) // less than before when a connection has ended
+	l.good.tick(now, sent-int64(lost)*fullPacket, pending)
+	full := l.bucket.Rate() > 0 && float64(sent)/now.Sub(g.at).Seconds() > 0.9*float64(l.bucket.Rate())
+	g.at, g.lost = now, all
+	if l.node.cfg.Conns == 0 && l.set.ready {
+		l.fit()
+		if lost > 0 && slack && !full && l.sched.backlog(now.Sub(l.born)) {
+			g.step(now)
+			l.grown()
+		}
 	}
 }
 

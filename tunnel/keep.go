@@ -11,7 +11,6 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/longhaul-project/longhaul/tunnel/frame"
-	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
 const (
@@ -156,16 +155,13 @@ func (l *Link) tick(now time.Time) {
 	l.follow()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.good.tick(now)
-	bulk := &l.wire[shaper.Bulk]
-	l.account.settle(now.Sub(l.born), totals{bulk.sent.Load(), bulk.received.Load()})
+	l.measure(now)
 	if s := l.set; s != nil {
 		if !s.ready && now.Sub(s.priority.began) > readyWithin {
 			l.blame(errNotReady, s.addr)
 			l.drop(errNotReady, codeDead)
 			return
 		}
-		l.measure(now)
 		return
 	}
 	for _, ch := range l.channels {

@@ -40,7 +40,7 @@ type Link struct {
 	state   linkState
 	dials   dialState
 	grow    growth
-	good    rateMeter
+	good    goodput
 	account account
 
 	channels map[uint64]*Channel

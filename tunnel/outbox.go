@@ -14,6 +14,7 @@ type outbox struct {
 	done     uint64    // the peer has consumed all up to here
 	received uint64    // the peer has received all up to here
 	unacked  int64     // cost of msgs
+	pending  int64     // bytes of the messages after received
 	granted  int64     // what the peer is ready to hold
 	local    int64     // our own bound
 	// cursor is an index into msgs: all before it have no cell to send.
@@ -60,11 +61,12 @@ func (o *outbox) push(data []byte) uint64 {
 	}
 	o.msgs = append(o.msgs, m)
 	o.unacked += cost(len(data))
+	o.pending += int64(len(data))
 	return o.last
 }
 
 func (o *outbox) clear() {
-	o.msgs, o.unacked, o.cursor = nil, 0, 0
+	o.msgs, o.unacked, o.pending, o.cursor = nil, 0, 0, 0
 	o.changed.fire()
 }
 
@@ -136,6 +138,7 @@ func (o *outbox) ack(a frame.Ack) (bytes int64, more bool, err error) {
 		bytes += int64(len(m.data))
 		m.gotAll()
 	}
+	o.pending -= bytes
 	o.granted = int64(min(a.Window, 1<<62))
 	if a.Done > o.done {
 		n := int(a.Done - o.done)

@@ -156,23 +156,3 @@ func TestIDSet(t *testing.T) {
 		t.Errorf("%d ranges", len(s.ranges))
 	}
 }
-
-func TestRateMeter(t *testing.T) {
-	var m rateMeter
-	now := time.Unix(0, 0)
-	for range 50 {
-		m.add(200_000)
-		now = now.Add(200 * time.Millisecond)
-		m.tick(now)
-	}
-	if m.rate < 990_000 || m.rate > 1_000_000 {
-		t.Errorf("rate %d after 10 s of a megabyte a second", m.rate)
-	}
-	for range 10 {
-		now = now.Add(200 * time.Millisecond)
-		m.tick(now)
-	}
-	if m.rate < 300_000 || m.rate > 400_000 {
-		t.Errorf("rate %d two seconds later", m.rate)
-	}
-}

@@ -25,7 +25,7 @@ type State struct {
 	Conns      int           // QUIC connections in use
 	Controller string        // congestion controller
 	Rate       int64         // cap in bytes per second on the wire, 0 for none
-	Goodput    int64         // bytes of messages that arrived at the peer, per second, over about 2 s
+	Goodput    int64         // bytes of messages that arrived at the peer, per second, over the last second
 
 	WireSent, WireReceived   int64        // bytes on the wire, headers included
 	ByClass                  [3]ClassWire // the same by shaper.Class: bulk, L2, urgent
