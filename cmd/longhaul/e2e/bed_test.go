@@ -36,6 +36,7 @@ type bed struct {
 	lab  *lab.Lab
 	pair *pair.Pair
 	ask  *guest.Client // nil without a guest
+	vm   *guest.VM     // as it was started; moves by hand replace it
 	mac  string
 	at   *lab.Site // where the guest is
 }
@@ -134,11 +135,11 @@ func (b *bed) boot(t *testing.T, o bedOptions) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(vm.Kill)
+	t.Cleanup(func() { b.vm.Kill() })
+	b.vm, b.mac = vm, vm.HardwareAddr()
 	if err := vm.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
-	b.mac = vm.HardwareAddr()
 	if b.ask, err = b.lab.Control(ctx, lab.GuestIP); err != nil {
 		t.Fatal(err)
 	}

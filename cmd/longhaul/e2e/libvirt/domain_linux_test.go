@@ -138,7 +138,10 @@ func (w *world) newDomain(t *testing.T, number int) *domain {
 // boot starts the domain at a site.
 func (w *world) boot(t *testing.T, ctx context.Context, d *domain, h *host) {
 	t.Helper()
-	if _, err := h.virsh(ctx, "create", w.define(t, ctx, d)); err != nil {
+	if _, err := h.virsh(ctx, "define", w.define(t, ctx, d)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.virsh(ctx, "start", d.name); err != nil {
 		t.Fatal(err)
 	}
 	vm := guest.VM{Options: guest.Options{Console: h.machine(d.console())}}

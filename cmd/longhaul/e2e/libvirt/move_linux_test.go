@@ -83,6 +83,7 @@ func TestMoves(t *testing.T) {
 			}
 		}
 	}
+	w.noWarnings(t)
 	w.troubles(t, w.newDomain(t, len(moves)))
 	w.onlyTunnel(t)
 }
@@ -132,7 +133,7 @@ func (h *host) events(t *testing.T, ctx context.Context) func() string {
 
 // command is what virsh is asked for.
 func (m move) command(d *domain, to *host) []string {
-	args := slices.Concat([]string{"migrate", "--live", "--copy-storage-all"}, m.options, []string{d.name}, m.way)
+	args := slices.Concat([]string{"migrate", "--live", "--persistent", "--undefinesource", "--copy-storage-all"}, m.options, []string{d.name}, m.way)
 	return wayTo(to.Name).fill(to.Name, args)
 }
 
@@ -183,6 +184,22 @@ func (m move) judge(t *testing.T, before, after forwardsOf) {
 		}
 		if i == 1 && float64(logical) < m.reduction*float64(wire) {
 			t.Errorf("forward %s: %d bytes of memory became %d, want %.1f : 1", name, logical, wire, m.reduction)
+		}
+	}
+}
+
+// noWarnings checks that no gateway had anything to say of these forwards.
+func (w *world) noWarnings(t *testing.T) {
+	t.Helper()
+	for _, h := range w.hosts {
+		b, err := os.ReadFile(w.pair.Process(h.Site).Log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			if strings.Contains(line, "forward") && (strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR")) {
+				t.Errorf("gateway of site %s: %s", h.Name, line)
+			}
 		}
 	}
 }

@@ -40,13 +40,15 @@ exec libvirtd --listen
 `
 
 // Two libvirtd on one machine must not have the same host_uuid, or they refuse
-// to move a VM from the one to the other.
+// to move a VM from the one to the other. keepalive_interval is what the README
+// says for a WAN that may be away.
 const daemonConf = `host_uuid = "5c0ffee0-0000-4000-8000-00000000000%d"
 listen_tcp = 1
 listen_tls = 0
 listen_addr = "127.0.0.1"
 auth_tcp = "none"
 auth_unix_rw = "none"
+keepalive_interval = -1
 log_outputs = "2:stderr"
 `
 
@@ -134,7 +136,7 @@ func (h *host) command(ctx context.Context, argv ...string) *exec.Cmd {
 
 // virsh runs virsh at the site and returns what it says.
 func (h *host) virsh(ctx context.Context, args ...string) (string, error) {
-	out, err := h.command(ctx, append([]string{"virsh", "-q", "-c", "qemu:///system"}, args...)...).CombinedOutput()
+	out, err := h.command(ctx, append([]string{"virsh", "-q", "-k", "0", "-c", "qemu:///system"}, args...)...).CombinedOutput()
 	text := string(bytes.TrimSpace(out))
 	if err != nil {
 		return text, fmt.Errorf("virsh %s at site %s: %w: %s", strings.Join(args, " "), h.Name, err, text)
