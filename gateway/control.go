@@ -55,6 +55,7 @@ func listen(ctx context.Context, ch *tunnel.Channel, answers chan<- control, fai
 			err = errors.New("closed by the peer")
 		}
 		failed <- err // capacity 1, and this is the only one
+		close(failed)
 		return
 	}
 }
@@ -90,7 +91,10 @@ func (m *sourceMove) ask(ctx context.Context, c control) (control, error) {
 				continue // an answer to nothing
 			}
 			return a, nil
-		case err := <-m.ctlErr:
+		case err, ok := <-m.ctlErr:
+			if !ok {
+				err = errors.New("the control channel has ended")
+			}
 			m.lose(err)
 			return control{}, fmt.Errorf("waiting for %s: %w", m.entry.Peer, err)
 		case <-ctx.Done():
