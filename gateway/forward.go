@@ -31,7 +31,8 @@ const dialTime = 10 * time.Second
 
 // forward is a local address that comes out at another site. Connections that
 // are open at the same time are one session, because the connections of a
-// migration belong together.
+// migration belong together; but a session takes no more of them once its
+// migration has ended, and where nothing is looked into each has its own.
 type forward struct {
 	g  *Gateway
 	ln net.Listener
@@ -44,7 +45,8 @@ type forward struct {
 
 	mu   sync.Mutex // guards what follows
 	view Forward
-	s    *session // of the connections that are open now; nil while there are none
+	s    *session              // that a new connection joins, unless it is spent; nil while there is none
+	open map[*session]struct{} // all that have connections
 }
 
 var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
@@ -100,7 +102,7 @@ func (g *Gateway) AddForward(_ context.Context, v Forward) (Forward, error) {
 	if err != nil {
 		return v, fmt.Errorf("forward %s: %v: %w", v.Name, err, ErrUnavailable)
 	}
-	f := &forward{g: g, ln: ln, view: v, done: make(chan struct{})}
+	f := &forward{g: g, ln: ln, view: v, done: make(chan struct{}), open: map[*session]struct{}{}}
 	if network == "tcp" {
 		f.view.Listen = "tcp:" + ln.Addr().String() // port 0 has become a real one
 	}
@@ -162,9 +164,9 @@ func (f *forward) snapshot() Forward {
 	defer f.mu.Unlock()
 	v := f.view
 	v.Conns, v.Total, v.Logical, v.Wire = int(f.conns.Load()), f.total.Load(), f.logical.Load(), f.wire.Load()
-	if f.s != nil {
-		v.Logical += f.s.logical.Load()
-		v.Wire += f.s.wire.Load()
+	for s := range f.open {
+		v.Logical += s.logical.Load()
+		v.Wire += s.wire.Load()
 	}
 	if link := f.g.node.Link(v.To); link == nil || !link.State().Up {
 		v.Problem = "site " + v.To + " is not reachable"
@@ -221,27 +223,56 @@ func (f *forward) enter() *session {
 	if link == nil {
 		return nil
 	}
-	if f.s == nil {
-		f.s = newSession(newToken(), link, f.g.storeOf(link, 0), f.g.log)
-		f.s.flow = link.NewFlow("forward " + f.view.Name)
-		ctx, stop := context.WithCancel(f.g.ctx)
-		f.s.end = stop
-		s := f.s
-		f.g.wg.Go(func() { s.pace(ctx) })
+	if f.s == nil || f.view.Kind == forwardTCP || f.s.spent() {
+		f.s = f.begin(link)
 	}
 	f.s.users++
 	return f.s
 }
 
+// begin makes a session. It is called under mu.
+func (f *forward) begin(link *tunnel.Link) *session {
+	s := newSession(newToken(), link, f.g.storeOf(link, 0), f.g.log)
+	s.flow = link.NewFlow("forward " + f.view.Name)
+	ctx, stop := context.WithCancel(f.g.ctx)
+	s.end = stop
+	f.g.wg.Go(func() { s.pace(ctx) })
+	f.open[s] = struct{}{}
+	return s
+}
+
 func (f *forward) leave(s *session) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s.users--; s.users == 0 {
-		s.end()
-		f.logical.Add(s.logical.Load())
-		f.wire.Add(s.wire.Load())
+	if s.users--; s.users > 0 {
+		return
+	}
+	s.end()
+	f.logical.Add(s.logical.Load())
+	f.wire.Add(s.wire.Load())
+	delete(f.open, s)
+	if f.s == s {
 		f.s = nil
 	}
+}
+
+// spent tells whether a new connection would not belong to the session: its
+// migration has ended, so that its main connection would hold back nobody any
+// more; or a connection that stays open has kept it for so long that many others
+// have ended in it, which count towards maxLegs.
+func (s *session) spent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ended := 0
+	for _, l := range s.legs {
+		if l.enc == nil || l.ch != nil {
+			continue // being opened, or open
+		}
+		if ended++; l.role == roleMain || ended >= maxLegs/4 {
+			return true
+		}
+	}
+	return false
 }
 
 // serveForwarded is the far end of a forward.

@@ -30,6 +30,7 @@ type Formats struct {
 // says nothing before it hears something.
 const (
 	roleMain    = "qemu"
+	roleRecover = "qemu-recover" // main, of a postcopy that goes on after a break
 	roleMultifd = "qemu-multifd"
 	rolePreempt = "qemu-preempt"
 	roleSilent  = "silent"
@@ -149,9 +150,10 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 	}
 	enc := s.store.NewEncoder(dedup.EncoderConfig{PeerReady: req.target == ""}) // the peer of a move keeps, see newSinkMove
 	s.attach(state, ch, enc)
-	if role == roleMain {
+	if role == roleMain || role == roleRecover {
 		s.opened()
 	}
+	s.logical.Add(int64(len(head)))
 	o := &outbound{s: s, state: state, conn: conn, head: head, scan: scan, ch: ch, enc: enc}
 	if err := o.run(ctx); err != nil {
 		return fmt.Errorf("%s connection %d: %w", role, state.index, err)
