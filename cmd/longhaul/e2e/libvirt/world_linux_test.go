@@ -74,7 +74,7 @@ func need(t *testing.T) {
 		err = errors.Join(err, e)
 	}
 	if err != nil {
-		nstest.Skip(t, err.Error())
+		nstest.Skip(t, err.Error()+"; run: apt-get install --no-install-recommends libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients")
 	}
 	if testing.Short() && os.Getenv("LONGHAUL_NO_SKIP") == "" {
 		t.Skip("moves VMs; skipped by -short")
