@@ -314,10 +314,11 @@ func (g *Gateway) joinGroup(ch *tunnel.Channel, token string) (*session, error) 
 			return nil, fmt.Errorf("site %s: %w", ch.Site(), ErrNoSite)
 		}
 		g.mu.Unlock()
-		store := g.storeOf(link, 0)
+		store, held := g.storeOf(link, 0), g.heldFor(ch.Site())
 		g.mu.Lock()
 		if s = g.groups[key]; s == nil {
 			s = newSession(token, link, store, g.log)
+			s.held = held
 			g.groups[key] = s
 		}
 	}

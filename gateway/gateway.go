@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/longhaul-project/longhaul/dedup"
@@ -95,7 +96,8 @@ type Gateway struct {
 	stores   map[string]peerStore
 	sinks    map[string]*sinkMove
 	forwards map[string]*forward
-	groups   map[string]*session // forwarded sessions that come out here
+	groups   map[string]*session      // forwarded sessions that come out here
+	held     map[string]*atomic.Int64 // bytes held back for each peer, see inbound.go
 }
 
 // peerStore is what is known in common with one life of a peer.
@@ -130,7 +132,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(),
 		jobs: jobs{byID: map[string]*job{}}, stores: map[string]peerStore{}, sinks: map[string]*sinkMove{},
-		forwards: map[string]*forward{}, groups: map[string]*session{},
+		forwards: map[string]*forward{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g, nil
@@ -223,6 +225,16 @@ func (g *Gateway) dropStore(site string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.stores, site)
+}
+
+// heldFor counts the bytes that are held back for a peer.
+func (g *Gateway) heldFor(site string) *atomic.Int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.held[site] == nil {
+		g.held[site] = new(atomic.Int64)
+	}
+	return g.held[site]
 }
 
 func (g *Gateway) sinkMove(token string) *sinkMove {

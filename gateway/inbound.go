@@ -8,8 +8,6 @@ import (
 	"net"
 	"runtime"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/internal/ordered"
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -21,6 +19,9 @@ const (
 	// (a postcopy package: the device state; hypervisor-wire.md, 3.2). A VM
 	// with a larger one moves by precopy.
 	maxHeld = 256 << 20
+
+	// maxHeldAll bounds it for all channels of one peer together.
+	maxHeldAll = 512 << 20
 
 	// backBuffer is how much of the return path is read at once, in bytes.
 	// Its messages are of at most 520 bytes; a bitmap is larger.
@@ -38,7 +39,8 @@ type inbound struct {
 	need  int  // bytes in hand before we dial (hypervisor-wire.md, section 2)
 	main  bool // the others wait for this one
 
-	conn    net.Conn // to the destination; nil until it is dialed
+	conn    net.Conn    // to the destination; nil until it is dialed
+	stop    func() bool // conn is no longer cut off when run has to end
 	held    []byte   // verified bytes that wait: for need, or for the rest of their unit
 	partial bool     // held is the beginning of a unit
 	raw     []byte   // buffer of the last batch
@@ -55,7 +57,8 @@ type delivery struct {
 // run carries the channel until both directions have ended.
 func (in *inbound) run(ctx context.Context) error {
 	defer in.dec.Close()
-	g, ctx := errgroup.WithContext(ctx)
+	g := newCrew(ctx, in.ch)
+	ctx = g.ctx
 	connected := make(chan net.Conn, 1) // one connection a leg
 	received := make(chan tunnel.Message)
 	g.Go(func() error {
@@ -77,9 +80,15 @@ func (in *inbound) run(ctx context.Context) error {
 	})
 	g.Go(func() error { return in.answer(ctx, connected) })
 	err := g.Wait()
+	in.holding(-len(in.held))
 	if in.conn != nil {
+		in.stop()
+		if err != nil {
+			cutOff(in.conn)
+		}
 		in.conn.Close()
 	}
+	g.end()
 	if err != nil {
 		in.ch.Abort(err.Error())
 	}
@@ -148,6 +157,9 @@ func (in *inbound) deliver(ctx context.Context, raw []byte, mark page.Mark, conn
 		if len(in.held)+len(raw) > maxHeld {
 			return fmt.Errorf("a unit of the stream that must be delivered whole is over %d MiB", maxHeld>>20)
 		}
+		if !in.holding(len(raw)) {
+			return fmt.Errorf("what must be delivered whole is over %d MiB for all connections of site %s", maxHeldAll>>20, in.ch.Site())
+		}
 		in.held = append(in.held, raw...)
 		return nil
 	}
@@ -155,12 +167,25 @@ func (in *inbound) deliver(ctx context.Context, raw []byte, mark page.Mark, conn
 		return err
 	}
 	if len(in.held) > 0 {
+		in.holding(-len(in.held))
 		raw, in.held = append(in.held, raw...), nil // held has its own memory
 	}
 	if _, err := in.conn.Write(raw); err != nil {
 		return fmt.Errorf("writing to the destination: %w", err)
 	}
 	return nil
+}
+
+// holding counts n more bytes as held for the peer; false when they are too many.
+func (in *inbound) holding(n int) bool {
+	if in.s.held == nil {
+		return true
+	}
+	if in.s.held.Add(int64(n)) > maxHeldAll && n > 0 {
+		in.s.held.Add(int64(-n))
+		return false
+	}
+	return true
 }
 
 // connect dials the destination, the main connection first and the others
@@ -181,6 +206,7 @@ func (in *inbound) connect(ctx context.Context, connected chan<- net.Conn) error
 		return fmt.Errorf("connecting to the destination: %w", err)
 	}
 	in.conn = c
+	in.stop = context.AfterFunc(ctx, func() { cutOff(c) }) // a blocked Read or Write does not know of ctx
 	connected <- c
 	if in.main {
 		in.s.opened()
@@ -229,8 +255,6 @@ func (in *inbound) answer(ctx context.Context, connected <-chan net.Conn) error 
 	if c == nil {
 		return in.ch.CloseSend(ctx) // nothing was ever dialed
 	}
-	stop := context.AfterFunc(ctx, func() { c.Close() }) // a blocked Read or Write does not know of ctx
-	defer stop()
 	for {
 		b := make([]byte, backBuffer) // Send takes it
 		n, err := c.Read(b)

@@ -141,6 +141,7 @@ func (g *Gateway) newSinkMove(ch *tunnel.Channel, token string, c control) (*sin
 	}, token)
 	m.job.recover = m.decide
 	m.s = newSession(token, link, g.storeOf(link, c.StoreMemory), g.log)
+	m.s.held = g.heldFor(ch.Site())
 	m.entry = Entry{Token: token, Role: RoleDestination, Step: StepPrepared, Peer: ch.Site(), Spec: *c.Spec, Ran: !c.Paused}
 	if err := g.jobs.add(m.job); err != nil {
 		return nil, err

@@ -10,8 +10,6 @@ import (
 	"runtime"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/internal/ordered"
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -53,8 +51,10 @@ type parcel struct {
 
 // run carries the leg until both directions have ended. It takes conn.
 func (o *outbound) run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(ctx, func() { o.conn.Close() }) // a blocked Read does not know of ctx
+	g := newCrew(ctx, o.ch)
+	defer g.end()
+	ctx = g.ctx
+	stop := context.AfterFunc(ctx, func() { cutOff(o.conn) }) // a blocked Read does not know of ctx
 	defer stop()
 	defer o.conn.Close()
 	defer o.enc.Close()
@@ -78,6 +78,7 @@ func (o *outbound) run(ctx context.Context) error {
 	g.Go(func() error { return o.returnPath(ctx) })
 	err := g.Wait()
 	if err != nil {
+		cutOff(o.conn)
 		o.ch.Abort(err.Error())
 	}
 	return err

@@ -42,8 +42,9 @@ type session struct {
 
 	delivered atomic.Int64 // bytes of stream that the destination has taken
 
-	users int    // of a forwarded session: its connections; guarded by whoever shares the session out
-	end   func() // ends what serves all of them; nil for a move
+	held  *atomic.Int64 // bytes that this gateway holds back for the peer; nil at the source
+	users int           // of a forwarded session: its connections; guarded by whoever shares the session out
+	end   func()        // ends what serves all of them; nil for a move
 
 	mainOpen chan struct{} // closed when the destination's main connection is open
 	openOnce sync.Once
