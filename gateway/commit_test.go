@@ -262,3 +262,20 @@ func TestPausedVMStaysPaused(t *testing.T) {
 	}
 	ledger.Check(t, "db1", "host-b")
 }
+
+// A hypervisor that hangs at the switchover: the VM goes on at its source.
+func TestHungDestination(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	a.g.SetStandstill(time.Second)
+	reached := make(chan struct{})
+	b.host.Inject(hvtest.Fault{Step: hvtest.StepDial, Reached: reached, Wait: make(chan struct{})})
+	j := a.begin("b")
+	<-reached
+	if end := a.wait(j.ID); end.State != gateway.JobFailed || !strings.Contains(end.Error, "moved") {
+		t.Errorf("%s: %s", end.State, end.Error)
+	}
+	ledger.Check(t, "db1", "host-a")
+	noMoves(t, a, b)
+	noChannels(t, 0, a, b)
+}

@@ -1,5 +1,7 @@
 package gateway
 
+import "time"
+
 // Crash is the nearest thing to kill -9 inside one process: from now on the
 // gateway writes nothing down and reaches nobody. The caller takes away its
 // control connections and its link.
@@ -18,6 +20,9 @@ func (g *Gateway) OpenMoves() (open []Entry, err error) {
 	}
 	return open, err
 }
+
+// SetStandstill shortens how long a VM may stand still.
+func (g *Gateway) SetStandstill(d time.Duration) { g.standstill = d }
 
 // Moves lists all that is in the journal.
 func (g *Gateway) Moves() ([]Entry, error) { return g.journal.All() }

@@ -88,6 +88,8 @@ type Gateway struct {
 	jobs    jobs
 	since   time.Time
 
+	standstill time.Duration // tests shorten it
+
 	ctx  context.Context // of Run; set before anything is served
 	stop context.CancelFunc
 	wg   sync.WaitGroup // all goroutines but Run's
@@ -130,7 +132,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(),
+		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), standstill: standstill,
 		jobs: jobs{byID: map[string]*job{}}, stores: map[string]peerStore{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}

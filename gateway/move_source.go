@@ -26,6 +26,10 @@ const (
 	// because the destination has not been told to run.
 	switchPatience = 10 * time.Second
 
+	// standstill is how long the VM may stand still at the switchover while
+	// nothing moves at all, because a hypervisor hangs.
+	standstill = 30 * time.Second
+
 	// cleanupTime bounds what is done after a failure.
 	cleanupTime = 30 * time.Second
 
@@ -60,7 +64,9 @@ type sourceMove struct {
 	agreed     bool          // the destination has loaded everything, with our digests
 	limit      time.Duration // that the hypervisor aims for now
 	stopAt     time.Time
-	switching  bool // the hypervisor itself has stopped the VM, or found it stopped
+	lastAt     int64     // bytes that had crossed at lastMove
+	lastMove   time.Time // when some last did, or the VM last ran
+	switching  bool      // the hypervisor itself has stopped the VM, or found it stopped
 	commitSent time.Time
 	rates      meter
 }
@@ -266,17 +272,34 @@ func (m *sourceMove) onAnswer(a control) error {
 
 // onTick notes the progress, and ends a switchover that the WAN has cut off.
 func (m *sourceMove) onTick(ctx context.Context) error {
+	if err := m.follow(ctx); err != nil {
+		m.g.log.Debug("asking how far the source is", "vm", m.entry.Spec.VM, "err", err) // the next event will say why
+	}
+	st := m.link.State()
+	unacked, _ := m.s.unacked()
+	if at := m.s.logical.Load() - unacked; at != m.lastAt || m.stopAt.IsZero() {
+		m.lastAt, m.lastMove = at, time.Now()
+	}
+	if st.Up && time.Since(m.lastMove) > m.g.standstill {
+		return fmt.Errorf("nothing has moved for %v while the VM stands still: %s does not load it", m.g.standstill, m.entry.Peer)
+	}
+	if !m.stopAt.IsZero() && !st.Up && time.Since(st.Since) > switchPatience {
+		return fmt.Errorf("the WAN has been away for %v while the VM stands still: %s", switchPatience, st.Why)
+	}
+	return nil
+}
+
+// follow asks the source how far it is, tells the destination, and steers.
+func (m *sourceMove) follow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	p, err := m.src.Progress(ctx)
 	if err != nil {
-		return nil // the next event will say why
+		return err
 	}
 	m.note(p)
 	m.steer(ctx, p)
 	m.tellProgress(ctx)
-	st := m.link.State()
-	if !m.stopAt.IsZero() && !st.Up && time.Since(st.Since) > switchPatience {
-		return fmt.Errorf("the WAN has been away for %v while the VM stands still: %s", switchPatience, st.Why)
-	}
 	return nil
 }
 
