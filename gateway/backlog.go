@@ -23,14 +23,17 @@ import (
 type backlog struct {
 	first, least, most int64 // bytes: before anything is known, and at any time
 
-	pace float64 // bytes per second
-	last int64   // limit that was given last
+	pace  float64 // bytes per second
+	last  int64   // limit that was given last
+	ticks int     // times that the rule was asked
 }
 
 const (
 	// paceFades is what is left of the estimate after a tick of 100 ms at the
 	// limit, if the rate is lower: half of it after 3.4 s.
 	paceFades = 0.98
+	// beginning is two seconds, in ticks.
+	beginning = 20
 	// maxBacklog of encoded bytes is what a peer grants (wan-transport.md,
 	// section 7).
 	maxBacklog = 128 << 20
@@ -45,28 +48,36 @@ func lineBacklog() backlog { return backlog{first: 4 << 20, least: 512 << 10, mo
 // cores are the least.
 func loadBacklog() backlog { return backlog{first: 16 << 20, least: 8 << 20, most: 1 << 30} }
 
-// limit is asked every 100 ms. rate is in bytes per second, unacked the bytes
-// on their way now; rounds counts the passes over memory.
-func (b *backlog) limit(rate, unacked int64, rtt time.Duration, rounds int) int64 {
-	full := unacked >= b.last*3/4
-	switch {
-	case b.pace == 0 && !full:
-		b.last = b.first
-		return b.last
-	case full:
-		b.pace = max(float64(rate), b.pace*paceFades)
+// now is what the rule looks at.
+type now struct {
+	rate    int64 // bytes per second that pass
+	most    int64 // bytes per second that may pass, 0 if it is not known
+	unacked int64 // bytes on their way
+	rtt     time.Duration
+	rounds  int // passes over memory
+}
+
+// limit is asked every 100 ms. In the first two seconds, while connections
+// find out what the line carries, the line gets the benefit of the doubt.
+func (b *backlog) limit(n now) int64 {
+	if b.ticks++; n.unacked >= b.last*3/4 {
+		b.pace = max(float64(n.rate), b.pace*paceFades)
 	}
-	ahead := rtt + 100*time.Millisecond
+	pace, floor := b.pace, b.least
+	if b.ticks <= beginning {
+		pace = max(pace, float64(n.most))
+		if n.most == 0 {
+			floor = b.first
+		}
+	}
+	ahead := n.rtt + 100*time.Millisecond
 	switch {
-	case rounds <= 1:
+	case n.rounds <= 1:
 		ahead *= 2
-	case rounds >= 3:
-		ahead = rtt + 40*time.Millisecond
+	case n.rounds >= 3:
+		ahead = n.rtt + 40*time.Millisecond
 	}
-	b.last = min(max(int64(b.pace*ahead.Seconds()), b.least), b.most)
-	if rounds <= 1 {
-		b.last = max(b.last, b.first)
-	}
+	b.last = min(max(int64(pace*ahead.Seconds()), floor), b.most)
 	return b.last
 }
 

@@ -60,29 +60,38 @@ func TestLastPages(t *testing.T) {
 func TestBacklogLimit(t *testing.T) {
 	const rate, rtt = 25_000_000, 60 * time.Millisecond // 200 Mbit/s
 	b := lineBacklog()
-	if got := b.limit(0, 0, 0, 0); got != b.first {
+	if got := b.limit(now{}); got != b.first {
 		t.Errorf("before anything is known: %d, want %d", got, b.first)
 	}
-	if got, want := b.limit(rate, b.first, rtt, 1), int64(8_000_000); got != want {
+	if got, want := b.limit(now{most: rate, rtt: rtt}), int64(8_000_000); got != want {
+		t.Errorf("a line of a known rate, at first: %d, want %d", got, want)
+	}
+	for range beginning {
+		b.limit(now{})
+	}
+	if got, want := b.limit(now{rate, 0, 8_000_000, rtt, 1}), int64(8_000_000); got != want {
 		t.Errorf("first round: %d, want %d", got, want)
 	}
-	if got, want := b.limit(rate, 8_000_000, rtt, 2), int64(4_000_000); got != want {
+	if got, want := b.limit(now{rate, 0, 8_000_000, rtt, 2}), int64(4_000_000); got != want {
 		t.Errorf("later: %d, want %d", got, want)
 	}
 	for range 1000 {
-		b.limit(1000, 0, rtt, 2)
+		b.limit(now{1000, 0, 0, rtt, 2})
 	}
-	if got, want := b.limit(1000, 0, rtt, 2), int64(4_000_000); got != want {
+	if got, want := b.limit(now{1000, 0, 0, rtt, 2}), int64(4_000_000); got != want {
 		t.Errorf("after a source that had little to send: %d, want %d", got, want)
 	}
-	for range 1000 {
-		b.limit(1000, 4_000_000, rtt, 2)
+	if got, want := b.drain(5_000_000), 200*time.Millisecond; got != want {
+		t.Errorf("5 MB drain in %v, want %v", got, want)
 	}
-	if got := b.limit(1000, 4_000_000, rtt, 2); got != b.least {
+	for range 1000 {
+		b.limit(now{1000, rate, 4_000_000, rtt, 2})
+	}
+	if got := b.limit(now{1000, rate, 4_000_000, rtt, 2}); got != b.least {
 		t.Errorf("on a line that has become slow: %d, want %d", got, b.least)
 	}
-	if got := b.limit(1<<40, maxBacklog, time.Second, 1); got != maxBacklog {
-		t.Errorf("on an endless line: %d, want %d", got, maxBacklog)
+	if got := b.limit(now{1 << 40, 0, b.most, time.Second, 1}); got != b.most {
+		t.Errorf("on an endless line: %d, want %d", got, b.most)
 	}
 }
 

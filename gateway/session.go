@@ -283,14 +283,14 @@ func (s *session) pace(ctx context.Context) {
 		unacked, _ := s.unacked()
 		loading := s.loading()
 		loaded.add(time.Now(), s.delivered.Load(), 0)
-		limit := line.limit(st.Goodput, unacked, st.RTT, rounds)
+		limit := line.limit(now{st.Goodput, st.Rate, unacked, st.RTT, rounds})
 		s.limit.Store(limit)
 		s.drain.Store(int64(max(line.drain(unacked), load.drain(loading))))
 		known := st.Rate // a cap is known before anything is measured
 		if known == 0 {
 			known = int64(line.pace)
 		}
-		s.adjust(limit, load.limit(loaded.logical(), loading, st.RTT, rounds), codecFor(known, runtime.GOMAXPROCS(0)))
+		s.adjust(limit, load.limit(now{loaded.logical(), 0, loading, st.RTT, rounds}), codecFor(known, runtime.GOMAXPROCS(0)))
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
