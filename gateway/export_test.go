@@ -1,6 +1,10 @@
 package gateway
 
-import "time"
+import (
+	"time"
+
+	"github.com/longhaul-project/longhaul/dedup"
+)
 
 // Crash is the nearest thing to kill -9 inside one process: from now on the
 // gateway writes nothing down and reaches nobody. The caller takes away its
@@ -23,6 +27,16 @@ func (g *Gateway) OpenMoves() (open []Entry, err error) {
 
 // SetStandstill shortens how long a VM may stand still.
 func (g *Gateway) SetStandstill(d time.Duration) { g.standstill = d }
+
+// Spoil has f change the messages of moves that begin from now on.
+func (g *Gateway) Spoil(f func(msg []byte)) { g.spoil = f }
+
+// Store is what this gateway and a peer both hold, or nil.
+func (g *Gateway) Store(site string) *dedup.Store {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.stores[site].store
+}
 
 // Moves lists all that is in the journal.
 func (g *Gateway) Moves() ([]Entry, error) { return g.journal.All() }

@@ -89,6 +89,7 @@ type Gateway struct {
 	since   time.Time
 
 	standstill time.Duration // tests shorten it
+	spoil      func([]byte)  // of tests, see session
 
 	ctx  context.Context // of Run; set before anything is served
 	stop context.CancelFunc

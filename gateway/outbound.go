@@ -234,6 +234,9 @@ func (o *outbound) send(ctx context.Context, p parcel) error {
 	}
 	o.s.wire.Add(int64(len(p.msg)))
 	o.sent.put(p)
+	if o.s.spoil != nil {
+		o.s.spoil(p.msg)
+	}
 	_, err := o.ch.Send(ctx, p.msg)
 	if err != nil {
 		return fmt.Errorf("sending to %s: %w", o.ch.Site(), err)

@@ -42,6 +42,7 @@ type session struct {
 
 	delivered atomic.Int64 // bytes of stream that the destination has taken
 
+	spoil func([]byte)  // of tests: makes an error in a message
 	held  *atomic.Int64 // bytes that this gateway holds back for the peer; nil at the source
 	users int           // of a forwarded session: its connections; guarded by whoever shares the session out
 	end   func()        // ends what serves all of them; nil for a move

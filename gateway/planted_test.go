@@ -1,0 +1,106 @@
+package gateway_test
+
+import (
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"github.com/longhaul-project/longhaul/dedup"
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/hvtest"
+	"github.com/longhaul-project/longhaul/internal/page"
+)
+
+// rot flips one bit in every page that s holds on a shelf, "sent" or
+// "received", and tells how many. It knows how dedup lays out its memory; when
+// that changes, it finds nothing and the test fails.
+func rot(s *dedup.Store, shelf string) (pages int) {
+	ring := reflect.ValueOf(s).Elem().FieldByName(shelf).Elem().FieldByName("ring")
+	for i := range ring.Len() {
+		segment := (*unsafe.Pointer)(ring.Index(i).Addr().UnsafePointer())
+		g := atomic.LoadPointer(segment)
+		if g == nil {
+			continue
+		}
+		v := reflect.NewAt(segmentType(ring), g).Elem()
+		mem := v.FieldByName("mem").Bytes()
+		for n := int(v.FieldByName("filled").Uint()) - 1; n >= 0; n-- {
+			mem[n*page.Size+1234] ^= 4
+			pages++
+		}
+	}
+	return pages
+}
+
+// segmentType digs T out of []atomic.Pointer[T].
+func segmentType(ring reflect.Value) reflect.Type {
+	// type Pointer[T any] struct { _ [0]*T; _ noCopy; v unsafe.Pointer }
+	return ring.Type().Elem().Field(0).Type.Elem().Elem()
+}
+
+// Errors of memory and of machines: each is caught before the guest has one
+// wrong byte, the VM goes on at its source, and the next move works.
+func TestPlantedErrors(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		plant func(t *testing.T, a, b *site) (clear func())
+		back  bool // the error is met on the way back
+	}{
+		{"record on the wire", func(t *testing.T, a, b *site) func() {
+			done := false
+			a.g.Spoil(func(msg []byte) {
+				if !done && len(msg) > 2000 {
+					done = true
+					msg[len(msg)/2] ^= 1
+				}
+			})
+			return func() { a.g.Spoil(nil) }
+		}, false},
+		{"store of the receiver", func(t *testing.T, a, b *site) func() {
+			if n := rot(b.g.Store("a"), "received") + rot(b.g.Store("a"), "sent"); n < 100 {
+				t.Fatalf("%d pages in the store of b", n)
+			}
+			return func() {}
+		}, true},
+		{"store of the sender", func(t *testing.T, a, b *site) func() {
+			if n := rot(a.g.Store("b"), "sent") + rot(a.g.Store("b"), "received"); n < 100 {
+				t.Fatalf("%d pages in the store of a", n)
+			}
+			return func() {}
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a, b, ledger := newPair(t, hvtest.Guest{Memory: 4 << 20, Dirty: 64})
+			if c.back { // there and back, so that the stores are full
+				for _, way := range [][2]*site{{a, b}, {b, a}} {
+					if j := way[0].migrate(way[1].name); j.State != gateway.JobDone {
+						t.Fatal(j.Error)
+					}
+					noMoves(t, a, b)
+				}
+			}
+			clear := c.plant(t, a, b)
+			j := a.migrate("b")
+			clear()
+			if c.name == "store of the sender" && j.State == gateway.JobDone {
+				// It compares before it refers: pages that rotted are sent anew.
+				ledger.Check(t, "db1", "host-b")
+				return
+			}
+			if j.State != gateway.JobFailed || strings.Contains(j.Error, "\n") {
+				t.Fatalf("%s: %s", j.State, j.Error)
+			}
+			t.Log(j.Error)
+			ledger.Check(t, "db1", "host-a")
+			noMoves(t, a, b)
+			if j := a.migrate("b"); j.State != gateway.JobDone {
+				t.Errorf("the next move: %s", j.Error)
+			}
+			ledger.Check(t, "db1", "host-b")
+			noChannels(t, 0, a, b)
+		})
+	}
+}
