@@ -26,6 +26,8 @@ type account struct {
 	payload int64   // bytes of bulk chunks given to streams since the last settle
 	charged int64   // what flows were charged for them
 	flows   []*Flow // that were charged
+	upkeep  int64   // bytes on the wire of pings: no flow's doing
+	settled int64   // upkeep at the last settle
 	wire    totals
 }
 
@@ -52,19 +54,27 @@ func (a *account) spent(f *Flow, n int) {
 	a.charged += int64(float64(n) * a.factor)
 }
 
+// ping notes n bytes of pings or their answers.
+func (a *account) ping(n int) {
+	if n > 0 {
+		a.upkeep += int64(startFactor*float64(n)) + overhead4
+	}
+}
+
 // settle charges or refunds what packets and retransmissions have used more or
 // less than was thought, so that a flow's cap is right over any second and not
 // only on average. now is the link's time. It returns what bulk has sent since
-// the last time, without acknowledgements of what was received.
+// the last time, without pings and acknowledgements of what was received.
 func (a *account) settle(now time.Duration, wire totals) (sent int64) {
 	sent = wire.sent - a.wire.sent
 	sent -= min(int64(ackShare*float64(wire.received-a.wire.received)), sent)
-	a.wire = wire
+	sent -= min(a.upkeep-a.settled, sent)
+	a.wire, a.settled = wire, a.upkeep
 	payload, charged := a.payload, a.charged
 	a.payload, a.charged = 0, 0
 	if payload > 0 {
-		// What is far off is not the flows' doing: pings of idle connections, or
-		// what streams still hold because the line is slow.
+		// What is far off is not the flows' doing: streams still hold it, because
+		// the line is slow, or held it before.
 		used := min(max(sent, int64(leastFactor*float64(payload))), int64(mostFactor*float64(payload)))
 		for _, f := range a.flows {
 			more := int(float64(used-charged) * float64(f.lately) / float64(payload))
@@ -84,5 +94,5 @@ func (a *account) settle(now time.Duration, wire totals) (sent int64) {
 }
 
 // learnFrom is the least bytes between two settles that say something of the
-// factor: with fewer, pings would count for too much.
+// factor: with fewer, the last packet counts for too much.
 const learnFrom = 16 << 10

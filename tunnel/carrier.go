@@ -315,6 +315,9 @@ func (c *carrier) pong(b []byte) []byte {
 		b = frame.Pong{Nonce: n}.Append(b)
 	}
 	c.pongs = c.pongs[:0]
+	if c.role == frame.Bulk {
+		c.link.account.ping(len(b))
+	}
 	return b
 }
 
@@ -330,6 +333,9 @@ func (c *carrier) askPing() ([]byte, error) {
 	case !c.open:
 		c.ping++
 		c.asked, c.open = now, true
+		if c.role == frame.Bulk {
+			c.link.account.ping(frame.HeadLen + 8 + pingPad)
+		}
 		return frame.Ping{Nonce: c.ping, Pad: pingPad}.Append(nil), nil
 	case now.Sub(c.asked) > pongWithin:
 		return nil, errNoPong

@@ -41,8 +41,12 @@
 //
 // The link's cap is kept at the UDP socket in exact bytes on the wire, by
 // connection: urgent before datagrams before bulk (package shaper). A flow's
-// cap is kept where cells are given to streams; it is charged for chunks times
-// the measured ratio of bytes on the wire to chunks, so retransmissions count.
+// cap is kept where cells are given to streams: it is charged for what they will
+// use on the wire, and five times a second for what they did (account.go), so
+// retransmissions count.
+//
+// Of a flow or a link with a cap of 1 Mbit/s and more, any second is within 5 %
+// of it: 3 of them are credit for moments in which nothing could be sent.
 //
 // # Memory that a peer can make us use
 //

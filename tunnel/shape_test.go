@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/internal/testwan"
-	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
 var lineFast = testwan.Line{Delay: 10 * time.Millisecond, Rate: 125_000_000}
@@ -99,9 +98,9 @@ func TestFlowRates(t *testing.T) {
 					flow.SetRate(rate)
 					time.Sleep(time.Second)
 					for range 2 {
-						before, own := link.State().ByClass[shaper.Bulk].Sent, flow.WireSent()
+						before, own := bulkSent(link), flow.WireSent()
 						time.Sleep(time.Second)
-						within(t, "flow on the wire", float64(link.State().ByClass[shaper.Bulk].Sent-before), float64(rate))
+						within(t, "flow on the wire", float64(bulkSent(link)-before), float64(rate))
 						within(t, "flow's own count", float64(flow.WireSent()-own), float64(rate))
 					}
 				}

@@ -6,20 +6,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// segments is the number of packets that the kernel will make of a write of n
-// bytes: oob says so if it has a UDP_SEGMENT message (udp(7)).
-func segments(n int, oob []byte) int {
+// segmentSize is the length of the packets that the kernel will make of a
+// write: oob says so if it has a UDP_SEGMENT message (udp(7)). 0: one packet.
+func segmentSize(oob []byte) int {
 	for len(oob) > 0 {
 		h, body, rest, err := unix.ParseOneSocketControlMessage(oob)
 		if err != nil {
-			return 1
+			return 0
 		}
 		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_SEGMENT && len(body) >= 2 {
-			if size := int(binary.NativeEndian.Uint16(body)); size > 0 {
-				return max((n+size-1)/size, 1)
-			}
+			return int(binary.NativeEndian.Uint16(body))
 		}
 		oob = rest
 	}
-	return 1
+	return 0
 }

@@ -206,8 +206,11 @@ func TestSegments(t *testing.T) {
 	if n := wireLen(2904, 2, to6); n != 2904+2*62 {
 		t.Errorf("2 packets are %d on the wire", n)
 	}
-	if n := segments(5000, nil); n != 1 {
+	if n := segments(5000, segmentSize(nil)); n != 1 {
 		t.Errorf("%d segments without offload", n)
+	}
+	if n := segments(5000, 1452); n != 4 {
+		t.Errorf("%d segments of 1452 in 5000 bytes", n)
 	}
 }
 

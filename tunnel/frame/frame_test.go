@@ -176,7 +176,7 @@ func TestPreface(t *testing.T) {
 func TestChunk(t *testing.T) {
 	c := Chunk{Channel: 1, Seq: 2, Total: 100_000, Offset: Cell, Len: 2 * Cell}
 	enc := c.Append(nil)
-	if want := unhex(t, "0000000000000001 0000000000000002 000186a0 00004000 00008000"); !bytes.Equal(enc, want) {
+	if want := unhex(t, "0000000000000001 0000000000000002 000186a0 00000800 00001000"); !bytes.Equal(enc, want) {
 		t.Errorf("written %x, want %x", enc, want)
 	}
 	for i := range enc {
