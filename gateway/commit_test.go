@@ -25,10 +25,15 @@ func until(t testing.TB, what string, ok func() bool) {
 
 func (s *site) begin(to string) gateway.Job {
 	s.t.Helper()
-	j, err := s.g.Migrate(s.t.Context(), gateway.MigrateRequest{VM: "db1", To: to})
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	var j gateway.Job
+	until(s.t, "the move begins", func() (begun bool) {
+		var err error
+		j, err = s.g.Migrate(s.t.Context(), gateway.MigrateRequest{VM: "db1", To: to})
+		if err != nil && !errors.Is(err, gateway.ErrUnavailable) { // a link that is coming up
+			s.t.Fatal(err)
+		}
+		return err == nil
+	})
 	return j
 }
 
@@ -267,7 +272,7 @@ func TestPausedVMStaysPaused(t *testing.T) {
 func TestHungDestination(t *testing.T) {
 	t.Parallel()
 	a, b, ledger := newPair(t, hvtest.Guest{})
-	a.g.SetStandstill(time.Second)
+	a.g.Hurry(time.Second, time.Second, time.Second)
 	reached := make(chan struct{})
 	b.host.Inject(hvtest.Fault{Step: hvtest.StepDial, Reached: reached, Wait: make(chan struct{})})
 	j := a.begin("b")

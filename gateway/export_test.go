@@ -25,8 +25,10 @@ func (g *Gateway) OpenMoves() (open []Entry, err error) {
 	return open, err
 }
 
-// SetStandstill shortens how long a VM may stand still.
-func (g *Gateway) SetStandstill(d time.Duration) { g.standstill = d }
+// Hurry shortens what the gateway waits for. Call it before Run.
+func (g *Gateway) Hurry(query, standstill, switchover time.Duration) {
+	g.patience = patience{query, standstill, switchover}
+}
 
 // Spoil has f change the messages of moves that begin from now on.
 func (g *Gateway) Spoil(f func(msg []byte)) { g.spoil = f }

@@ -88,8 +88,8 @@ type Gateway struct {
 	jobs    jobs
 	since   time.Time
 
-	standstill time.Duration // tests shorten it
-	spoil      func([]byte)  // of tests, see session
+	patience patience
+	spoil    func([]byte) // of tests, see session
 
 	ctx  context.Context // of Run; set before anything is served
 	stop context.CancelFunc
@@ -102,6 +102,9 @@ type Gateway struct {
 	groups   map[string]*session      // forwarded sessions that come out here
 	held     map[string]*atomic.Int64 // bytes held back for each peer, see inbound.go
 }
+
+// patience is how long a gateway waits for what others do. Tests shorten it.
+type patience struct{ query, standstill, switchover time.Duration }
 
 // peerStore is what is known in common with one life of a peer.
 type peerStore struct {
@@ -133,7 +136,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), standstill: standstill,
+		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), patience: patience{query: queryEvery, standstill: standstill, switchover: switchPatience},
 		jobs: jobs{byID: map[string]*job{}}, stores: map[string]peerStore{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}

@@ -41,9 +41,9 @@ type inbound struct {
 
 	conn    net.Conn    // to the destination; nil until it is dialed
 	stop    func() bool // conn is no longer cut off when run has to end
-	held    []byte   // verified bytes that wait: for need, or for the rest of their unit
-	partial bool     // held is the beginning of a unit
-	raw     []byte   // buffer of the last batch
+	held    []byte      // verified bytes that wait: for need, or for the rest of their unit
+	partial bool        // held is the beginning of a unit
+	raw     []byte      // buffer of the last batch
 }
 
 // delivery is what travels from the parallel half of step 7 to its ordered

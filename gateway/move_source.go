@@ -280,11 +280,11 @@ func (m *sourceMove) onTick(ctx context.Context) error {
 	if at := m.s.logical.Load() - unacked; at != m.lastAt || m.stopAt.IsZero() {
 		m.lastAt, m.lastMove = at, time.Now()
 	}
-	if st.Up && time.Since(m.lastMove) > m.g.standstill {
-		return fmt.Errorf("nothing has moved for %v while the VM stands still: %s does not load it", m.g.standstill, m.entry.Peer)
+	if st.Up && time.Since(m.lastMove) > m.g.patience.standstill {
+		return fmt.Errorf("nothing has moved for %v while the VM stands still: %s does not load it", m.g.patience.standstill, m.entry.Peer)
 	}
-	if !m.stopAt.IsZero() && !st.Up && time.Since(st.Since) > switchPatience {
-		return fmt.Errorf("the WAN has been away for %v while the VM stands still: %s", switchPatience, st.Why)
+	if !m.stopAt.IsZero() && !st.Up && time.Since(st.Since) > m.g.patience.switchover {
+		return fmt.Errorf("the WAN has been away for %v while the VM stands still: %s", m.g.patience.switchover, st.Why)
 	}
 	return nil
 }

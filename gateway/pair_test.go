@@ -12,6 +12,7 @@ import (
 	"github.com/longhaul-project/longhaul/gateway"
 	"github.com/longhaul-project/longhaul/gateway/hvtest"
 	"github.com/longhaul-project/longhaul/internal/qemu/vmstream"
+	"github.com/longhaul-project/longhaul/internal/testwan"
 	"github.com/longhaul-project/longhaul/tunnel"
 	"github.com/longhaul-project/longhaul/tunnel/pki"
 )
@@ -48,6 +49,8 @@ type site struct {
 	host  *hvtest.FakeHost
 	l2    *fakeL2
 
+	sockets tunnel.Sockets // nil for real ones
+
 	g    *gateway.Gateway
 	node *tunnel.Node
 	stop func() // as SIGTERM does
@@ -68,6 +71,12 @@ func freeAddr(t testing.TB) string {
 // newPair makes sites a and b, with their link up and one VM, db1, at a.
 func newPair(t testing.TB, guest hvtest.Guest) (a, b *site, ledger *hvtest.Ledger) {
 	t.Helper()
+	return newPairOver(t, guest, nil)
+}
+
+// newPairOver is newPair over a simulated WAN, or over real sockets if wan is nil.
+func newPairOver(t testing.TB, guest hvtest.Guest, wan *testwan.WAN) (a, b *site, ledger *hvtest.Ledger) {
+	t.Helper()
 	idA, idB := identities(t)
 	ledger = &hvtest.Ledger{}
 	mk := func(name string, id *pki.Identity) *site {
@@ -81,6 +90,10 @@ func newPair(t testing.TB, guest hvtest.Guest) (a, b *site, ledger *hvtest.Ledge
 		return s
 	}
 	a, b = mk("a", idA), mk("b", idB)
+	if wan != nil {
+		a.addr, a.sockets = "192.0.2.1:7447", wan.Site("192.0.2.1")
+		b.addr, b.sockets = "192.0.2.2:7447", wan.Site("192.0.2.2")
+	}
 	a.peers = []tunnel.Peer{{Site: "b", Addrs: []string{b.addr}}}
 	b.peers = []tunnel.Peer{{Site: "a", Addrs: []string{a.addr}}}
 	guest.Name = "db1"
@@ -101,7 +114,7 @@ func (s *site) start() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("at", s.name)
 	}
 	node, err := tunnel.New(tunnel.Config{
-		Site: s.name, Gateway: "gw1", ServerTLS: s.id.ServerTLS(), ClientTLS: s.id.ClientTLS(), Listen: s.addr, Logger: log,
+		Site: s.name, Gateway: "gw1", ServerTLS: s.id.ServerTLS(), ClientTLS: s.id.ClientTLS(), Listen: s.addr, Logger: log, Sockets: s.sockets,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -118,6 +131,7 @@ func (s *site) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	g.Hurry(300*time.Millisecond, 10*time.Second, time.Second)
 	s.g, s.node = g, node
 	nodeCtx, stopNode := context.WithCancel(context.Background())
 	runCtx, stopRun := context.WithCancel(context.Background())

@@ -58,7 +58,7 @@ func (g *Gateway) lostControl(token string, ch *tunnel.Channel, why error) {
 func (m *sinkMove) query(ctx context.Context) {
 	for {
 		select {
-		case <-time.After(queryEvery):
+		case <-time.After(m.g.patience.query):
 		case <-ctx.Done():
 			return
 		}
