@@ -149,6 +149,10 @@ func chaos(t *testing.T, seed uint64, a, b *site, wan *testwan.WAN, ledger *hvte
 	}
 	from.waitUp(to.name)
 	to.waitUp(from.name)
+	until(t, "the journal is read", func() bool {
+		_, err := from.g.Job(t.Context(), j.ID)
+		return err == nil
+	})
 	end := from.wait(j.ID)
 	from.host.ClearFaults()
 	to.host.ClearFaults()
