@@ -68,7 +68,7 @@ func slower(tb testing.TB, c Config, capture func(testing.TB, Config) *Capture) 
 	tb.Helper()
 	Need(tb)
 	c = c.withDefaults()
-	for range 4 {
+	for range 8 {
 		if got := capture(tb, c); got != nil {
 			got.Config = c
 			return got
