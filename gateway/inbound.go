@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"time"
 
 	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/internal/ordered"
@@ -23,6 +24,14 @@ const (
 	// maxHeldAll bounds it for all channels of one peer together.
 	maxHeldAll = 512 << 20
 
+	// mainPatience is how long a forwarded connection that begins like an
+	// additional one of a migration waits for the main one. A move ends those
+	// that wait when it ends; behind a forward there is no move, and what
+	// waits for ever would use up its connections. QEMU opens the main one
+	// first, and the outage of a WAN that comes right between the two costs a
+	// migration by hand.
+	mainPatience = 30 * time.Second
+
 	// backBuffer is how much of the return path is read at once, in bytes.
 	// Its messages are of at most 520 bytes; a bitmap is larger.
 	backBuffer = 64 << 10
@@ -38,6 +47,8 @@ type inbound struct {
 	dial  func(context.Context) (net.Conn, error)
 	need  int  // bytes in hand before we dial (hypervisor-wire.md, section 2)
 	main  bool // the others wait for this one
+
+	patience time.Duration // of one that waits, for the main one; 0: as long as its move lasts
 
 	conn    net.Conn    // to the destination; nil until it is dialed
 	stop    func() bool // conn is no longer cut off when run has to end
@@ -194,12 +205,8 @@ func (in *inbound) connect(ctx context.Context, connected chan<- net.Conn) error
 	if in.conn != nil {
 		return nil
 	}
-	if !in.main {
-		select {
-		case <-in.s.mainOpen:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	if err := in.waitForMain(ctx); err != nil {
+		return err
 	}
 	c, err := in.dial(ctx)
 	if err != nil {
@@ -212,6 +219,25 @@ func (in *inbound) connect(ctx context.Context, connected chan<- net.Conn) error
 		in.s.opened()
 	}
 	return nil
+}
+
+// waitForMain holds back the connections that must not be first.
+func (in *inbound) waitForMain(ctx context.Context) error {
+	if in.main {
+		return nil
+	}
+	var late <-chan time.Time // never
+	if in.patience > 0 {
+		late = time.After(in.patience)
+	}
+	select {
+	case <-in.s.mainOpen:
+		return nil
+	case <-late:
+		return fmt.Errorf("no main connection has come within %v", in.patience)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // unseal waits until all channels of the session have come as far as the peer

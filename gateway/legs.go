@@ -226,6 +226,9 @@ func (s *session) takeLeg(ctx context.Context, ch *tunnel.Channel, h legHeader, 
 		s: s, state: state, ch: ch, dec: s.store.NewDecoder(dedup.DecoderConfig{}),
 		dial: dial, need: needed(h.Role), main: !waits,
 	}
+	if h.Target != "" {
+		in.patience = mainPatience
+	}
 	if err := in.run(ctx); err != nil {
 		return fmt.Errorf("%s connection %d: %w", h.Role, h.Index, err)
 	}
