@@ -23,7 +23,7 @@ const (
 	rateSettle = time.Second            // from a new cap to the first second that counts
 	rateWatch  = 4 * time.Second        // how long each cap is watched
 	rateSample = 100 * time.Millisecond // between looks at the counters
-	rateTries  = 3                      // a busy machine may spoil a try
+	rateTries  = 5                      // a busy machine may spoil a try
 )
 
 // TestSetRate caps a running move, and then its link, on a line that could
