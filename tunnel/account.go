@@ -1,9 +1,9 @@
 package tunnel
 
 import (
-	"slices"
 	"time"
 
+	"github.com/longhaul-project/longhaul/tunnel/frame"
 	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
@@ -20,21 +20,18 @@ const (
 )
 
 // An account holds what flows were charged for against what bulk has used on
-// the wire. Link.mu guards it.
+// the wire. A flow is charged when a stream takes its bytes, and they are known
+// to have left when the stream has written them. Link.mu guards it.
 type account struct {
-	factor  float64 // bytes on the wire for each byte of chunks, of late
-	payload int64   // bytes of bulk chunks given to streams since the last settle
-	charged int64   // what flows were charged for them
-	flows   []*Flow // that were charged
-	upkeep  int64   // bytes on the wire of pings: no flow's doing
-	settled int64   // upkeep at the last settle
-	wire    totals
+	factor  float64       // bytes on the wire for each byte of chunks, of late
+	payload int64         // bytes of bulk chunks written since the account was settled
+	flows   []*Flow       // whose they are
+	used    int64         // used on the wire until it was settled
+	at      time.Duration // when it was settled
+	upkeep  int64         // bytes on the wire of pings: no flow's doing
 }
 
-// totals are counters of bytes on the wire as they were.
-type totals struct{ sent, received int64 }
-
-// charge takes n bytes of chunks of a flow to account, if its cap permits.
+// charge asks the cap of a flow for n bytes of chunks.
 func (a *account) charge(f *Flow, now time.Duration, n int) (wait time.Duration) {
 	cost := int(float64(n) * a.factor)
 	if wait := f.cap.Take(now, shaper.Bulk, cost); wait > 0 {
@@ -44,14 +41,16 @@ func (a *account) charge(f *Flow, now time.Duration, n int) (wait time.Duration)
 	return 0
 }
 
-// spent notes that a charge was for bulk.
-func (a *account) spent(f *Flow, n int) {
-	if f.lately == 0 {
-		a.flows = append(a.flows, f)
+// written notes that pieces of bulk have left, as far as streams know.
+func (a *account) written(ps []piece) {
+	for _, p := range ps {
+		n := int64(p.Len) + frame.ChunkLen
+		if p.flow.lately == 0 {
+			a.flows = append(a.flows, p.flow)
+		}
+		p.flow.lately += n
+		a.payload += n
 	}
-	f.lately += int64(n)
-	a.payload += int64(n)
-	a.charged += int64(float64(n) * a.factor)
 }
 
 // ping notes n bytes of pings or their answers.
@@ -61,38 +60,40 @@ func (a *account) ping(n int) {
 	}
 }
 
-// settle charges or refunds what packets and retransmissions have used more or
-// less than was thought, so that a flow's cap is right over any second and not
-// only on average. now is the link's time. It returns what bulk has sent since
-// the last time, without pings and acknowledgements of what was received.
-func (a *account) settle(now time.Duration, wire totals) (sent int64) {
-	sent = wire.sent - a.wire.sent
-	sent -= min(int64(ackShare*float64(wire.received-a.wire.received)), sent)
-	sent -= min(a.upkeep-a.settled, sent)
-	a.wire, a.settled = wire, a.upkeep
-	payload, charged := a.payload, a.charged
-	a.payload, a.charged = 0, 0
-	if payload > 0 {
-		// What is far off is not the flows' doing: streams still hold it, because
-		// the line is slow, or held it before.
-		used := min(max(sent, int64(leastFactor*float64(payload))), int64(mostFactor*float64(payload)))
-		for _, f := range a.flows {
-			more := int(float64(used-charged) * float64(f.lately) / float64(payload))
-			f.cap.Charge(now, more)
-			f.wire += int64(more)
-		}
-		if payload >= learnFrom {
-			a.factor += (float64(used)/float64(payload) - a.factor) / 4
-		}
-	}
-	for _, f := range a.flows {
-		f.lately = 0
-	}
-	clear(a.flows)
-	a.flows = slices.Delete(a.flows, 0, len(a.flows))
-	return sent
+// bulkUsed is the bytes on the wire that chunks have used so far. The caller
+// holds mu.
+func (l *Link) bulkUsed() int64 {
+	t := &l.wire[shaper.Bulk]
+	return t.sent.Load() - int64(ackShare*float64(t.received.Load())) - l.account.upkeep
 }
 
-// learnFrom is the least bytes between two settles that say something of the
-// factor: with fewer, the last packet counts for too much.
-const learnFrom = 16 << 10
+// settle charges or refunds what packets and retransmissions have used more or
+// less than was thought, so that a flow's cap is right over any second and not
+// only on average. used is bulkUsed, now the link's time.
+func (a *account) settle(now time.Duration, used int64) {
+	if now-a.at < settleEvery || a.payload == 0 {
+		return
+	}
+	charged := a.factor * float64(a.payload)
+	more := float64(used-a.used) - charged
+	// What is far off is not the flows' doing.
+	more = min(max(more, -charged/2), charged/2)
+	for _, f := range a.flows {
+		part := int(more * float64(f.lately) / float64(a.payload))
+		f.cap.Charge(now, part)
+		f.wire += int64(part)
+		f.lately = 0
+	}
+	// Half of it is learned in 100 kB: the last packet counts for little then.
+	weight := float64(a.payload) / (float64(a.payload) + learnOver)
+	f := min(max((charged+more)/float64(a.payload), leastFactor), mostFactor)
+	a.factor += weight * (f - a.factor)
+	clear(a.flows)
+	a.flows = a.flows[:0]
+	a.payload, a.used, a.at = 0, used, now
+}
+
+const (
+	settleEvery = 50 * time.Millisecond
+	learnOver   = 100_000
+)

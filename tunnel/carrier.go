@@ -135,7 +135,7 @@ func (c *carrier) sendData(ctx context.Context, class Class) {
 	buf := frame.Preface{Use: frame.Data}.Append(make([]byte, 0, batchLen+frame.MaxChunk))
 	var ps []piece
 	for {
-		ps = c.link.next(c, class, ps[:0])
+		ps = c.link.next(c, class, ps)
 		if len(ps) == 0 {
 			return
 		}

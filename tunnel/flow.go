@@ -15,7 +15,7 @@ type Flow struct {
 	// What follows is guarded by link.mu.
 	cap  shaper.Core
 	wire int64 // bytes charged so far
-	// lately is the bytes of bulk chunks since the account was last settled.
+	// lately is the bytes of bulk chunks written since the account was settled.
 	lately int64
 	// rings are the channels with something to send, per class, in turn.
 	rings [2][]*Channel

@@ -26,6 +26,7 @@ type growth struct {
 	told  int       // what the end that dials has been asked for
 	at    time.Time // when it was last looked at
 	lost  uint64    // packets lost until then
+	used  int64     // bytes on the wire by chunks until then
 	pause time.Time // no step before
 }
 
@@ -64,8 +65,9 @@ func (g *growth) compose(b []byte, dialed bool) []byte {
 
 // measure settles what has been sent since it last did. The caller holds mu.
 func (l *Link) measure(now time.Time) {
-	bulk := totals{l.wire[shaper.Bulk].sent.Load(), l.wire[shaper.Bulk].received.Load()}
-	sent := l.account.settle(now.Sub(l.born), bulk)
+	used := l.bulkUsed()
+	sent := used - l.grow.used
+	l.grow.used = used
 	var pending int64
 	for _, ch := range l.channels {
 		if ch.class == Bulk {

@@ -16,6 +16,7 @@ import (
 // TestHostilePeer has a peer with a good certificate break the protocol, and
 // wants the link closed for a clear reason, and little memory used.
 func TestHostilePeer(t *testing.T) {
+	t.Parallel()
 	control := func(fs ...frame.Frame) (b []byte) {
 		for _, f := range fs {
 			b = f.Append(b)
@@ -100,6 +101,7 @@ func TestHostilePeer(t *testing.T) {
 
 // TestWrongNames: a certificate of the fleet is no licence to be another site.
 func TestWrongNames(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, why string
 		change    func(c *Config) // of b
@@ -133,6 +135,7 @@ func TestWrongNames(t *testing.T) {
 // TestSecondGateway: another gateway of the same site does not push out the
 // one that is in use, and takes over when that one is gone.
 func TestSecondGateway(t *testing.T) {
+	t.Parallel()
 	inLab(t, testwan.Line{Delay: time.Millisecond}, options{onlyB: true}, func(t *testing.T, l *lab) {
 		l.up()
 		c := config("b", l.wan.Site("192.0.2.3"))
@@ -153,6 +156,7 @@ func TestSecondGateway(t *testing.T) {
 
 // TestStrangers: a flood of handshakes must first prove its addresses.
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	inLab(t, testwan.Line{Delay: time.Millisecond}, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		site := l.wan.Site("203.0.113.9")

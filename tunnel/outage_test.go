@@ -21,6 +21,7 @@ func start(ctx context.Context, from, to *Channel, n, most int) <-chan error {
 }
 
 func TestOutages(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		times   int
@@ -33,12 +34,17 @@ func TestOutages(t *testing.T) {
 		{"ten of 2 s", 10, 2 * time.Second, 300 * time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inLab(t, lineWAN, options{dialsB: true}, func(t *testing.T, l *lab) {
+			line := lineWAN
+			line.Rate, line.Queue = 800_000, 40_000
+			inLab(t, line, options{dialsB: true}, func(t *testing.T, l *lab) {
 				l.up()
 				from, to := l.open(Spec{})
-				done := start(t.Context(), from, to, 60+30*tt.times, 100<<10)
+				done := start(t.Context(), from, to, 60+30*tt.times, 32<<10)
 				for range tt.times {
 					time.Sleep(200 * time.Millisecond)
+					if len(done) > 0 {
+						t.Error("the transfer is over before the outages are")
+					}
 					l.wan.Cut()
 					time.Sleep(tt.away)
 					if s := l.a.Link("b").State(); tt.away > 2*IdleTimeout && (s.Up || !strings.HasPrefix(s.Why, "no answer from 192.0.2.2:7447 for ")) {
@@ -64,6 +70,7 @@ func TestOutages(t *testing.T) {
 }
 
 func TestPatience(t *testing.T) {
+	t.Parallel()
 	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {
 		from, to := l.open(Spec{})
 		l.wan.Cut()
@@ -98,6 +105,7 @@ func TestPatience(t *testing.T) {
 
 // TestKill kills connections, at random moments of a transfer.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		from, to := l.open(Spec{})
@@ -129,6 +137,7 @@ func TestKill(t *testing.T) {
 
 // TestBlackhole lets connections go silent one by one, as when a NAT forgets them.
 func TestBlackhole(t *testing.T) {
+	t.Parallel()
 	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		from, to := l.open(Spec{})
@@ -150,6 +159,7 @@ func TestBlackhole(t *testing.T) {
 // a word; small packets, and so QUIC's keep-alives, still pass (reliability.md,
 // C.3 number 11).
 func TestShrinkingMTU(t *testing.T) {
+	t.Parallel()
 	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		from, to := l.open(Spec{})
@@ -172,6 +182,7 @@ func TestShrinkingMTU(t *testing.T) {
 }
 
 func TestPeerRestarts(t *testing.T) {
+	t.Parallel()
 	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		from, _ := l.open(Spec{})
@@ -205,6 +216,7 @@ func TestPeerRestarts(t *testing.T) {
 // TestSimultaneousDials has both ends dial, at moments around each other, and
 // wants one set that both agree on.
 func TestSimultaneousDials(t *testing.T) {
+	t.Parallel()
 	for _, skew := range []time.Duration{0, 10, 19, 20, 21, 30, 39, 40, 41, 60, 79, 80, 81, 100, 120} {
 		inLab(t, testwan.Line{Delay: 20 * time.Millisecond}, options{}, func(t *testing.T, l *lab) {
 			time.Sleep(skew * time.Millisecond)
@@ -230,6 +242,7 @@ func TestSimultaneousDials(t *testing.T) {
 // TestLossOfWords drops everything for a moment at each step of the handshakes
 // of both ends, so that each message of them is the one that is lost once.
 func TestLossOfWords(t *testing.T) {
+	t.Parallel()
 	for ms := 0; ms <= 200; ms += 15 {
 		inLab(t, testwan.Line{Delay: 20 * time.Millisecond}, options{dialsB: true}, func(t *testing.T, l *lab) {
 			time.Sleep(time.Duration(ms) * time.Millisecond)
@@ -250,6 +263,7 @@ func TestLossOfWords(t *testing.T) {
 }
 
 func TestAbort(t *testing.T) {
+	t.Parallel()
 	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {
 		from, to := l.open(Spec{})
 		if _, err := from.Send(t.Context(), make([]byte, 5<<20)); err != nil {
@@ -278,6 +292,7 @@ func TestAbort(t *testing.T) {
 // TestRemovedPeer wants channels to fail at both ends when a site is taken off
 // the list, and not to end as if they had ended well.
 func TestRemovedPeer(t *testing.T) {
+	t.Parallel()
 	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {
 		from, to := l.open(Spec{})
 		if err := from.CloseSend(t.Context()); err != nil {

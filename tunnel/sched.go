@@ -73,6 +73,7 @@ func (s *scheduler) leave(ch *Channel) {
 type piece struct {
 	frame.Chunk
 	data []byte
+	flow *Flow
 }
 
 // batchLen bounds what one stream takes at once: with 64 KiB, headers and
@@ -90,11 +91,15 @@ func (l *Link) batch() int {
 	return int(min(max(l.good.rate/50/streams, least), batchLen))
 }
 
-// next waits for cells that c shall carry, appends them to ps, and marks them
-// as c's. It returns none when c has ended.
+// next waits for cells that c shall carry, puts them in place of what the stream
+// has written, and marks them as c's. It returns none when c has ended.
 func (l *Link) next(c *carrier, class Class, ps []piece) []piece {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if class == Bulk {
+		l.account.written(ps)
+	}
+	ps = ps[:0]
 	q := &l.sched.queues[class]
 	for {
 		if c.ended {
@@ -102,6 +107,7 @@ func (l *Link) next(c *carrier, class Class, ps []piece) []piece {
 		}
 		if l.set == c.set && c.set.ready {
 			now := time.Since(l.born)
+			l.account.settle(now, l.bulkUsed())
 			var wait time.Duration
 			room := l.batch()
 			for room > 0 {
@@ -163,12 +169,9 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 		m.give(c.id, offset, n)
 		p = piece{Chunk: frame.Chunk{
 			Channel: ch.id, Seq: m.seq, Total: uint32(len(m.data)), Offset: uint32(offset), Len: uint32(n),
-		}, data: m.data[offset : offset+n]}
+		}, data: m.data[offset : offset+n], flow: f}
 		q.vt = f.vt[class]
 		f.vt[class] += int64(n + frame.ChunkLen)
-		if class == Bulk {
-			l.account.spent(f, n+frame.ChunkLen)
-		}
 		l.sched.rotate(ch, class)
 		return p, true, 0
 	}

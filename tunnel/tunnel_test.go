@@ -269,6 +269,7 @@ func transfer(ctx context.Context, from, to *Channel, n, most int) error {
 var lineWAN = testwan.Line{Delay: 20 * time.Millisecond, Rate: 2_500_000, Queue: 100_000}
 
 func TestTransfer(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		line testwan.Line

@@ -110,7 +110,7 @@ func TestUDPRate(t *testing.T) {
 	}()
 	before, began := a.Link("b").State().WireSent, time.Now()
 	var worst time.Duration
-	for time.Since(began) < 2*time.Second {
+	for time.Since(began) < time.Second {
 		sent := time.Now()
 		if _, err := ping.Send(ctx, make([]byte, 100)); err != nil {
 			t.Fatal(err)

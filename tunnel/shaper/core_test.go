@@ -257,3 +257,24 @@ func BenchmarkTake(b *testing.B) {
 		now += c.Take(now, Bulk, 20<<10)
 	}
 }
+
+// TestCharge: what is charged afterwards holds up as much as if it had been
+// charged at once, and what is refunded does not exceed the credit.
+func TestCharge(t *testing.T) {
+	var c Core
+	c.SetRate(0, 1_000_000)
+	if w := c.Take(time.Second, Bulk, 1000); w != 0 {
+		t.Fatalf("first: wait %v", w)
+	}
+	c.Charge(time.Second, 40_000) // 41 ms in all, less the credit of 30
+	if w := c.Take(time.Second, Bulk, 0); w < 10*time.Millisecond || w > 32*time.Millisecond {
+		t.Errorf("after a charge: wait %v", w)
+	}
+	c.Charge(time.Second, -10_000_000)
+	if w := c.Take(time.Second, Bulk, 40_000); w != 0 {
+		t.Errorf("after a refund: wait %v", w)
+	}
+	if w := c.Take(time.Second, Bulk, 0); w < 9*time.Millisecond {
+		t.Errorf("more was refunded than the credit: wait %v", w)
+	}
+}
