@@ -77,3 +77,6 @@ func (g *Gateway) WriteJournal(e Entry) error {
 	defer g.journal.refuse.Store(refuse)
 	return g.journal.Put(e)
 }
+
+// SplitAddress is splitAddress.
+func SplitAddress(a string) (network, address string, err error) { return splitAddress(a) }

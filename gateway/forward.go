@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,7 +57,9 @@ func splitAddress(a string) (network, address string, err error) {
 	network, address, ok := strings.Cut(a, ":")
 	switch {
 	case !ok:
-	case network == "unix" && strings.HasPrefix(address, "/"):
+	case network == "unix" && filepath.IsAbs(address) && filepath.Clean(address) == address:
+		// With ".." behind a link the kernel would go elsewhere than what a
+		// rule that compares paths has allowed.
 		return network, address, nil
 	case network == "tcp":
 		if _, _, err := net.SplitHostPort(address); err != nil {

@@ -267,3 +267,16 @@ func TestIncomingVMIsNotMoved(t *testing.T) {
 	}
 	ledger.Check(t, "db1", "host-b")
 }
+
+// An address whose path the kernel reads otherwise than a rule does is none.
+func TestAddressesOfForwards(t *testing.T) {
+	for address, ok := range map[string]bool{
+		"unix:/run/vms/a.sock": true, "tcp:127.0.0.1:80": true, "tcp:[::1]:80": true,
+		"unix:/run/vms/link/../a.sock": false, "unix:/run//a": false, "unix:/run/.": false, "unix:a": false, "unix:": false,
+		"unix:@abstract": false, "tcp:": false, "tcp:nowhere": false, "udp:127.0.0.1:80": false, "": false,
+	} {
+		if _, _, err := gateway.SplitAddress(address); (err == nil) != ok || err != nil && !errors.Is(err, gateway.ErrInvalid) {
+			t.Errorf("%q: %v, want ok %v", address, err, ok)
+		}
+	}
+}

@@ -6,7 +6,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+// TestMain fails when a goroutine is left after all gateways have stopped.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // countGoroutines counts those that have frame on their stack.
 func countGoroutines(frame string) (n int) {

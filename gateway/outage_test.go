@@ -171,7 +171,7 @@ func TestChaos(t *testing.T) {
 	wan := newWAN(t)
 	a, b, ledger := newPairOver(t, hvtest.Guest{}, wan)
 	first := rand.Uint64()
-	end := time.Now().Add(15 * time.Second)
+	end := time.Now().Add(8 * time.Second)
 	for n := range uint64(50) {
 		if time.Now().After(end) && !chaosAll {
 			t.Logf("%d of 50 seeds", n)
