@@ -45,7 +45,10 @@
 //	move_sink.go    the move at the site it comes to
 //	control.go      what the two tell each other; wire.go has the messages
 //	commit.go       who owns the VM; journal.go is what each has written down
+//	query.go        a destination without orders asks for them; late orders
+//	sink_process.go the process that waits at the destination
 //	recover.go      what a restart finds in the journal
+//	crew.go         the goroutines of one leg, and when it is cut off
 //	forward.go      fixed local addresses that come out at the other site
 //	job.go          a move as operators watch it; forecast.go, meter.go
 //	hypervisor.go   what is needed of a hypervisor; adaptors live in internal/
