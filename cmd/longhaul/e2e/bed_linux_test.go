@@ -61,7 +61,6 @@ func newLab(t *testing.T, link lab.Link) *lab.Lab {
 	if err := lab.Check(); err != nil {
 		nstest.Skip(t, err.Error())
 	}
-	t.Setenv(childMark, "1")
 	l, err := lab.New(t.Context(), lab.Options{Link: link, Seed: 1, Emulator: []string{"/proc/self/exe"}, Congestion: "cubic"})
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -110,7 +111,11 @@ func (b *bed) byHand(t *testing.T, forward string, cases []handCase) {
 			c.m.out, c.m.in = b.ends(forward)
 			from := b.at
 			before := b.forward(t, from, forward)
+			if c.m.postcopy { // so much that it does not converge before
+				b.dirty(t, control.Dirty{Rate: 4000, Hot: 6000, Disk: 5})
+			}
 			end := b.moveByHand(t, c.m)
+			b.dirty(t, forwardDirty())
 			b.executesAt(t, b.at)
 			b.beats(t)
 			b.verify(t)
@@ -125,6 +130,15 @@ func (b *bed) byHand(t *testing.T, forward string, cases []handCase) {
 		if t.Failed() {
 			t.FailNow() // the bed is not what the next case expects
 		}
+	}
+}
+
+func (b *bed) dirty(t *testing.T, d control.Dirty) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), settleTime)
+	defer cancel()
+	if err := b.ask.SetDirty(ctx, d); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -125,7 +125,7 @@ func (b *bed) moveByHand(t *testing.T, m handMove) lab.Migration {
 		return err
 	})
 	if m.postcopy != h.was("postcopy-active") {
-		t.Errorf("postcopy was to be %v: %+v", m.postcopy, h.src.Events())
+		t.Errorf("postcopy was to be %v and was not: %d events", m.postcopy, len(h.src.Events()))
 	}
 	b.vm.Kill() // as one would by "quit"
 	b.vm, b.at, h.finished = h.dst, b.other(), true

@@ -25,6 +25,7 @@ const hostileMemory = 192 << 20 // bytes
 // TestHostileStream feeds gateways streams that are none, break off, or have
 // been tampered with. The VM stays where it is, and memory is bounded.
 func TestHostileStream(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	b := newForwardBed(t, bedOptions{
 		link: lab.Link{Rate: 200e6, RTT: 10 * time.Millisecond}, fill: 30, dirty: control.Dirty{Rate: 100, Hot: 1000, Sparse: 75, Disk: 5},
 	})

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -98,6 +99,8 @@ func (b *bed) killAt(t *testing.T, p phase, victims string) {
 // until begins a move and returns when it has come to p, or has passed it.
 func (b *bed) until(t *testing.T, p phase) (id string) {
 	t.Helper()
+	var watches sync.WaitGroup
+	defer watches.Wait()
 	ctx, cancel := context.WithTimeout(t.Context(), settleTime)
 	defer cancel()
 	from, to := b.at, b.other()
@@ -105,6 +108,7 @@ func (b *bed) until(t *testing.T, p phase) (id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	id = j.ID
 	type news struct {
 		at  *lab.Site
 		job gateway.Job
@@ -119,10 +123,10 @@ func (b *bed) until(t *testing.T, p phase) (id string) {
 				return context.Cause(ctx)
 			}
 		}
-		await(ctx, func() error { return b.pair.API(s).WatchJob(ctx, j.ID, each) }) // the destination knows it a little later
+		await(ctx, func() error { return b.pair.API(s).WatchJob(ctx, id, each) }) // the destination knows it a little later
 	}
-	go watch(from)
-	go watch(to)
+	watches.Go(func() { watch(from) })
+	watches.Go(func() { watch(to) })
 	var dst gateway.Job
 	for !p.is(j, dst) {
 		if j.State.Ended() {
@@ -139,7 +143,7 @@ func (b *bed) until(t *testing.T, p phase) (id string) {
 			t.Fatalf("the move does not come to %s: %+v", p.name, j)
 		}
 	}
-	return j.ID
+	return id
 }
 
 // settled waits until no job is open at either site, and one copy of the VM is

@@ -25,6 +25,7 @@ const (
 // where it was. Then it cuts the WAN while the VM stands still: the VM goes on
 // at its source, and the next move works.
 func TestOutage(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	b := newBed(t, bedOptions{link: lab.Link{Rate: 50e6, RTT: 40 * time.Millisecond, Loss: 0.0005}})
 	p := b.probe(t)
 	t.Run("moving", func(t *testing.T) { b.outageWhileMoving(t, p) })
