@@ -30,9 +30,9 @@ demo: setup build ## move a real VM between two sites over an emulated WAN, and 
 	bin/longhaul demo $(DEMOFLAGS)
 
 # One package at a time: the tests with real QEMUs and namespaces load both
-# cores, and would disturb those that measure rates and delays. Those run in real
-# time, and a busy host can stall them: a package that fails runs once more, and
-# what fails twice has failed.
+# cores, and would disturb those that measure rates and delays. The end-to-end
+# packages run in real time, and a busy host can stall them: only these run once
+# more when they fail, and never after a data race.
 .PHONY: test
 test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, real QEMU
 	go vet ./...
@@ -44,6 +44,8 @@ test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, rea
 	if ! go test -race -shuffle=on -p 1 -timeout 30m ./... 2>&1 | tee bin/test.log; then
 	  failed=$$(awk '/^FAIL\t/ {print $$2}' bin/test.log)
 	  [ -n "$$failed" ] || exit 1
+	  ! grep -q 'DATA RACE' bin/test.log || exit 1
+	  ! grep -v '/cmd/longhaul/e2e' <<< "$$failed" || exit 1
 	  echo "once more:" $$failed
 	  go test -race -shuffle=on -p 1 -timeout 30m $$failed
 	fi

@@ -48,7 +48,7 @@ func realPages(tb testing.TB, n int) []byte {
 		return nil
 	})
 	if err != nil || len(out) < n*page.Size {
-		tb.Skipf("%d bytes of real content, want %d: %v", len(out), n*page.Size, err)
+		tb.Fatalf("%d bytes of real content, want %d: %v", len(out), n*page.Size, err)
 	}
 	return out
 }
