@@ -83,7 +83,7 @@ func (in *inbound) run(ctx context.Context) error {
 				return err
 			}
 		}
-		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), received, expand, func(d delivery) error { return in.replay(ctx, d, connected) })
+		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), received, in.expand, func(d delivery) error { return in.replay(ctx, d, connected) })
 		if err == nil {
 			err = in.end(ctx, connected)
 		}
@@ -124,14 +124,14 @@ func (in *inbound) receive(ctx context.Context, out chan<- tunnel.Message) error
 }
 
 // expand is the half of step 7 that runs on all cores: decompress.
-func expand(m tunnel.Message) (delivery, error) {
+func (in *inbound) expand(m tunnel.Message) (delivery, error) {
 	d := delivery{seq: m.Seq, msg: m.Data}
 	if len(m.Data) > 0 && m.Data[0] == sealStart {
 		return d, nil
 	}
 	x, err := dedup.Expand(m.Data)
 	if err != nil {
-		return d, fmt.Errorf("message %d: %w", m.Seq, err)
+		return d, in.s.blame(fmt.Errorf("message %d: %w", m.Seq, err))
 	}
 	d.batch = x
 	return d, nil
@@ -148,7 +148,7 @@ func (in *inbound) replay(ctx context.Context, d delivery, connected chan<- net.
 	}
 	raw, mark, err := in.dec.Decode(in.raw[:0], d.batch)
 	if err != nil {
-		return fmt.Errorf("expanding message %d: %w", d.seq, err)
+		return in.s.blame(fmt.Errorf("expanding message %d: %w", d.seq, err))
 	}
 	in.raw = raw
 	in.s.logical.Add(int64(len(raw)))
@@ -248,7 +248,11 @@ func (in *inbound) unseal(ctx context.Context, msg []byte) error {
 		return fmt.Errorf("reading a seal: %w", err)
 	}
 	if err := in.s.await(ctx, s.Streams); err != nil {
-		return fmt.Errorf("end of the stream withheld: %w", err)
+		err = fmt.Errorf("end of the stream withheld: %w", err)
+		if errors.Is(err, errDigest) {
+			in.s.blame(err)
+		}
+		return err
 	}
 	return nil
 }

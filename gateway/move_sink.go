@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -225,6 +226,9 @@ func (m *sinkMove) fail(why error) {
 	defer m.mu.Unlock()
 	if m.entry.Step != StepPrepared || m.loaded || m.failure != nil {
 		return
+	}
+	if m.s != nil {
+		why = cmp.Or(m.s.fault(), why)
 	}
 	m.failure = why
 	m.job.update(func(v *Job) { v.Phase = "failed: " + why.Error() })

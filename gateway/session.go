@@ -55,6 +55,7 @@ type session struct {
 	next  int           // index of the next leg that we open
 	facts page.Facts    // of the main stream
 	moved chan struct{} // closed and replaced whenever a leg has come further
+	flaw  error         // what was wrong with the stream of the peer; nil while it is sound
 }
 
 // legState is how far one leg has come.
@@ -236,6 +237,25 @@ func (s *session) same(peer []streamDigest) error {
 		}
 	}
 	return nil
+}
+
+// blame notes that the stream of the peer is at fault, and returns err. It is
+// called before the leg is cut off: the hypervisor at its end complains at
+// once, and not about the cause.
+func (s *session) blame(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flaw == nil {
+		s.flaw = err
+	}
+	return err
+}
+
+// fault is what was wrong with the stream, or nil.
+func (s *session) fault() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flaw
 }
 
 // opened says that the destination's main connection is open; the others may
