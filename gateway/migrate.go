@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/longhaul-project/longhaul/tunnel"
 )
 
 // errOperator is why a job ends that an operator has aborted.
@@ -16,8 +19,8 @@ func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) 
 	if link == nil {
 		return Job{}, fmt.Errorf("site %q: %w", req.To, ErrNoSite)
 	}
-	if st := link.State(); !st.Up {
-		return Job{}, fmt.Errorf("site %s is not reachable: %s: %w", req.To, st.Why, ErrUnavailable)
+	if err := reachable(ctx, link); err != nil {
+		return Job{}, err
 	}
 	host, src, err := g.findVM(ctx, req.VM)
 	if err != nil {
@@ -45,6 +48,19 @@ func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) 
 		m.run(run)
 	})
 	return m.job.snapshot(), nil
+}
+
+// linkGrace is how long a request waits for a link that is down: a few round
+// trips over any WAN, in which connections are replaced by new ones.
+const linkGrace = 2 * time.Second
+
+func reachable(ctx context.Context, link *tunnel.Link) error {
+	ctx, cancel := context.WithTimeout(ctx, linkGrace)
+	defer cancel()
+	if err := link.WaitUp(ctx); err != nil {
+		return fmt.Errorf("site %s is not reachable: %s: %w", link.Site(), cmp.Or(link.State().Why, err.Error()), ErrUnavailable)
+	}
+	return nil
 }
 
 func (g *Gateway) newSourceMove(ctx context.Context, req MigrateRequest, host Host, src Source) (*sourceMove, error) {

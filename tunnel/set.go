@@ -69,7 +69,11 @@ func (l *Link) adopt(c *candidate, id frame.ID, serial uint64) (*carrier, uint64
 	if serial == 0 {
 		serial = l.serial + 1
 	}
-	l.drop(errors.New("replaced by a newer connection"), codeReplaced)
+	if l.set != nil {
+		replaced := errors.New("replaced by a newer connection")
+		l.blame(replaced, l.set.addr)
+		l.drop(replaced, codeReplaced)
+	}
 	if l.epoch != c.theirs.Epoch && l.epoch != (frame.ID{}) {
 		l.restarted()
 	}
