@@ -32,9 +32,11 @@ type Decoder struct {
 	received, sent pins // the peer's pages, and our own
 	versions       versions
 	course         course
-	seg            *segment // being filled, nil if there is none
-	added          []span   // by the batch at hand
-	seq            uint64   // of the last batch
+	seg            *segment      // being filled, nil if there is none
+	added          []span        // by the batch at hand
+	anchors        anchors       // of a page that was added
+	dict           [maxBase]byte // of a page with several bases
+	seq            uint64        // of the last batch
 	digest         Digest
 	err            error // why nothing more is decoded
 
@@ -142,7 +144,10 @@ func (d *Decoder) took(x *Expanded, r *rebuild) {
 	for _, a := range d.added {
 		g := a.seg
 		for i := a.first; i < g.filled; i++ {
-			d.store.index.put(g.sums[i], otherShelf|handle((firstNumber(g.id)+uint64(i))&numberMask))
+			h := otherShelf | handle((firstNumber(g.id)+uint64(i))&numberMask)
+			d.store.index.put(g.sums[i], h)
+			d.anchors.find(g.slot(int(i))) // for the trip home
+			d.store.anchors.put(&d.anchors, h)
 		}
 		g.written.Store(g.filled)
 	}

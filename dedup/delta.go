@@ -5,11 +5,13 @@ import (
 	"errors"
 	"math/bits"
 
+	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
 )
 
-// A delta makes a page out of a base page: bytes to insert and ranges to copy
-// in turn, until the page is full.
+// A delta makes a page out of up to four base pages: bytes to insert and ranges
+// to copy in turn, until the page is full. Several bases stand one behind the
+// other, as one base of several pages.
 //
 //	| insert (uv) | copy<<1|new (uv) | diagonal (uv, zigzag, only if new) | insert | ...
 //
@@ -28,6 +30,9 @@ const (
 	// maxDeltaOps bounds the instructions of one page in bytes; one that
 	// needs more is nearly noise.
 	maxDeltaOps = 1024
+
+	// maxBase is the size of all bases of one page in bytes.
+	maxBase = record.MaxBases * page.Size
 	// maxInsert bounds the bytes inserted in one page: beyond it the page
 	// is no longer a version of its base.
 	maxInsert = page.Size * 3 / 4
@@ -35,14 +40,16 @@ const (
 
 // words that a base is indexed by.
 const (
-	wordBits  = 11 // of the table: 2048 places for 512 words
+	wordBits  = 13 // of the table: 8192 places for 2048 words
 	wordBytes = 8
 )
 
 // A differ makes deltas. It belongs to one goroutine.
 type differ struct {
-	table  [1 << wordBits]uint16 // place of a word in base plus one, by its hash
+	table  [1 << wordBits]uint16 // place of an aligned word in base plus one, by its hash
+	shift  uint                  // of a hash, to its place: smaller bases use less of the table
 	filled bool
+	used   int // bytes of base up to the end of the last one copied
 }
 
 // differing counts the 8-byte words in which a and b, pages, differ, and
@@ -66,7 +73,7 @@ func differing(a, b []byte, limit int) int {
 // make appends the delta from base to target to ops and lits. ok is false,
 // and nothing is appended, when the page is not worth one.
 func (d *differ) make(ops, lits, base, target []byte) (ops2, lits2 []byte, ok bool) {
-	d.filled = false
+	d.filled, d.used = false, 0
 	ops0, lits0 := len(ops), len(lits)
 	diagonal, insert, pos := 0, 0, 0 // insert: where the bytes not yet written begin
 	for pos+minCopy <= page.Size {
@@ -75,6 +82,7 @@ func (d *differ) make(ops, lits, base, target []byte) (ops2, lits2 []byte, ok bo
 			pos++
 			continue
 		}
+		d.used = max(d.used, from+n)
 		lits = append(lits, target[insert:at]...)
 		ops = binary.AppendUvarint(ops, uint64(at-insert))
 		if from-at == diagonal {
@@ -106,14 +114,14 @@ func (d *differ) find(base, target []byte, pos, insert, diagonal int) (at, from,
 	word := binary.LittleEndian.Uint64(target[pos:])
 	for _, g := range [2]int{diagonal, 0} {
 		from := pos + g
-		if from >= 0 && from+wordBytes <= page.Size && binary.LittleEndian.Uint64(base[from:]) == word {
+		if from >= 0 && from+wordBytes <= len(base) && binary.LittleEndian.Uint64(base[from:]) == word {
 			return pos, from, minCopy + matching(target[pos+minCopy:], base[from+minCopy:])
 		}
 	}
 	if !d.filled {
 		d.fill(base)
 	}
-	from = int(d.table[wordHash(word)]) - 1
+	from = int(d.table[wordHash(word)>>d.shift]) - 1
 	if from < 0 || binary.LittleEndian.Uint64(base[from:]) != word {
 		return 0, 0, 0
 	}
@@ -130,16 +138,21 @@ func (d *differ) find(base, target []byte, pos, insert, diagonal int) (at, from,
 // fill indexes the aligned words of base, zero ones excepted: they are
 // everywhere.
 func (d *differ) fill(base []byte) {
-	clear(d.table[:])
-	for i := 0; i < page.Size; i += wordBytes {
+	size := 1 << wordBits
+	for size >= len(base) { // four places a word
+		size /= 2
+	}
+	d.shift = uint(64 - bits.Len(uint(size)-1))
+	clear(d.table[:size])
+	for i := 0; i < len(base); i += wordBytes {
 		if w := binary.LittleEndian.Uint64(base[i:]); w != 0 {
-			d.table[wordHash(w)] = uint16(i + 1)
+			d.table[wordHash(w)>>d.shift] = uint16(i + 1)
 		}
 	}
 	d.filled = true
 }
 
-func wordHash(w uint64) uint64 { return w * 0x9e3779b97f4a7c15 >> (64 - wordBits) }
+func wordHash(w uint64) uint64 { return w * 0x9e3779b97f4a7c15 }
 
 // matching is the number of bytes that a and b have in common at their start.
 func matching(a, b []byte) int {
@@ -159,8 +172,8 @@ func matching(a, b []byte) int {
 
 var errDelta = errors.New("malformed delta")
 
-// patch appends the page that the delta at the start of ops makes of base to
-// dst. It returns what is left of ops and lits.
+// patch appends the page that the delta at the start of ops makes of base, one
+// page or more, to dst. It returns what is left of ops and lits.
 func patch(dst, ops, lits, base []byte) (dst2, ops2, lits2 []byte, err error) {
 	diagonal, left := 0, page.Size
 	for {
@@ -180,13 +193,13 @@ func patch(dst, ops, lits, base []byte) (dst2, ops2, lits2 []byte, err error) {
 		ops = ops[size:]
 		if c&1 == 1 {
 			g, size := binary.Varint(ops)
-			if size <= 0 || g <= -page.Size || g >= page.Size {
+			if size <= 0 || g <= -page.Size || g >= int64(len(base)) {
 				return dst, ops, lits, errDelta
 			}
 			ops, diagonal = ops[size:], int(g)
 		}
 		from := page.Size - left + diagonal
-		if from < 0 || from+int(c>>1) > page.Size {
+		if from < 0 || from+int(c>>1) > len(base) {
 			return dst, ops, lits, errDelta
 		}
 		dst = append(dst, base[from:from+int(c>>1)]...)

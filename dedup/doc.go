@@ -16,9 +16,20 @@
 //	pins.go         the segments that a batch uses
 //	fingerprint.go  xxhash64 and the index of hints
 //	versions.go     which page last came for an address
-//	delta.go        copy/insert deltas
+//	bases.go        which known pages a new one is put together from
+//	anchors.go      pages with a stretch in common, wherever it lies
+//	delta.go        copy/insert deltas against up to four bases
 //	predict.go      where the next page lives and what precedes it
 //	digest.go       digests of batches and of channels
+//
+// # Near copies
+//
+// Pages that are not equal to a known one are often nearly equal: the same
+// address before, the next page of a file, a shifted copy, parts of several.
+// bases.go chooses up to four known pages, delta.go puts the new one together
+// from them, and only what it inserts is compressed. That finds what a
+// compressor with a window over all history finds (reduction.md, second half),
+// at the cost of a page.
 //
 // # When a page may be referred to
 //

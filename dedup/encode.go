@@ -154,56 +154,48 @@ func (e *Encoder) fresh(h uint64, at *handle, same found, it page.Item) {
 		e.literal(record.Passing, it)
 		return
 	}
-	base, kind := e.base(same, it.Data)
-	f := e.batch.bufs
-	var ok bool
-	if base.seg != nil {
-		f.deltas, f.literals, ok = e.differ.make(f.deltas, f.literals, base.seg.slot(base.slot), it.Data)
-	}
-	switch {
-	case !ok:
+	e.choose(same, it.Data)
+	if !e.changed(it) {
 		e.literal(record.Literal, it)
-	case kind == record.DeltaSame:
-		e.batch.Stats.Deltas++
-		e.course.met(base.number, base.other)
-		e.emit(record.Op{Kind: kind}, it)
-	default:
-		e.batch.Stats.Deltas++
-		e.refer(kind, &base, it)
 	}
-	setVersion(at, e.keep(h, it.Data))
+	v := e.keep(h, it.Data)
+	setVersion(at, v)
+	e.store.anchors.put(&e.bases.anchors, v)
 }
 
-// near is the number of differing words below which the search for a better
-// base is not worth its time (reduction.md, 3).
-const near = 64
-
-// base chooses the page that p is a version of: the one last seen at its
-// address, or the one after the page that the previous one was like. That
-// finds the old version of a changed page when a guest comes again on a new
-// channel. A base without a segment is none.
-func (e *Encoder) base(same found, p []byte) (best found, kind record.Kind) {
-	kind, words := record.DeltaSame, maxDiffering
-	if same.seg != nil && !same.retiring {
-		if n := differing(same.seg.slot(same.slot), p, words); n < words {
-			best, words = same, n
+// changed emits a page as a change of the bases that choose has found. It
+// fails when there is none, or the page is not worth it.
+func (e *Encoder) changed(it page.Item) bool {
+	c, f := &e.bases, e.batch.bufs
+	if c.n == 0 {
+		return false
+	}
+	var ok bool
+	f.deltas, f.literals, ok = e.differ.make(f.deltas, f.literals, c.base(), it.Data)
+	if !ok {
+		return false
+	}
+	e.batch.Stats.Deltas++
+	first := &c.found[0]
+	c.n = max((e.differ.used+page.Size-1)/page.Size, 1) // the last ones may not have been of use
+	switch {
+	case c.n > 1:
+		o := record.Op{Kind: record.DeltaMany, Same: c.same, Many: c.n - 1}
+		if !o.Same {
+			e.course.refer(&o, first.number, first.other)
 		}
-	}
-	if words < near {
-		return best, kind
-	}
-	c := &e.course
-	next := found{number: c.next[shelfIndex(c.other)], other: c.other}
-	if next.number == 0 || next.number == same.number && next.other == same.other {
-		return best, kind
-	}
-	next = e.usable(next.handle())
-	if next.seg != nil && !next.retiring {
-		if n := differing(next.seg.slot(next.slot), p, words); n < words {
-			best, kind = next, record.DeltaRef
+		e.course.met(first.number, first.other)
+		for i, b := range c.found[1:c.n] {
+			o.More[i] = record.Base{Ref: e.course.away(b.number, b.other), Other: b.other}
 		}
+		e.emit(o, it)
+	case c.same:
+		e.course.met(first.number, first.other)
+		e.emit(record.Op{Kind: record.DeltaSame}, it)
+	default:
+		e.refer(record.DeltaRef, first, it)
 	}
-	return best, kind
+	return true
 }
 
 // literal emits a page in full.
@@ -280,7 +272,7 @@ func (e *Encoder) emit(o record.Op, it page.Item) {
 		e.batch.bufs.opaque = append(e.batch.bufs.opaque, it.Head...)
 	}
 	e.batch.msg.Items++
-	if r := &e.run; r.Count > 0 && o.Kind == r.Kind && o.Head == r.Head && o.Head != record.HeadExplicit &&
+	if r := &e.run; r.Count > 0 && o.Kind == r.Kind && o.Kind != record.DeltaMany && o.Head == r.Head && o.Head != record.HeadExplicit &&
 		o.Addr <= record.AddrNext && (o.Addr == record.AddrNone) == (r.Addr == record.AddrNone) &&
 		o.Ref == 0 && o.Other == r.Other {
 		r.Count++

@@ -31,6 +31,7 @@ type Encoder struct {
 	versions       versions
 	course         course
 	differ         differ
+	bases          bases
 	run            record.Op // gathered, not yet written; Count 0: none
 	seg            *segment  // being filled, nil if there is none
 	segSure        bool      // seg is pinned by this batch

@@ -124,7 +124,15 @@ func (c *course) missed() {
 
 // refer fills in the reference to page n of a shelf.
 func (c *course) refer(o *record.Op, n uint64, other bool) {
-	o.Ref, o.Other = int64(n-c.next[shelfIndex(other)]), other
+	o.Ref, o.Other = c.away(n, other), other
+}
+
+// away is how far page n of a shelf is from the predicted one.
+func (c *course) away(n uint64, other bool) int64 { return int64(n - c.next[shelfIndex(other)]) }
+
+// further is the page that one of the bases after the first refers to.
+func (c *course) further(b record.Base) uint64 {
+	return c.next[shelfIndex(b.Other)] + uint64(b.Ref)
 }
 
 // number is the page that the next item of o refers to.

@@ -135,6 +135,10 @@ func (r *rebuild) page(o *record.Op, first bool, a page.Addr) error {
 	d.course.met(base.number, base.other)
 	p := base.seg.slot(base.slot)
 	switch o.Kind {
+	case record.DeltaMany:
+		if p, err = r.join(o, p); err != nil {
+			return err
+		}
 	case record.Same, record.Ref:
 		r.stats.Refs++
 		r.out = append(r.out, p...)
@@ -148,11 +152,25 @@ func (r *rebuild) page(o *record.Op, first bool, a page.Addr) error {
 	return r.keep(at)
 }
 
+// join puts all bases of a page behind the first.
+func (r *rebuild) join(o *record.Op, first []byte) ([]byte, error) {
+	d := r.d
+	dict := append(d.dict[:0], first...)
+	for _, b := range o.More[:o.Many] {
+		f, err := r.held(found{number: d.course.further(b), other: b.Other})
+		if err != nil {
+			return nil, err
+		}
+		dict = append(dict, f.seg.slot(f.slot)...)
+	}
+	return dict, nil
+}
+
 // known finds the page that an item refers to and checks that it is still
 // what it was.
 func (r *rebuild) known(o *record.Op, first bool, at *handle) (f found, err error) {
 	d := r.d
-	if o.Kind == record.Ref || o.Kind == record.DeltaRef {
+	if o.Kind == record.Ref || o.Kind == record.DeltaRef || o.Kind == record.DeltaMany && !o.Same {
 		f.number, f.other = d.course.number(o, first), o.Other
 	} else {
 		if at == nil || *at == 0 {
@@ -165,6 +183,12 @@ func (r *rebuild) known(o *record.Op, first bool, at *handle) (f found, err erro
 		}
 		f.number = sh.number(*at)
 	}
+	return r.held(f)
+}
+
+// held finds the memory of page f.number.
+func (r *rebuild) held(f found) (found, error) {
+	d := r.d
 	ps := &d.received
 	if f.other {
 		ps = &d.sent

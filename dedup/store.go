@@ -52,6 +52,7 @@ type Store struct {
 	budget   int64
 	slabs    slabs
 	index    *index
+	anchors  *anchorTable
 	sent     *shelf        // pages that we number
 	received *shelf        // pages that the peer numbers
 	peer     atomic.Uint64 // name of the peer's store; 0 before it has sent anything
@@ -70,6 +71,7 @@ func NewStore(c Config) *Store {
 	sent := min(received, shelfSize(c.PeerBudget))
 	s := &Store{id: c.ID, budget: int64(2*received) * slabSize}
 	s.index = newIndex((sent + received) * record.SegmentPages)
+	s.anchors = newAnchorTable((sent + received) * record.SegmentPages)
 	s.sent, s.received = newShelf(sent, &s.slabs), newShelf(received, &s.slabs)
 	return s
 }

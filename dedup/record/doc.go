@@ -47,9 +47,11 @@
 //	| Kind (4 bits) Head (2) Addr (2) |
 //	| Jump (uv, zigzag) |              only with AddrJump
 //	| Space (uv) | Page (uv) |         only with AddrFar
-//	| Count (uv) |                     only with HeadNone and HeadPredicted
+//	| Count (uv) |                     only with HeadNone and HeadPredicted, not with DeltaMany
 //	| HeadLen (uv) |                   only with HeadExplicit
-//	| Ref (uv) |                       only with the kinds Ref and DeltaRef
+//	| Many (1) |                       only with the kind DeltaMany
+//	| Ref (uv) |                       only with the kinds Ref, DeltaRef and DeltaMany
+//	| Ref (uv) | ...                   Many of them
 //	| Segment (uv) |                   only with the kind Segment
 //
 // Addr places the first page of the run, all others follow each other:
@@ -68,6 +70,10 @@
 // Ref is zigzag(number - predicted)<<1 | other. A page number is
 // segment*SegmentPages + slot in the sender's store or, with other, in the
 // receiver's. Predicted is the page after the last one referred to.
+//
+// Many is the number of bases after the first, 1 to 3. With bit 2 set the first
+// is the page that last came for this address, and its Ref is left out. A page
+// of several bases is a delta against all of them, one behind the other.
 //
 // Kinds are appended, never renumbered; an unknown kind, codec, flag or
 // version is refused, for nothing in a batch can be left out.

@@ -34,7 +34,7 @@ const DigestSize = 16
 // Bounds of columns that do not follow from Raw: no op is longer than
 // maxOpSize, and a delta's instructions are shorter than the page they make.
 const (
-	maxOpSize    = 40
+	maxOpSize    = 80
 	maxDeltaSize = 4096
 )
 

@@ -34,12 +34,15 @@ const (
 	// Segment opens a segment of the sender's store: the pages kept from
 	// here on get its numbers.
 	Segment
+	// DeltaMany is a page put together from up to MaxBases pages that both
+	// stores hold; it is kept like a Literal. Such an op is of one item.
+	DeltaMany
 
-	lastKind = Segment
+	lastKind = DeltaMany
 )
 
 // kindNames are indexed by Kind.
-var kindNames = [...]string{"none", "bytes", "zero", "blank", "same", "ref", "literal", "passing", "delta", "delta-ref", "segment"}
+var kindNames = [...]string{"none", "bytes", "zero", "blank", "same", "ref", "literal", "passing", "delta", "delta-ref", "segment", "delta-many"}
 
 // String names the kind.
 func (k Kind) String() string {
@@ -50,7 +53,7 @@ func (k Kind) String() string {
 }
 
 // IsPage reports whether the kind's items are whole pages.
-func (k Kind) IsPage() bool { return k >= Blank && k <= DeltaRef }
+func (k Kind) IsPage() bool { return k >= Blank && k <= DeltaRef || k == DeltaMany }
 
 // HeadMode says what stands before the page in the stream.
 type HeadMode uint8
@@ -96,15 +99,30 @@ type Op struct {
 	Ref     int64  // number of the first page referred to, less the predicted one
 	Other   bool   // Ref counts in the receiver's store
 	Segment uint64 // number of the segment that opens
+
+	Same bool               // of DeltaMany: the first base is the page that last came for this address; Ref and Other are unused
+	More [MaxBases - 1]Base // of DeltaMany: the bases after the first
+	Many int                // how many of More there are
+}
+
+// MaxBases bounds the bases of one page: a fifth gains nothing (reduction.md, 1-3).
+const MaxBases = 4
+
+// Base refers to one further base of a page.
+type Base struct {
+	Ref   int64 // number of the page, less the predicted one
+	Other bool  // it counts in the receiver's store
 }
 
 // single reports whether the op's form says that it is of one item.
-func (o Op) single() bool { return o.Head == HeadExplicit || o.Head == HeadOne }
+func (o *Op) single() bool {
+	return o.Head == HeadExplicit || o.Head == HeadOne || o.Kind == DeltaMany
+}
 
 // Append appends the encoding of o to b. It writes HeadPredicted of one item
 // as HeadOne.
 func (o Op) Append(b []byte) []byte {
-	if o.Head == HeadPredicted && o.Count == 1 {
+	if o.Head == HeadPredicted && (o.Count == 1 || o.Kind == DeltaMany) {
 		o.Head = HeadOne
 	}
 	b = append(b, byte(o.Kind)<<4|byte(o.Head)<<2|byte(o.Addr))
@@ -124,14 +142,31 @@ func (o Op) Append(b []byte) []byte {
 	if o.Head == HeadExplicit {
 		b = binary.AppendUvarint(b, uint64(o.HeadLen))
 	}
-	if o.Kind == Ref || o.Kind == DeltaRef {
-		ref := zigzag(o.Ref) << 1
-		if o.Other {
-			ref |= 1
+	if o.Kind == DeltaMany {
+		many := byte(o.Many)
+		if o.Same {
+			many |= firstSame
 		}
-		b = binary.AppendUvarint(b, ref)
+		b = append(b, many)
+	}
+	if o.Kind == Ref || o.Kind == DeltaRef || o.Kind == DeltaMany && !o.Same {
+		b = appendRef(b, o.Ref, o.Other)
+	}
+	for _, m := range o.More[:o.Many] {
+		b = appendRef(b, m.Ref, m.Other)
 	}
 	return b
+}
+
+// firstSame is the bit of DeltaMany's number of bases that says Same.
+const firstSame = 4
+
+func appendRef(b []byte, ref int64, other bool) []byte {
+	v := zigzag(ref) << 1
+	if other {
+		v |= 1
+	}
+	return binary.AppendUvarint(b, v)
 }
 
 // ParseOp reads the op at the start of b; n is the number of bytes it takes.
@@ -185,10 +220,34 @@ func (o *Op) rest(r *reader) {
 			r.fail(fmt.Errorf("%w: empty head", errForm))
 		}
 	}
-	if o.Kind == Ref || o.Kind == DeltaRef {
-		ref := r.uvarint("reference", 4*maxNumber)
-		o.Ref, o.Other = unzigzag(ref>>1), ref&1 == 1
+	if o.Kind == DeltaMany {
+		o.many(r)
 	}
+	if o.Kind == Ref || o.Kind == DeltaRef || o.Kind == DeltaMany && !o.Same {
+		o.Ref, o.Other = r.ref()
+	}
+	if o.Same && o.Addr == AddrNone {
+		r.fail(fmt.Errorf("%w: %s of the same address without an address", errForm, o.Kind))
+	}
+	for i := range o.Many {
+		o.More[i].Ref, o.More[i].Other = r.ref()
+	}
+}
+
+// many reads how many bases a page has: two or more, of which the first may
+// be implied. One alone has a kind of its own.
+func (o *Op) many(r *reader) {
+	n := r.byte()
+	o.Many, o.Same = int(n&^firstSame), n&firstSame != 0
+	if r.err == nil && (o.Many < 1 || o.Many >= MaxBases) {
+		o.Many = 0
+		r.fail(fmt.Errorf("%w: %d further bases", errForm, n))
+	}
+}
+
+func (r *reader) ref() (ref int64, other bool) {
+	v := r.uvarint("reference", 4*maxNumber)
+	return unzigzag(v >> 1), v&1 == 1
 }
 
 // check refuses combinations that mean nothing.
@@ -201,6 +260,8 @@ func (o *Op) check() error {
 		return fmt.Errorf("%w: %s with a head or an address", errForm, o.Kind)
 	case (o.Kind == Same || o.Kind == DeltaSame) && o.Addr == AddrNone:
 		return fmt.Errorf("%w: %s without an address", errForm, o.Kind)
+	case o.Kind == DeltaMany && o.Head == HeadPredicted:
+		return fmt.Errorf("%w: run of %s", errForm, o.Kind)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func TestRefusedMessages(t *testing.T) {
 		{"sum over raw", (&Message{Raw: 9, Parts: [Columns]Part{Literals: {LZ4, 9, []byte("a")}, Opaque: {Raw, 1, []byte("a")}}}).Append(nil), "10 literal and opaque bytes"},
 		{"longer compressed", (&Message{Raw: 9, Parts: part(Zstd, 2, "aaa")}).Append(nil), "wire size"},
 		{"raw of other size", (&Message{Raw: 9, Parts: part(Raw, 3, "aa")}).Append(nil), "raw of 3 bytes in 2"},
-		{"ops over items", (&Message{Raw: 9, Parts: [Columns]Part{Ops: {Zstd, 41, []byte("a")}}}).Append(nil), "size of a column"},
+		{"ops over items", (&Message{Raw: 9, Parts: [Columns]Part{Ops: {Zstd, 81, []byte("a")}}}).Append(nil), "size of a column"},
 		{"long varint", unhex(t, "4c487262 01 00 8100"), "shortest varint"},
 		{"floor", (&Message{Floor: MaxSegment + 1}).Append(nil), "floor"},
 	} {
@@ -108,6 +108,9 @@ var ops = []struct {
 	{Op{Kind: DeltaSame, Head: HeadOne, Addr: AddrNext, Count: 1}, "8d"},
 	{Op{Kind: DeltaRef, Head: HeadOne, Addr: AddrNext, Count: 1}, "9d 00"},
 	{Op{Kind: Segment, Segment: 1000}, "a0 e807"},
+	{Op{Kind: DeltaMany, Head: HeadOne, Addr: AddrNext, Count: 1, Ref: 5, Many: 1, More: [3]Base{{Ref: -1, Other: true}}}, "bd 01 14 03"},
+	{Op{Kind: DeltaMany, Addr: AddrNext, Count: 1, Same: true, Many: 3, More: [3]Base{{Ref: 1}, {Ref: 2}, {Ref: 3}}}, "b1 07 04 08 0c"},
+	{Op{Kind: DeltaMany, Head: HeadExplicit, HeadLen: 9, Count: 1, Many: 1}, "b8 09 01 00 00"},
 }
 
 func TestOps(t *testing.T) {
@@ -135,7 +138,11 @@ func TestOps(t *testing.T) {
 func TestRefusedOps(t *testing.T) {
 	for _, tt := range []struct{ hex, want string }{
 		{"00", "unknown kind 0"},
-		{"b0 00", "unknown kind 11"},
+		{"c0 00", "unknown kind 12"},
+		{"b5 01 00 00", "run of delta-many"},
+		{"b1 00 00", "0 further bases"},
+		{"b1 08 00", "8 further bases"},
+		{"b0 05 00", "delta-many of the same address without an address"},
 		{"14 05", "bytes with a head"},
 		{"a1 05", "segment with a head or an address"},
 		{"40 01", "same without an address"},

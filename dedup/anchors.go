@@ -1,0 +1,152 @@
+package dedup
+
+import (
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/longhaul-project/longhaul/internal/page"
+)
+
+// Anchors are places in a page that are chosen by the 64 bytes before them,
+// about one in 256, so that two pages with a stretch in common share an anchor
+// wherever the stretch lies in each. They find the pages that a new page can
+// be put together from. That is what long-range matching of compressors does
+// (zstd --long), over all that the store holds; reduction.md, 4-5.
+const (
+	anchorWindow = 64                   // bytes; fixed by the width of the rolling hash
+	anchorSpan   = (page.Size - 64) / 4 // places that one of four lanes rolls over
+	anchorMark   = 0xff << 56           // a hash at least this high is an anchor: 1 of 256
+	maxAnchors   = 48                   // of one page; 16 is the mean
+	maxVotes     = maxAnchors           // different pages that the anchors of one page lead to
+	anchorMix    = 0x9e3779b97f4a7c15   // spreads hashes over the table
+	slotsPerPage = 8                    // slots of 8 bytes in the table, per page that fits in the store, at least
+)
+
+// gear has a random number for each byte: splitmix64 from seed 1. Only the
+// sender rolls, so the peer need not have the same.
+var gear = func() (g [256]uint64) {
+	x := uint64(1)
+	for i := range g {
+		x += 0x9e3779b97f4a7c15
+		z := (x ^ x>>30) * 0xbf58476d1ce4e5b9
+		z = (z ^ z>>27) * 0x94d049bb133111eb
+		g[i] = z ^ z>>31
+	}
+	return g
+}()
+
+// anchors are the hashes of one page's anchors.
+type anchors struct {
+	n    int
+	hash [maxAnchors]uint64
+}
+
+// find rolls over p, a page. Four lanes side by side, since one alone would
+// wait for its own last step at every byte.
+func (a *anchors) find(p []byte) {
+	a.n = 0
+	p = p[:page.Size]
+	var h0, h1, h2, h3 uint64
+	for i := range anchorWindow {
+		h0 = h0<<1 + gear[p[i]]
+		h1 = h1<<1 + gear[p[i+anchorSpan]]
+		h2 = h2<<1 + gear[p[i+2*anchorSpan]]
+		h3 = h3<<1 + gear[p[i+3*anchorSpan]]
+	}
+	l0, l1 := (*[anchorSpan]byte)(p[64:]), (*[anchorSpan]byte)(p[64+anchorSpan:])
+	l2, l3 := (*[anchorSpan]byte)(p[64+2*anchorSpan:]), (*[anchorSpan]byte)(p[64+3*anchorSpan:])
+	for i := range l0 {
+		h0 = h0<<1 + gear[l0[i]]
+		h1 = h1<<1 + gear[l1[i]]
+		h2 = h2<<1 + gear[l2[i]]
+		h3 = h3<<1 + gear[l3[i]]
+		if max(h0, h1, h2, h3) >= anchorMark {
+			a.add(h0)
+			a.add(h1)
+			a.add(h2)
+			a.add(h3)
+		}
+	}
+}
+
+// add keeps h if it is an anchor and not the one before: a stretch of the same
+// byte would be nothing but anchors.
+func (a *anchors) add(h uint64) {
+	if h < anchorMark || a.n == maxAnchors || a.n > 0 && a.hash[a.n-1] == h {
+		return
+	}
+	a.hash[a.n] = h
+	a.n++
+}
+
+// An anchorTable tells which page last had an anchor. It is direct-mapped and
+// the newest wins; like the index it is a cache of hints without locks.
+type anchorTable struct {
+	slots []atomic.Uint64 // upper 32 bits: tag; lower: handle
+	shift uint
+}
+
+// newAnchorTable makes the table of a store of n pages: 64 to 128 bytes per
+// page.
+func newAnchorTable(n int) *anchorTable {
+	b := max(bits.Len(uint(slotsPerPage*n-1)), 4)
+	return &anchorTable{slots: make([]atomic.Uint64, 1<<b), shift: uint(64 - b)}
+}
+
+// slot is where the anchor h belongs, and its tag.
+func (t *anchorTable) slot(h uint64) (s *atomic.Uint64, tag uint64) {
+	return &t.slots[h*anchorMix>>t.shift], h >> 16 & (1<<32 - 1)
+}
+
+// put remembers that page p has the anchors a.
+func (t *anchorTable) put(a *anchors, p handle) {
+	for _, h := range a.hash[:a.n] {
+		s, tag := t.slot(h)
+		s.Store(tag<<32 | uint64(p))
+	}
+}
+
+// votes are the pages that share anchors with a page, and how many.
+type votes struct {
+	n      int
+	pages  [maxVotes]handle
+	counts [maxVotes]uint8
+}
+
+// vote collects the pages that share anchors with a.
+func (t *anchorTable) vote(a *anchors, v *votes) {
+	v.n = 0
+	for _, h := range a.hash[:a.n] {
+		s, tag := t.slot(h)
+		if x := s.Load(); x>>32 == tag && x != 0 {
+			v.add(handle(x))
+		}
+	}
+}
+
+func (v *votes) add(p handle) {
+	for i := range v.n {
+		if v.pages[i] == p {
+			v.counts[i]++
+			return
+		}
+	}
+	v.pages[v.n], v.counts[v.n] = p, 1
+	v.n++
+}
+
+// best takes the page with the most votes out, or 0 when none is left. Among
+// equals the one that was found first wins.
+func (v *votes) best() handle {
+	at := -1
+	for i := range v.n {
+		if v.counts[i] > 0 && (at < 0 || v.counts[i] > v.counts[at]) {
+			at = i
+		}
+	}
+	if at < 0 {
+		return 0
+	}
+	v.counts[at] = 0
+	return v.pages[at]
+}

@@ -1,0 +1,157 @@
+package dedup
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/longhaul-project/longhaul/internal/page"
+)
+
+func randomPage(rng *rand.Rand) []byte {
+	p := make([]byte, page.Size)
+	for i := range p {
+		p[i] = byte(rng.Uint32())
+	}
+	return p
+}
+
+// A stretch that two pages share is found wherever it lies in each.
+func TestAnchorsFindShifted(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	var a, b anchors
+	var missed int
+	for range 200 {
+		p, q := randomPage(rng), randomPage(rng)
+		copy(q[301:], p[:2048]) // half a page, shifted by an odd number of bytes
+		a.find(p)
+		b.find(q)
+		shared := 0
+		for _, h := range a.hash[:a.n] {
+			for _, g := range b.hash[:b.n] {
+				if h == g {
+					shared++
+				}
+			}
+		}
+		if shared == 0 {
+			missed++
+		}
+	}
+	// About 8 anchors in 2 KiB: none in 1 of 2500 pages.
+	if missed > 3 {
+		t.Errorf("no anchor in common for %d of 200 pages", missed)
+	}
+}
+
+func TestAnchorsAreBounded(t *testing.T) {
+	var a anchors
+	total := 0
+	for b := range 256 {
+		p := make([]byte, page.Size)
+		for i := range p {
+			p[i] = byte(b)
+		}
+		a.find(p)
+		total += a.n
+		if a.n > 8 {
+			t.Errorf("%d anchors in a page of bytes %#x", a.n, b)
+		}
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	n := 0
+	for range 100 {
+		a.find(randomPage(rng))
+		n += a.n
+	}
+	if n < 1200 || n > 2000 {
+		t.Errorf("%d anchors in 100 random pages, want about 1575", n)
+	}
+}
+
+func TestVotes(t *testing.T) {
+	table := newAnchorTable(1000)
+	var v votes
+	put := func(p handle, hashes ...uint64) {
+		a := anchors{n: len(hashes)}
+		for i, h := range hashes {
+			a.hash[i] = anchorMark | h*anchorMix>>8
+		}
+		table.put(&a, p)
+	}
+	put(1, 1, 2, 3)
+	put(2, 4, 5)
+	put(3, 6)
+	put(4, 3) // the newest wins
+	a := anchors{n: 7}
+	for i := range a.n {
+		a.hash[i] = anchorMark | uint64(i+1)*anchorMix>>8
+	}
+	table.vote(&a, &v)
+	var got []handle
+	for h := v.best(); h != 0; h = v.best() {
+		got = append(got, h)
+	}
+	if len(got) != 4 || got[0] != 1 || got[1] != 2 {
+		t.Errorf("got %v, want 1 and 2 with two votes each before 4 and 3", got)
+	}
+}
+
+// A page put together from parts of several pages costs less than from one.
+func TestManyBases(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	a, b := NewStore(Config{Budget: 32 << 20}), NewStore(Config{Budget: 32 << 20})
+	enc, dec := a.NewEncoder(EncoderConfig{}), b.NewDecoder(DecoderConfig{})
+	var items []page.Item
+	var known [][]byte
+	for i := range 64 {
+		known = append(known, randomPage(rng))
+		items = append(items, fullPage(1, uint64(i), known[i]))
+	}
+	for i := range 64 { // four quarters from four pages, none where it was
+		p := make([]byte, 0, page.Size)
+		for j := range 4 {
+			from := rng.IntN(page.Size * 3 / 4)
+			p = append(p, known[(i*5+j*17)%64][from:from+page.Size/4]...)
+		}
+		items = append(items, fullPage(1, uint64(1000+i), p))
+	}
+	var want, got []byte
+	var wire int64
+	for i, it := range items {
+		want = append(append(want, it.Head...), it.Data...)
+		enc.Add(it)
+		if i == 63 || i == len(items)-1 {
+			m, err := enc.Cut().Compress()
+			if err != nil {
+				t.Fatal(err)
+			}
+			wire = int64(len(m))
+			x, err := Expand(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, _, err = dec.Decode(got, x); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if string(got) != string(want) {
+		t.Fatal("other bytes came out")
+	}
+	// A quarter of a page has 4 anchors; it is missed in 1 of 50 cases.
+	if limit := int64(64 * page.Size / 4); wire > limit {
+		t.Errorf("%d bytes for 64 pages made of known parts, want less than %d", wire, limit)
+	}
+	if s := enc.Stats(); s.Deltas < 60 {
+		t.Errorf("%d of 64 pages are deltas", s.Deltas)
+	}
+}
+
+func BenchmarkAnchors(b *testing.B) {
+	p := randomPage(rand.New(rand.NewPCG(1, 1)))
+	var a anchors
+	b.SetBytes(page.Size)
+	for b.Loop() {
+		a.find(p)
+	}
+}
