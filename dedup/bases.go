@@ -31,15 +31,33 @@ func (c *bases) add(f found) {
 	c.n++
 }
 
-// base is the content of all bases, one behind the other.
-func (c *bases) base() []byte {
+// base is the content of all bases, one behind the other; nil when one cannot
+// be read.
+func (e *Encoder) base() []byte {
+	c := &e.bases
 	if c.n == 1 {
-		return c.found[0].seg.slot(c.found[0].slot)
+		return e.content(&c.found[0])
 	}
 	for i := range c.n {
-		copy(c.dict[i*page.Size:], c.found[i].seg.slot(c.found[i].slot))
+		p := e.content(&c.found[i])
+		if p == nil {
+			return nil
+		}
+		copy(c.dict[i*page.Size:], p)
 	}
 	return c.dict[:c.n*page.Size]
+}
+
+// differs counts the words in which f and p differ, limit at most.
+func (e *Encoder) differs(f *found, p []byte, limit int) int {
+	if f.seg == nil || f.retiring {
+		return limit
+	}
+	q := e.content(f)
+	if q == nil {
+		return limit
+	}
+	return differing(q, p, limit)
 }
 
 // choose finds the bases of p: the page last seen at its address, or the one
@@ -50,16 +68,13 @@ func (e *Encoder) choose(same found, p []byte) {
 	c := &e.bases
 	c.n, c.same, c.anchors.n = 0, false, 0
 	best, words := found{}, maxDiffering
-	if same.seg != nil && !same.retiring {
-		if n := differing(same.seg.slot(same.slot), p, words); n < words {
-			best, words, c.same = same, n, true
-		}
+	if n := e.differs(&same, p, words); n < words {
+		best, words, c.same = same, n, true
 	}
 	if words >= near {
-		if next := e.next(same); next.seg != nil && !next.retiring {
-			if n := differing(next.seg.slot(next.slot), p, words); n < words {
-				best, words, c.same = next, n, false
-			}
+		next := e.next(same)
+		if n := e.differs(&next, p, words); n < words {
+			best, words, c.same = next, n, false
 		}
 	}
 	if best.seg != nil {

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -32,11 +33,13 @@ type Decoder struct {
 	received, sent pins // the peer's pages, and our own
 	versions       versions
 	course         course
-	seg            *segment      // being filled, nil if there is none
-	added          []span        // by the batch at hand
-	anchors        anchors       // of a page that was added
-	dict           [maxBase]byte // of a page with several bases
-	seq            uint64        // of the last batch
+	seg            *segment                // being filled, nil if there is none
+	added          []span                  // by the batch at hand
+	anchors        anchors                 // of a page that was added
+	scratch        [page.Size]byte         // of a page that is on disk
+	open           atomic.Pointer[segment] // seg, for Close
+	dict           [maxBase]byte           // of a page with several bases
+	seq            uint64                  // of the last batch
 	digest         Digest
 	err            error // why nothing more is decoded
 
@@ -70,7 +73,13 @@ func (s *Store) NewDecoder(DecoderConfig) *Decoder {
 
 // Close tells that no more batches come. Any goroutine may call it, more than
 // once.
-func (d *Decoder) Close() { d.store.sent.release(d.lease) }
+func (d *Decoder) Close() {
+	d.store.sent.release(d.lease)
+	if g := d.open.Load(); g != nil && g.pin(false) { // nothing more comes into it
+		d.store.received.save(g)
+		g.unpin(&d.store.memory)
+	}
+}
 
 // Digest is the digest over all batches decoded.
 func (d *Decoder) Digest() Digest { return d.digest }
@@ -150,6 +159,9 @@ func (d *Decoder) took(x *Expanded, r *rebuild) {
 			d.store.anchors.put(&d.anchors, h)
 		}
 		g.written.Store(g.filled)
+		if g.filled == record.SegmentPages {
+			d.store.received.save(g)
+		}
 	}
 	d.seq = x.msg.Seq
 	d.digest = d.digest.next(x.msg.Digest, x.Raw)

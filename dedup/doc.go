@@ -11,8 +11,11 @@
 // record draws the message. Under both ends lies a Store:
 //
 //	store.go        what this gateway and one peer both hold
+//	library.go      what is left of it on disk after a restart; catalog.go tells the peer
 //	shelf.go        one direction of it: segments, their window, eviction in step
-//	segment.go      1 MiB of pages and who has it pinned
+//	segment.go      1 MiB of pages, in memory or on disk, and who has it pinned
+//	tier.go         the budget of memory
+//	disk.go         to disk and off it, behind the backs of the channels; store is the files
 //	pins.go         the segments that a batch uses
 //	fingerprint.go  xxhash64 and the index of hints
 //	versions.go     which page last came for an address
@@ -65,6 +68,15 @@
 //
 // A page met while its segment is on the way out is kept anew, as a delta of
 // ten bytes, so what is used stays.
+//
+// # What a restart leaves
+//
+// A segment goes to disk when it is full or its channel ends, and stays in
+// memory while the budget of memory lasts. When either gateway restarts, both
+// open what they have on disk as a Library and exchange catalogs, which list
+// segments by number and by the store that gave the number out. What both have
+// is the new Store; the rest is removed. So a lost disk is noticed at once, and
+// a crash, a full disk or a rotten file costs bandwidth.
 //
 // The budget of a store is split in two fixed halves, one for each direction,
 // since both halves have a copy at the peer. The gateways tell each other

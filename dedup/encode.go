@@ -13,15 +13,26 @@ type found struct {
 	seg    *segment // nil: none
 	slot   int
 	number uint64
-	other  bool // numbered by the peer
+	other  bool   // numbered by the peer
+	page   []byte // of a decoder: its content, until the next one is found
 	// retiring pages are met for the last time: what is like them is kept
 	// anew, so that their segment can go.
 	retiring bool
 }
 
-// is reports whether the page has the fingerprint h and the bytes of p.
-func (f *found) is(h uint64, p []byte) bool {
-	return f.seg != nil && f.seg.sums[f.slot] == h && bytes.Equal(f.seg.slot(f.slot), p)
+// is reports whether f is a page of the fingerprint h and the bytes of p.
+func (e *Encoder) is(f *found, h uint64, p []byte) bool {
+	return f.seg != nil && f.seg.sums[f.slot] == h && bytes.Equal(e.content(f), p)
+}
+
+// content is the page; nil when it cannot be read. It is good until the next
+// call.
+func (e *Encoder) content(f *found) []byte {
+	sh := e.store.sent
+	if f.other {
+		sh = e.store.received
+	}
+	return f.seg.content(f.slot, sh.files(), &e.scratch)
 }
 
 func (f *found) handle() handle {
@@ -50,7 +61,7 @@ func (e *Encoder) page(it page.Item) {
 	if at != nil && *at != 0 {
 		same = e.usable(*at)
 	}
-	if same.is(h, p) && !same.retiring {
+	if e.is(&same, h, p) && !same.retiring {
 		stats.Refs++
 		e.course.met(same.number, same.other)
 		e.emit(record.Op{Kind: record.Same}, it)
@@ -120,7 +131,7 @@ func (e *Encoder) lookup(h uint64, p []byte) found {
 		if v>>32 != h>>32 || v == 0 {
 			continue
 		}
-		if f := e.usable(handle(v)); f.is(h, p) {
+		if f := e.usable(handle(v)); e.is(&f, h, p) {
 			return f
 		}
 	}
@@ -170,8 +181,10 @@ func (e *Encoder) changed(it page.Item) bool {
 	if c.n == 0 {
 		return false
 	}
-	var ok bool
-	f.deltas, f.literals, ok = e.differ.make(f.deltas, f.literals, c.base(), it.Data)
+	base, ok := e.base(), false
+	if base != nil {
+		f.deltas, f.literals, ok = e.differ.make(f.deltas, f.literals, base, it.Data)
+	}
 	if !ok {
 		return false
 	}

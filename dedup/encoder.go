@@ -32,13 +32,14 @@ type Encoder struct {
 	course         course
 	differ         differ
 	bases          bases
-	run            record.Op // gathered, not yet written; Count 0: none
-	seg            *segment  // being filled, nil if there is none
-	segSure        bool      // seg is pinned by this batch
-	shelfFull      bool      // there was no room; not asked again in this batch
-	wants          bool      // batches tell that they may refer to the peer's own pages
-	using          bool      // this batch may
-	hurry          bool      // this batch is the first to tell of wants
+	scratch        [page.Size]byte // of content
+	run            record.Op       // gathered, not yet written; Count 0: none
+	seg            *segment        // being filled, nil if there is none
+	segSure        bool            // seg is pinned by this batch
+	shelfFull      bool            // there was no room; not asked again in this batch
+	wants          bool            // batches tell that they may refer to the peer's own pages
+	using          bool            // this batch may
+	hurry          bool            // this batch is the first to tell of wants
 	seq            uint64
 	batch          *Batch   // being gathered, nil if nothing is
 	ready          []*Batch // cut by a change of marks, waiting for Cut; two at most
@@ -178,6 +179,9 @@ func (e *Encoder) hold(b *Batch) {
 		if g.owner == e {
 			h.filled = g.filled
 			g.written.Store(g.filled)
+			if g.filled == record.SegmentPages {
+				e.store.sent.save(g)
+			}
 		}
 		u.holds = append(u.holds, h)
 	}
@@ -237,7 +241,7 @@ func (e *Encoder) acked(seq uint64) (floor uint64) {
 			if h.filled > 0 {
 				h.seg.acked.Store(h.filled)
 			}
-			h.seg.unpin(e.store.sent.slabs)
+			h.seg.unpin(&e.store.memory)
 		}
 		floor = u.floor
 	}
@@ -278,6 +282,10 @@ func (e *Encoder) Stats() Counts {
 // Close forgets what was not acknowledged: it will not be referred to. After
 // it only Acked, Digest and Stats may be called, and Compress of batches cut.
 func (e *Encoder) Close() {
+	if e.seg != nil && e.seg.pin(false) { // nothing more comes into it
+		e.store.sent.save(e.seg)
+		e.seg.unpin(&e.store.memory)
+	}
 	e.received.release()
 	e.sent.release()
 	if e.batch != nil {
@@ -289,7 +297,7 @@ func (e *Encoder) Close() {
 	defer e.mu.Unlock()
 	for _, u := range e.unacked {
 		for _, h := range u.holds {
-			h.seg.unpin(e.store.sent.slabs)
+			h.seg.unpin(&e.store.memory)
 		}
 	}
 	e.unacked = nil

@@ -24,6 +24,7 @@ func (p *pins) get(id uint64) *segment {
 	if g == nil || !g.pin(p.encoder) {
 		return nil
 	}
+	p.shelf.fetch(g)
 	p.took(g)
 	return g
 }
@@ -44,7 +45,7 @@ func (p *pins) took(g *segment) {
 
 // release ends the batch and unpins.
 func (p *pins) release() {
-	unpin(p.list, p.shelf.slabs)
+	unpin(p.list, p.shelf.memory)
 	p.end()
 }
 
@@ -56,8 +57,8 @@ func (p *pins) end() {
 	p.list = p.list[:0]
 }
 
-func unpin(list []*segment, s *slabs) {
+func unpin(list []*segment, m *tier) {
 	for _, g := range list {
-		g.unpin(s)
+		g.unpin(m)
 	}
 }

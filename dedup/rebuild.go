@@ -133,7 +133,7 @@ func (r *rebuild) page(o *record.Op, first bool, a page.Addr) error {
 		return err
 	}
 	d.course.met(base.number, base.other)
-	p := base.seg.slot(base.slot)
+	p := base.page
 	switch o.Kind {
 	case record.DeltaMany:
 		if p, err = r.join(o, p); err != nil {
@@ -161,7 +161,7 @@ func (r *rebuild) join(o *record.Op, first []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		dict = append(dict, f.seg.slot(f.slot)...)
+		dict = append(dict, f.page...)
 	}
 	return dict, nil
 }
@@ -186,18 +186,22 @@ func (r *rebuild) known(o *record.Op, first bool, at *handle) (f found, err erro
 	return r.held(f)
 }
 
-// held finds the memory of page f.number.
+// held finds page f.number and checks that it is still what it was.
 func (r *rebuild) held(f found) (found, error) {
 	d := r.d
-	ps := &d.received
+	ps, sh := &d.received, d.store.received
 	if f.other {
-		ps = &d.sent
+		ps, sh = &d.sent, d.store.sent
 	}
 	f.seg, f.slot = ps.page(f.number)
 	if f.seg == nil || f.slot >= d.filled(f.seg) {
 		return f, fmt.Errorf("%w: page %d of %s is not held", ErrMismatch, f.number, whose(f.other))
 	}
-	if !f.seg.intact(f.slot) {
+	f.page = f.seg.content(f.slot, sh.files(), &d.scratch)
+	if f.page == nil {
+		return f, fmt.Errorf("%w: page %d of %s cannot be read", ErrMismatch, f.number, whose(f.other))
+	}
+	if fingerprint(f.page) != f.seg.sums[f.slot] {
 		return f, fmt.Errorf("%w: page %d of %s has changed in our memory", ErrMismatch, f.number, whose(f.other))
 	}
 	return f, nil
@@ -226,6 +230,7 @@ func (r *rebuild) open(id uint64) error {
 	}
 	r.d.received.took(g)
 	r.d.seg = g
+	r.d.open.Store(g)
 	r.d.added = append(r.d.added, span{seg: g})
 	return nil
 }
@@ -245,6 +250,9 @@ func (r *rebuild) keep(at *handle) error {
 			return fmt.Errorf("%w: segment %d is below the floor", errSegment, g.id)
 		}
 		d.added = append(d.added, span{seg: g, first: g.filled})
+	}
+	if g.mem.Load() == nil {
+		return fmt.Errorf("%w: segment %d was closed", errSegment, g.id)
 	}
 	p := r.out[len(r.out)-page.Size:]
 	i := g.filled

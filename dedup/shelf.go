@@ -26,8 +26,10 @@ import (
 // All pointers only rise. A segment is passed by floor when no batch that the
 // peer may still have to decode refers to it or fills it.
 type shelf struct {
-	ring  []atomic.Pointer[segment]
-	slabs *slabs
+	ring   []atomic.Pointer[segment]
+	memory *tier
+	disk   *saver        // nil: the pages are in memory only
+	birth  func() uint64 // of new segments: the name of the store that numbers them
 
 	retire atomic.Uint64 // ours only
 	floor  atomic.Uint64
@@ -59,8 +61,8 @@ const (
 	floorPart  = 8
 )
 
-func newShelf(size int, s *slabs) *shelf {
-	sh := &shelf{ring: make([]atomic.Pointer[segment], size), slabs: s, free: 1, next: 1, target: 1, heard: 1,
+func newShelf(size int, m *tier, birth func() uint64) *shelf {
+	sh := &shelf{ring: make([]atomic.Pointer[segment], size), memory: m, birth: birth, free: 1, next: 1, target: 1, heard: 1,
 		leases: make(map[*lease]struct{})}
 	sh.retire.Store(1)
 	sh.floor.Store(1)
@@ -120,8 +122,9 @@ func (sh *shelf) follow(id uint64, owner any) (*segment, error) {
 }
 
 func (sh *shelf) add(id uint64, owner any) *segment {
-	g := &segment{id: id, owner: owner, mem: sh.slabs.get()}
+	g := &segment{id: id, birth: sh.birth(), owner: owner}
 	g.refs.Store(2) // the shelf and the owner
+	sh.memory.take(g)
 	sh.ring[id%uint64(len(sh.ring))].Store(g)
 	sh.next = max(sh.next, id+1)
 	return g
@@ -150,8 +153,11 @@ func (sh *shelf) drop(id uint64) {
 	for ; sh.free < min(id, sh.next); sh.free++ {
 		if g := sh.at(sh.free); g != nil {
 			sh.ring[sh.free%uint64(len(sh.ring))].Store(nil)
-			g.unpin(sh.slabs)
+			g.unpin(sh.memory)
 			sh.gone++
+			if sh.disk != nil {
+				sh.disk.remove(sh.free)
+			}
 		}
 	}
 	sh.free = max(sh.free, id)
@@ -228,17 +234,26 @@ func (sh *shelf) forget() {
 	sh.target = sh.next
 }
 
-// held counts the segments and pages that are held.
-func (sh *shelf) held() (segments, pages int) {
+// holding is how much a shelf holds.
+type holding struct{ segments, resident, pages, saved int64 }
+
+// held counts what is held.
+func (sh *shelf) held() (h holding) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for id := sh.free; id < sh.next; id++ {
-		if g := sh.at(id); g != nil {
-			segments++
-			pages += int(g.written.Load())
+		g := sh.at(id)
+		if g == nil {
+			continue
+		}
+		h.segments++
+		h.pages += int64(g.written.Load())
+		h.saved += int64(g.saved.Load())
+		if g.mem.Load() != nil {
+			h.resident++
 		}
 	}
-	return segments, pages
+	return h
 }
 
 // evicted counts the segments that are gone.
@@ -246,39 +261,6 @@ func (sh *shelf) evicted() int64 {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	return sh.gone
-}
-
-// slabs recycles the memory of segments, so that a full store allocates
-// nothing more.
-type slabs struct {
-	mu   sync.Mutex
-	free [][]byte
-	live int // slabs handed out
-}
-
-// maxFreeSlabs is what an idle store may keep beyond its pages: 16 MiB, what
-// an eviction of the oldest segments frees at once.
-const maxFreeSlabs = 16
-
-func (s *slabs) get() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.live++
-	if n := len(s.free); n > 0 {
-		m := s.free[n-1]
-		s.free = s.free[:n-1]
-		return m
-	}
-	return make([]byte, slabSize)
-}
-
-func (s *slabs) put(m []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.live--
-	if len(s.free) < maxFreeSlabs {
-		s.free = append(s.free, m)
-	}
 }
 
 // firstNumber is the number of a segment's first page.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
+	"github.com/longhaul-project/longhaul/internal/page"
 )
 
 // DefaultBudget is the page memory of a store in bytes, unless configured.
@@ -50,7 +51,8 @@ func shelfSize(budget int64) int {
 type Store struct {
 	id       uint64
 	budget   int64
-	slabs    slabs
+	memory   tier
+	writer   *writer // nil without a disk
 	index    *index
 	anchors  *anchorTable
 	sent     *shelf        // pages that we number
@@ -60,8 +62,12 @@ type Store struct {
 	compressors compressors
 }
 
-// NewStore makes an empty store.
-func NewStore(c Config) *Store {
+// NewStore makes an empty store, in memory.
+func NewStore(c Config) *Store { return newStore(c, 0) }
+
+// newStore makes a store that has slabs in memory at a time, or all if that is
+// zero.
+func newStore(c Config, slabs int) *Store {
 	c.Budget = cmp.Or(c.Budget, DefaultBudget)
 	c.PeerBudget = cmp.Or(c.PeerBudget, c.Budget)
 	for c.ID == 0 {
@@ -70,10 +76,29 @@ func NewStore(c Config) *Store {
 	received := shelfSize(c.Budget)
 	sent := min(received, shelfSize(c.PeerBudget))
 	s := &Store{id: c.ID, budget: int64(2*received) * slabSize}
-	s.index = newIndex((sent + received) * record.SegmentPages)
-	s.anchors = newAnchorTable((sent + received) * record.SegmentPages)
-	s.sent, s.received = newShelf(sent, &s.slabs), newShelf(received, &s.slabs)
+	s.memory.max = slabs
+	pages := (sent + received) * record.SegmentPages
+	s.index = newIndex(pages)
+	s.anchors = newAnchorTable(pages)
+	if slabs > 0 { // what is in memory counts for what may be spent on finding it
+		s.anchors = newAnchorTable(min(pages, maxAnchored(slabs)))
+	}
+	s.sent = newShelf(sent, &s.memory, s.ID)
+	s.received = newShelf(received, &s.memory, s.peer.Load)
 	return s
+}
+
+// maxAnchored is how many pages the anchor table of a store with so many slabs
+// of memory is for: it may take an eighth of what they take.
+func maxAnchored(slabs int) int { return slabs * slabSize / 8 / (8 * slotsPerPage) }
+
+// Close writes what is not on disk yet, and lets go of the disk. Encoders and
+// decoders that are in use after it keep nothing on disk. A store without a
+// disk needs no Close.
+func (s *Store) Close() {
+	if s.writer != nil {
+		s.writer.close()
+	}
 }
 
 // ID names the store in the messages that its encoders make.
@@ -99,8 +124,10 @@ func (s *Store) Forget() {
 
 // Stats is what a store holds.
 type Stats struct {
-	Budget   int64 // bytes of page memory that may be used
-	Bytes    int64 // bytes of page memory in use
+	Budget   int64 // bytes of pages that may be held
+	Bytes    int64 // bytes of pages that are held, rounded up to segments
+	Memory   int64 // of these, bytes in memory
+	Disk     int64 // of these, bytes on disk
 	Sent     int64 // pages held that this end sent
 	Received int64 // pages held that the peer sent
 	Evicted  int64 // segments that made room for others so far, on both shelves
@@ -111,13 +138,14 @@ func (s Stats) Pages() int64 { return s.Sent + s.Received }
 
 // Stats tells what the store holds.
 func (s *Store) Stats() Stats {
-	sentSegments, sent := s.sent.held()
-	receivedSegments, received := s.received.held()
+	sent, received := s.sent.held(), s.received.held()
 	return Stats{
 		Budget:   s.budget,
-		Bytes:    int64(sentSegments+receivedSegments) * slabSize,
-		Sent:     int64(sent),
-		Received: int64(received),
+		Bytes:    (sent.segments + received.segments) * slabSize,
+		Memory:   (sent.resident + received.resident) * slabSize,
+		Disk:     (sent.saved + received.saved) * page.Size,
+		Sent:     sent.pages,
+		Received: received.pages,
 		Evicted:  s.sent.evicted() + s.received.evicted(),
 	}
 }
