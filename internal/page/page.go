@@ -26,6 +26,11 @@ const (
 	// Zero is a page whose content is all zero; Data is what the stream
 	// says of it (QEMU: the one fill byte 0).
 	Zero
+	// Table is bytes in whole big-endian 64-bit words that resemble the
+	// previous Table of the channel (QEMU: a multifd packet's header), all
+	// in Data. A Table is encoded as a difference to the one before; who
+	// does not know the kind takes it for bytes.
+	Table
 )
 
 // Mark is a set of flags that ask for care with the delivery of an Item.
@@ -91,6 +96,6 @@ type Facts struct {
 	Postcopy   bool   // the source has switched to postcopy
 	Rounds     int    // times that the scan of memory began again at a lower address, about the number of passes
 	Pages      uint64 // Full items so far
-	ZeroPages  uint64 // Zero items so far
+	ZeroPages  uint64 // Zero items so far, and pages that Tables say are zero
 	Lost       string // why the parser has given up on structure; "" while it has not
 }
