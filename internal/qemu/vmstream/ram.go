@@ -187,7 +187,16 @@ func (p *parser) visit(r record) {
 	if a.Space == last.Space && a.Offset < last.Offset && last.Offset-a.Offset <= m.slack {
 		return
 	}
-	if !p.facts.Postcopy && (a.Space < last.Space || a.Space == last.Space && a.Offset < last.Offset) {
+	if p.facts.Postcopy { // pages come as they are asked for
+		m.last = a
+		return
+	}
+	m.reach(a)
+}
+
+// reach moves the scan of memory on to a, and counts if it began again.
+func (m *ram) reach(a page.Addr) {
+	if last := m.last; a.Space < last.Space || a.Space == last.Space && a.Offset < last.Offset {
 		m.wraps++
 	}
 	m.last = a
