@@ -37,6 +37,21 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
+// TestMultifdAllocs scans packets without allocating, and headers that are cut.
+func TestMultifdAllocs(t *testing.T) {
+	m := NewMultifd()
+	drain(m, oldMultifd(build()).b, page.MaxItem)
+	body := build().multi(
+		multi{block: "pc.ram", normal: row(0, 128, 4096), stale: true}, multi{block: "vga.vram", zero: row(0, 9, 4096)},
+		multi{flags: methodZlib, block: "pc.ram", normal: row(0, 128, 4096), data: "zlib"},
+	).b
+	for _, buffer := range []int{page.MaxItem, 1000} {
+		if n := testing.AllocsPerRun(50, func() { drain(m, body, buffer) }); n != 0 || m.lost() {
+			t.Errorf("%v allocations, buffer of %d bytes; %+v", n, buffer, m.Facts())
+		}
+	}
+}
+
 // BenchmarkScanner scans what a real QEMU has sent. Only headers are touched,
 // so bytes per second stand for pages per second.
 func BenchmarkScanner(b *testing.B) {
@@ -47,6 +62,16 @@ func BenchmarkScanner(b *testing.B) {
 		pages := 0
 		for b.Loop() {
 			pages += drain(New(), stream, page.MaxItem)
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(pages), "ns/page")
+	})
+	channel := qemutest.Relay(b, qemutest.Config{Dirty: 16, Passes: 2, Multifd: 1}).Channels[1].Forward
+	b.Run("stream=multifd", func(b *testing.B) {
+		b.SetBytes(int64(len(channel)))
+		b.ReportAllocs()
+		pages := 0
+		for b.Loop() {
+			pages += drain(NewMultifd(), channel, page.MaxItem)
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(pages), "ns/page")
 	})

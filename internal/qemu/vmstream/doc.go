@@ -8,7 +8,7 @@
 // Recognise tells by the first bytes of a connection which one it is:
 //
 //	51 45 56 4d "QEVM"      main        page-aware
-//	11 22 33 44             multifd     opaque; Multifd.ID tells its number
+//	11 22 33 44             multifd     page-aware unless QEMU compresses; Multifd.ID tells its number
 //	08 00 01..0b            recovery    page-aware: the main channel after a postcopy pause
 //	00 …, a named ram word  preempt     page-aware: pages that a vCPU waits for
 //	16 03                   TLS         opaque
@@ -53,6 +53,33 @@
 // CONTINUE outlives sections and commands. Pages of another size than 4 KiB
 // are opaque, and the scanner stays in step with them.
 //
+// # Multifd channels
+//
+// An init packet, then packets: a header of a length that only the target's
+// page size decides, and what it announces.
+//
+//	init    u32 magic | u32 1 | uuid[16] | u8 id | 39 unused           item Table
+//	header  u32 magic | u32 1 | u32 flags | u32 slots | u32 normal |   item Table
+//	        u32 next | u64 number | u32 zero | 28 unused |
+//	        name[256] | u64 offset[slots]
+//	payload normal pages                                               items Full
+//
+// slots is 512 KiB divided by the page size. The first offsets are those of the
+// normal pages, in the order of the payload, the next ones those of zero pages,
+// which have no payload (since 9.0). What no count covers is stale up to 8.x:
+// other offsets, the name of a packet without pages, even next, which is the
+// length of the payload only if normal is not 0. A packet with nothing but SYNC
+// leaves slots 0 since 9.2; on a channel that has told no page size yet it is
+// taken for one of 4 KiB pages.
+//
+//	flags   01 SYNC          last before the main channel's EOS or FLUSH; on data, too, up to 8.x
+//	        3e method        0: pages; 1, 2, 4, 8, 16: zlib, zstd, qpl, uadk, qatzip: payload opaque
+//	        40 device state  a header of 276 bytes, and a payload: both opaque (since 10.0)
+//
+// Blocks are numbered on each channel on its own, by the headers that name
+// them. A header that cannot be one ends what is understood: from it on the
+// channel is opaque, and Facts.Lost says why.
+//
 // # Marks
 //
 //   - Seal: the first item after ram's SECTION_END (precopy), or the one that
@@ -62,7 +89,8 @@
 //     destination gets the last item, without Hold, and all of them together.
 //     A blob of more than 64 MiB is not held.
 //   - Flush: commands; everything after Seal; everything on the recovery and
-//     preempt channels; the init packet of multifd; whatever Cut returns.
+//     preempt channels; the init packet of multifd and the last item of a
+//     packet with SYNC; whatever Cut returns.
 //
 // Sources: migration/{savevm,ram,multifd,block-dirty-bitmap}.c, hw/vfio/migration.c,
 // hw/ppc/spapr.c and hw/s390x/s390-stattrib.c of QEMU.

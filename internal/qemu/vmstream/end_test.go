@@ -90,7 +90,7 @@ func TestResync(t *testing.T) {
 // pagesAt are the addresses of all pages.
 func pagesAt(f *found) (at []page.Addr) {
 	for _, it := range f.items {
-		if it.Kind != page.Opaque {
+		if it.Kind == page.Full || it.Kind == page.Zero {
 			at = append(at, it.Addr)
 		}
 	}

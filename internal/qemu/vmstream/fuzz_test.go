@@ -13,7 +13,7 @@ import (
 var scanners = [...]func() page.Scanner{
 	New, NewPreempt,
 	func() page.Scanner { return NewRecover(nil) },
-	func() page.Scanner { return NewMultifd() },
+	multifd,
 }
 
 // FuzzScanner checks that no stream, however it arrives, comes out changed,
@@ -33,23 +33,52 @@ func FuzzScanner(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, stream []byte, kind uint8, seed uint64) {
 		fresh := scanners[int(kind)%len(scanners)]
-		plain := scan(t, fresh(), stream, whole, never)
-		checkRecords(t, plain)
-		r := rand.New(rand.NewPCG(seed, 3))
-		size := func() int { return 1 + r.IntN(1+len(stream)/8) }
-		split := scan(t, fresh(), stream, size, never)
-		cut := scan(t, fresh(), stream, size, func() bool { return r.IntN(2) == 0 })
-		for _, got := range []*found{plain, split, cut} {
-			if !bytes.Equal(got.bytes, stream) {
-				t.Fatal("stream came out changed")
-			}
-			checkMarks(t, got)
+		plain := fuzzed(t, fresh, stream, seed)
+		if plain.facts.Format == "qemu-multifd" {
+			checkPackets(t, plain)
+		} else {
+			checkRecords(t, plain)
 		}
-		if plain.facts != split.facts {
-			t.Errorf("in one piece %+v, in several %+v", plain.facts, split.facts)
-		}
-		hostile(t, fresh(), stream, r)
 	})
+}
+
+// FuzzMultifd is FuzzScanner for multifd channels only.
+func FuzzMultifd(f *testing.F) {
+	for _, s := range seeds(f) {
+		if recognised(s).Facts().Format == "qemu-multifd" {
+			f.Add(s[:min(len(s), 24<<10)], uint64(0))
+		}
+	}
+	for i, w := range []*builder{oldMultifd(build()), newMultifd(build()), zipped(methodZlib), zipped(methodUADK)} {
+		f.Add(w.b, uint64(i))
+	}
+	f.Fuzz(func(t *testing.T, stream []byte, seed uint64) {
+		checkPackets(t, fuzzed(t, multifd, stream, seed))
+	})
+}
+
+// fuzzed checks what must hold for any stream and any scanner.
+func fuzzed(t *testing.T, fresh func() page.Scanner, stream []byte, seed uint64) *found {
+	t.Helper()
+	plain := scan(t, fresh(), stream, whole, never)
+	r := rand.New(rand.NewPCG(seed, 3))
+	size := func() int { return 1 + r.IntN(1+len(stream)/8) }
+	split := scan(t, fresh(), stream, size, never)
+	cut := scan(t, fresh(), stream, size, func() bool { return r.IntN(2) == 0 })
+	for _, got := range []*found{plain, split, cut} {
+		if !bytes.Equal(got.bytes, stream) {
+			t.Fatal("stream came out changed")
+		}
+		checkMarks(t, got)
+	}
+	if plain.facts != split.facts {
+		t.Errorf("in one piece %+v, in several %+v", plain.facts, split.facts)
+	}
+	if plain.facts.Lost != cut.facts.Lost && plain.facts.Format == "qemu-multifd" {
+		t.Errorf("lost because of %q, with cuts %q", plain.facts.Lost, cut.facts.Lost)
+	}
+	hostile(t, fresh(), stream, r)
+	return plain
 }
 
 // checkRecords rebuilds the word of each page record from its item.

@@ -45,8 +45,12 @@ func TestReal(t *testing.T) {
 				}
 			}
 			pages, zeros := checkChannels(t, c)
-			counted := !tc.config.Recover && tc.config.Multifd == 0
-			if counted && pages != c.Pages || tc.config.Multifd == 0 && !tc.config.Compress && zeros != c.ZeroPages {
+			most := c.Pages
+			if tc.config.Multifd > 0 { // up to QEMU 8.1 the last page of a full packet may come twice
+				most += c.Pages / 64
+			}
+			counted := !tc.config.Recover && tc.config.Compression == ""
+			if counted && (pages < c.Pages || pages > most) || !tc.config.Compress && zeros != c.ZeroPages {
 				t.Errorf("%d pages and %d zero pages, QEMU counts %d and %d", pages, zeros, c.Pages, c.ZeroPages)
 			}
 		})
@@ -73,8 +77,14 @@ func checkChannels(t *testing.T, c *qemutest.Capture) (pages, zeros uint64) {
 		pages += f.facts.Pages
 		zeros += f.facts.ZeroPages
 		checkSomeSplits(t, fresh, ch.Forward)
-		if f.facts.Format == "qemu" {
+		switch f.facts.Format {
+		case "qemu":
 			checkMain(t, c, ch, f)
+		case "qemu-multifd":
+			checkPackets(t, f)
+			if n := f.count(page.Opaque); (n > 0) != (c.Config.Compression != "") {
+				t.Errorf("channel %d: %d opaque items, compression is %q", i, n, c.Config.Compression)
+			}
 		}
 	}
 	return pages, zeros

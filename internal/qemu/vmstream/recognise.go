@@ -72,7 +72,7 @@ func isMultifd(b []byte) (page.Scanner, verdict) {
 		return nil, more
 	}
 	m := NewMultifd()
-	m.learn(b)
+	m.learn(b[:multifdInit])
 	return m, yes
 }
 

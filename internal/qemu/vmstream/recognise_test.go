@@ -9,8 +9,7 @@ import (
 
 // TestRecognise tells channels apart, and never before it has bytes enough.
 func TestRecognise(t *testing.T) {
-	init := append(build().u32(multifdMagic).u32(1).b, make([]byte, 56)...)
-	init[multifdID] = 5
+	init := build().init(5).b
 	for _, tc := range []struct {
 		name   string
 		first  []byte
@@ -53,21 +52,6 @@ func TestRecognise(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestMultifd hands out the init packet whole, and learns from it.
-func TestMultifd(t *testing.T) {
-	stream := bytes.Repeat([]byte{7}, 300<<10)
-	m := NewMultifd()
-	f := scan(t, m, stream, whole, never)
-	if !bytes.Equal(f.bytes, stream) || f.items[0].Len() != multifdInit || f.items[0].Mark != page.Flush {
-		t.Errorf("first item of %d bytes, mark %d", f.items[0].Len(), f.items[0].Mark)
-	}
-	if id, ok := m.ID(); id != 7 || !ok {
-		t.Errorf("channel %d, %v; want 7", id, ok)
-	}
-	checkSplits(t, func() page.Scanner { return NewMultifd() }, stream, 20)
-	checkSplits(t, func() page.Scanner { return NewOpaque() }, stream, 20)
 }
 
 // TestPreempt finds the pages that vCPUs wait for, and lets none of them wait.

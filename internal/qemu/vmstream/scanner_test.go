@@ -71,12 +71,16 @@ func checkItem(t testing.TB, it page.Item) {
 			t.Fatalf("opaque item with a head of %d bytes", len(it.Head))
 		}
 	case page.Full:
-		if len(it.Data) != page.Size || it.Addr.Offset%page.Size != 0 || len(it.Head) < wordSize {
+		if len(it.Data) != page.Size || it.Addr.Offset%page.Size != 0 || len(it.Head) > 0 && len(it.Head) < wordSize {
 			t.Fatalf("page of %d bytes at %+v, head %x", len(it.Data), it.Addr, it.Head)
 		}
 	case page.Zero:
 		if !bytes.Equal(it.Data, []byte{0}) || len(it.Head) < wordSize {
 			t.Fatalf("zero page with head %x, data %x", it.Head, it.Data)
+		}
+	case page.Table:
+		if len(it.Data) == 0 || len(it.Data)%8 != 0 || len(it.Head) > 0 {
+			t.Fatalf("table of %d bytes, with a head of %d", len(it.Data), len(it.Head))
 		}
 	default:
 		t.Fatalf("item of kind %d", it.Kind)
@@ -86,6 +90,9 @@ func checkItem(t testing.TB, it page.Item) {
 // checkMemory checks that s remembers no more than it may.
 func checkMemory(t testing.TB, s page.Scanner) {
 	t.Helper()
+	if m, ok := s.(*Multifd); ok && len(m.ram.blocks) > maxBlocks {
+		t.Fatalf("scanner holds %d blocks", len(m.ram.blocks))
+	}
 	p, ok := s.(*parser)
 	if !ok {
 		return

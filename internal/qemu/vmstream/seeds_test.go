@@ -71,6 +71,8 @@ func describe(f *found) string {
 		switch it.Kind {
 		case page.Opaque:
 			fmt.Fprintf(&w, "opaque %d bytes", size)
+		case page.Table:
+			fmt.Fprintf(&w, "table %d bytes", size)
 		case page.Full:
 			fmt.Fprintf(&w, "full %d pages of block %d, first %#x", n, it.Addr.Space, it.Addr.Offset)
 		case page.Zero:
