@@ -118,13 +118,14 @@ func seeds(t testing.TB) map[string][]byte {
 // captureSeeds writes the streams of small migrations to testdata.
 func captureSeeds(t *testing.T) {
 	for name, c := range map[string]qemutest.Config{
-		"precopy":     {Dirty: 1},
-		"old-machine": {Machine: "pc-i440fx-2.12"},
-		"xbzrle":      {Dirty: 8, Passes: 4, XBZRLE: true},
-		"compress":    {Dirty: 2, Compress: true},
-		"multifd":     {Dirty: 2, Multifd: 1},
-		"postcopy":    {Dirty: 4, Postcopy: true, Preempt: true},
-		"recover":     {Dirty: 8, Postcopy: true, Preempt: true, Recover: true, Bandwidth: 16 << 20},
+		"precopy":      {Dirty: 1},
+		"old-machine":  {Machine: "pc-i440fx-2.12"},
+		"xbzrle":       {Dirty: 8, Passes: 4, XBZRLE: true},
+		"compress":     {Dirty: 2, Compress: true},
+		"multifd":      {Dirty: 2, Multifd: 1},
+		"multifd-zstd": {Dirty: 2, Multifd: 1, Compression: "zstd"},
+		"postcopy":     {Dirty: 4, Postcopy: true, Preempt: true},
+		"recover":      {Dirty: 8, Postcopy: true, Preempt: true, Recover: true, Bandwidth: 16 << 20},
 	} {
 		c.Memory = 8
 		for i, ch := range qemutest.Relay(t, c).Channels {
@@ -143,18 +144,23 @@ func captureSeeds(t *testing.T) {
 	}
 }
 
-// thin takes out most pages, but for those that name their block, what comes
-// long after the seal of a precopy, and the rest of what is still long.
+// thin takes out most pages, but for those that name their block, the packets of
+// multifd with many pages, what comes long after the seal of a precopy, and the
+// rest of what is still long.
 func thin(t *testing.T, stream []byte) []byte {
+	const few = 3 // pages
 	var out []byte
-	run, sealed := 0, -1
+	run, sealed, fat := 0, -1, false
 	f := scan(t, recognised(stream), stream, whole, never)
 	for i, it := range f.items {
 		b := stream[f.at[i] : f.at[i]+it.Len()]
-		if it.Kind == page.Opaque || len(it.Head) > wordSize {
+		if len(it.Head) != wordSize {
 			run = 0
 		}
-		if run++; it.Kind != page.Opaque && run > 3 {
+		if it.Kind == page.Table && i > 0 {
+			fat = packet(b).u32(packetNormal) > few
+		}
+		if run++; run > few || fat {
 			continue
 		}
 		if it.Mark&page.Seal != 0 {
