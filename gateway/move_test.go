@@ -87,6 +87,33 @@ func TestTripHomeIsCheap(t *testing.T) {
 	}
 }
 
+// TestMultifd: pages of multifd channels are pages as any others: counted, and
+// known at the far side when the VM goes home.
+func TestMultifd(t *testing.T) {
+	a, b, ledger := newPair(t, hvtest.Guest{Memory: 16 << 20, Dirty: 8})
+	var trips []gateway.Job
+	for _, s := range []struct {
+		from *site
+		to   string
+	}{{a, "b"}, {b, "a"}} {
+		j, err := s.from.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: s.to, Channels: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		trips = append(trips, s.from.wait(j.ID))
+		if end := trips[len(trips)-1]; end.State != gateway.JobDone || end.Report.Pages < 4000 {
+			t.Fatalf("to %s: %s: %s; report %+v", s.to, end.State, end.Error, end.Report)
+		}
+	}
+	ledger.Check(t, "db1", "host-a")
+	if there, back := trips[0].Report, trips[1].Report; back.WireBytes*5 > there.WireBytes || back.Refs*2 < back.Pages-back.ZeroPages {
+		t.Errorf("the way there took %d bytes, back %d: the store does not help\n%+v\n%+v",
+			there.WireBytes, back.WireBytes, *there, *back)
+	} else {
+		t.Logf("the way there took %d bytes, back %d", there.WireBytes, back.WireBytes)
+	}
+}
+
 func TestTwoMovesOfOneVM(t *testing.T) {
 	a, _, ledger := newPair(t, hvtest.Guest{Rounds: -1})
 	j, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b"})
