@@ -41,6 +41,7 @@ test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, rea
 	go mod tidy -diff
 	go test -race -run '^$$' ./... > /dev/null
 	export LONGHAUL_NO_SKIP=1
+	go test -run IndexOf100Million ./dedup # takes 12 GB with -race
 	if ! go test -race -shuffle=on -p 1 -timeout 30m ./... 2>&1 | tee bin/test.log; then
 	  failed=$$(awk '/^FAIL\t/ {print $$2}' bin/test.log)
 	  [ -n "$$failed" ] || exit 1

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
 )
 
@@ -82,27 +83,54 @@ func (a *anchors) add(h uint64) {
 // An anchorTable tells which page last had an anchor. It is direct-mapped and
 // the newest wins; like the index it is a cache of hints without locks.
 type anchorTable struct {
-	slots []atomic.Uint64 // upper 32 bits: tag; lower: handle
-	shift uint
+	slots atomic.Pointer[[]atomic.Uint64] // upper 32 bits: mark; lower: handle
+	most  int                             // slots that it may have
 }
 
-// newAnchorTable makes the table of a store of n pages: 64 to 128 bytes per
-// page.
+// newAnchorTable makes the table of a store that will hold n pages: up to 64
+// bytes per page, as pages come.
 func newAnchorTable(n int) *anchorTable {
-	b := max(bits.Len(uint(slotsPerPage*n-1)), 4)
-	return &anchorTable{slots: make([]atomic.Uint64, 1<<b), shift: uint(64 - b)}
+	t := &anchorTable{most: 1 << bits.Len(uint(slotsPerPage*n-1))}
+	slots := make([]atomic.Uint64, min(t.most, slotsPerPage*record.SegmentPages))
+	t.slots.Store(&slots)
+	return t
 }
 
-// slot is where the anchor h belongs, and its tag.
-func (t *anchorTable) slot(h uint64) (s *atomic.Uint64, tag uint64) {
-	return &t.slots[h*anchorMix>>t.shift], h >> 16 & (1<<32 - 1)
+// tight tells whether the table should grow before it is for n pages.
+func (t *anchorTable) tight(n int) bool {
+	m := len(*t.slots.Load())
+	return m < t.most && m < slotsPerPage*n
 }
+
+// grow makes the table large enough for n pages, if it may be.
+func (t *anchorTable) grow(n int) {
+	for t.tight(n) {
+		old := *t.slots.Load()
+		slots := make([]atomic.Uint64, min(2*len(old), t.most))
+		for i := range old {
+			if v := old[i].Load(); v != 0 {
+				slots[place(v>>32, len(slots))].Store(v)
+			}
+		}
+		t.slots.Store(&slots)
+	}
+}
+
+// mark is what a slot says of an anchor. Its place follows from it, so that a
+// table can grow: of 32 bits those that did not choose the slot are left to tell
+// anchors apart, and one in some thousand is mistaken for another, which costs
+// a base that is of no use.
+func mark(h uint64) uint64 { return h * anchorMix >> 32 }
+
+// place is the slot of a mark in a table of n.
+func place(mark uint64, n int) uint64 { return mark * uint64(n) >> 32 }
 
 // put remembers that page p has the anchors a.
 func (t *anchorTable) put(a *anchors, p handle) {
+	slots := *t.slots.Load()
 	for _, h := range a.hash[:a.n] {
-		s, tag := t.slot(h)
-		s.Store(tag<<32 | uint64(p))
+		m := mark(h)
+		slots[place(m, len(slots))].Store(m<<32 | uint64(p))
 	}
 }
 
@@ -116,9 +144,10 @@ type votes struct {
 // vote collects the pages that share anchors with a.
 func (t *anchorTable) vote(a *anchors, v *votes) {
 	v.n = 0
+	slots := *t.slots.Load()
 	for _, h := range a.hash[:a.n] {
-		s, tag := t.slot(h)
-		if x := s.Load(); x>>32 == tag && x != 0 {
+		m := mark(h)
+		if x := slots[place(m, len(slots))].Load(); x>>32 == m && x != 0 {
 			v.add(handle(x))
 		}
 	}

@@ -3,6 +3,7 @@ package dedup
 import (
 	"bytes"
 	"encoding/binary"
+	"sync/atomic"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -125,14 +126,16 @@ func (e *Encoder) usable(h handle) (f found) {
 
 // lookup finds a page equal to p, of fingerprint h.
 func (e *Encoder) lookup(h uint64, p []byte) found {
-	slots := e.store.index.candidates(h)
-	for i := range slots {
-		v := slots[i].Load()
-		if v>>32 != h>>32 || v == 0 {
-			continue
-		}
-		if f := e.usable(handle(v)); e.is(&f, h, p) {
-			return f
+	first, second := e.store.index.candidates(h)
+	for _, slots := range [2][]atomic.Uint64{first, second} {
+		for i := range slots {
+			v := slots[i].Load()
+			if v>>32 != h>>32 || v == 0 {
+				continue
+			}
+			if f := e.usable(handle(v)); e.is(&f, h, p) {
+				return f
+			}
 		}
 	}
 	return found{}
@@ -242,6 +245,7 @@ func (e *Encoder) room() bool {
 		return false
 	}
 	e.segSure = true
+	e.store.grow()
 	e.sent.took(e.seg)
 	e.flush()
 	e.write(record.Op{Kind: record.Segment, Segment: e.seg.id})

@@ -38,11 +38,13 @@ type Library struct {
 	dir            *store.Dir
 	id             uint64 // of the store that Agree makes
 	sent, received []store.Header
+	agreed         bool // the store is made
 	catalog        Catalog
 }
 
 // OpenLibrary reads what dir holds. Segments that a crash or the disk has
 // damaged are removed. dir stays the caller's; it serves one library at a time.
+// Without a dir the library is empty, and its store is in memory only.
 func OpenLibrary(dir *store.Dir, c LibraryConfig) (*Library, error) {
 	c.Memory = cmp.Or(c.Memory, DefaultBudget)
 	c.Disk = cmp.Or(c.Disk, DefaultDisk)
@@ -50,8 +52,15 @@ func OpenLibrary(dir *store.Dir, c LibraryConfig) (*Library, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Library{cfg: c, dir: dir}
+	if dir == nil {
+		l.cfg.Disk = c.Memory
+	}
 	for l.id == 0 {
 		l.id = rand.Uint64()
+	}
+	l.catalog = Catalog{Store: l.id, Budget: l.cfg.Disk}
+	if dir == nil {
+		return l, nil
 	}
 	var err error
 	if l.sent, err = l.list(sentShelf); err != nil {
@@ -60,7 +69,7 @@ func OpenLibrary(dir *store.Dir, c LibraryConfig) (*Library, error) {
 	if l.received, err = l.list(receivedShelf); err != nil {
 		return nil, err
 	}
-	l.catalog = Catalog{Store: l.id, Budget: c.Disk, Sent: entries(l.sent), Received: entries(l.received)}
+	l.catalog.Sent, l.catalog.Received = entries(l.sent), entries(l.received)
 	return l, nil
 }
 
@@ -98,26 +107,36 @@ var errAgreed = errors.New("dedup: the library has a store already")
 // Agree makes the store of what both ends hold, given the peer's catalog. What
 // only one of the two holds is removed: nobody can refer to it.
 func (l *Library) Agree(peer Catalog) (*Store, error) {
-	if l.dir == nil {
+	if l.agreed {
 		return nil, errAgreed
 	}
 	if peer.Store == 0 || peer.Budget <= 0 {
 		return nil, fmt.Errorf("catalog of the peer: store %016x with a budget of %d bytes", peer.Store, peer.Budget)
 	}
-	s := newStore(Config{Budget: l.cfg.Disk, PeerBudget: peer.Budget, ID: l.id}, int(max(l.cfg.Memory/slabSize, minShelf)))
+	l.agreed = true
+	c := Config{Budget: l.cfg.Disk, PeerBudget: peer.Budget, ID: l.id}
+	if l.dir == nil {
+		s := newStore(c, 0)
+		s.peer.Store(peer.Store)
+		return s, nil
+	}
+	s := newStore(c, int(max(l.cfg.Memory/slabSize, minShelf)))
 	s.writer = newWriter(l.cfg.Logger)
 	s.peer.Store(peer.Store)
 	s.sent.disk = &saver{l.dir.Shelf(sentShelf), s.writer}
 	s.received.disk = &saver{l.dir.Shelf(receivedShelf), s.writer}
-	s.sent.adopt(l.sent, peer.Received, s.index, 0)
-	s.received.adopt(l.received, peer.Sent, s.index, otherShelf)
-	l.dir, l.sent, l.received = nil, nil, nil
+	s.sent.adopt(l.sent, peer.Received)
+	s.received.adopt(l.received, peer.Sent)
+	s.index.table.Store(newIndexTable(s.recount() + record.SegmentPages))
+	s.sent.index(&s.index, 0)
+	s.received.index(&s.index, otherShelf)
+	l.sent, l.received = nil, nil
 	return s, nil
 }
 
 // adopt takes the segments on disk that the peer holds as well, and removes the
 // others. Numbers go on above all that either end has ever used.
-func (sh *shelf) adopt(ours []store.Header, theirs []Entry, x *index, shelf handle) {
+func (sh *shelf) adopt(ours []store.Header, theirs []Entry) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	next := uint64(1)
@@ -140,7 +159,7 @@ func (sh *shelf) adopt(ours []store.Header, theirs []Entry, x *index, shelf hand
 			continue
 		}
 		first = min(first, h.ID)
-		sh.shelve(h, uint32(min(len(h.Sums), theirs[at].Pages)), x, shelf)
+		sh.shelve(h, uint32(min(len(h.Sums), theirs[at].Pages)))
 	}
 	sh.next, sh.free, sh.target, sh.heard = next, first, first, first
 	sh.floor.Store(first)
@@ -149,7 +168,7 @@ func (sh *shelf) adopt(ours []store.Header, theirs []Entry, x *index, shelf hand
 
 // shelve puts a segment that is on disk on the shelf, with the pages that both
 // ends hold.
-func (sh *shelf) shelve(h *store.Header, pages uint32, x *index, shelf handle) {
+func (sh *shelf) shelve(h *store.Header, pages uint32) {
 	g := &segment{id: h.ID, birth: h.Birth, filled: pages}
 	copy(g.sums[:], h.Sums)
 	g.refs.Store(1)
@@ -159,9 +178,6 @@ func (sh *shelf) shelve(h *store.Header, pages uint32, x *index, shelf handle) {
 	g.idle.Store(true)
 	g.queued.Store(true)
 	sh.ring[h.ID%uint64(len(sh.ring))].Store(g)
-	for i := range pages {
-		x.put(g.sums[i], shelf|handle((firstNumber(h.ID)+uint64(i))&numberMask))
-	}
 }
 
 // Warm indexes the anchors of what was on disk when the store was made, the
@@ -177,7 +193,7 @@ func (s *Store) Warm(stop func() bool) {
 		w.sh.mu.Lock()
 		from, to := w.sh.free, w.sh.next
 		w.sh.mu.Unlock()
-		if room := uint64(len(s.anchors.slots) / 16 / record.SegmentPages); to-from > room { // more than the table holds
+		if room := uint64(s.anchors.most / slotsPerPage / record.SegmentPages); to-from > room { // more than the table holds
 			from = to - room
 		}
 		for id := from; id < to && !stop(); id++ {

@@ -228,6 +228,7 @@ func (r *rebuild) open(id uint64) error {
 	if err != nil {
 		return err
 	}
+	r.d.store.grow()
 	r.d.received.took(g)
 	r.d.seg = g
 	r.d.open.Store(g)

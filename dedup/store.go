@@ -3,6 +3,7 @@ package dedup
 import (
 	"cmp"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
@@ -53,13 +54,16 @@ type Store struct {
 	budget   int64
 	memory   tier
 	writer   *writer // nil without a disk
-	index    *index
+	index    index
+	growing  sync.Mutex   // held while index and anchors grow
+	segments atomic.Int64 // on both shelves, about
 	anchors  *anchorTable
 	sent     *shelf        // pages that we number
 	received *shelf        // pages that the peer numbers
 	peer     atomic.Uint64 // name of the peer's store; 0 before it has sent anything
 
 	compressors compressors
+	closed      atomic.Bool
 }
 
 // NewStore makes an empty store, in memory.
@@ -78,7 +82,7 @@ func newStore(c Config, slabs int) *Store {
 	s := &Store{id: c.ID, budget: int64(2*received) * slabSize}
 	s.memory.max = slabs
 	pages := (sent + received) * record.SegmentPages
-	s.index = newIndex(pages)
+	s.index.table.Store(newIndexTable(record.SegmentPages))
 	s.anchors = newAnchorTable(pages)
 	if slabs > 0 { // what is in memory counts for what may be spent on finding it
 		s.anchors = newAnchorTable(min(pages, maxAnchored(slabs)))
@@ -96,10 +100,13 @@ func maxAnchored(slabs int) int { return slabs * slabSize / 8 / (8 * slotsPerPag
 // decoders that are in use after it keep nothing on disk. A store without a
 // disk needs no Close.
 func (s *Store) Close() {
-	if s.writer != nil {
+	if !s.closed.Swap(true) && s.writer != nil {
 		s.writer.close()
 	}
 }
+
+// Closed tells whether Close was called.
+func (s *Store) Closed() bool { return s.closed.Load() }
 
 // ID names the store in the messages that its encoders make.
 func (s *Store) ID() uint64 { return s.id }

@@ -41,6 +41,20 @@ func Open(path string) (*Dir, error) {
 // Close lets another process open the store.
 func (d *Dir) Close() error { return d.lock.Close() }
 
+// Wipe removes all segments.
+func (d *Dir) Wipe() error {
+	all, err := os.ReadDir(d.path)
+	if err != nil {
+		return fmt.Errorf("emptying a content store: %w", err)
+	}
+	for _, e := range all {
+		if e.IsDir() {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(d.path, e.Name())))
+		}
+	}
+	return err
+}
+
 // Path is where the store is.
 func (d *Dir) Path() string { return d.path }
 
