@@ -35,9 +35,10 @@ func (g *Gateway) Spoil(f func(msg []byte)) { g.spoil = f }
 
 // Store is what this gateway and a peer both hold, or nil.
 func (g *Gateway) Store(site string) *dedup.Store {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.stores[site].store
+	c := g.commonWith(site)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.store
 }
 
 // Moves lists all that is in the journal.

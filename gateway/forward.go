@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/tunnel"
 )
 
@@ -203,13 +204,14 @@ func (f *forward) run(ctx context.Context) {
 // serve carries one connection; that it fails is the connection's affair.
 func (f *forward) serve(ctx context.Context, conn net.Conn) {
 	defer f.conns.Add(-1)
-	s := f.enter()
-	if s == nil {
+	s, err := f.enter(ctx)
+	if err != nil {
+		f.g.log.Warn("forwarded connection refused", "forward", f.view.Name, "peer", f.view.To, "err", err)
 		conn.Close()
 		return
 	}
 	defer f.leave(s)
-	err := s.serveLeg(ctx, conn, legRequest{
+	err = s.serveLeg(ctx, conn, legRequest{
 		formats: f.g.cfg.Formats, target: f.view.Target,
 		opaque: f.view.Kind == forwardTCP, waits: f.view.Kind == forwardMigration,
 	})
@@ -219,23 +221,27 @@ func (f *forward) serve(ctx context.Context, conn net.Conn) {
 }
 
 // enter joins the session of the connections that are open, or begins one.
-func (f *forward) enter() *session {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+func (f *forward) enter(ctx context.Context) (*session, error) {
 	link := f.g.node.Link(f.view.To)
 	if link == nil {
-		return nil
+		return nil, fmt.Errorf("site %q: %w", f.view.To, ErrNoSite)
 	}
-	if f.s == nil || f.view.Kind == forwardTCP || f.s.spent() {
-		f.s = f.begin(link)
+	store, err := f.g.storeOf(ctx, link)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.s == nil || f.view.Kind == forwardTCP || f.s.spent() || f.s.store != store {
+		f.s = f.begin(link, store)
 	}
 	f.s.users++
-	return f.s
+	return f.s, nil
 }
 
 // begin makes a session. It is called under mu.
-func (f *forward) begin(link *tunnel.Link) *session {
-	s := newSession(newToken(), link, f.g.storeOf(link, 0), f.g.log)
+func (f *forward) begin(link *tunnel.Link, store *dedup.Store) *session {
+	s := newSession(newToken(), link, store, f.g.log)
 	s.flow = link.NewFlow("forward " + f.view.Name)
 	ctx, stop := context.WithCancel(f.g.ctx)
 	s.end = stop
@@ -317,8 +323,12 @@ func (g *Gateway) joinGroup(ch *tunnel.Channel, token string) (*session, error) 
 			return nil, fmt.Errorf("site %s: %w", ch.Site(), ErrNoSite)
 		}
 		g.mu.Unlock()
-		store, held := g.storeOf(link, 0), g.heldFor(ch.Site())
+		held := g.heldFor(ch.Site())
+		store, err := g.storeOf(g.ctx, link)
 		g.mu.Lock()
+		if err != nil {
+			return nil, err
+		}
 		if s = g.groups[key]; s == nil {
 			s = newSession(token, link, store, g.log)
 			s.held = held

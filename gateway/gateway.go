@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/tunnel"
 )
 
@@ -29,9 +28,12 @@ type Config struct {
 	StateDir string // holds the journal
 	RunDir   string // holds the sockets of the legs
 
-	// StoreMemory bounds what is kept of the content that a peer knows, in
-	// bytes for each peer. Zero means dedup.DefaultBudget.
+	// StoreMemory bounds what is kept in memory of the content that a peer
+	// holds as well, in bytes; StoreDisk what is kept on disk below StoreDir,
+	// for each peer. Zero means dedup's defaults; no StoreDir, no disk.
 	StoreMemory int64
+	StoreDisk   int64
+	StoreDir    string
 
 	// AllowForward tells whether a peer's forward may come out at this local
 	// address. Nil allows none.
@@ -96,7 +98,7 @@ type Gateway struct {
 	wg   sync.WaitGroup // all goroutines but Run's
 
 	mu       sync.Mutex // guards what follows
-	stores   map[string]peerStore
+	commons  map[string]*common
 	sinks    map[string]*sinkMove
 	forwards map[string]*forward
 	groups   map[string]*session      // forwarded sessions that come out here
@@ -106,12 +108,6 @@ type Gateway struct {
 // patience is how long a gateway waits for what others do. Tests shorten it.
 type patience struct{ query, standstill, switchover time.Duration }
 
-// peerStore is what is known in common with one life of a peer.
-type peerStore struct {
-	epoch string
-	store *dedup.Store
-}
-
 // New opens the journal and makes a gateway; Run serves.
 func New(cfg Config) (*Gateway, error) {
 	if cfg.Logger == nil {
@@ -119,9 +115,6 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if cfg.Name == "" {
 		cfg.Name = cfg.Site
-	}
-	if cfg.StoreMemory == 0 {
-		cfg.StoreMemory = dedup.DefaultBudget
 	}
 	if cfg.Network == nil {
 		cfg.Network = noNetwork{}
@@ -137,7 +130,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), patience: patience{query: queryEvery, standstill: standstill, switchover: switchPatience},
-		jobs: jobs{byID: map[string]*job{}}, stores: map[string]peerStore{}, sinks: map[string]*sinkMove{},
+		jobs: jobs{byID: map[string]*job{}}, commons: map[string]*common{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
@@ -151,6 +144,7 @@ var errStopping = errors.New("the gateway is being stopped")
 // done. Moves that have not come to their commit then go back to their source.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.journal.Close()
+	defer g.closeStores()
 	if err := g.recover(); err != nil {
 		return err
 	}
@@ -179,6 +173,8 @@ func (g *Gateway) accept(ctx context.Context) error {
 			g.wg.Go(func() { g.serveControl(g.ctx, ch) })
 		case kindLeg:
 			g.wg.Go(func() { g.serveLeg(ch) })
+		case kindStore:
+			g.wg.Go(func() { g.serveStore(g.ctx, ch) })
 		case kindL2:
 			if g.cfg.Announcements == nil {
 				ch.Abort("this gateway stretches no segments")
@@ -208,29 +204,6 @@ func (g *Gateway) serveLeg(ch *tunnel.Channel) {
 		return
 	}
 	m.takeLeg(ch, h)
-}
-
-// storeOf returns what this gateway and a peer both hold. A peer that has
-// restarted has forgotten it, so we forget it too. peerMemory is how much the
-// peer keeps, in bytes; 0 means as much as we.
-func (g *Gateway) storeOf(link *tunnel.Link, peerMemory int64) *dedup.Store {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	epoch := fmt.Sprint(link.Epoch())
-	p, ok := g.stores[link.Site()]
-	if !ok || p.epoch != epoch {
-		p = peerStore{epoch, dedup.NewStore(dedup.Config{Budget: g.cfg.StoreMemory, PeerBudget: peerMemory})}
-		g.stores[link.Site()] = p
-	}
-	return p.store
-}
-
-// dropStore forgets what is known in common with a peer, because the two do
-// not agree on what that is. Moves under way keep what they have.
-func (g *Gateway) dropStore(site string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.stores, site)
 }
 
 // heldFor counts the bytes that are held back for a peer.

@@ -108,7 +108,7 @@ func (g *Gateway) obey(ctx context.Context, ch *tunnel.Channel, token string, c 
 
 // takeIn prepares the destination of a move that a peer announces.
 func (g *Gateway) takeIn(ctx context.Context, ch *tunnel.Channel, token string, c control) control {
-	m, err := g.newSinkMove(ch, token, c)
+	m, err := g.newSinkMove(ctx, ch, token, c)
 	if err == nil {
 		err = m.prepare(ctx, c.Host)
 	}
@@ -121,10 +121,10 @@ func (g *Gateway) takeIn(ctx context.Context, ch *tunnel.Channel, token string, 
 		g.log.Warn("move refused", "peer", ch.Site(), "err", err)
 		return control{Type: msgRefused, Reason: err.Error()}
 	}
-	return control{Type: msgPrepared, NICs: m.sink.NICs(), StoreMemory: g.cfg.StoreMemory}
+	return control{Type: msgPrepared, NICs: m.sink.NICs()}
 }
 
-func (g *Gateway) newSinkMove(ch *tunnel.Channel, token string, c control) (*sinkMove, error) {
+func (g *Gateway) newSinkMove(ctx context.Context, ch *tunnel.Channel, token string, c control) (*sinkMove, error) {
 	if c.Spec == nil || c.Job == nil || c.Spec.Token != token {
 		return nil, fmt.Errorf("order to prepare without a job or a description of the VM: %w", ErrInvalid)
 	}
@@ -135,13 +135,17 @@ func (g *Gateway) newSinkMove(ch *tunnel.Channel, token string, c control) (*sin
 	if _, ok, err := g.journal.Get(token, RoleDestination); ok || err != nil {
 		return nil, errors.Join(fmt.Errorf("move %s was here before: %w", jobID(token), ErrExists), err)
 	}
+	store, err := g.storeOf(ctx, link)
+	if err != nil {
+		return nil, err
+	}
 	m := &sinkMove{g: g, ctl: ch, peer: ch.Site(), vm: c.Spec.VM}
 	m.job = newJob(Job{ // the peer's view counts for what is only shown
 		ID: jobID(token), VM: c.Spec.VM, From: ch.Site(), To: g.cfg.Site, Role: string(RoleDestination),
 		State: JobPreparing, Phase: "starting the process", Started: c.Job.Started, Request: c.Job.Request,
 	}, token)
 	m.job.recover = m.decide
-	m.s = newSession(token, link, g.storeOf(link, c.StoreMemory), g.log)
+	m.s = newSession(token, link, store, g.log)
 	m.s.held = g.heldFor(ch.Site())
 	m.entry = Entry{Token: token, Role: RoleDestination, Step: StepPrepared, Peer: ch.Site(), Spec: *c.Spec, Ran: !c.Paused}
 	if err := g.jobs.add(m.job); err != nil {

@@ -111,15 +111,15 @@ func (m *sourceMove) prepare(ctx context.Context) error {
 	m.g.l2.Prepare(m.job.id, m.entry.Spec.NICs, m.entry.Peer)
 	view := m.job.snapshot()
 	answer, err := m.ask(ctx, control{
-		Type: msgPrepare, Job: &view, Spec: &m.entry.Spec, Host: view.Request.ToHost, StoreMemory: m.g.cfg.StoreMemory,
+		Type: msgPrepare, Job: &view, Spec: &m.entry.Spec, Host: view.Request.ToHost,
 		Paused: !m.entry.Ran,
 	})
 	switch {
 	case err != nil:
 		return fmt.Errorf("preparing the destination: %w", err)
 	case answer.Type == msgPrepared:
-		m.s.store = m.g.storeOf(m.link, answer.StoreMemory)
-		return nil
+		m.s.store, err = m.g.storeOf(ctx, m.link)
+		return err
 	}
 	return fmt.Errorf("site %s refuses: %s", m.entry.Peer, answer.Reason)
 }
@@ -259,7 +259,7 @@ func (m *sourceMove) onAnswer(a control) error {
 			return err
 		}
 	case msgFailed, msgAborted, msgRefused:
-		if a.Rotten {
+		if a.Rotten && m.s.store != nil {
 			m.s.store.Forget() // the next try sends everything in full
 		}
 		if a.Store {

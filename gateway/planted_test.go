@@ -25,7 +25,8 @@ func rot(s *dedup.Store, shelf string) (pages int) {
 			continue
 		}
 		v := reflect.NewAt(segmentType(ring), g).Elem()
-		mem := v.FieldByName("mem").Bytes()
+		slab := atomic.LoadPointer((*unsafe.Pointer)(v.FieldByName("mem").Addr().UnsafePointer()))
+		mem := (*[1 << 20]byte)(slab)
 		for n := int(v.FieldByName("filled").Uint()) - 1; n >= 0; n-- {
 			mem[n*page.Size+1234] ^= 4
 			pages++

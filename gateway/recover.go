@@ -95,7 +95,7 @@ func (m *sourceMove) tryReopen(ctx context.Context) error {
 	if m.link == nil {
 		return fmt.Errorf("site %s: %w", m.entry.Peer, ErrNoSite)
 	}
-	m.s = newSession(m.entry.Token, m.link, m.g.storeOf(m.link, 0), m.g.log)
+	m.s = newSession(m.entry.Token, m.link, nil, m.g.log) // it carries nothing any more
 	h := m.g.hostNamed(m.entry.Host)
 	if h == nil {
 		return fmt.Errorf("host %q is no longer in the config: %w", m.entry.Host, ErrNotFound)

@@ -48,11 +48,9 @@ func (g *Gateway) peerStatus(site string) PeerStatus {
 }
 
 func (g *Gateway) storeStatus() StoreStatus {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	var sum StoreStatus
-	for _, p := range g.stores {
-		st := p.store.Stats()
+	for _, s := range g.agreed() {
+		st := s.Stats()
 		sum.Pages += st.Pages()
 		sum.Bytes += st.Bytes
 		sum.Budget += st.Budget

@@ -25,6 +25,7 @@ const (
 	kindControl uint16 = 1 // orders and answers of one move
 	kindLeg     uint16 = 2 // one hypervisor connection of a session
 	kindL2      uint16 = 3 // urgent messages of l2ext
+	kindStore   uint16 = 4 // a catalog each way: dedup.Catalog
 )
 
 // controlHeader opens a control channel.
@@ -42,6 +43,11 @@ type legHeader struct {
 	Target  string `json:"target,omitempty"` // of a forward: the address to dial
 }
 
+// storeHeader opens an exchange of catalogs.
+type storeHeader struct {
+	Version int `json:"version"`
+}
+
 // control is one message of a control channel; Type says which fields hold.
 type control struct {
 	Type string `json:"type"`
@@ -56,9 +62,6 @@ type control struct {
 
 	// prepared
 	NICs []NIC `json:"nics,omitempty"`
-
-	// prepare and prepared: what this side keeps of common content, in bytes
-	StoreMemory int64 `json:"store_memory,omitempty"`
 
 	// loaded: the destination's view of the streams
 	Streams []streamDigest `json:"streams,omitempty"`
@@ -148,6 +151,17 @@ func parseLegHeader(b []byte) (legHeader, error) {
 		return h, fmt.Errorf("reading header of a leg: session %.40q, index %d: not valid", h.Session, h.Index)
 	}
 	return h, nil
+}
+
+func parseStoreHeader(b []byte) error {
+	var h storeHeader
+	if err := decodeJSON(b, &h); err != nil {
+		return fmt.Errorf("reading header of an exchange of catalogs: %w", err)
+	}
+	if h.Version != protoVersion {
+		return fmt.Errorf("reading header of an exchange of catalogs: version %d, this gateway speaks %d", h.Version, protoVersion)
+	}
+	return nil
 }
 
 func parseControlHeader(b []byte) (controlHeader, error) {

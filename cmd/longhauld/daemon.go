@@ -152,7 +152,8 @@ func (d *daemon) buildGateway(cfg config.Config) error {
 	g := gateway.Config{
 		Site: cfg.Site, Name: cfg.Gateway, Version: version, Listen: cfg.Listen, Node: d.node, Network: d.layer2,
 		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: func() page.Scanner { return vmstream.NewOpaque() }},
-		StateDir: cfg.Dir, RunDir: cfg.RunDir, StoreMemory: int64(cfg.Store.Memory), AllowForward: cfg.AllowForward,
+		StateDir: cfg.Dir, RunDir: cfg.RunDir, StoreMemory: int64(cfg.Store.Memory),
+		StoreDisk: int64(cfg.Store.Disk), StoreDir: filepath.Join(cfg.Dir, "store"), AllowForward: cfg.AllowForward,
 		Announcements: d.layer2.Serve, LinkChanged: d.linkChanged, CertEnd: d.id.Expires, Logger: d.log,
 		Members: func(site string) string { return string(d.cluster.Site(site).State) },
 	}

@@ -30,7 +30,7 @@ var may = []struct {
 	{"cmd/", []string{""}},
 	{"gateway/hvtest", []string{"gateway", "internal/"}},
 	{"gateway/", []string{"gateway", "internal/"}},
-	{"gateway", []string{"dedup", "tunnel", "l2ext", "internal/page", "internal/ordered"}},
+	{"gateway", []string{"dedup", "dedup/store", "tunnel", "l2ext", "internal/page", "internal/ordered"}},
 	{"dedup/record", nil},
 	{"dedup/store", nil},
 	{"dedup", []string{"dedup/", "internal/page"}},

@@ -48,7 +48,7 @@ func TestKillGateways(t *testing.T) {
 	b := newBed(t, bedOptions{
 		link: slow, fill: 20,
 		// So little that every move sends all of memory.
-		extra: func(*lab.Site) string { return "store:\n  memory: 8MiB\n" },
+		extra: func(*lab.Site) string { return "store:\n  memory: 8MiB\n  disk: 8MiB\n" },
 	})
 	for _, p := range phases() {
 		for _, victims := range []string{"source", "destination", "both"} {

@@ -33,7 +33,7 @@ func TestSetRate(t *testing.T) {
 		link: lab.Link{Rate: 200e6, RTT: 20 * time.Millisecond},
 		// So much that the move never ends, and always has something to send.
 		dirty: control.Dirty{Rate: 6000, Hot: 6000, Sparse: 0, Disk: 5}, fill: 60,
-		extra: func(*lab.Site) string { return "store:\n  memory: 8MiB\n" },
+		extra: func(*lab.Site) string { return "store:\n  memory: 8MiB\n  disk: 8MiB\n" },
 	})
 	from := b.at
 	api := b.pair.API(from)

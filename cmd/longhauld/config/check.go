@@ -48,6 +48,9 @@ func (c Config) check() error {
 	if c.Store.Memory < minMemory {
 		k.fail("store.memory", "%s is too little: at least 8MiB", c.Store.Memory)
 	}
+	if c.Store.Disk < minMemory {
+		k.fail("store.disk", "%s is too little: at least 8MiB", c.Store.Disk)
+	}
 	k.peers(c)
 	k.hosts(c.Hosts)
 	k.segments(c)

@@ -31,7 +31,7 @@ type Config struct {
 	// or "longhaul join" makes. /etc/longhaul/pki if not given.
 	PKI string `yaml:"pki"`
 
-	// Dir is the directory of the journal of moves. /var/lib/longhaul if not given.
+	// Dir is the directory of the journal of moves and of the content store. /var/lib/longhaul if not given.
 	Dir string `yaml:"dir"`
 
 	// RunDir is the directory of sockets. /run/longhaul if not given.
@@ -95,8 +95,13 @@ type Link struct {
 
 // Store is the content that this gateway and a peer both know.
 type Store struct {
-	// Memory bounds it, for each peer. 512MiB if not given, at least 8MiB.
+	// Memory bounds what is in memory of it, for each peer. 512MiB if not
+	// given, at least 8MiB.
 	Memory conffile.Size `yaml:"memory"`
+
+	// Disk bounds what is on disk of it, below Dir, for each peer. 16GiB if
+	// not given, at least 8MiB.
+	Disk conffile.Size `yaml:"disk"`
 }
 
 // Host is a hypervisor host of this site: the QEMUs that this gateway reaches
@@ -207,6 +212,7 @@ const (
 	defaultListen   = ":7447"
 	defaultPatience = 10 * time.Minute // longer than a BGP reconvergence or a router's restart
 	defaultMemory   = 512 << 20
+	defaultDisk     = 16 << 30
 	minMemory       = 8 << 20 // dedup takes no less
 	maxConnections  = 16
 )
@@ -219,6 +225,7 @@ func (c Config) withDefaults() Config {
 	c.Listen = cmp.Or(c.Listen, defaultListen)
 	c.Link.Patience = cmp.Or(c.Link.Patience, conffile.Duration(defaultPatience))
 	c.Store.Memory = cmp.Or(c.Store.Memory, defaultMemory)
+	c.Store.Disk = cmp.Or(c.Store.Disk, defaultDisk)
 	c.API.Socket = cmp.Or(c.API.Socket, c.RunDir+"/api.sock")
 	c.L2.Carrier = cmp.Or(c.L2.Carrier, hostnet.DefaultTun)
 	c.Log.Level = cmp.Or(c.Log.Level, "info")

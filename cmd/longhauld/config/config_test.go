@@ -31,6 +31,7 @@ link:
   connections: 8
 store:
   memory: 1GiB
+  disk: 100GiB
 hosts:
   - name: kvm1
     qmp: ["/run/qemu/db1.qmp"]
@@ -80,7 +81,7 @@ func TestEveryKey(t *testing.T) {
 			{Site: "c", Address: []string{"192.0.2.3:7447", "192.0.2.4:7447"}},
 		},
 		Link:  Link{Rate: 200_000_000, Patience: conffile.Duration(20 * time.Minute), Connections: 8},
-		Store: Store{Memory: 1 << 30},
+		Store: Store{Memory: 1 << 30, Disk: 100 << 30},
 		Hosts: []Host{{
 			Name: "kvm1", QMP: []string{"/run/qemu/db1.qmp"}, QMPDir: "/run/qemu",
 			Launch:    []string{"/usr/local/bin/start-vm", "{name}", "{qmp}"},
@@ -110,7 +111,7 @@ func TestDefaults(t *testing.T) {
 		Site: "a", Gateway: "gw1", PKI: "/etc/longhaul/pki", Dir: "/var/lib/longhaul", RunDir: "/run/longhaul",
 		Listen: ":7447", Peers: []Peer{{Site: "b", Address: []string{"x:1"}}},
 		Link:  Link{Patience: conffile.Duration(10 * time.Minute)},
-		Store: Store{Memory: 512 << 20},
+		Store: Store{Memory: 512 << 20, Disk: 16 << 30},
 		Hosts: []Host{{Name: "h", QMPDir: "/q", RunDir: "/run/longhaul/h", WorkDir: "/",
 			Emulators: []string{"/usr/bin/qemu-system-*", "/usr/local/bin/qemu-system-*", "/usr/libexec/qemu-kvm"}}},
 		Segments:     []Segment{{Name: "s", VNI: 1, Bridge: "br", MTU: 1500, Sites: []string{"b"}}},
@@ -140,6 +141,7 @@ func TestRefused(t *testing.T) {
 		{"peer without port", "site: a\npeers: [{site: b, address: [gw]}]\n", `peers[0].address[0]: "gw": want HOST:PORT`},
 		{"connections", "site: a\nlink: {connections: 17}\n", "link.connections: 17"},
 		{"memory", "site: a\nstore: {memory: 1MiB}\n", "store.memory: 1MiB is too little"},
+		{"disk", "site: a\nstore: {disk: 1MiB}\n", "store.disk: 1MiB is too little"},
 		{"host without VMs", "site: a\nhosts: [{name: h}]\n", "hosts[0]: needs qmp or qmp_dir"},
 		{"host twice", "site: a\nhosts: [{name: h, qmp_dir: /q}, {name: h, qmp_dir: /r}]\n", "hosts[1].name: h is there twice"},
 		{"launcher", "site: a\nhosts: [{name: h, qmp_dir: /q, launch: [start]}]\n", `hosts[0].launch[0]: "start" is not an absolute path`},

@@ -1,0 +1,266 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/longhaul-project/longhaul/dedup"
+	"github.com/longhaul-project/longhaul/dedup/store"
+	"github.com/longhaul-project/longhaul/tunnel"
+)
+
+// agreeTime bounds the exchange of catalogs: a round trip over any WAN, and
+// 8 MiB over a thin one.
+const agreeTime = 30 * time.Second
+
+// A common is the content that this gateway and one peer both hold. It is on
+// disk between the lives of the two processes; whenever one of them has begun
+// anew they exchange catalogs, and hold what both have kept.
+//
+// Each end makes its catalog once for each life of the peer, so either may ask,
+// both at once, and as often as they like: they end up with the same two.
+type common struct {
+	g    *Gateway
+	site string
+	dir  *store.Dir // nil: nothing is on disk
+
+	mu      sync.Mutex // guards what follows; not held while the peer is asked
+	epoch   [16]byte   // the life of the peer that all below is for
+	lib     *dedup.Library
+	catalog dedup.Catalog // ours
+	peer    uint64        // name of the peer's store, once the two have agreed
+	store   *dedup.Store  // nil until then
+}
+
+// commonWith finds or makes what we hold in common with a site.
+func (g *Gateway) commonWith(site string) *common {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := g.commons[site]
+	if c == nil {
+		c = &common{g: g, site: site}
+		if g.cfg.StoreDir != "" {
+			dir, err := store.Open(filepath.Join(g.cfg.StoreDir, site))
+			if err != nil {
+				g.log.Error("content store is in memory only", "peer", site, "err", err)
+			}
+			c.dir = dir
+		}
+		g.commons[site] = c
+	}
+	return c
+}
+
+// storeOf returns what this gateway and a peer both hold. If they have to agree
+// on that first it asks the peer.
+func (g *Gateway) storeOf(ctx context.Context, link *tunnel.Link) (*dedup.Store, error) {
+	c := g.commonWith(link.Site())
+	ctx, cancel := context.WithTimeout(ctx, agreeTime)
+	defer cancel()
+	for {
+		ours, s, err := c.open(link)
+		if err != nil || s != nil {
+			return s, err
+		}
+		theirs, err := exchange(ctx, link, ours)
+		if err != nil {
+			return nil, fmt.Errorf("agreeing with site %s on what both hold: %w", link.Site(), err)
+		}
+		if s, err := c.agree(theirs, ours.Store); err != nil || s != nil {
+			return s, err
+		}
+	}
+}
+
+// open makes the library ready for the peer's present life. The store is nil if
+// the two have not agreed yet.
+func (c *common) open(link *tunnel.Link) (dedup.Catalog, *dedup.Store, error) {
+	epoch := link.Epoch()
+	if epoch == [16]byte{} {
+		return dedup.Catalog{}, nil, fmt.Errorf("site %s: no contact yet: %w", c.site, ErrUnavailable)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lib == nil || c.epoch != epoch {
+		if err := c.begin(); err != nil {
+			return dedup.Catalog{}, nil, err
+		}
+		c.epoch = epoch
+	}
+	return c.catalog, c.store, nil
+}
+
+// begin opens the library anew. Moves under way keep the store that they have;
+// it keeps nothing on disk any more. The caller holds mu.
+func (c *common) begin() error {
+	if c.store != nil {
+		c.store.Close()
+	}
+	c.store, c.lib, c.peer = nil, nil, 0
+	lib, err := dedup.OpenLibrary(c.dir, dedup.LibraryConfig{
+		Memory: c.g.cfg.StoreMemory, Disk: c.g.cfg.StoreDisk, Logger: c.g.log.With("peer", c.site),
+	})
+	if err != nil {
+		return fmt.Errorf("content store of site %s: %w", c.site, err)
+	}
+	c.lib, c.catalog = lib, lib.Catalog()
+	return nil
+}
+
+// agree makes the store, given the peer's catalog, if ours is still the one
+// that the peer was told; else the store is nil, and the peer has to be asked
+// again.
+func (c *common) agree(theirs dedup.Catalog, ours uint64) (*dedup.Store, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lib == nil || c.catalog.Store != ours {
+		return nil, nil
+	}
+	if c.store != nil && c.peer == theirs.Store {
+		return c.store, nil
+	}
+	if c.store != nil { // the peer has begun anew without a restart
+		return nil, c.begin()
+	}
+	s, err := c.lib.Agree(theirs)
+	if err != nil {
+		c.lib = nil
+		return nil, fmt.Errorf("content store of site %s: %w", c.site, err)
+	}
+	c.store, c.peer = s, theirs.Store
+	st := s.Stats()
+	c.g.log.Info("content store", "peer", c.site, "pages", st.Pages(), "bytes", st.Bytes)
+	c.g.wg.Go(func() { s.Warm(func() bool { return c.g.ctx.Err() != nil || s.Closed() }) })
+	return s, nil
+}
+
+// exchange tells the peer our catalog and hears its.
+func exchange(ctx context.Context, link *tunnel.Link, ours dedup.Catalog) (dedup.Catalog, error) {
+	ch, err := link.Open(ctx, tunnel.Spec{Kind: kindStore, Header: encodeJSON(storeHeader{Version: protoVersion}), Class: tunnel.Urgent})
+	if err != nil {
+		return dedup.Catalog{}, err
+	}
+	defer ch.Abort("answered") // if it has not ended
+	if _, err := ch.Send(ctx, ours.Append(nil)); err != nil {
+		return dedup.Catalog{}, err
+	}
+	if err := ch.CloseSend(ctx); err != nil {
+		return dedup.Catalog{}, err
+	}
+	m, err := ch.Recv(ctx)
+	if err != nil {
+		return dedup.Catalog{}, err
+	}
+	ch.Done(m.Seq)
+	return dedup.ParseCatalog(m.Data)
+}
+
+// serveStore answers a peer that tells its catalog.
+func (g *Gateway) serveStore(ctx context.Context, ch *tunnel.Channel) {
+	ctx, cancel := context.WithTimeout(ctx, agreeTime)
+	defer cancel()
+	if err := g.answerCatalog(ctx, ch); err != nil {
+		g.log.Warn("exchanging catalogs", "peer", ch.Site(), "err", err)
+		ch.Abort(err.Error())
+	}
+}
+
+func (g *Gateway) answerCatalog(ctx context.Context, ch *tunnel.Channel) error {
+	if err := parseStoreHeader(ch.Header()); err != nil {
+		return err
+	}
+	link := g.node.Link(ch.Site())
+	if link == nil {
+		return fmt.Errorf("site %s: %w", ch.Site(), ErrNoSite)
+	}
+	m, err := ch.Recv(ctx)
+	if err != nil {
+		return err
+	}
+	theirs, err := dedup.ParseCatalog(m.Data)
+	if err != nil {
+		return err
+	}
+	ch.Done(m.Seq)
+	c := g.commonWith(ch.Site())
+	for range 3 { // a second time if the peer has begun anew, a third if we have as well
+		ours, _, err := c.open(link)
+		if err != nil {
+			return err
+		}
+		s, err := c.agree(theirs, ours.Store)
+		if err != nil {
+			return err
+		}
+		if s == nil {
+			continue
+		}
+		if _, err := ch.Send(ctx, ours.Append(nil)); err != nil {
+			return err
+		}
+		if err := ch.CloseSend(ctx); err != nil {
+			return err
+		}
+		return ch.Flush(ctx)
+	}
+	return errors.New("the store is being changed")
+}
+
+// dropStore forgets what is held in common with a peer, because the two do not
+// agree on what that is. Moves under way keep what they have.
+func (g *Gateway) dropStore(site string) {
+	c := g.commonWith(site)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.store != nil {
+		c.store.Close()
+	}
+	c.store, c.lib, c.peer = nil, nil, 0
+	if c.dir == nil {
+		return
+	}
+	if err := c.dir.Wipe(); err != nil {
+		g.log.Warn("emptying a content store", "peer", site, "err", err)
+	}
+}
+
+// closeStores brings all stores to disk.
+func (g *Gateway) closeStores() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.commons {
+		c.close()
+	}
+}
+
+func (c *common) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.store != nil {
+		c.store.Close()
+	}
+	c.store, c.lib = nil, nil
+	if c.dir != nil {
+		if err := c.dir.Close(); err != nil {
+			c.g.log.Warn("closing a content store", "peer", c.site, "err", err)
+		}
+	}
+}
+
+// agreed are the stores of all peers.
+func (g *Gateway) agreed() (all []*dedup.Store) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.commons {
+		c.mu.Lock()
+		if c.store != nil {
+			all = append(all, c.store)
+		}
+		c.mu.Unlock()
+	}
+	return all
+}
