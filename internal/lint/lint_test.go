@@ -58,9 +58,9 @@ var doors = map[string][]string{
 	"github.com/vishvananda/netns":        {"l2ext/hostnet", "internal/nstest", "bench/lab"},
 	"github.com/google/nftables":          {"l2ext/hostnet"},
 	"github.com/hashicorp/memberlist":     {"gateway/cluster"},
-	"github.com/klauspost/compress":       {"dedup"},
-	"github.com/pierrec/lz4":              {"dedup"},
-	"github.com/cespare/xxhash":           {"dedup", "dedup/store"},
+	"github.com/klauspost/compress":       {"dedup", "cmd/longhaul/inspect"}, // inspect compares with whole streams
+	"github.com/pierrec/lz4":              {"dedup", "cmd/longhaul/inspect"},
+	"github.com/cespare/xxhash":           {"dedup", "dedup/store", "cmd/longhaul/inspect"},
 	"github.com/danielgtaylor/huma":       {"gateway/api"},
 	"github.com/prometheus/client_golang": {"gateway/api", "gateway/metrics", "cmd/longhauld"},
 	"github.com/spf13/cobra":              {"cmd"},
