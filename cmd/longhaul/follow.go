@@ -112,14 +112,19 @@ func (w *watch) follow(ctx context.Context, events chan<- gateway.JobEvent, lost
 
 // newDisplay shows on stderr.
 func (a *app) newDisplay(hint string) *display {
+	return &display{w: a.stderr, hint: hint, width: a.width()}
+}
+
+// width gives the columns of the terminal on stderr; 0 if it is none.
+func (a *app) width() func() int {
 	f, ok := a.stderr.(*os.File)
 	dumb := !ok || a.getenv("TERM") == "dumb"
-	return &display{w: a.stderr, hint: hint, width: func() int {
+	return func() int {
 		if dumb {
 			return 0
 		}
 		return columns(f)
-	}}
+	}
 }
 
 // outcome is the error that a job's state means to a script.

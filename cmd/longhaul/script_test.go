@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the command against a gateway that keeps state, on a real
-// socket. In the scripts:
+// socket. $CAPTURES has streams of real QEMUs. In the scripts:
 //
 //	lh ARG...                  runs the command inside the test
 //	exit CODE lh ARG...   as well; it must end with CODE
@@ -45,6 +45,11 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TZ", "UTC")
+			captures, err := filepath.Abs(captureDir)
+			if err != nil {
+				return err
+			}
+			env.Setenv("CAPTURES", captures)
 			env.Setenv("LONGHAUL_SOCKET", filepath.Join(env.WorkDir, "api.sock"))
 			return serveFake(env)
 		},
