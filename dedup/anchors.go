@@ -1,7 +1,6 @@
 package dedup
 
 import (
-	"math/bits"
 	"sync/atomic"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
@@ -20,7 +19,13 @@ const (
 	maxAnchors   = 48                   // of one page; 16 is the mean
 	maxVotes     = maxAnchors           // different pages that the anchors of one page lead to
 	anchorMix    = 0x9e3779b97f4a7c15   // spreads hashes over the table
-	slotsPerPage = 8                    // slots of 8 bytes in the table, per page that fits in the store, at least
+)
+
+// Slots of 8 bytes per page in an anchor table: when it has just grown, and at
+// least. A page has 16 anchors, and most are never met again.
+const (
+	roomyAnchors = 14
+	leastAnchors = 10
 )
 
 // gear has a random number for each byte: splitmix64 from seed 1. Only the
@@ -80,18 +85,19 @@ func (a *anchors) add(h uint64) {
 	a.n++
 }
 
-// An anchorTable tells which page last had an anchor. It is direct-mapped and
-// the newest wins; like the index it is a cache of hints without locks.
+// An anchorTable tells which page last had an anchor. Each anchor may sit in
+// either of two slots, and takes the place of the older page of the two. Like
+// the index it is a cache of hints without locks.
 type anchorTable struct {
-	slots atomic.Pointer[[]atomic.Uint64] // upper 32 bits: mark; lower: handle
+	slots atomic.Pointer[[]atomic.Uint64] // upper 32 bits: mark; lower: handle; an even number
 	most  int                             // slots that it may have
 }
 
-// newAnchorTable makes the table of a store that will hold n pages: up to 64
+// newAnchorTable makes the table of a store that will hold n pages: 80 to 112
 // bytes per page, as pages come.
 func newAnchorTable(n int) *anchorTable {
-	t := &anchorTable{most: 1 << bits.Len(uint(slotsPerPage*n-1))}
-	slots := make([]atomic.Uint64, min(t.most, slotsPerPage*record.SegmentPages))
+	t := &anchorTable{most: roomyAnchors * n &^ 1}
+	slots := make([]atomic.Uint64, min(t.most, roomyAnchors*record.SegmentPages))
 	t.slots.Store(&slots)
 	return t
 }
@@ -99,21 +105,22 @@ func newAnchorTable(n int) *anchorTable {
 // tight tells whether the table should grow before it is for n pages.
 func (t *anchorTable) tight(n int) bool {
 	m := len(*t.slots.Load())
-	return m < t.most && m < slotsPerPage*n
+	return m < t.most && m < leastAnchors*n
 }
 
 // grow makes the table large enough for n pages, if it may be.
 func (t *anchorTable) grow(n int) {
-	for t.tight(n) {
-		old := *t.slots.Load()
-		slots := make([]atomic.Uint64, min(2*len(old), t.most))
-		for i := range old {
-			if v := old[i].Load(); v != 0 {
-				slots[place(v>>32, len(slots))].Store(v)
-			}
-		}
-		t.slots.Store(&slots)
+	if !t.tight(n) {
+		return
 	}
+	old := *t.slots.Load()
+	slots := make([]atomic.Uint64, min(roomyAnchors*n&^1, t.most))
+	for i := range old {
+		if v := old[i].Load(); v != 0 {
+			putAnchor(slots, v>>32, handle(v))
+		}
+	}
+	t.slots.Store(&slots)
 }
 
 // mark is what a slot says of an anchor. Its place follows from it, so that a
@@ -129,9 +136,18 @@ func place(mark uint64, n int) uint64 { return mark * uint64(n) >> 32 }
 func (t *anchorTable) put(a *anchors, p handle) {
 	slots := *t.slots.Load()
 	for _, h := range a.hash[:a.n] {
-		m := mark(h)
-		slots[place(m, len(slots))].Store(m<<32 | uint64(p))
+		putAnchor(slots, mark(h), p)
 	}
+}
+
+func putAnchor(slots []atomic.Uint64, m uint64, p handle) {
+	i := place(m, len(slots))
+	x, y := slots[i].Load(), slots[i^1].Load()
+	older := (p-handle(x))&numberMask < (p-handle(y))&numberMask // y is
+	if x>>32 != m && x != 0 && (y>>32 == m || y == 0 || older) {
+		i ^= 1
+	}
+	slots[i].Store(m<<32 | uint64(p))
 }
 
 // votes are the pages that share anchors with a page, and how many.
@@ -147,7 +163,10 @@ func (t *anchorTable) vote(a *anchors, v *votes) {
 	slots := *t.slots.Load()
 	for _, h := range a.hash[:a.n] {
 		m := mark(h)
-		if x := slots[place(m, len(slots))].Load(); x>>32 == m && x != 0 {
+		i := place(m, len(slots))
+		if x := slots[i].Load(); x>>32 == m && x != 0 {
+			v.add(handle(x))
+		} else if x := slots[i^1].Load(); x>>32 == m && x != 0 {
 			v.add(handle(x))
 		}
 	}

@@ -22,6 +22,11 @@ const (
 	minCopy = 8  // shortest copy on a diagonal in use, in bytes
 	minJump = 32 // shortest copy that is worth a new diagonal, in bytes
 
+	// patience is how many bytes without a copy are looked at one by one. Then
+	// every third is: three and eight have no divisor in common, so a stretch
+	// that is in the base is met at an aligned word within 24 bytes.
+	patience = 32
+
 	// A base is tried when fewer 8-byte words than this differ, of 512, for
 	// a page of another meaning costs 18 us to find that out and then loses
 	// against plain compression.
@@ -33,9 +38,9 @@ const (
 
 	// maxBase is the size of all bases of one page in bytes.
 	maxBase = record.MaxBases * page.Size
-	// maxInsert bounds the bytes inserted in one page: beyond it the page
-	// is no longer a version of its base.
-	maxInsert = page.Size * 3 / 4
+	// maxInsert bounds the bytes inserted in one page: what copies less than
+	// 128 bytes is no version of its bases.
+	maxInsert = page.Size * 31 / 32
 )
 
 // words that a base is indexed by.
@@ -80,6 +85,9 @@ func (d *differ) make(ops, lits, base, target []byte) (ops2, lits2 []byte, ok bo
 		at, from, n := d.find(base, target, pos, insert, diagonal)
 		if n == 0 {
 			pos++
+			if pos-insert > patience {
+				pos += 2
+			}
 			continue
 		}
 		d.used = max(d.used, from+n)

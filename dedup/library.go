@@ -193,7 +193,7 @@ func (s *Store) Warm(stop func() bool) {
 		w.sh.mu.Lock()
 		from, to := w.sh.free, w.sh.next
 		w.sh.mu.Unlock()
-		if room := uint64(s.anchors.most / slotsPerPage / record.SegmentPages); to-from > room { // more than the table holds
+		if room := uint64(s.anchors.most / roomyAnchors / record.SegmentPages); to-from > room { // more than the table holds
 			from = to - room
 		}
 		for id := from; id < to && !stop(); id++ {
