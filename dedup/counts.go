@@ -8,6 +8,7 @@ type Counts struct {
 	Deltas   int64 // of these, sent as a change of a known page
 	Literals int64 // of these, sent in full
 	Opaque   int64 // bytes of stream that were not pages or their heads
+	Fetched  int64 // times that a decoder asked its peer for what it should have held
 	Raw      int64 // bytes of stream
 	Wire     int64 // bytes of messages; an encoder knows them once compressed
 }
@@ -20,6 +21,7 @@ func (c *Counts) Add(o Counts) {
 	c.Deltas += o.Deltas
 	c.Literals += o.Literals
 	c.Opaque += o.Opaque
+	c.Fetched += o.Fetched
 	c.Raw += o.Raw
 	c.Wire += o.Wire
 }

@@ -23,12 +23,19 @@ var ErrMismatch = errors.New("stores differ")
 // stores.
 var ErrStore = errors.New("message of another store")
 
-// DecoderConfig of one channel. There is nothing to configure yet.
-type DecoderConfig struct{}
+// DecoderConfig of one channel. The zero value works.
+type DecoderConfig struct {
+	// Fetch asks the peer for pages that have rotten here or are gone. Nil:
+	// that ends the channel.
+	Fetch Fetch
+}
 
 // A Decoder rebuilds the stream of one channel from its batches. It belongs
 // to one goroutine, but for Close and Stats.
 type Decoder struct {
+	cfg            DecoderConfig
+	fetched        fetched
+	bad            uint64 // segment that was last fetched from, as in fetched
 	store          *Store
 	received, sent pins // the peer's pages, and our own
 	versions       versions
@@ -57,9 +64,10 @@ type span struct {
 
 // NewDecoder makes the decoder of one channel. From now on the peer may refer
 // to pages that we have sent to it; they are kept until Close.
-func (s *Store) NewDecoder(DecoderConfig) *Decoder {
+func (s *Store) NewDecoder(c DecoderConfig) *Decoder {
 	l := new(lease)
 	d := &Decoder{
+		cfg:      c,
 		store:    s,
 		received: pins{shelf: s.received},
 		sent:     pins{shelf: s.sent},

@@ -29,10 +29,12 @@ type saver struct {
 	w    *writer
 }
 
-// saving is a segment to be written; it is pinned.
+// saving is a segment to be written, which is pinned; or somebody who waits until
+// all before it is.
 type saving struct {
-	g  *segment
-	sh *shelf
+	g    *segment
+	sh   *shelf
+	done chan struct{}
 }
 
 // removal is the file of a segment that is gone.
@@ -79,6 +81,10 @@ func (w *writer) run() {
 // write saves a segment. One that cannot be written stays in memory until its
 // memory is needed, and is then lost: that costs bandwidth.
 func (w *writer) write(s saving) {
+	if s.done != nil {
+		close(s.done)
+		return
+	}
 	g := s.g
 	defer func() {
 		g.idle.Store(true)
@@ -142,9 +148,27 @@ func (sh *shelf) save(g *segment) {
 		return
 	}
 	select {
-	case sh.disk.w.queue <- saving{g, sh}:
+	case sh.disk.w.queue <- saving{g: g, sh: sh}:
 	case <-sh.disk.w.stop:
 		g.unpin(sh.memory)
+	}
+}
+
+// Flush waits until what has been handed to the disk is there.
+func (s *Store) Flush() {
+	if s.writer == nil {
+		return
+	}
+	done := make(chan struct{})
+	select {
+	case s.writer.queue <- saving{done: done}:
+	case <-s.writer.stop:
+		return
+	}
+	select {
+	case <-done:
+	case <-s.writer.stop:
+		s.writer.ended.Wait()
 	}
 }
 

@@ -15,6 +15,7 @@
 //	shelf.go        one direction of it: segments, their window, eviction in step
 //	segment.go      1 MiB of pages, in memory or on disk, and who has it pinned
 //	tier.go         the budget of memory
+//	fetch.go        pages that one end has lost, from the other
 //	disk.go         to disk and off it, behind the backs of the channels; store is the files
 //	pins.go         the segments that a batch uses
 //	fingerprint.go  xxhash64 and the index of hints
@@ -50,7 +51,9 @@
 // it returns one byte of it. So a bit that rots in a store, in a delta's base,
 // in a message or in the sender's memory ends the channel with an error that
 // names the place; it never reaches a guest. A sender that hears of it calls
-// Store.Forget.
+// Store.Forget. Before that, a decoder that has DecoderConfig.Fetch asks the peer
+// for the page, which its store has as well (fetch.go): its channel waits for a
+// round trip, and nothing refers to the segment from then on.
 //
 // # How two stores stay in step
 //

@@ -104,7 +104,7 @@ func (e *Encoder) usable(h handle) (f found) {
 		return found{}
 	}
 	g, i := ps.page(f.number)
-	if g == nil {
+	if g == nil || g.shunned.Load() {
 		return found{}
 	}
 	var filled uint32

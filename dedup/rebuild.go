@@ -194,16 +194,25 @@ func (r *rebuild) held(f found) (found, error) {
 		ps, sh = &d.sent, d.store.sent
 	}
 	f.seg, f.slot = ps.page(f.number)
+	var what string // is wrong
 	if f.seg == nil || f.slot >= d.filled(f.seg) {
-		return f, fmt.Errorf("%w: page %d of %s is not held", ErrMismatch, f.number, whose(f.other))
+		what = "is not held"
+	} else if f.page = f.seg.content(f.slot, sh.files(), &d.scratch); f.page == nil {
+		what = "cannot be read"
+	} else if fingerprint(f.page) != f.seg.sums[f.slot] {
+		what = "has changed in our memory"
+	} else {
+		return f, nil
 	}
-	f.page = f.seg.content(f.slot, sh.files(), &d.scratch)
-	if f.page == nil {
-		return f, fmt.Errorf("%w: page %d of %s cannot be read", ErrMismatch, f.number, whose(f.other))
+	// The digest of the batch will tell whether what comes is right.
+	p, err := d.fetch(f, f.page == nil)
+	switch {
+	case err != nil:
+		return f, fmt.Errorf("%w: page %d of %s %s: %w", ErrMismatch, f.number, whose(f.other), what, err)
+	case p == nil:
+		return f, fmt.Errorf("%w: page %d of %s %s", ErrMismatch, f.number, whose(f.other), what)
 	}
-	if fingerprint(f.page) != f.seg.sums[f.slot] {
-		return f, fmt.Errorf("%w: page %d of %s has changed in our memory", ErrMismatch, f.number, whose(f.other))
-	}
+	f.page = p
 	return f, nil
 }
 

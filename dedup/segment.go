@@ -46,7 +46,9 @@ type segment struct {
 	used   atomic.Bool   // pinned since tier.evict last looked
 	queued atomic.Bool   // it is, or was, on its way to the disk
 	lost   atomic.Bool   // it cannot be read
-	load   sync.Mutex    // held while mem is read from disk
+	// shunned: the peer did not have a page of it when it needed it.
+	shunned atomic.Bool
+	load    sync.Mutex // held while mem is read from disk
 }
 
 // Bits of refs.

@@ -1,0 +1,107 @@
+package dedup
+
+import (
+	"fmt"
+
+	"github.com/longhaul-project/longhaul/dedup/record"
+	"github.com/longhaul-project/longhaul/internal/page"
+)
+
+// Wanted is pages that a decoder has been referred to and does not hold any
+// more, since memory or a disk has rotten or a file is gone.
+type Wanted struct {
+	Store  uint64 `json:"store"`  // of the end that is asked
+	Theirs bool   `json:"theirs"` // they are numbered by the end that is asked, not by the one that asks
+	Number uint64 `json:"number"` // of the first page
+	Count  int    `json:"count"`  // pages with consecutive numbers, 1 to MaxWanted; fewer may come
+}
+
+// MaxWanted is the most pages that are asked for at a time: a segment.
+const MaxWanted = record.SegmentPages
+
+// A Fetch asks the peer for pages and returns their bytes, one page or more. It
+// may take a round trip; the channel waits, others do not.
+type Fetch func(Wanted) ([]byte, error)
+
+// Pages returns the pages that the peer wants and that are whole here, from the
+// first on. From now on nothing refers to their segments: the peer has lost
+// more of them, maybe.
+func (s *Store) Pages(w Wanted) ([]byte, error) {
+	if w.Store != s.id {
+		return nil, fmt.Errorf("%w: wanted of store %016x, this is %016x", ErrStore, w.Store, s.id)
+	}
+	if w.Count < 1 || w.Count > MaxWanted || w.Number > record.MaxSegment*record.SegmentPages {
+		return nil, fmt.Errorf("pages %d and %d more: no such pages", w.Number, w.Count)
+	}
+	sh := s.received
+	if w.Theirs { // in the words of who asks
+		sh = s.sent
+	}
+	g := sh.at(w.Number / record.SegmentPages)
+	if g == nil || !g.pin(false) {
+		return nil, fmt.Errorf("page %d is not held", w.Number)
+	}
+	defer g.unpin(&s.memory)
+	g.shunned.Store(true)
+	var b []byte
+	var scratch [page.Size]byte
+	first := int(w.Number % record.SegmentPages)
+	for i := first; i < min(first+w.Count, int(g.written.Load())); i++ {
+		p := g.content(i, sh.files(), &scratch)
+		if p == nil || fingerprint(p) != g.sums[i] {
+			break
+		}
+		b = append(b, p...)
+	}
+	if len(b) == 0 {
+		return nil, fmt.Errorf("page %d is not whole here either", w.Number)
+	}
+	return b, nil
+}
+
+// fetched is pages that were asked for, by number; those numbered by the peer
+// have the lowest bit set. It is emptied when it is full.
+type fetched map[uint64][]byte
+
+// maxFetched bounds the pages that are kept of what was fetched.
+const maxFetched = 2 * MaxWanted
+
+// fetch asks the peer for the page that f is about. If all of its segment may be
+// lost, or it is the second of it, it asks for all pages behind it as well.
+func (d *Decoder) fetch(f found, all bool) ([]byte, error) {
+	key := f.number << 1
+	if !f.other {
+		key |= 1
+	}
+	if p := d.fetched[key]; p != nil {
+		return p, nil
+	}
+	if d.cfg.Fetch == nil {
+		return nil, nil
+	}
+	segment := f.number/record.SegmentPages<<1 | key&1
+	all = all || segment == d.bad
+	d.bad = segment
+	w := Wanted{Store: d.store.peer.Load(), Theirs: !f.other, Number: f.number, Count: 1}
+	if all {
+		w.Count = MaxWanted - int(f.number%record.SegmentPages)
+	}
+	b, err := d.cfg.Fetch(w)
+	if err != nil {
+		return nil, fmt.Errorf("asking the peer for page %d: %w", f.number, err)
+	}
+	if len(b) < page.Size || len(b) > w.Count*page.Size {
+		return nil, fmt.Errorf("asking the peer for page %d: %d bytes came", f.number, len(b))
+	}
+	if d.fetched == nil || len(d.fetched) >= maxFetched {
+		d.fetched = make(fetched)
+	}
+	for i := 0; len(b) >= page.Size; i++ {
+		d.fetched[key+uint64(2*i)] = b[:page.Size:page.Size]
+		b = b[page.Size:]
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stats.Fetched++
+	return d.fetched[key], nil
+}
