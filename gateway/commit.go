@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/longhaul-project/longhaul/dedup"
 )
 
 // Who owns the VM.
@@ -79,7 +81,7 @@ func (m *sourceMove) unhand(ctx context.Context, why error) error {
 	why = fmt.Errorf("%w: %w", errAborted, why)
 	for {
 		if err := m.step(StepAborted); err == nil {
-			m.tellAbort(ctx, why)
+			m.tellAbort(ctx, why) // nothing was wrong with the stream: all of it was agreed on
 			return why
 		}
 		a, err := m.ask(ctx, control{Type: msgAbort, Reason: why.Error()})
@@ -277,7 +279,7 @@ func (m *sinkMove) abandon(ctx context.Context, why error) control {
 	case StepRunning, StepDone:
 		return m.obey(ctx) // too late
 	case StepAborted:
-		return control{Type: msgAborted, Reason: m.reason()}
+		return m.verdict(control{Type: msgAborted, Reason: m.reason()})
 	case StepStarting:
 		state, err := m.state(ctx)
 		if err == nil && state == Running {
@@ -301,7 +303,19 @@ func (m *sinkMove) abandon(ctx context.Context, why error) control {
 		m.g.log.Warn("destination process not ended; it is paused and will not be resumed", "vm", m.vm, "err", err)
 	}
 	m.ended(JobFailed, why)
-	return control{Type: msgAborted, Reason: why.Error()}
+	return m.verdict(control{Type: msgAborted, Reason: why.Error()})
+}
+
+// verdict adds what was wrong with the stream, if anything was. The source may
+// have given up over what came of that before it heard of it.
+func (m *sinkMove) verdict(c control) control {
+	if m.s == nil {
+		return c
+	}
+	if flaw := m.s.fault(); flaw != nil {
+		c.Cause, c.Rotten, c.Store = flaw.Error(), errors.Is(flaw, dedup.ErrMismatch), errors.Is(flaw, dedup.ErrStore)
+	}
+	return c
 }
 
 // doubt: the order to run was received, and the hypervisor does not obey.

@@ -155,13 +155,35 @@ func (m *sourceMove) tellProgress(ctx context.Context) {
 // tellAbort has the destination end its process, and waits a moment for its
 // answer so that the next try finds the place free. It need not arrive: the
 // destination never runs by itself, and asks when it is told nothing.
-func (m *sourceMove) tellAbort(ctx context.Context, why error) {
+//
+// It returns what the destination has found wrong with the stream, if that is
+// why the move has come to its end; else why.
+func (m *sourceMove) tellAbort(ctx context.Context, why error) error {
 	if m.ctl == nil || !m.link.State().Up {
-		return
+		return why
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	if _, err := m.ask(ctx, control{Type: msgAbort, Reason: why.Error()}); err != nil {
+	a, err := m.ask(ctx, control{Type: msgAbort, Reason: why.Error()})
+	if err != nil {
 		m.g.log.Debug("telling the destination to abort", "vm", m.entry.Spec.VM, "err", err)
+		return why
+	}
+	m.distrust(a)
+	if a.Cause == "" || errors.Is(why, errOperator) {
+		return why
+	}
+	return destinationFailed(a.Cause)
+}
+
+func destinationFailed(why string) error { return fmt.Errorf("the destination has failed: %s", why) }
+
+// distrust lets go of what the destination has found rotten.
+func (m *sourceMove) distrust(a control) {
+	if a.Rotten && m.s.store != nil {
+		m.s.store.Forget() // the next try sends everything in full
+	}
+	if a.Store {
+		m.g.dropStore(m.entry.Peer)
 	}
 }

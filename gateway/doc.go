@@ -46,6 +46,8 @@
 //	control.go      what the two tell each other; wire.go has the messages
 //	commit.go       who owns the VM; journal.go is what each has written down
 //	query.go        a destination without orders asks for them; late orders
+//	stores.go       what a peer and we both hold, over restarts of either
+//	fetch.go        pages of it that one end has lost, from the other
 //	sink_process.go the process that waits at the destination
 //	recover.go      what a restart finds in the journal
 //	crew.go         the goroutines of one leg, and when it is cut off

@@ -33,6 +33,9 @@ func (g *Gateway) Hurry(query, standstill, switchover time.Duration) {
 // Spoil has f change the messages of moves that begin from now on.
 func (g *Gateway) Spoil(f func(msg []byte)) { g.spoil = f }
 
+// RefusePages has the gateway refuse, or not, what peers have lost.
+func (g *Gateway) RefusePages(refuse bool) { g.noPages.Store(refuse) }
+
 // Store is what this gateway and a peer both hold, or nil.
 func (g *Gateway) Store(site string) *dedup.Store {
 	c := g.commonWith(site)

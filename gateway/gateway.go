@@ -92,6 +92,7 @@ type Gateway struct {
 
 	patience patience
 	spoil    func([]byte) // of tests, see session
+	noPages  atomic.Bool  // of tests: peers do not get what they have lost
 
 	ctx  context.Context // of Run; set before anything is served
 	stop context.CancelFunc
@@ -175,6 +176,8 @@ func (g *Gateway) accept(ctx context.Context) error {
 			g.wg.Go(func() { g.serveLeg(ch) })
 		case kindStore:
 			g.wg.Go(func() { g.serveStore(g.ctx, ch) })
+		case kindPages:
+			g.wg.Go(func() { g.servePages(g.ctx, ch) })
 		case kindL2:
 			if g.cfg.Announcements == nil {
 				ch.Abort("this gateway stretches no segments")

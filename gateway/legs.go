@@ -223,7 +223,7 @@ func (s *session) takeLeg(ctx context.Context, ch *tunnel.Channel, h legHeader, 
 	s.attach(state, ch, nil)
 	waits := h.Role == roleMultifd || h.Role == rolePreempt || h.Role == roleSilent && h.Target == ""
 	in := &inbound{
-		s: s, state: state, ch: ch, dec: s.store.NewDecoder(dedup.DecoderConfig{}),
+		s: s, state: state, ch: ch, dec: s.store.NewDecoder(dedup.DecoderConfig{Fetch: s.fetcher(ctx)}),
 		dial: dial, need: needed(h.Role), main: !waits,
 	}
 	if h.Target != "" {

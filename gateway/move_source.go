@@ -259,13 +259,8 @@ func (m *sourceMove) onAnswer(a control) error {
 			return err
 		}
 	case msgFailed, msgAborted, msgRefused:
-		if a.Rotten && m.s.store != nil {
-			m.s.store.Forget() // the next try sends everything in full
-		}
-		if a.Store {
-			m.g.dropStore(m.entry.Peer)
-		}
-		return fmt.Errorf("the destination has failed: %s", a.Reason)
+		m.distrust(a)
+		return destinationFailed(a.Reason)
 	}
 	return nil
 }
@@ -362,7 +357,7 @@ func (m *sourceMove) giveUp(why error) {
 		m.g.log.Debug("cancelling the migration", "vm", m.entry.Spec.VM, "err", err)
 	}
 	err := m.runHere(ctx)
-	m.tellAbort(ctx, why)
+	why = m.tellAbort(ctx, why)
 	if err := m.step(StepAborted); err != nil {
 		m.g.log.Error("journal does not take that the move has ended", "vm", m.entry.Spec.VM, "err", err)
 	}

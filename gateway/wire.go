@@ -26,6 +26,7 @@ const (
 	kindLeg     uint16 = 2 // one hypervisor connection of a session
 	kindL2      uint16 = 3 // urgent messages of l2ext
 	kindStore   uint16 = 4 // a catalog each way: dedup.Catalog
+	kindPages   uint16 = 5 // pages that the opener has lost
 )
 
 // controlHeader opens a control channel.
@@ -77,8 +78,11 @@ type control struct {
 
 	// refused, failed, aborted, abort: why
 	Reason string `json:"reason,omitempty"`
-	Rotten bool   `json:"rotten,omitempty"` // of failed: refer to nothing of the past any more
-	Store  bool   `json:"store,omitempty"`  // of failed: the two do not hold the same store; begin with new ones
+	Rotten bool   `json:"rotten,omitempty"` // of failed and aborted: refer to nothing of the past any more
+	Store  bool   `json:"store,omitempty"`  // of failed and aborted: the two do not hold the same store; begin with new ones
+
+	// aborted: what the destination has found wrong with the stream before
+	Cause string `json:"cause,omitempty"`
 }
 
 // The messages. From the source: prepare, commit, abort, progress, done. From
