@@ -15,7 +15,8 @@
 //
 // A [Lab] is removed by Close. If the process dies first, a watchdog does it:
 // a shell that waits for the end of a pipe which we hold. Should that die too,
-// [Cleanup] of any later run removes what belongs to processes that are gone.
+// [Cleanup], with which every demo begins, removes what belongs to processes
+// that are gone.
 //
 // Tools that have to be installed: ip (iproute2), and what bench/guest needs.
 package lab

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,8 @@ holds a TCP session to it. Then it does the same move by plain QEMU over TCP on
 the same WAN, and shows both side by side.
 
 It needs root, qemu-system-x86_64 and a few minutes. All that it set up is
-removed at the end, also after Ctrl-C.`
+removed at the end, also after Ctrl-C or a crash. With --keep the gateways and the
+VM stay up after the summary, until Ctrl-C; plain QEMU's move comes first then.`
 
 const demoExample = `  longhaul demo
   longhaul demo --link rate=50Mbit,rtt=120ms,loss=0.1% --no-plain
@@ -42,10 +44,10 @@ func (a *app) demoCmd() *cobra.Command {
 	flags.BoolVar(&noPlain, "no-plain", false, "leave out the move by plain QEMU")
 	flags.IntVar(&o.Dirty, "dirty", demo.DefaultDirty, "`pages` that the VM rewrites each second while it moves")
 	flags.StringVar(&o.TCP, "tcp", "cubic", "congestion `control` of the move by plain QEMU, such as bbr")
-	flags.BoolVar(&o.Keep, "keep", false, "leave the lab up at the end and say how to look into it")
+	flags.BoolVar(&o.Keep, "keep", false, "leave the lab up at the end, until Ctrl-C, and say how to look into it")
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, _ []string) error {
-		if o.Moves < 1 {
-			return &usageError{errors.New("--moves: at least 1"), c.CommandPath()}
+		if err := checkDemo(o, memory); err != nil {
+			return &usageError{err, c.CommandPath()}
 		}
 		if a.demo == nil {
 			return errors.New("the demo is not part of this build")
@@ -57,4 +59,17 @@ func (a *app) demoCmd() *cobra.Command {
 		return a.demo(ctx, o)
 	})
 	return c
+}
+
+// checkDemo refuses what would fail after everything has been set up.
+func checkDemo(o demo.Options, memory conffile.Size) error {
+	switch {
+	case o.Moves < 1:
+		return errors.New("--moves: at least 1")
+	case o.Dirty < 1:
+		return errors.New("--dirty: at least 1")
+	case memory < demo.MinMemory:
+		return fmt.Errorf("--memory: at least %v", conffile.Size(demo.MinMemory))
+	}
+	return nil
 }

@@ -5,7 +5,8 @@ import "github.com/longhaul-project/longhaul/cmd/longhaul/pair"
 // Drift is what the gateways held after the first round trip and after the
 // last: none of it may grow with the number of moves.
 type Drift struct {
-	First, Last map[string]pair.Held // by site
+	First map[string]pair.Held `json:"first"` // by site
+	Last  map[string]pair.Held `json:"last"`
 }
 
 func (d *Document) judgeDrift(bad func(string, ...any)) {

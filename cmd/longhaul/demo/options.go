@@ -42,3 +42,6 @@ type Options struct {
 // DefaultDirty is what a small busy server rewrites: plain QEMU over the demo's
 // lossy line still converges then.
 const DefaultDirty = 100
+
+// MinMemory of the guest, in bytes: with less its kernel does not come up.
+const MinMemory = 96 << 20

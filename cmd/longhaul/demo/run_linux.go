@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/longhaul-project/longhaul/bench/guest"
@@ -44,6 +45,8 @@ type runner struct {
 	doc Document
 	lab *lab.Lab
 	img guest.Image
+
+	sockets [2]string // of the gateways' APIs, at a and at b
 }
 
 // Run does the whole demo and removes everything that it has made.
@@ -52,29 +55,35 @@ func Run(ctx context.Context, o Options) error {
 	if r.o.Dirty == 0 {
 		r.o.Dirty = DefaultDirty
 	}
-	began := time.Now()
-	err := r.run(ctx)
-	r.doc.Took = ms(time.Since(began))
-	if err != nil {
-		return err
-	}
-	r.doc.judge(o.Moves)
-	if o.JSON {
-		e := json.NewEncoder(o.Stdout)
+	return r.run(ctx, time.Now())
+}
+
+// report writes what the demo has found.
+func (r *runner) report(took time.Duration) (err error) {
+	r.doc.Took = ms(took)
+	r.doc.judge(r.o.Moves)
+	if r.o.JSON {
+		e := json.NewEncoder(r.o.Stdout)
 		e.SetIndent("", "  ")
 		err = e.Encode(r.doc)
 	} else {
 		r.summary()
 	}
 	if err == nil && !r.doc.OK {
-		err = fmt.Errorf("the demo found %d problems: %s", len(r.doc.Problems), r.doc.Problems[0])
+		err = fmt.Errorf("the demo found problems: %s", strings.Join(r.doc.Problems, "; "))
 	}
 	return err
 }
 
 func (r *runner) say(format string, args ...any) { fmt.Fprintf(r.o.Stderr, format+"\n", args...) }
 
-func (r *runner) run(ctx context.Context) (err error) {
+func (r *runner) run(ctx context.Context, began time.Time) (err error) {
+	if err := lab.Check(); err != nil {
+		return fmt.Errorf("the demo cannot run here: %w", err)
+	}
+	if err := lab.Cleanup(); err != nil { // what a crash has left is in nobody's way
+		r.say("removing what an earlier demo has left: %v", err)
+	}
 	binary, err := pair.FindGateway(r.o.Gateway)
 	if err != nil {
 		return err
@@ -87,23 +96,45 @@ func (r *runner) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() {
-		if r.o.Keep && err == nil {
-			r.say("\nThe lab stays up until Ctrl-C.\n%s", r.lab.Hint())
-			<-ctx.Done()
-		}
 		err = errors.Join(err, r.lab.Close())
 	}()
 	r.doc.Link = linkOf(r.o.Link)
 	r.say("two sites, a and b, and a WAN between them: %s", r.o.Link.String())
-	if err := r.byLonghaul(ctx, binary); err != nil {
-		return fmt.Errorf("the move by Longhaul: %w", err)
+	for _, part := range r.parts(binary) {
+		if err := part(ctx); err != nil {
+			return err
+		}
 	}
-	if r.o.Plain {
+	err = r.report(time.Since(began))
+	if r.o.Keep {
+		r.say("\n%s\ngateways: longhaul --socket %s status     (and %s)\nThe lab stays up until Ctrl-C.", r.lab.Hint(), r.sockets[0], r.sockets[1])
+		<-ctx.Done()
+	}
+	return err
+}
+
+// parts of the demo, in their order. Longhaul's is the last if the lab stays
+// up: its gateways and its guest stay then, and there can be one guest.
+func (r *runner) parts(binary string) []func(context.Context) error {
+	ours := func(ctx context.Context) error {
+		if err := r.byLonghaul(ctx, binary); err != nil {
+			return fmt.Errorf("the move by Longhaul: %w", err)
+		}
+		return nil
+	}
+	plain := func(ctx context.Context) error {
 		if err := r.byPlain(ctx); err != nil {
 			return fmt.Errorf("the move by plain QEMU: %w", err)
 		}
+		return nil
 	}
-	return nil
+	switch {
+	case !r.o.Plain:
+		return []func(context.Context) error{ours}
+	case r.o.Keep:
+		return []func(context.Context) error{plain, ours}
+	}
+	return []func(context.Context) error{ours, plain}
 }
 
 // byLonghaul moves a guest through a pair of gateways, back and forth.
@@ -121,6 +152,7 @@ func (r *runner) byLonghaul(ctx context.Context, binary string) error {
 	if err != nil {
 		return err
 	}
+	r.sockets = [2]string{gateways.Socket(r.lab.A), gateways.Socket(r.lab.B)}
 	if err := r.showGateways(ctx, gateways); err != nil {
 		return err
 	}
@@ -284,11 +316,12 @@ func (r *runner) figures(ctx context.Context, g *guestAt, p *probes) (*Figures, 
 
 // byPlain does the same move without Longhaul: QEMU's own migration over TCP,
 // on a fresh guest of the same content that does the same work.
-func (r *runner) byPlain(ctx context.Context) error {
+func (r *runner) byPlain(ctx context.Context) (err error) {
 	r.say("\nthe same move by plain QEMU over TCP on the same WAN")
 	if err := r.lab.Stretch(); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, r.lab.Unstretch()) }()
 	g, err := r.boot(ctx, "plain-vm", vxlanMTU)
 	if err != nil {
 		return err

@@ -50,6 +50,9 @@ func (r *runner) summary() {
 		fmt.Fprintln(r.o.Stdout, "\nPlain QEMU did not converge within its downtime limit and was then permitted a longer one.")
 	}
 	r.moves(r.o.Stdout)
+	for _, p := range r.doc.Problems {
+		fmt.Fprintf(r.o.Stdout, "\nproblem: %s\n", p)
+	}
 }
 
 // moves lists the moves when there are several.
