@@ -3,12 +3,14 @@ package gateway
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Step is how far a move's ownership has come, as one side has written it
@@ -95,6 +97,9 @@ type Journal struct {
 func OpenJournal(dir string) (*Journal, error) {
 	path := filepath.Join(dir, "journal.db")
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
+	if errors.Is(err, bbolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("opening journal %s: another gateway runs on it", path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening journal %s: %w", path, err)
 	}

@@ -80,6 +80,8 @@ func TestJournalRefusesASecondGateway(t *testing.T) {
 	if second, err := OpenJournal(dir); err == nil {
 		second.Close()
 		t.Error("two gateways share a journal")
+	} else if !strings.Contains(err.Error(), "another gateway") {
+		t.Errorf("it does not say why: %v", err)
 	} else if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("refused after %v", took)
 	}

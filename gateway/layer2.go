@@ -226,6 +226,24 @@ func (l *Layer2) AddSegment(ctx context.Context, s Segment) (Segment, error) {
 	return l.Segment(ctx, s.Name)
 }
 
+// SetSites changes the other sites of a segment, without a gap for those that
+// stay.
+func (l *Layer2) SetSites(ctx context.Context, name string, sites []string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next := slices.Clone(l.wished)
+	i := slices.IndexFunc(next, func(w l2ext.Segment) bool { return w.Name == name })
+	if i < 0 {
+		return fmt.Errorf("segment %q: %w", name, ErrNotFound)
+	}
+	next[i].Sites = slices.Clone(sites)
+	if err := l.m.Apply(ctx, next); err != nil {
+		return fmt.Errorf("segment %s: %w", name, err)
+	}
+	l.wished = next
+	return nil
+}
+
 // RemoveSegment ends a segment at this site.
 func (l *Layer2) RemoveSegment(ctx context.Context, name string) error {
 	l.mu.Lock()

@@ -46,11 +46,13 @@ type daemon struct {
 	cluster *cluster.Cluster
 	gateway *gateway.Gateway
 	peers   *peers
+
+	met chan struct{} // a link has come up; one place: looks at the sites coalesce
 }
 
 // serve runs a gateway until ctx is done.
 func serve(ctx context.Context, path string, cfg config.Config, stderr io.Writer) error {
-	d := &daemon{path: path, level: new(slog.LevelVar), conf: &current{cfg: cfg}}
+	d := &daemon{path: path, level: new(slog.LevelVar), conf: &current{cfg: cfg}, met: make(chan struct{}, 1)}
 	d.log = newLogger(stderr, cfg.Log, d.level)
 	if err := d.build(cfg); err != nil {
 		return err
@@ -194,8 +196,13 @@ func (d *daemon) run(ctx context.Context, cfg config.Config) error {
 	d.log.Info("stopping", "err", err)
 	stopInner()
 	err = errors.Join(err, below.Wait())
+	failed := linkCtx.Err() != nil // by itself: what else has failed has failed for that
 	stopOuter()
-	err = errors.Join(err, link.Wait())
+	if e := link.Wait(); failed {
+		err = e
+	} else {
+		err = errors.Join(err, e)
+	}
 	for _, h := range d.hosts {
 		err = errors.Join(err, h.Close())
 	}
@@ -203,24 +210,6 @@ func (d *daemon) run(ctx context.Context, cfg config.Config) error {
 		return nil
 	}
 	return err
-}
-
-// configured makes the segments and forwards of the config. One that does not
-// work is reported and does not keep the gateway from serving moves.
-func (d *daemon) configured(ctx context.Context, cfg config.Config) error {
-	for _, s := range cfg.Segments {
-		if _, err := d.layer2.AddSegment(ctx, s.View()); err != nil && ctx.Err() == nil {
-			d.log.Error("segment of the config", "segment", s.Name, "err", err)
-		}
-	}
-	for _, f := range cfg.Forwards {
-		if _, err := d.gateway.AddForward(ctx, f.View()); err != nil && ctx.Err() == nil {
-			d.log.Error("forward of the config", "forward", f.Name, "err", err)
-		}
-	}
-	notify("READY=1")
-	d.log.Info("ready", "site", cfg.Site, "version", version)
-	return nil
 }
 
 // serveAPI serves the unix socket, and the metrics on a port if there is one.

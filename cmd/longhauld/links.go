@@ -36,6 +36,10 @@ func (d *daemon) linkChanged(site string, up bool) {
 	if up {
 		d.cluster.PeerUp(site)
 		d.syncWith(site)
+		select {
+		case d.met <- struct{}{}:
+		default: // a look is due already
+		}
 	}
 }
 

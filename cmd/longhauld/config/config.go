@@ -152,7 +152,7 @@ type Segment struct {
 	VNI    uint32   `yaml:"vni"`
 	Bridge string   `yaml:"bridge"` // adopted if it exists, else made
 	MTU    int      `yaml:"mtu"`    // bytes; 1500 if not given
-	Sites  []string `yaml:"sites"`  // the other sites; all peers if not given
+	Sites  []string `yaml:"sites"`  // the other sites; all that the gateway comes to know if not given
 }
 
 // Forward is a local port that comes out at another site.
@@ -246,11 +246,6 @@ func (c Config) withDefaults() Config {
 	for i := range c.Segments {
 		s := &c.Segments[i]
 		s.MTU = cmp.Or(s.MTU, 1500)
-		if s.Sites == nil {
-			for _, p := range c.Peers {
-				s.Sites = append(s.Sites, p.Site)
-			}
-		}
 	}
 	c.Forwards = slices.Clone(c.Forwards)
 	for i := range c.Forwards {

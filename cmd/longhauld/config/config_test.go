@@ -114,7 +114,7 @@ func TestDefaults(t *testing.T) {
 		Store: Store{Memory: 512 << 20, Disk: 16 << 30},
 		Hosts: []Host{{Name: "h", QMPDir: "/q", RunDir: "/run/longhaul/h", WorkDir: "/",
 			Emulators: []string{"/usr/bin/qemu-system-*", "/usr/local/bin/qemu-system-*", "/usr/libexec/qemu-kvm"}}},
-		Segments:     []Segment{{Name: "s", VNI: 1, Bridge: "br", MTU: 1500, Sites: []string{"b"}}},
+		Segments:     []Segment{{Name: "s", VNI: 1, Bridge: "br", MTU: 1500}},
 		ForwardAllow: []string{"tcp:localhost:*", "unix:/run/longhaul/forward/"},
 		L2:           L2{Carrier: "lhtun0"},
 		API:          API{Socket: "/run/longhaul/api.sock"},
