@@ -91,6 +91,7 @@ func (n *Net) removeBridges(ctx context.Context, keep map[string]bool) (inUse []
 		if err := n.nl.LinkDel(l); err != nil && !notFound(err) {
 			return inUse, fmt.Errorf("removing bridge %s: %w", a.Name, err)
 		}
+		n.log.Info("removed", "device", a.Name)
 	}
 	return inUse, ctx.Err()
 }
@@ -98,6 +99,7 @@ func (n *Net) removeBridges(ctx context.Context, keep map[string]bool) (inUse []
 const (
 	segmentMark = mark + "segment:"
 	bridgeMark  = mark + "bridge:"
+	carrierMark = mark + "carrier"
 )
 
 func deviceName(vni uint32) string { return fmt.Sprintf("lhvx%d", vni) }

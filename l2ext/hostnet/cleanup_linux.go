@@ -9,7 +9,7 @@ import (
 
 // Cleanup removes from this machine all that a gateway, now dead, may have
 // left. A bridge of ours into which something is plugged stays, and is named in
-// the log: VMs may be using it.
+// the log: VMs may be using it. Nothing is touched while a gateway runs.
 func Cleanup(ctx context.Context, log *slog.Logger) error {
 	return CleanupIn(ctx, Config{Logger: log})
 }
@@ -24,6 +24,11 @@ func CleanupIn(ctx context.Context, cfg Config) error {
 	links, err := n.nl.LinkList()
 	if err != nil {
 		return fmt.Errorf("listing devices: %w", err)
+	}
+	for _, l := range links {
+		if a := l.Attrs(); a.Alias == carrierMark { // the kernel removes it with the process that has it open
+			return fmt.Errorf("a gateway is running, %s is its device: stop it first", a.Name)
+		}
 	}
 	for _, l := range links {
 		a := l.Attrs()

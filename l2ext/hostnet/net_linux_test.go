@@ -178,8 +178,13 @@ func TestCrash(t *testing.T) {
 	if again, err := ns.MAC("br0"); err != nil || again != mac || a[0].Adopted || a[0].Err != nil {
 		t.Errorf("taken up: %+v, bridge %s was %s, %v", a[0], again, mac, err)
 	}
-	check(t, CleanupIn(t.Context(), Config{NetNS: ns.FD()}))
+	with := state(t, ns)
+	if err := CleanupIn(t.Context(), Config{NetNS: ns.FD()}); err == nil || state(t, ns) != with {
+		t.Errorf("cleaning up under a gateway that runs: %v\n%s", err, state(t, ns))
+	}
+	next.tun.Close()
 	waitGone(t, ns, "lhvx100")
+	check(t, CleanupIn(t.Context(), Config{NetNS: ns.FD()}))
 	check(t, CleanupIn(t.Context(), Config{NetNS: ns.FD()})) // nothing to do
 	if got, err := ns.Dump(); err != nil || got != empty {
 		t.Errorf("left behind:\n%s, %v", got, err)
@@ -195,8 +200,9 @@ func TestCleanupKeepsBridgeInUse(t *testing.T) {
 	tap, err := ns.Tap("vm0")
 	check(t, err, ns.Plug("vm0", "br0"))
 	defer tap.Close()
-	check(t, CleanupIn(t.Context(), Config{NetNS: ns.FD()}))
+	n.tun.Close()
 	waitGone(t, ns, "lhvx100")
+	check(t, CleanupIn(t.Context(), Config{NetNS: ns.FD()}))
 	if got := state(t, ns); got != "bridge br0 made" {
 		t.Errorf("there is\n%s", got)
 	}

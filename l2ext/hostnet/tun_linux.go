@@ -83,7 +83,7 @@ func (n *Net) setUpTun() (index int, err error) {
 	fail := func(what string, err error) (int, error) {
 		return 0, fmt.Errorf("setting up TUN %s: %s: %w", n.cfg.Tun, what, err)
 	}
-	if err := n.nl.LinkSetAlias(l, mark+"carrier"); err != nil {
+	if err := n.nl.LinkSetAlias(l, carrierMark); err != nil {
 		return fail("alias", err)
 	}
 	if err := n.nl.LinkSetMTU(l, tunMTU); err != nil {
