@@ -220,7 +220,7 @@ func (l *Layer2) AddSegment(ctx context.Context, s Segment) (Segment, error) {
 	}
 	next := append(slices.Clone(l.wished), l2ext.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, MTU: s.MTU, Sites: s.Sites})
 	if err := l.m.Apply(ctx, next); err != nil {
-		return s, errors.Join(fmt.Errorf("segment %s: %v: %w", s.Name, err, ErrInvalid), l.m.Apply(ctx, l.wished))
+		return s, errors.Join(fmt.Errorf("%v: %w", err, ErrInvalid), l.m.Apply(ctx, l.wished))
 	}
 	l.wished = next
 	return l.Segment(ctx, s.Name)

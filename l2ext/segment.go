@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
@@ -39,10 +40,10 @@ func (s Segment) check(self string) error {
 	switch {
 	case s.VNI < 1 || s.VNI > vxlan.MaxVNI:
 		return fmt.Errorf("segment %s: VNI %d is not in 1..%d", s.Name, s.VNI, vxlan.MaxVNI)
-	case s.Name == "" || len(s.Name) > announce.MaxSite:
-		return fmt.Errorf("segment %q: the name must have 1 to %d bytes", s.Name, announce.MaxSite)
-	case s.Bridge == "" || len(s.Bridge) > maxName:
-		return fmt.Errorf("segment %s: bridge %q must have 1 to %d bytes", s.Name, s.Bridge, maxName)
+	case s.Name == "" || len(s.Name) > announce.MaxSite || strings.ContainsFunc(s.Name, odd):
+		return fmt.Errorf("segment %q: the name must have 1 to %d bytes of a-z, 0-9 and -", s.Name, announce.MaxSite)
+	case !deviceName(s.Bridge):
+		return fmt.Errorf("segment %s: bridge %q is no name of a network device", s.Name, s.Bridge)
 	case s.MTU != 0 && (s.MTU < 576 || s.MTU > maxMTU):
 		return fmt.Errorf("segment %s: MTU %d is not in 576..%d", s.Name, s.MTU, maxMTU)
 	case slices.Contains(s.Sites, self):
@@ -54,6 +55,16 @@ func (s Segment) check(self string) error {
 		}
 	}
 	return nil
+}
+
+// odd tells what no name has that operators give.
+func odd(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }
+
+// deviceName tells whether Linux takes name for a network device (net/core/dev.c,
+// dev_valid_name).
+func deviceName(name string) bool {
+	return name != "" && len(name) <= maxName && name != "." && name != ".." &&
+		!strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == 0x7f })
 }
 
 // checkAll refuses segments that cannot be together.

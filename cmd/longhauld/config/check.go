@@ -224,7 +224,9 @@ func (k *checker) oneOf(key, value string, allowed ...string) {
 // device is the name of a network device: IFNAMSIZ with its end (Linux,
 // include/uapi/linux/if.h).
 func (k *checker) device(key, name string) {
-	if name == "" || len(name) > 15 || strings.ContainsAny(name, "/ \t\n") {
+	if name == "" || len(name) > 15 || name == "." || name == ".." || strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r == '/' || r == ':' || r == 0x7f // net/core/dev.c, dev_valid_name
+	}) {
 		k.fail(key, "%q is no name of a network device", name)
 	}
 }
