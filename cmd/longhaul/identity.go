@@ -9,12 +9,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/longhaul-project/longhaul/cmd/longhauld/config"
+	"github.com/longhaul-project/longhaul/gateway"
 	"github.com/longhaul-project/longhaul/gateway/api"
 	"github.com/longhaul-project/longhaul/gateway/api/client"
 	"github.com/longhaul-project/longhaul/internal/conffile"
@@ -179,8 +181,8 @@ func (a *app) tokenCreateCmd() *cobra.Command {
 		if err := pki.CheckName(site); err != nil {
 			return &usageError{err, c.CommandPath()}
 		}
-		if time.Duration(ttl) < time.Second {
-			return &usageError{fmt.Errorf("--ttl %s: at least a second", ttl), c.CommandPath()}
+		if d := time.Duration(ttl); d < time.Second || d > pki.MaxTokenLife {
+			return &usageError{fmt.Errorf("--ttl %s: want 1s to 720h", ttl), c.CommandPath()}
 		}
 		tok, err := a.gateway().CreateToken(ctx, site, time.Duration(ttl))
 		if errors.Is(err, client.ErrUnreachable) {
@@ -211,6 +213,9 @@ func (a *app) offlineToken(at place, site string, ttl time.Duration, unreachable
 	conf, err := config.Load(at.config())
 	if err != nil {
 		return tok, err
+	}
+	if site == conf.Site {
+		return tok, fmt.Errorf("site %s is this one, and a site has one gateway: %w", site, gateway.ErrInvalid)
 	}
 	line, err := id.CreateToken(site, ttl, conf.Address...)
 	if err != nil {
@@ -326,9 +331,20 @@ with a token. Moves that run are cut off and end with the VM at its source.`,
 		if err := a.gateway().Revoke(ctx, args[0]); err != nil {
 			return err
 		}
+		a.noteStranger(ctx, args[0])
 		return a.show(struct {
 			Revoked string `json:"revoked"`
 		}{args[0]}, func(io.Writer) error { a.say("revoked %s", args[0]); return nil })
 	})
 	return c
+}
+
+// noteStranger tells that a site that was revoked is none of the gateway's
+// peers: a slip of the pen, or a site that has a token and has not joined yet.
+func (a *app) noteStranger(ctx context.Context, site string) {
+	st, err := a.gateway().Status(ctx)
+	if err != nil || slices.ContainsFunc(st.Peers, func(p gateway.PeerStatus) bool { return p.Site == site }) {
+		return
+	}
+	a.say("This gateway knows no site %s: what is void now are tokens for it, and certificates that it may have.", site)
 }

@@ -33,6 +33,9 @@ func (b *backend) Run(context.Context) error { return errors.ErrUnsupported }
 // CreateToken implements api.Backend.
 func (b *backend) CreateToken(_ context.Context, site string, ttl time.Duration) (string, time.Time, error) {
 	cfg := b.d.conf.get()
+	if site == cfg.Site { // a link leads to another site
+		return "", time.Time{}, fmt.Errorf("site %s is this one, and a site has one gateway: %w", site, gateway.ErrInvalid)
+	}
 	if len(cfg.Address) == 0 {
 		return "", time.Time{}, fmt.Errorf("the config has no address at which the other site could reach this gateway: %w", gateway.ErrUnavailable)
 	}

@@ -44,6 +44,9 @@ func (d *daemon) enrol(ctx context.Context, conn net.Conn, state tls.ConnectionS
 // joined remembers a new site, so that it is dialed and shown from now on.
 func (d *daemon) joined(site, gw string, addrs []string) {
 	d.log.Info("a gateway joined the fleet", "peer", site, "gateway", gw)
+	if site == d.conf.get().Site {
+		return // no link leads to one's own site
+	}
 	if err := d.peers.add(tunnel.Peer{Site: site, Addrs: addrs}); err != nil {
 		d.log.Error("remembering a new site", "peer", site, "err", err)
 	}

@@ -138,6 +138,9 @@ func TestThreeCommands(t *testing.T) {
 	if strings.Contains(token, "\n") {
 		t.Errorf("a token of more than one line: %q", token)
 	}
+	if out, err := a.do("token", "create", "--site", "a"); err == nil || !strings.Contains(err.Error(), "a site has one gateway") {
+		t.Errorf("a token for its own site: %s, %v", out, err)
+	}
 	must(b, "join", token, "--dir", b.dir, "--address", "127.0.0.1:"+b.port)
 	b.serve()
 	alive := func(site string) func(map[string]any) bool {

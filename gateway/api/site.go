@@ -63,7 +63,7 @@ func (s *Server) addSite(a huma.API) {
 	})
 	handle(s, a, huma.Operation{
 		OperationID: "revoke-site", Method: http.MethodPost, Path: "/v1/sites/{site}/revoke", Tags: []string{"fleet"},
-		Summary: "Shut a site's gateways out for good", Errors: []int{http.StatusNotFound},
+		Summary: "Shut a site's gateways out for good; tokens that have been made for it are void as well",
 	}, func(ctx context.Context, in *bySite) (none, error) {
 		return none{}, s.backend.Revoke(ctx, in.Site)
 	})

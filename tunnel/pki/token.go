@@ -33,12 +33,13 @@ const (
 	maxAddrs    = 8      // addresses of a gateway
 	maxAddr     = 255    // bytes of one
 
-	// maxTokenLife is how long a token may lie about.
-	maxTokenLife = 30 * 24 * time.Hour
 	// maxTokenLine is far more than the longest token: it bounds the work on
 	// a file that somebody took for one.
 	maxTokenLine = 4096
 )
+
+// MaxTokenLife is how long a token may lie about.
+const MaxTokenLife = 30 * 24 * time.Hour
 
 // Token lets one gateway of a site into the fleet, once. As a line:
 //
@@ -69,8 +70,8 @@ func (id *Identity) CreateToken(site string, ttl time.Duration, addrs ...string)
 	if err := errors.Join(CheckName(site), checkAddrs(addrs)); err != nil {
 		return "", err
 	}
-	if ttl = ttl.Truncate(time.Second); ttl < time.Second || ttl > maxTokenLife {
-		return "", fmt.Errorf("life of token %v: want 1s to %v", ttl, maxTokenLife)
+	if ttl = ttl.Truncate(time.Second); ttl < time.Second || ttl > MaxTokenLife {
+		return "", fmt.Errorf("life of token %v: want 1s to %v", ttl, MaxTokenLife)
 	}
 	t := Token{Site: site, Addrs: addrs, Issued: id.now().Truncate(time.Second), fingerprint: fingerprint(id.ca)}
 	t.Expires = t.Issued.Add(ttl)
@@ -183,7 +184,7 @@ func decodeToken(body []byte) (t Token, err error) {
 	}
 	t.Issued = time.Unix(int64(issued), 0)
 	t.Expires = t.Issued.Add(time.Duration(life) * time.Second)
-	if d := t.Expires.Sub(t.Issued); d <= 0 || d > maxTokenLife {
+	if d := t.Expires.Sub(t.Issued); d <= 0 || d > MaxTokenLife {
 		return t, fmt.Errorf("has a life of %v", d)
 	}
 	return t, errors.Join(CheckName(t.Site), checkAddrs(t.Addrs))

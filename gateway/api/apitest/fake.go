@@ -150,15 +150,15 @@ func (f *Fake) CreateToken(ctx context.Context, site string, ttl time.Duration) 
 	return fmt.Sprintf("lhtok-%s-%d", site, int64(ttl.Seconds())), Epoch().Add(ttl), nil
 }
 
-// Revoke remembers the site.
+// Revoke remembers the site, be it known or not.
 func (f *Fake) Revoke(ctx context.Context, site string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
 		return f.fail
 	}
-	if site != "b" {
-		return fmt.Errorf("revoking %q: %w", site, gateway.ErrNoSite)
+	if site == "a" {
+		return fmt.Errorf("revoking %q: it founded the fleet: %w", site, gateway.ErrInvalid)
 	}
 	f.revoked = append(f.revoked, site)
 	return nil
