@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,8 @@ func (a *app) run(args []string) int {
 	root := a.rootCmd()
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
-	return report(a.stderr, a.json, err)
+	// A flag that is wrong ends the parsing, perhaps before --json.
+	return report(a.stderr, a.json || slices.Contains(args, "--json"), err)
 }
 
 const rootLong = `Longhaul moves running virtual machines between datacenters.

@@ -69,7 +69,8 @@ func (a *app) forwardAddCmd() *cobra.Command {
 		Long: `Adds a forward. Addresses are tcp:HOST:PORT or unix:/path. It lasts until it is
 removed or the gateway restarts; one that shall stay goes into the config file.`,
 		Example: `  longhaul forward add mig --listen tcp:127.0.0.1:49300 --to b --target tcp:127.0.0.1:49300
-  longhaul forward add ram --listen unix:/run/longhaul/ram.sock --to b --target unix:/run/longhaul/ram.sock`,
+  longhaul forward add ram --listen unix:/run/longhaul/forward/ram.sock --to b \
+      --target unix:/run/longhaul/forward/ram.sock`,
 		Args: exactly("NAME"),
 	}
 	flags := c.Flags()

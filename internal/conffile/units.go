@@ -41,6 +41,7 @@ func bitUnits() []unit {
 
 var (
 	errUnit     = errors.New("unknown unit")
+	errNoUnit   = errors.New("has no unit")
 	errNumber   = errors.New("want a number and a unit")
 	errRange    = errors.New("is too large")
 	errFraction = errors.New("is not a whole number of the smallest unit")
@@ -67,7 +68,10 @@ func quantity(text string, units []unit) (int64, error) {
 			factor = u.factor
 		}
 	}
-	if factor == 0 {
+	switch {
+	case factor == 0 && name == "":
+		return 0, errNoUnit
+	case factor == 0:
 		return 0, fmt.Errorf("%w %q", errUnit, name)
 	}
 	v, ok := new(big.Rat).SetString(number)
@@ -127,7 +131,7 @@ func (s *Size) UnmarshalText(b []byte) error { return s.Set(string(b)) }
 // ParseRate reads a Rate.
 func ParseRate(text string) (Rate, error) {
 	n, err := quantity(strings.TrimSuffix(text, "/s"), bitUnits())
-	if errors.Is(err, errUnit) {
+	if errors.Is(err, errUnit) || errors.Is(err, errNoUnit) {
 		n, err = byteRate(text, err)
 	}
 	if err != nil {
@@ -143,7 +147,7 @@ func byteRate(text string, noUnit error) (int64, error) {
 	}
 	n, err := quantity(strings.TrimSuffix(text, "/s"), sizeUnits())
 	switch {
-	case errors.Is(err, errUnit):
+	case errors.Is(err, errUnit) || errors.Is(err, errNoUnit):
 		return 0, noUnit
 	case err == nil && n > (1<<63-1)/8:
 		return 0, errRange

@@ -88,8 +88,13 @@ func readProblem(resp *http.Response) error {
 	if doc.Detail != "" {
 		e.Detail = doc.Detail
 	}
+	var details []string
 	for _, sub := range doc.Errors {
-		e.Detail += "; " + strings.TrimPrefix(sub.Location+": ", ": ") + sub.Message
+		where := strings.TrimPrefix(strings.TrimPrefix(sub.Location, "body"), ".") // the key as the operator knows it
+		details = append(details, strings.TrimPrefix(where+": ", ": ")+sub.Message)
+	}
+	if len(details) > 0 {
+		e.Detail = strings.Join(details, "; ") // more than "validation failed"
 	}
 	return e
 }
