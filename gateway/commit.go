@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -302,7 +303,7 @@ func (m *sinkMove) abandon(ctx context.Context, why error) control {
 	if err != nil && !errors.Is(err, ErrNoVM) {
 		m.g.log.Warn("destination process not ended; it is paused and will not be resumed", "vm", m.vm, "err", err)
 	}
-	m.ended(JobFailed, why)
+	m.ended(cmp.Or(m.ends, JobFailed), why)
 	return m.verdict(control{Type: msgAborted, Reason: why.Error()})
 }
 

@@ -164,7 +164,7 @@ func (m *sourceMove) tellAbort(ctx context.Context, why error) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	a, err := m.ask(ctx, control{Type: msgAbort, Reason: why.Error()})
+	a, err := m.ask(ctx, control{Type: msgAbort, State: m.endState(why), Reason: why.Error()})
 	if err != nil {
 		m.g.log.Debug("telling the destination to abort", "vm", m.entry.Spec.VM, "err", err)
 		return why

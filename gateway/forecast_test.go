@@ -156,3 +156,11 @@ func TestWindow(t *testing.T) {
 		}
 	})
 }
+
+func TestLower(t *testing.T) {
+	for _, c := range [][3]int64{{0, 0, 0}, {5, 0, 5}, {0, 5, 5}, {5, 7, 5}, {7, 5, 5}} {
+		if got := lower(c[0], c[1]); got != c[2] {
+			t.Errorf("the lower cap of %d and %d: %d, want %d", c[0], c[1], got, c[2])
+		}
+	}
+}

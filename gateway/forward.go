@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,7 +64,11 @@ func splitAddress(a string) (network, address string, err error) {
 		// rule that compares paths has allowed.
 		return network, address, nil
 	case network == "tcp":
-		if _, _, err := net.SplitHostPort(address); err != nil {
+		_, port, err := net.SplitHostPort(address)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
 			return "", "", fmt.Errorf("address %q: %v: %w", a, err, ErrInvalid)
 		}
 		return network, address, nil

@@ -15,6 +15,9 @@ var errOperator = errors.New("aborted by an operator")
 
 // Migrate starts a move and returns its job at once.
 func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) {
+	if req.To == g.cfg.Site {
+		return Job{}, fmt.Errorf("site %q is this one, where the VM is: %w", req.To, ErrInvalid)
+	}
 	link := g.node.Link(req.To)
 	if link == nil {
 		return Job{}, fmt.Errorf("site %q: %w", req.To, ErrNoSite)

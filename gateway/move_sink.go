@@ -33,6 +33,7 @@ type sinkMove struct {
 	ctl      *tunnel.Channel
 	loaded   bool
 	failure  error
+	ends     JobState // of a job that is abandoned; empty means failed
 	resumeAt time.Time
 	took     time.Duration
 }
@@ -95,6 +96,9 @@ func (g *Gateway) obey(ctx context.Context, ch *tunnel.Channel, token string, c 
 	case msgCommit:
 		return m.obey(ctx), true
 	case msgAbort:
+		if c.State == JobAborted {
+			m.ends = JobAborted
+		}
 		return m.abandon(ctx, fmt.Errorf("site %s: %s", m.entry.Peer, c.Reason)), true
 	case msgProgress:
 		if c.Progress != nil {
@@ -311,9 +315,10 @@ func (m *sinkMove) sourceEnded(ctx context.Context, c control) {
 	case m.entry.Step != StepRunning:
 		return
 	}
-	if c.Report != nil {
-		m.job.update(func(v *Job) { v.Report = c.Report })
-	}
+	m.job.update(func(v *Job) {
+		v.Report = cmp.Or(c.Report, v.Report)
+		v.Progress = *cmp.Or(c.Progress, &v.Progress)
+	})
 	m.g.l2.Confirm(m.job.id)
 	if err := m.step(StepDone); err != nil {
 		m.g.log.Error("journal does not take that the move is done", "vm", m.entry.Spec.VM, "err", err)

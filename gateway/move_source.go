@@ -333,13 +333,16 @@ func (m *sourceMove) note(p Progress) {
 			Rounds: max(p.Rounds, int(m.s.rounds.Load())), TotalBytes: p.Total, Remaining: p.Remaining, DirtyRate: 8 * p.DirtyRate,
 			LogicalBytes: logical, WireBytes: wire, Rate: 8 * m.rates.wire(), RateCap: v.Progress.RateCap,
 			Backlog: backlog, BacklogMax: m.s.limit.Load(), Reduction: ratio(logical, wire), ETALow: whole(f.low), ETAHigh: whole(f.high),
-			Downtime: f.downtime.Milliseconds(), Throttle: p.Throttle, Stalled: stalled,
+			Downtime: wholeMillis(f.downtime), Throttle: p.Throttle, Stalled: stalled,
 		}
 	})
 }
 
 // whole is d in seconds, to a tenth.
 func whole(d time.Duration) float64 { return math.Round(10*d.Seconds()) / 10 }
+
+// wholeMillis is d in milliseconds, or -1 for what cannot be told.
+func wholeMillis(d time.Duration) int64 { return max(d.Milliseconds(), -1) }
 
 func ratio(logical, wire int64) float64 {
 	if wire == 0 {
@@ -472,7 +475,7 @@ func (m *sourceMove) closeMove(s JobState, err error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(m.g.ctx), time.Second)
 		defer cancel()
 		v := m.job.snapshot()
-		m.tell(ctx, control{Type: msgDone, State: v.State, Report: v.Report, Reason: v.Error})
+		m.tell(ctx, control{Type: msgDone, State: v.State, Progress: &v.Progress, Report: v.Report, Reason: v.Error})
 		m.endControl(ctx)
 	}
 	m.letGo()

@@ -57,8 +57,12 @@ func TestMove(t *testing.T) {
 	if got, want := a.l2.String(), "prepare [{52:54:00:00:00:01 tap0}] to b; flip; confirm"; got != want {
 		t.Errorf("network at a: %s, want %s", got, want)
 	}
-	if far := b.wait(j.ID); far.State != gateway.JobDone || far.Role != "destination" || far.From != "a" {
+	far := b.wait(j.ID)
+	if far.State != gateway.JobDone || far.Role != "destination" || far.From != "a" {
 		t.Errorf("job at b: %+v", far)
+	}
+	if p := far.Progress; p.Rounds != r.Rounds || p.LogicalBytes != r.LogicalBytes || p.Remaining != 0 {
+		t.Errorf("at b the move has ended with %+v, its report says %+v", p, *r)
 	}
 	if got, want := b.l2.String(), "settle [{52:54:00:00:00:01 tap0}]; confirm"; got != want {
 		t.Errorf("network at b: %s, want %s", got, want)
@@ -115,7 +119,7 @@ func TestMultifd(t *testing.T) {
 }
 
 func TestTwoMovesOfOneVM(t *testing.T) {
-	a, _, ledger := newPair(t, hvtest.Guest{Rounds: -1})
+	a, b, ledger := newPair(t, hvtest.Guest{Rounds: -1})
 	j, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b"})
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +133,36 @@ func TestTwoMovesOfOneVM(t *testing.T) {
 	if end := a.wait(j.ID); end.State != gateway.JobAborted {
 		t.Errorf("aborted job is %s: %s", end.State, end.Error)
 	}
+	if far, err := b.g.Job(t.Context(), j.ID); err == nil && b.wait(j.ID).State != gateway.JobAborted {
+		t.Errorf("at b the aborted job is %s: %s", far.State, far.Error)
+	}
 	ledger.Check(t, "db1", "host-a")
+}
+
+// TestCapBoundsTheBacklog: what is on its way follows the cap of the move from
+// its begin, not what the link could carry.
+func TestCapBoundsTheBacklog(t *testing.T) {
+	a, _, _ := newPair(t, hvtest.Guest{Memory: 8 << 20, Rounds: -1})
+	j, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b", Rate: 2_000_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, err := a.g.WatchJob(t.Context(), j.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ev := range events {
+		if bound := ev.Job.Progress.BacklogMax; bound > 1<<20 {
+			t.Errorf("the backlog of a move capped to 2 Mbit/s may be %d bytes", bound)
+		} else if bound == 0 {
+			continue
+		}
+		break
+	}
+	if _, err := a.g.AbortJob(t.Context(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	a.wait(j.ID)
 }
 
 func TestRefusals(t *testing.T) {
@@ -140,6 +173,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{gateway.MigrateRequest{VM: "db2", To: "b"}, gateway.ErrNoVM},
 		{gateway.MigrateRequest{VM: "db1", To: "c"}, gateway.ErrNoSite},
+		{gateway.MigrateRequest{VM: "db1", To: "a"}, gateway.ErrInvalid},
 	} {
 		if _, err := a.g.Migrate(t.Context(), c.req); !errors.Is(err, c.want) {
 			t.Errorf("%+v: %v, want %v", c.req, err, c.want)

@@ -304,10 +304,11 @@ func (s *session) pace(ctx context.Context) {
 		unacked, _ := s.unacked()
 		loading := s.loading()
 		loaded.add(time.Now(), s.delivered.Load(), 0)
-		limit := line.limit(now{st.Goodput, st.Rate, unacked, st.RTT, rounds})
+		most := lower(st.Rate, s.flow.Rate())
+		limit := line.limit(now{st.Goodput, most, unacked, st.RTT, rounds})
 		s.limit.Store(limit)
 		s.drain.Store(int64(max(line.drain(unacked), load.drain(loading))))
-		known := st.Rate // a cap is known before anything is measured
+		known := most // a cap is known before anything is measured
 		if known == 0 {
 			known = int64(line.pace)
 		}
@@ -318,6 +319,14 @@ func (s *session) pace(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// lower is the lower of two caps, of which 0 is none.
+func lower(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // channels returns those of the legs that have not ended.

@@ -55,6 +55,9 @@ func (g *Gateway) storeStatus() StoreStatus {
 		sum.Bytes += st.Bytes
 		sum.Budget += st.Budget
 	}
+	if sum.Budget == 0 {
+		sum.Budget = g.cfg.StoreMemory // for the first peer
+	}
 	return sum
 }
 

@@ -113,7 +113,7 @@ type JobProgress struct {
 	Reduction    float64 `json:"reduction" doc:"logical bytes for each byte on the wire"`
 	ETALow       float64 `json:"eta_low_s" doc:"seconds until the switchover, if all goes well; -1 when it cannot be told"`
 	ETAHigh      float64 `json:"eta_high_s" doc:"seconds until the switchover, if the guest keeps dirtying memory; -1 when it would not converge"`
-	Downtime     int64   `json:"forecast_downtime_ms" doc:"forecast of the downtime in milliseconds"`
+	Downtime     int64   `json:"forecast_downtime_ms" doc:"forecast of the downtime in milliseconds; -1 when it cannot be told"`
 	Throttle     int     `json:"throttle_percent" doc:"per cent by which the guest's CPUs are slowed down"`
 	Stalled      string  `json:"stalled,omitempty" doc:"why nothing crosses now, such as the WAN being away"`
 }

@@ -71,7 +71,7 @@ type control struct {
 	ResumeAt time.Time     `json:"resume_at,omitzero"`
 	Took     time.Duration `json:"took,omitempty"` // from the order to the VM's execution
 
-	// progress, from the source for the destination's `job show`
+	// progress, abort and done, from the source for the destination's `job show`
 	Progress *JobProgress `json:"progress,omitempty"`
 	State    JobState     `json:"state,omitempty"`
 	Report   *JobReport   `json:"report,omitempty"`

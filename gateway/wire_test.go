@@ -79,7 +79,7 @@ func TestSplitAddress(t *testing.T) {
 			t.Errorf("%q is %q, %q, %v", in, n, a, err)
 		}
 	}
-	for _, in := range []string{"", "tcp", "tcp:", "tcp:localhost", "unix:run/x", "udp:1.2.3.4:5", "/run/x", "fd:3"} {
+	for _, in := range []string{"", "tcp", "tcp:", "tcp:localhost", "tcp:localhost:65536", "tcp:localhost:x", "tcp:localhost:", "unix:run/x", "udp:1.2.3.4:5", "/run/x", "fd:3"} {
 		if n, a, err := splitAddress(in); err == nil {
 			t.Errorf("%q is taken as %q, %q", in, n, a)
 		}
