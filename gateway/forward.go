@@ -215,10 +215,11 @@ func (f *forward) serve(ctx context.Context, conn net.Conn) {
 		conn.Close()
 		return
 	}
-	defer f.leave(s)
+	defer func() { f.leave(s) }()
 	err = s.serveLeg(ctx, conn, legRequest{
 		formats: f.g.cfg.Formats, target: f.view.Target,
 		opaque: f.view.Kind == forwardTCP, waits: f.view.Kind == forwardMigration,
+		another: func(than *session) *session { s = f.another(than); return s },
 	})
 	if err != nil && ctx.Err() == nil {
 		f.g.log.Warn("forwarded connection failed", "forward", f.view.Name, "peer", f.view.To, "err", err)
@@ -242,6 +243,20 @@ func (f *forward) enter(ctx context.Context) (*session, error) {
 	}
 	f.s.users++
 	return f.s, nil
+}
+
+// another moves a connection that turns out to be the main one of a further
+// migration into a session of its own. Those that come after it follow.
+func (f *forward) another(than *session) *session {
+	f.mu.Lock()
+	for f.s == nil || !f.s.claimMain() {
+		f.s = f.begin(than.link, than.store)
+	}
+	s := f.s
+	s.users++
+	f.mu.Unlock()
+	f.leave(than)
+	return s
 }
 
 // begin makes a session. It is called under mu.
@@ -279,6 +294,9 @@ func (s *session) spent() bool {
 	defer s.mu.Unlock()
 	ended := 0
 	for _, l := range s.legs {
+		if l.role == roleMain && l.over {
+			return true
+		}
 		if l.enc == nil || l.ch != nil {
 			continue // being opened, or open
 		}

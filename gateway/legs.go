@@ -126,6 +126,9 @@ type legRequest struct {
 	target  string // of a forward: where the peer shall dial
 	opaque  bool   // do not look into the stream
 	waits   bool   // the source speaks first: a silent connection is not taken for another protocol
+
+	// another gives the session of a further migration through a forward.
+	another func(than *session) *session
 }
 
 // serveLeg finds out what conn is and carries it. It takes conn.
@@ -137,6 +140,9 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 	role := scan.Facts().Format
 	if len(head) == 0 {
 		role = roleSilent
+	}
+	if role == roleMain && req.another != nil && !s.claimMain() { // the one before is not quite through
+		s = req.another(s)
 	}
 	state, err := s.addLeg(-1, role)
 	if err != nil {

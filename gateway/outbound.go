@@ -63,7 +63,9 @@ func (o *outbound) run(ctx context.Context) error {
 	parcels := make(chan parcel) // unbuffered: ordered.Map holds what is under way
 	g.Go(func() error {
 		defer close(parcels)
-		return o.parse(ctx, parcels)
+		err := o.parse(ctx, parcels)
+		o.s.sourceClosed(o.state)
+		return err
 	})
 	g.Go(func() error {
 		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), parcels, compress, func(p parcel) error { return o.send(ctx, p) })

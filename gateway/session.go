@@ -50,12 +50,13 @@ type session struct {
 	mainOpen chan struct{} // closed when the destination's main connection is open
 	openOnce sync.Once
 
-	mu    sync.Mutex // guards what follows
-	legs  []*legState
-	next  int           // index of the next leg that we open
-	facts page.Facts    // of the main stream
-	moved chan struct{} // closed and replaced whenever a leg has come further
-	flaw  error         // what was wrong with the stream of the peer; nil while it is sound
+	mu      sync.Mutex // guards what follows
+	legs    []*legState
+	next    int           // index of the next leg that we open
+	claimed bool          // the place of the main connection of a forwarded session is taken
+	facts   page.Facts    // of the main stream
+	moved   chan struct{} // closed and replaced whenever a leg has come further
+	flaw    error         // what was wrong with the stream of the peer; nil while it is sound
 }
 
 // legState is how far one leg has come.
@@ -65,6 +66,7 @@ type legState struct {
 	ch     *tunnel.Channel // nil once the leg has ended
 	enc    *dedup.Encoder  // nil at the destination
 	win    *window         // of bytes of stream; at the source
+	over   bool            // the source has closed it, but the leg may not have ended yet
 	bytes  int64           // of stream, encoded or delivered
 	digest string          // over these bytes, hex
 }
@@ -109,6 +111,23 @@ func (s *session) attach(l *legState, ch *tunnel.Channel, enc *dedup.Encoder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.ch, l.enc = ch, enc
+}
+
+// sourceClosed notes that the source has nothing more to say on a leg.
+func (s *session) sourceClosed(l *legState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.over = true
+}
+
+// claimMain takes the place of the one main connection of a forwarded session;
+// false if it is taken.
+func (s *session) claimMain() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free := !s.claimed
+	s.claimed = true
+	return free
 }
 
 // dropLeg notes that a leg has ended; how far it came stays known.
