@@ -9,7 +9,7 @@ SHELL := /bin/bash
 TOOL := go tool -modfile=internal/tools/go.mod
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-PACKAGES := qemu-system-x86 busybox-static iproute2 kmod libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
+PACKAGES := qemu-system-x86 qemu-utils busybox-static iproute2 kmod libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
 PREFIX ?= /usr/local
 FUZZTIME ?= 30s
 
