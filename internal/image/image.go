@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // BlockSize is the size of a block in bytes: that of a guest's page.
@@ -26,13 +27,19 @@ type Image struct {
 	source       source
 }
 
-// Open opens the raw, ISO or qcow2 file name. A file is qcow2 if it begins with
-// its magic, else raw.
+// Open opens the raw, ISO or qcow2 file name, or an export of an NBD server,
+// nbd://host[:port]/export or nbd+unix:///export?socket=PATH. A file is qcow2
+// if it begins with its magic, else raw.
+//
+// ctx bounds the handshake with a server. Opening a file does not wait.
 func Open(ctx context.Context, name string) (*Image, error) {
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
+	var im *Image
+	var err error
+	if scheme, _, ok := strings.Cut(name, "://"); ok && strings.HasPrefix(scheme, "nbd") {
+		im, err = openRemote(ctx, name)
+	} else {
+		im, err = openFile(name)
 	}
-	im, err := openFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", name, err)
 	}
@@ -43,7 +50,7 @@ func Open(ctx context.Context, name string) (*Image, error) {
 // Name is what Open was called with.
 func (im *Image) Name() string { return im.name }
 
-// Format is "raw" or "qcow2".
+// Format is "raw", "qcow2" or "nbd".
 func (im *Image) Format() string { return im.format }
 
 // Size of the disk in bytes. It need not be a multiple of BlockSize.

@@ -166,6 +166,9 @@ func TestNoImages(t *testing.T) {
 		sock:                          "no such device or address",
 		filepath.Join(dir, "nothing"): "no such file or directory",
 		"":                            "no such file or directory",
+		"nbd://":                      "no host",
+		"nbds://host/disk":            "nbds: TLS is not supported",
+		"nbd+unix:///x?socket=" + dir + "/nothing": "dial unix " + dir + "/nothing: connect: no such file or directory",
 	} {
 		im, err := Open(t.Context(), name)
 		if err == nil || !strings.HasPrefix(err.Error(), "image "+name+": ") || !strings.HasSuffix(err.Error(), want) {
