@@ -54,6 +54,8 @@ func (g *Gateway) storeStatus() StoreStatus {
 		sum.Pages += st.Pages()
 		sum.Bytes += st.Bytes
 		sum.Budget += st.Budget
+		sum.Memory += st.Memory
+		sum.Disk += st.Disk
 	}
 	if sum.Budget == 0 {
 		sum.Budget = g.cfg.StoreMemory // for the first peer

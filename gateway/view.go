@@ -47,8 +47,10 @@ type HostStatus struct {
 // StoreStatus sums up the content stores.
 type StoreStatus struct {
 	Pages  int64 `json:"pages" doc:"pages held"`
-	Bytes  int64 `json:"bytes" doc:"memory in use in bytes"`
-	Budget int64 `json:"budget_bytes" doc:"memory that may be used in bytes"`
+	Bytes  int64 `json:"bytes" doc:"bytes of pages held, in whole segments of 1 MiB"`
+	Budget int64 `json:"budget_bytes" doc:"bytes of pages that may be held"`
+	Memory int64 `json:"memory_bytes" doc:"of these, bytes in memory"`
+	Disk   int64 `json:"disk_bytes" doc:"of these, bytes on disk"`
 }
 
 // MigrateRequest asks for one move.

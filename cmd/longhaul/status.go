@@ -41,7 +41,7 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 	head.row("gateway", fmt.Sprintf("%s, longhauld %s, up since %s", st.Gateway, st.Version, moment(st.Since)))
 	head.row("listens on", or(st.Listen, "-"))
 	head.row("certificate", "until "+moment(st.CertEnd))
-	head.row("store", fmt.Sprintf("%s of %s, %d pages", size(st.Store.Bytes), size(st.Store.Budget), st.Store.Pages))
+	head.row("store", fmt.Sprintf("%s of %s, %s in memory, %d pages", size(st.Store.Bytes), size(st.Store.Budget), size(st.Store.Memory), st.Store.Pages))
 	head.row("jobs running", st.Jobs)
 	if err := head.flush(); err != nil {
 		return err

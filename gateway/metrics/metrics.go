@@ -88,8 +88,10 @@ func (c *Collector) status(ctx context.Context, m metrics) error {
 	if !st.CertEnd.IsZero() {
 		m.gauge("certificate_expiry_time_seconds", "When the gateway's certificate ends, as a Unix time.", float64(st.CertEnd.Unix()))
 	}
-	m.gauge("store_bytes", "Memory that the content stores use, in bytes.", float64(st.Store.Bytes))
-	m.gauge("store_budget_bytes", "Memory that the content stores may use, in bytes.", float64(st.Store.Budget))
+	m.gauge("store_bytes", "Pages that the content stores hold, in bytes.", float64(st.Store.Bytes))
+	m.gauge("store_budget_bytes", "Pages that the content stores may hold, in bytes.", float64(st.Store.Budget))
+	m.gauge("store_memory_bytes", "Memory that the content stores use, in bytes.", float64(st.Store.Memory))
+	m.gauge("store_disk_bytes", "Disk that the content stores use, in bytes.", float64(st.Store.Disk))
 	m.gauge("store_pages", "Pages that the content stores hold.", float64(st.Store.Pages))
 	for _, h := range st.Hosts {
 		m.gauge("host_up", "1 when the hypervisor host can be asked.", one(h.Problem == ""), "host", h.Name)

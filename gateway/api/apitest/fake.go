@@ -129,7 +129,7 @@ func (f *Fake) Status(ctx context.Context) (gateway.Status, error) {
 			Sent: 3 << 30, Received: 5 << 20,
 		}},
 		Hosts: []gateway.HostStatus{{Name: "kvm1", VMs: 6}, {Name: "kvm2", VMs: 1, Problem: "1 VM does not answer"}},
-		Store: gateway.StoreStatus{Pages: 65536, Bytes: 256 << 20, Budget: 512 << 20},
+		Store: gateway.StoreStatus{Pages: 65536, Bytes: 256 << 20, Budget: 16 << 30, Memory: 200 << 20, Disk: 256 << 20},
 	}, f.fail
 }
 
