@@ -40,6 +40,7 @@ type Decoder struct {
 	received, sent pins // the peer's pages, and our own
 	versions       versions
 	course         course
+	last           table
 	seg            *segment                // being filled, nil if there is none
 	added          []span                  // by the batch at hand
 	anchors        anchors                 // of a page that was added

@@ -22,6 +22,7 @@
 //	versions.go     which page last came for an address
 //	bases.go        which known pages a new one is put together from
 //	anchors.go      pages with a stretch in common, wherever it lies
+//	table.go        headers that resemble the one before
 //	delta.go        copy/insert deltas against up to four bases
 //	predict.go      where the next page lives and what precedes it
 //	digest.go       digests of batches and of channels

@@ -32,6 +32,7 @@ type Encoder struct {
 	course         course
 	differ         differ
 	bases          bases
+	last           table
 	scratch        [page.Size]byte // of content
 	run            record.Op       // gathered, not yet written; Count 0: none
 	seg            *segment        // being filled, nil if there is none
@@ -127,6 +128,9 @@ func (e *Encoder) item(it page.Item) {
 		e.batch.Stats.Pages++
 		e.batch.Stats.Zero++
 		e.emit(record.Op{Kind: record.Zero}, it)
+	case it.Kind == page.Table:
+		e.bytes(it.Head)
+		e.table(it.Data)
 	default:
 		e.bytes(it.Head)
 		e.bytes(it.Data)

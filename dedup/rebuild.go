@@ -55,6 +55,9 @@ func (r *rebuild) op(o *record.Op) error {
 		r.stats.Opaque += int64(o.Count)
 		return r.take(&r.opaque, o.Count)
 	}
+	if o.Kind == record.Table {
+		return r.table(o.Count)
+	}
 	if r.items+o.Count > r.msg.Items {
 		return errTooMuch
 	}

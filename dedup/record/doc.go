@@ -33,7 +33,7 @@
 //	Ops        the ops drawn below, in the order of the stream
 //	Deltas     copy/insert instructions of changed pages (dedup/delta.go)
 //	Literals   bytes of pages: whole pages, and what deltas insert
-//	Opaque     bytes without structure, and heads that were not predicted
+//	Opaque     bytes without structure, heads that were not predicted, residues of tables
 //
 // Each is compressed on its own: like stands beside like, and a receiver can
 // expand them on any core. All sizes are bounded by Raw and Items, which are

@@ -37,12 +37,15 @@ const (
 	// DeltaMany is a page put together from up to MaxBases pages that both
 	// stores hold; it is kept like a Literal. Such an op is of one item.
 	DeltaMany
+	// Table is Count bytes, whole words, that are coded as residues against
+	// the last Table of the channel (dedup/table.go), in the column Opaque.
+	Table
 
-	lastKind = DeltaMany
+	lastKind = Table
 )
 
 // kindNames are indexed by Kind.
-var kindNames = [...]string{"none", "bytes", "zero", "blank", "same", "ref", "literal", "passing", "delta", "delta-ref", "segment", "delta-many"}
+var kindNames = [...]string{"none", "bytes", "zero", "blank", "same", "ref", "literal", "passing", "delta", "delta-ref", "segment", "delta-many", "table"}
 
 // String names the kind.
 func (k Kind) String() string {
@@ -91,7 +94,7 @@ type Op struct {
 	Kind    Kind
 	Head    HeadMode
 	Addr    AddrMode
-	Count   int    // items, or bytes of the kind Bytes
+	Count   int    // items, or bytes of the kinds Bytes and Table
 	Jump    int64  // pages
 	Space   uint32 // of AddrFar, from 1
 	Page    uint64 // of AddrFar
@@ -206,7 +209,7 @@ func (o *Op) rest(r *reader) {
 	}
 	if !o.single() {
 		limit := uint64(MaxItems)
-		if o.Kind == Bytes {
+		if o.Kind == Bytes || o.Kind == Table {
 			limit = MaxRaw
 		}
 		o.Count = int(r.uvarint("count", limit))
@@ -256,7 +259,7 @@ func (o *Op) check() error {
 	switch {
 	case o.Kind == 0 || o.Kind > lastKind:
 		return fmt.Errorf("%w: unknown kind %d", errForm, o.Kind)
-	case (o.Kind == Bytes || o.Kind == Segment) && !bare:
+	case (o.Kind == Bytes || o.Kind == Segment || o.Kind == Table) && !bare:
 		return fmt.Errorf("%w: %s with a head or an address", errForm, o.Kind)
 	case (o.Kind == Same || o.Kind == DeltaSame) && o.Addr == AddrNone:
 		return fmt.Errorf("%w: %s without an address", errForm, o.Kind)

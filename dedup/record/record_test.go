@@ -108,6 +108,7 @@ var ops = []struct {
 	{Op{Kind: DeltaSame, Head: HeadOne, Addr: AddrNext, Count: 1}, "8d"},
 	{Op{Kind: DeltaRef, Head: HeadOne, Addr: AddrNext, Count: 1}, "9d 00"},
 	{Op{Kind: Segment, Segment: 1000}, "a0 e807"},
+	{Op{Kind: Table, Count: 1344}, "c0 c00a"},
 	{Op{Kind: DeltaMany, Head: HeadOne, Addr: AddrNext, Count: 1, Ref: 5, Many: 1, More: [3]Base{{Ref: -1, Other: true}}}, "bd 01 14 03"},
 	{Op{Kind: DeltaMany, Addr: AddrNext, Count: 1, Same: true, Many: 3, More: [3]Base{{Ref: 1}, {Ref: 2}, {Ref: 3}}}, "b1 07 04 08 0c"},
 	{Op{Kind: DeltaMany, Head: HeadExplicit, HeadLen: 9, Count: 1, Many: 1}, "b8 09 01 00 00"},
@@ -138,7 +139,8 @@ func TestOps(t *testing.T) {
 func TestRefusedOps(t *testing.T) {
 	for _, tt := range []struct{ hex, want string }{
 		{"00", "unknown kind 0"},
-		{"c0 00", "unknown kind 12"},
+		{"d0 00", "unknown kind 13"},
+		{"c4 08", "table with a head"},
 		{"b5 01 00 00", "run of delta-many"},
 		{"b1 00 00", "0 further bases"},
 		{"b1 08 00", "8 further bases"},
