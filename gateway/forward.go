@@ -65,11 +65,11 @@ func splitAddress(a string) (network, address string, err error) {
 		return network, address, nil
 	case network == "tcp":
 		_, port, err := net.SplitHostPort(address)
-		if err == nil {
-			_, err = strconv.ParseUint(port, 10, 16)
-		}
 		if err != nil {
 			return "", "", fmt.Errorf("address %q: %v: %w", a, err, ErrInvalid)
+		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return "", "", fmt.Errorf("address %q: port %q is none: %w", a, port, ErrInvalid)
 		}
 		return network, address, nil
 	}
