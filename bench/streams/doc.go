@@ -1,0 +1,27 @@
+// Package streams records the migration streams that the reduction benchmark
+// (bench/reduction) reduces, from guests of its own:
+//
+//	deb1         a Debian server that has booted: systemd, redis, nginx, postgresql
+//	deb1-back    the same VM after ten minutes of work, over many rounds, working on
+//	deb2         another server of the same installation with its own name, keys and data
+//	sparse       a small guest whose pages are rewritten a few words at a time, many rounds
+//
+// The files are plain precopy streams, as QEMU writes them into a file, and live
+// in a cache (see [Dir]), never in git. [Record] makes those that are missing:
+//
+//	rootfs.go    debootstrap from the mirror that apt is configured with, once; an
+//	             ext4 image for each guest, which differ in a few files
+//	debian/      what is put into the guests: a unit and the script that does the work
+//	vm.go        one QEMU with its monitor and a line to the guest's script
+//	capture.go   a migration into a file: how many rounds, how slow
+//	record.go    the order of it all
+//
+// A Debian server without KVM boots in about a minute and fills its services in
+// two or three; all four streams take about 25 minutes. [Options.Short] works
+// one minute instead of ten, to try it. The guests' data follows from seeds,
+// but time and scheduling do not, so two recordings are alike and not equal.
+//
+// It needs root (chroot), debootstrap, e2fsprogs and QEMU. Guests have 8 KiB
+// more memory than a multiple of 256 KiB: without it, QEMU before 8.2.2 loses
+// dirty pages (facts/lab.md).
+package streams
