@@ -9,7 +9,7 @@ SHELL := /bin/bash
 TOOL := go tool -modfile=internal/tools/go.mod
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-PACKAGES := qemu-system-x86 qemu-utils busybox-static iproute2 kmod libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
+PACKAGES := qemu-system-x86 qemu-utils busybox-static iproute2 kmod libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients zstd
 PREFIX ?= /usr/local
 FUZZTIME ?= 30s
 
@@ -55,6 +55,17 @@ test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, rea
 bench: setup ## all benchmarks, as benchstat reads them, into bench/results
 	go test -run '^$$' -bench . -benchmem -count 6 ./... | tee bench/results/$$(date +%Y-%m-%d)-$$(git rev-parse --short HEAD).txt
 
+# The streams are recorded once, in about 25 minutes; REDUCTIONFLAGS=-short needs
+# ten less. Its own packages on top of those of setup.
+.PHONY: bench-reduction
+bench-reduction: PACKAGES += debootstrap e2fsprogs
+bench-reduction: setup ## what reduction leaves of streams of real guests, beside zstd and lz4, into bench/results
+	mkdir -p bin
+	out=bench/results/reduction-$$(date +%Y-%m-%d).txt
+	echo '# make bench-reduction REDUCTIONFLAGS="$(REDUCTIONFLAGS)"' > bin/reduction.txt
+	go run ./bench/reduction/table $(REDUCTIONFLAGS) | tee -a bin/reduction.txt
+	mv bin/reduction.txt $$out
+
 .PHONY: fuzz
 fuzz: ## every fuzz target, FUZZTIME each
 	go list -f '{{.Dir}}' ./... | while read -r dir; do
@@ -76,4 +87,4 @@ install: build ## binaries, unit and an example config below PREFIX and /etc
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
