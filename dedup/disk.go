@@ -148,8 +148,16 @@ func (sh *shelf) save(g *segment) {
 		return
 	}
 	select {
+	case <-sh.disk.w.stop: // nobody writes any more; its memory is free to go
+		g.idle.Store(true)
+		g.unpin(sh.memory)
+		return
+	default:
+	}
+	select {
 	case sh.disk.w.queue <- saving{g: g, sh: sh}:
 	case <-sh.disk.w.stop:
+		g.idle.Store(true)
 		g.unpin(sh.memory)
 	}
 }
