@@ -19,6 +19,7 @@ type scheduler struct {
 // A classQueue is the flows that have something to send in one class.
 type classQueue struct {
 	flows []*Flow
+	turn  []*Flow    // pick's copy of flows, kept so that no chunk allocates
 	vt    int64      // virtual time of the flow that was served last
 	work  *sync.Cond // signalled once for each stream that might find work
 	timer *time.Timer
@@ -148,7 +149,9 @@ func (l *Link) later(q *classQueue, wait time.Duration) {
 // permits one now. When none may, wait says how long the first has to.
 func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, room int) (p piece, ok bool, wait time.Duration) {
 	slices.SortFunc(q.flows, func(a, b *Flow) int { return cmp.Compare(a.vt[class], b.vt[class]) })
-	for _, f := range slices.Clone(q.flows) { // front may take flows out
+	q.turn = append(q.turn[:0], q.flows...) // front may take flows out
+	defer clear(q.turn)                     // hold none that has ended
+	for _, f := range q.turn {
 		ch, m := l.sched.front(f, class)
 		if ch == nil {
 			continue

@@ -196,7 +196,7 @@ func (s *udpSocket) write(b, oob []byte, size int, to *net.UDPAddr) (n, oobn int
 	if err := s.leave(len(b), segments(len(b), size), to); err != nil {
 		return 0, 0, err
 	}
-	return s.UDPConn.WriteMsgUDP(b, oob, to)
+	return s.UDPConn.WriteMsgUDPAddrPort(b, oob, to.AddrPort()) // allocates nothing, other than with to
 }
 
 // most is how many bytes of packets of size may be written at once: whole
