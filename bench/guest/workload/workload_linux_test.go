@@ -1,12 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/longhaul-project/longhaul/bench/guest/control"
 	"github.com/longhaul-project/longhaul/bench/guest/pages"
+	"github.com/longhaul-project/longhaul/internal/nstest"
 )
 
 // small is a memory of n pages.
@@ -79,7 +81,7 @@ func TestDisk(t *testing.T) {
 	}
 	d, err := openDisk(path, pages.New(1))
 	if err != nil {
-		t.Skipf("no direct access here: %v", err)
+		nstest.Skip(t, fmt.Sprintf("no direct access here: %v", err))
 	}
 	for i := range 20 {
 		if err := d.rewrite(i); err != nil {
