@@ -48,6 +48,7 @@ type forward struct {
 
 	mu   sync.Mutex // guards what follows
 	view Forward
+	last string                // why the last connection was refused or failed; empty when it was not
 	s    *session              // that a new connection joins, unless it is spent; nil while there is none
 	open map[*session]struct{} // all that have connections
 }
@@ -179,8 +180,19 @@ func (f *forward) snapshot() Forward {
 	}
 	if link := f.g.node.Link(v.To); link == nil || !link.State().Up {
 		v.Problem = "site " + v.To + " is not reachable"
+	} else if f.last != "" {
+		v.Problem = "the last connection: " + f.last
 	}
 	return v
+}
+
+// note keeps how the last connection ended, for those who ask.
+func (f *forward) note(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last = ""; err != nil {
+		f.last = err.Error()
+	}
 }
 
 // run accepts connections until ctx is done.
@@ -212,6 +224,7 @@ func (f *forward) serve(ctx context.Context, conn net.Conn) {
 	s, err := f.enter(ctx)
 	if err != nil {
 		f.g.log.Warn("forwarded connection refused", "forward", f.view.Name, "peer", f.view.To, "err", err)
+		f.note(err)
 		conn.Close()
 		return
 	}
@@ -221,7 +234,11 @@ func (f *forward) serve(ctx context.Context, conn net.Conn) {
 		opaque: f.view.Kind == forwardTCP, waits: f.view.Kind == forwardMigration,
 		another: func(than *session) *session { s = f.another(than); return s },
 	})
-	if err != nil && ctx.Err() == nil {
+	if ctx.Err() != nil {
+		return
+	}
+	f.note(err)
+	if err != nil {
 		f.g.log.Warn("forwarded connection failed", "forward", f.view.Name, "peer", f.view.To, "err", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +75,34 @@ func say(t *testing.T, c net.Conn, word string) {
 	if _, err := io.ReadFull(c, got); err != nil || string(got) != word {
 		t.Fatalf("said %q, heard %q, %v", word, got, err)
 	}
+}
+
+// TestForwardTellsWhy: who has a connection refused looks at the forward.
+func TestForwardTellsWhy(t *testing.T) {
+	a, b, _ := newPair(t, hvtest.Guest{})
+	listen, out := forwardTo(t, a, b, "tcp")
+	problem := func() string {
+		f, err := a.g.Forwards(t.Context())
+		if err != nil || len(f) != 1 {
+			t.Fatal(f, err)
+		}
+		return f[0].Problem
+	}
+	out.Close() // and with it its file
+	c := dialForward(t, listen)
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Fatal("an answer from nobody")
+	}
+	until(t, "the problem is shown", func() bool { return strings.Contains(problem(), "tcp.sock: connect: no such file") })
+	again, err := net.Listen("unix", filepath.Join(b.run, "tcp.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo(t, again)
+	c = dialForward(t, listen)
+	say(t, c, "hello")
+	c.Close()
+	until(t, "the problem is gone", func() bool { return problem() == "" })
 }
 
 // TestForwardManyConnections: one connection that stays open, such as that of a

@@ -23,6 +23,7 @@ type job struct {
 	aborted  bool
 	setRate  func(bitsPerSecond int64)
 	recover  func(d Decision) error // nil when the job needs no decision here
+	ended    func(Job)              // is told once how the job ended; nil for nobody
 }
 
 // jobID names the job of a move. Both sites call it the same.
@@ -67,6 +68,13 @@ func (j *job) end(s JobState, err error) {
 			v.Error = err.Error()
 		}
 	})
+	j.mu.Lock()
+	tell, v := j.ended, j.view
+	j.ended = nil
+	j.mu.Unlock()
+	if tell != nil {
+		tell(v)
+	}
 }
 
 // commit makes the job one that can no longer be aborted; it tells whether it
@@ -137,8 +145,9 @@ const (
 
 // jobs is the gateway's list of jobs.
 type jobs struct {
-	mu   sync.Mutex // guards what follows
-	byID map[string]*job
+	mu     sync.Mutex // guards what follows
+	byID   map[string]*job
+	totals MoveTotals // of those that have ended
 }
 
 // add lists j, unless its VM has another job here. A VM that comes in may leave
@@ -158,7 +167,24 @@ func (js *jobs) add(j *job) error {
 		}
 	}
 	js.byID[j.id] = j
+	if v.Role == string(RoleSource) {
+		j.ended = js.count
+	}
 	return nil
+}
+
+// count adds a job that has ended to the totals.
+func (js *jobs) count(v Job) {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	js.totals.add(v)
+}
+
+// ended returns the totals.
+func (js *jobs) ended() MoveTotals {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	return js.totals
 }
 
 // trim forgets the oldest ended jobs beyond keepEnded.

@@ -11,7 +11,7 @@ import (
 func (g *Gateway) Status(ctx context.Context) (Status, error) {
 	st := Status{
 		Site: g.cfg.Site, Gateway: g.cfg.Name, Version: g.cfg.Version, Since: g.since,
-		Listen: g.cfg.Listen, Jobs: g.jobs.running(),
+		Listen: g.cfg.Listen, Jobs: g.jobs.running(), Moves: g.jobs.ended(),
 	}
 	if g.cfg.CertEnd != nil {
 		st.CertEnd = g.cfg.CertEnd()

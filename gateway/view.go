@@ -17,6 +17,37 @@ type Status struct {
 	Hosts   []HostStatus `json:"hosts" doc:"this site's hypervisor hosts"`
 	Store   StoreStatus  `json:"store" doc:"content known to this gateway and its peers"`
 	Jobs    int          `json:"jobs_running" doc:"jobs that have not ended"`
+	Moves   MoveTotals   `json:"moves" doc:"moves that have left this site since the gateway started"`
+}
+
+// MoveTotals sums up the moves that have left a site and ended since its gateway
+// started.
+type MoveTotals struct {
+	Done     int64 `json:"done" doc:"moves that succeeded"`
+	Aborted  int64 `json:"aborted" doc:"moves that an operator ended"`
+	Failed   int64 `json:"failed" doc:"moves that a fault ended"`
+	Logical  int64 `json:"logical_bytes" doc:"bytes that the hypervisors wrote for them"`
+	Wire     int64 `json:"wire_bytes" doc:"bytes sent on the WAN for them, without packet headers"`
+	Total    int64 `json:"total_ms" doc:"time that those took that succeeded, in milliseconds"`
+	Downtime int64 `json:"downtime_ms" doc:"time in which the VMs of those stood still, in milliseconds"`
+}
+
+// add counts a job that has ended.
+func (t *MoveTotals) add(j Job) {
+	switch j.State {
+	case JobDone:
+		t.Done++
+	case JobAborted:
+		t.Aborted++
+	case JobFailed:
+		t.Failed++
+	}
+	t.Logical += j.Progress.LogicalBytes
+	t.Wire += j.Progress.WireBytes
+	if j.Report != nil {
+		t.Total += j.Report.Total
+		t.Downtime += j.Report.Downtime
+	}
 }
 
 // PeerStatus is one peer, seen from here.

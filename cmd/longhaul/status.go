@@ -119,18 +119,26 @@ func (a *app) reloadCmd() *cobra.Command {
 		Short: "Make the gateway read its config again",
 		Long: `Makes the gateway read its config file again, as SIGHUP and "systemctl reload
 longhauld" do. The cap of the link and the log level change at once. Other keys
-that differ wait for a restart; the gateway's log names them. A file that is
-wrong changes nothing.`,
+that differ wait for a restart; they are named. A file that is wrong changes
+nothing.`,
 		Example: "  longhaul reload",
 		GroupID: "setup",
 		Args:    exactly(),
 		RunE: a.do(func(ctx context.Context, _ *cobra.Command, _ []string) error {
-			if err := a.gateway().Reload(ctx); err != nil {
+			done, err := a.gateway().Reload(ctx)
+			if err != nil {
 				return err
 			}
 			return a.show(struct {
-				Reloaded bool `json:"reloaded"`
-			}{true}, func(w io.Writer) error { a.say("reloaded"); return nil })
+				Reloaded bool     `json:"reloaded"`
+				Restart  []string `json:"restart,omitempty"`
+			}{true, done.Restart}, func(io.Writer) error {
+				a.say("reloaded")
+				if len(done.Restart) > 0 {
+					a.say("these keys wait for a restart of the gateway: %s", strings.Join(done.Restart, ", "))
+				}
+				return nil
+			})
 		}),
 	}
 }

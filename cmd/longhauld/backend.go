@@ -63,7 +63,7 @@ func (b *backend) Revoke(_ context.Context, site string) error {
 }
 
 // Reload implements api.Backend.
-func (b *backend) Reload(context.Context) error { return b.d.reload() }
+func (b *backend) Reload(context.Context) ([]string, error) { return b.d.reload() }
 
 // current is the config in use.
 type current struct {
@@ -78,11 +78,11 @@ func (c *current) get() config.Config {
 }
 
 // reload reads the config file again and applies what can change while the
-// gateway runs.
-func (d *daemon) reload() error {
+// gateway runs. It returns the keys that wait for a restart.
+func (d *daemon) reload() (restart []string, err error) {
 	next, err := config.Load(d.path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", gateway.ErrInvalid, err)
+		return nil, fmt.Errorf("%w: %w", gateway.ErrInvalid, err)
 	}
 	d.conf.mu.Lock()
 	now, restart := d.conf.cfg.Reload(next)
@@ -96,7 +96,7 @@ func (d *daemon) reload() error {
 	if len(restart) > 0 {
 		d.log.Warn("some keys of the config wait for a restart", "keys", strings.Join(restart, ", "))
 	}
-	return nil
+	return restart, nil
 }
 
 // reloadOnHangup reloads whenever SIGHUP arrives, until ctx is done.
@@ -108,7 +108,7 @@ func (d *daemon) reloadOnHangup(ctx context.Context) error {
 		select {
 		case <-hangup:
 			notify(reloadingNow())
-			if err := d.reload(); err != nil {
+			if _, err := d.reload(); err != nil {
 				d.log.Error("config not reloaded, the old one stays", "err", err)
 			}
 			notify("READY=1")

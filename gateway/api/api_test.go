@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,8 +93,14 @@ func TestRoundTrip(t *testing.T) {
 	if tok, err = c.CreateToken(ctx, "b", 0); err != nil || tok.Token != "lhtok-b-3600" {
 		t.Errorf("token of the usual life: %+v, %v", tok, err)
 	}
-	if err := errors.Join(c.Revoke(ctx, "b"), c.Reload(ctx)); err != nil || fake.Reloads() != 1 {
-		t.Errorf("revoke, reload: %v; %d reloads", err, fake.Reloads())
+	if err := c.Revoke(ctx, "b"); err != nil {
+		t.Errorf("revoke: %v", err)
+	}
+	if got, err := c.Reload(ctx); err != nil || got.Restart != nil || fake.Reloads() != 1 {
+		t.Errorf("reload: %v, %v; %d reloads", got, err, fake.Reloads())
+	}
+	if got, err := c.Reload(ctx); err != nil || !slices.Equal(got.Restart, []string{"listen"}) {
+		t.Errorf("reload of a key that waits for a restart: %v, %v", got, err)
 	}
 	wantState := `job job-1 stuck a->b aborted
 forward mig tcp:127.0.0.1:49300 -> b tcp:127.0.0.1:49300

@@ -57,8 +57,9 @@ type Backend interface {
 	Revoke(ctx context.Context, site string) error
 
 	// Reload reads the config file again and applies what can change while
-	// the gateway runs. ErrInvalid: the file is wrong; nothing has changed.
-	Reload(ctx context.Context) error
+	// the gateway runs. It returns the keys that differ and wait for a
+	// restart. ErrInvalid: the file is wrong; nothing has changed.
+	Reload(ctx context.Context) (restart []string, err error)
 }
 
 // Where RecoverJob lets the VM run.

@@ -30,6 +30,11 @@ type bySite struct {
 	Site string `path:"site" maxLength:"63" doc:"name of the site"`
 }
 
+// Reloaded is what a reload has left to do.
+type Reloaded struct {
+	Restart []string `json:"restart,omitempty" doc:"keys of the config that differ and wait for a restart"`
+}
+
 // addSite adds what concerns the gateway itself and its fleet.
 func (s *Server) addSite(a huma.API) {
 	handle(s, a, huma.Operation{
@@ -47,8 +52,9 @@ func (s *Server) addSite(a huma.API) {
 	handle(s, a, huma.Operation{
 		OperationID: "reload", Method: http.MethodPost, Path: "/v1/reload", Tags: []string{"site"},
 		Summary: "Read the config file again and apply the rates and the log level",
-	}, func(ctx context.Context, _ *none) (none, error) {
-		return none{}, s.backend.Reload(ctx)
+	}, func(ctx context.Context, _ *none) (Reloaded, error) {
+		restart, err := s.backend.Reload(ctx)
+		return Reloaded{Restart: restart}, err
 	})
 	handle(s, a, huma.Operation{
 		OperationID: "create-token", Method: http.MethodPost, Path: "/v1/tokens", Tags: []string{"fleet"},

@@ -62,6 +62,11 @@ func (m metrics) counter(name, help string, v int64, labelled ...string) {
 	m.send(prometheus.CounterValue, name, help, float64(v), labelled)
 }
 
+// seconds is a counter of milliseconds.
+func (m metrics) seconds(name, help string, ms int64) {
+	m.send(prometheus.CounterValue, name, help, float64(ms)/1000, nil)
+}
+
 // send takes labels as name, value, name, value.
 func (m metrics) send(kind prometheus.ValueType, name, help string, v float64, labelled []string) {
 	var names, values []string
@@ -93,6 +98,13 @@ func (c *Collector) status(ctx context.Context, m metrics) error {
 	m.gauge("store_memory_bytes", "Memory that the content stores use, in bytes.", float64(st.Store.Memory))
 	m.gauge("store_disk_bytes", "Disk that the content stores use, in bytes.", float64(st.Store.Disk))
 	m.gauge("store_pages", "Pages that the content stores hold.", float64(st.Store.Pages))
+	m.counter("moves_total", "Moves that have left this site, by how they ended.", st.Moves.Done, "state", string(gateway.JobDone))
+	m.counter("moves_total", "Moves that have left this site, by how they ended.", st.Moves.Aborted, "state", string(gateway.JobAborted))
+	m.counter("moves_total", "Moves that have left this site, by how they ended.", st.Moves.Failed, "state", string(gateway.JobFailed))
+	m.counter("moves_logical_bytes_total", "Bytes that the hypervisors wrote for moves that have ended.", st.Moves.Logical)
+	m.counter("moves_wire_bytes_total", "Bytes sent for moves that have ended, without packet headers.", st.Moves.Wire)
+	m.seconds("moves_seconds_total", "Time that the moves took that succeeded.", st.Moves.Total)
+	m.seconds("moves_downtime_seconds_total", "Time in which their VMs stood still.", st.Moves.Downtime)
 	for _, h := range st.Hosts {
 		m.gauge("host_up", "1 when the hypervisor host can be asked.", one(h.Problem == ""), "host", h.Name)
 		m.gauge("host_vms", "VMs of the host.", float64(h.VMs), "host", h.Name)

@@ -22,6 +22,7 @@ func (source) Status(context.Context) (gateway.Status, error) {
 	return gateway.Status{
 		Site: "a", Gateway: "gw1", Version: "1", Since: time.Unix(1, 0), CertEnd: time.Unix(2, 0),
 		Peers: []gateway.PeerStatus{{Site: "b", Alive: true, Member: "alive", RTT: 60, Sent: 5, Rate: 8000}, {Site: "c"}},
+		Moves: gateway.MoveTotals{Done: 2, Failed: 1, Downtime: 1500},
 		Hosts: []gateway.HostStatus{{Name: "h1", VMs: 2}, {Name: "h2", Problem: "gone"}},
 	}, nil
 }
@@ -73,6 +74,8 @@ func TestCollect(t *testing.T) {
 		`longhaul_jobs label:{name:"state" value:"done"} gauge:{value:1}`,
 		`longhaul_jobs label:{name:"state" value:"failed"} gauge:{value:0}`,
 		`longhaul_segment_dropped_frames_total label:{name:"segment" value:"prod"} counter:{value:7}`,
+		`longhaul_moves_total label:{name:"state" value:"done"} counter:{value:2}`,
+		`longhaul_moves_downtime_seconds_total counter:{value:1.5}`,
 		`longhaul_scrape_errors gauge:{value:0}`,
 	} {
 		if !slices.Contains(lines, want) {

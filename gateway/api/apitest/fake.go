@@ -164,10 +164,13 @@ func (f *Fake) Revoke(ctx context.Context, site string) error {
 	return nil
 }
 
-// Reload counts.
-func (f *Fake) Reload(ctx context.Context) error {
+// Reload counts; from the second time on the address to listen at differs.
+func (f *Fake) Reload(ctx context.Context) ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reloads++
-	return f.fail
+	if f.reloads > 1 && f.fail == nil {
+		return []string{"listen"}, nil
+	}
+	return nil, f.fail
 }

@@ -202,7 +202,8 @@ func (c *Client) Revoke(ctx context.Context, site string) error {
 	return c.do(ctx, "POST", "/v1/sites/"+url.PathEscape(site)+"/revoke", nil, nil)
 }
 
-// Reload makes the gateway read its config again.
-func (c *Client) Reload(ctx context.Context) error {
-	return c.do(ctx, "POST", "/v1/reload", nil, nil)
+// Reload makes the gateway read its config again; it tells which keys wait for a
+// restart.
+func (c *Client) Reload(ctx context.Context) (out api.Reloaded, err error) {
+	return out, c.do(ctx, "POST", "/v1/reload", nil, &out)
 }
