@@ -37,6 +37,7 @@ demo: setup build ## move a real VM between two sites over an emulated WAN, and 
 test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, real QEMU
 	go vet ./...
 	GOOS=darwin go vet ./...
+	go vet -C bench/wan/wireguard ./...
 	$(TOOL) staticcheck ./...
 	go mod tidy -diff
 	go test -race -run '^$$' ./... > /dev/null
@@ -65,6 +66,15 @@ bench-reduction: setup ## what reduction leaves of streams of real guests, besid
 	echo '# make bench-reduction REDUCTIONFLAGS="$(REDUCTIONFLAGS)"' > bin/reduction.txt
 	go run ./bench/reduction/table $(REDUCTIONFLAGS) | tee -a bin/reduction.txt
 	mv bin/reduction.txt $$out
+
+# About 35 minutes for all; WANFLAGS="-rows 500M -peers tcp-bbr,longhaul" for a
+# part. It wants an idle machine.
+.PHONY: bench-wan
+bench-wan: ## how much of a long line TCP, quic-go, wireguard-go and Longhaul take, into bench/results
+	go build -C bench/wan/wireguard -o $(CURDIR)/bin/bench-wireguard .
+	go build -o bin/bench-wan ./bench/wan/table
+	bin/bench-wan -wireguard bin/bench-wireguard $(WANFLAGS) | tee bin/wan.txt
+	mv bin/wan.txt bench/results/wan-$$(date +%Y-%m-%d)-$$(git rev-parse --short HEAD).txt
 
 .PHONY: fuzz
 fuzz: ## every fuzz target, FUZZTIME each

@@ -1,0 +1,217 @@
+package wan
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/longhaul-project/longhaul/bench/wanem"
+	"github.com/longhaul-project/longhaul/internal/nstest"
+)
+
+// Addresses of a bed: of the line, and of the wireguard tunnel over it.
+const (
+	addrA, addrB     = "10.81.0.1", "10.81.0.2"
+	insideA, insideB = "10.82.0.1", "10.82.0.2"
+	port             = "7447"
+)
+
+// A bed is two namespaces, the line between them and the processes of a cell.
+type bed struct {
+	ns    [2]*nstest.NS
+	taps  [2]*wanem.Tap
+	line  *wanem.Child
+	dir   string     // of the tunnel's identities
+	procs [2][]*proc // by namespace
+}
+
+func newBed(r Row, o Options) (b *bed, err error) {
+	b = new(bed)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
+	if b.dir, err = identities(); err != nil {
+		return b, err
+	}
+	for i, addr := range []string{addrA, addrB} {
+		if b.ns[i], err = nstest.Create(""); err != nil {
+			return b, err
+		}
+		if err = b.plug(i, addr); err != nil {
+			return b, err
+		}
+	}
+	b.line, err = wanem.StartChild(o.Emulator, b.taps[0], b.taps[1], wanem.Config{AB: r.Line, BA: r.Line, Seed: o.Seed})
+	return b, err
+}
+
+// plug makes a namespace's end of the line. TCP gets buffers for the longest
+// of the lines (wan-transport.md, section 8).
+func (b *bed) plug(i int, addr string) error {
+	ns := b.ns[i]
+	err := ns.Do(func() (err error) {
+		b.taps[i], err = wanem.OpenTap("wan0")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	const buffers = "4096 1048576 134217728"
+	return errors.Join(
+		ns.Sysctl("ipv6.conf.wan0.disable_ipv6", "1"),
+		ns.Sysctl("ipv4.tcp_rmem", buffers), ns.Sysctl("ipv4.tcp_wmem", buffers),
+		ns.Up("wan0"), ns.Addr("wan0", addr+"/24"))
+}
+
+// close ends all processes and takes all away.
+func (b *bed) close() (err error) {
+	for _, ps := range b.procs {
+		for _, p := range ps {
+			p.kill()
+		}
+	}
+	if b.line != nil {
+		err = b.line.Close()
+	}
+	for i := range b.ns {
+		if b.taps[i] != nil {
+			err = errors.Join(err, b.taps[i].Close())
+		}
+		if b.ns[i] != nil {
+			err = errors.Join(err, b.ns[i].Close())
+		}
+	}
+	return errors.Join(err, os.RemoveAll(b.dir))
+}
+
+// A proc is a process of a cell that speaks JSON lines.
+type proc struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+// start runs argv in a namespace.
+func (b *bed) start(ctx context.Context, i int, argv []string) (*proc, error) {
+	p := &proc{cmd: exec.CommandContext(ctx, argv[0], argv[1:]...)}
+	p.cmd.Stderr = os.Stderr
+	p.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	in, err := p.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	p.in, p.out = in, bufio.NewScanner(out)
+	p.out.Buffer(nil, maxEndLine)
+	if err := b.ns[i].Do(p.cmd.Start); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", argv[0], err)
+	}
+	b.procs[i] = append(b.procs[i], p)
+	return p, nil
+}
+
+func (p *proc) kill() {
+	_ = p.in.Close()
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+var errEnded = errors.New("the process has ended")
+
+// ask sends a line and reads the answer.
+func (p *proc) ask(question any) (r endReply, err error) {
+	b, err := json.Marshal(question)
+	if err != nil {
+		return r, err
+	}
+	if _, err := p.in.Write(append(b, '\n')); err != nil {
+		return r, errors.Join(errEnded, err)
+	}
+	if !p.out.Scan() {
+		return r, errors.Join(errEnded, p.out.Err())
+	}
+	if err := json.Unmarshal(p.out.Bytes(), &r); err != nil {
+		return r, err
+	}
+	if r.Error != "" {
+		err = errors.New(r.Error)
+	}
+	return r, err
+}
+
+// startEnds starts receiver and sender, connected.
+func (b *bed) startEnds(ctx context.Context, p Peer, r Row, o Options) (from, to *proc, err error) {
+	addr := addrB
+	if p.Wireguard {
+		if err := b.startWireguard(ctx, o.Wireguard); err != nil {
+			return nil, nil, fmt.Errorf("wireguard: %w", err)
+		}
+		addr = insideB
+	}
+	c := endConfig{Peer: p, Addr: addr + ":" + port, Rate: p.rate(r), Pings: r.Kind == Urgent}
+	c.Dir = filepath.Join(b.dir, siteB)
+	if to, err = b.startEnd(ctx, 1, c, o); err != nil {
+		return nil, nil, err
+	}
+	c.Sends, c.Dir = true, filepath.Join(b.dir, siteA)
+	from, err = b.startEnd(ctx, 0, c, o)
+	return from, to, err
+}
+
+func (b *bed) startEnd(ctx context.Context, i int, c endConfig, o Options) (*proc, error) {
+	p, err := b.start(ctx, i, o.End)
+	if err == nil {
+		_, err = p.ask(c)
+	}
+	return p, err
+}
+
+// processor is the seconds of processor that the processes of an end have used.
+func (b *bed) processor(i int) (seconds float64, err error) {
+	for _, p := range b.procs[i] {
+		s, err := processorOf(p.cmd.Process.Pid)
+		if err != nil {
+			return 0, err
+		}
+		seconds += s
+	}
+	return seconds, nil
+}
+
+// ticks of /proc/PID/stat in a second: USER_HZ, which Linux has fixed at 100.
+const ticks = 100
+
+// processorOf reads fields 14 and 15 of a process's stat, utime and stime (proc(5)).
+func processorOf(pid int) (float64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	var sum float64
+	fields := statFields(string(b))
+	for _, i := range []int{14, 15} {
+		if i >= len(fields) {
+			return 0, errors.New("reading /proc/PID/stat: too few fields")
+		}
+		n, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += float64(n) / ticks
+	}
+	return sum, nil
+}

@@ -1,0 +1,170 @@
+package wan
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/longhaul-project/longhaul/tunnel"
+	"github.com/longhaul-project/longhaul/tunnel/pki"
+)
+
+// longhaul is the tunnel: one channel, whose messages arrive in order.
+type longhaul struct{}
+
+const (
+	siteA, siteB = "a", "b"
+	// linkTime is for a link to come up on the worst of the lines.
+	linkTime = 20 * time.Second
+	// linkConns is what a link has at least when it is up: one connection for
+	// priority, one for datagrams, four for bulk.
+	linkConns = 6
+)
+
+// identities makes those of both gateways, in folders named by their sites.
+func identities() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "longhaul-bench-wan-"); err != nil {
+		return "", err
+	}
+	if err := pki.Init(filepath.Join(dir, siteA), "bench", siteA, "a1"); err != nil {
+		return dir, err
+	}
+	id, err := pki.Load(filepath.Join(dir, siteA))
+	if err != nil {
+		return dir, err
+	}
+	return dir, id.Provision(filepath.Join(dir, siteB), siteB, "b1")
+}
+
+func node(c endConfig, listen string) (*tunnel.Node, error) {
+	id, err := pki.Load(c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return tunnel.New(tunnel.Config{
+		Site: id.Site(), Gateway: id.Gateway(), ServerTLS: id.ServerTLS(), ClientTLS: id.ClientTLS(),
+		Listen: listen, Rate: c.Rate, Conns: c.Peer.Conns,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+}
+
+func (longhaul) serve(ctx context.Context, c endConfig, got *atomic.Int64, ready func()) error {
+	n, err := node(c, c.Addr)
+	if err != nil {
+		return err
+	}
+	if err := n.SetPeers([]tunnel.Peer{{Site: siteA}}); err != nil {
+		return err
+	}
+	go func() {
+		for {
+			ch, err := n.Accept(ctx)
+			if err != nil {
+				return
+			}
+			go receive(ctx, ch, got)
+		}
+	}()
+	ready() // nearly: the other end dials until it is answered
+	return n.Run(ctx)
+}
+
+// receive serves a channel.
+func receive(ctx context.Context, ch *tunnel.Channel, got *atomic.Int64) {
+	for {
+		m, err := ch.Recv(ctx)
+		if err != nil {
+			return
+		}
+		if ch.Kind() == forPings {
+			_, err = ch.Send(ctx, bytes.Clone(m.Data))
+		} else {
+			got.Add(int64(len(m.Data)))
+		}
+		ch.Done(m.Seq)
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (longhaul) dial(ctx context.Context, c endConfig) (sender, error) {
+	addr, err := netip.ParseAddrPort(c.Addr)
+	if err != nil {
+		return nil, err
+	}
+	n, err := node(c, "")
+	if err != nil {
+		return nil, err
+	}
+	if err := n.SetPeers([]tunnel.Peer{{Site: siteB, Addrs: []string{addr.String()}}}); err != nil {
+		return nil, err
+	}
+	go func() { _ = n.Run(ctx) }()
+	return longhaulSender{n.Link(siteB)}, complete(ctx, n.Link(siteB))
+}
+
+// complete waits until a link has all its connections.
+func complete(ctx context.Context, l *tunnel.Link) error {
+	ctx, cancel := context.WithTimeout(ctx, linkTime)
+	defer cancel()
+	if err := l.WaitUp(ctx); err != nil {
+		return fmt.Errorf("%w; %s", err, l.State().Why)
+	}
+	for l.State().Conns < linkConns {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the link has %d connections: %w", l.State().Conns, ctx.Err())
+		case <-time.After(sampleEvery):
+		}
+	}
+	return nil
+}
+
+type longhaulSender struct{ link *tunnel.Link }
+
+func (s longhaulSender) bulk(ctx context.Context) error {
+	ch, err := s.link.Open(ctx, tunnel.Spec{Kind: forBulk})
+	if err != nil {
+		return err
+	}
+	msg := make([]byte, chunkLen) // the tunnel only reads messages: it may have this one many times
+	for {
+		if _, err := ch.Send(ctx, msg); err != nil {
+			return err
+		}
+	}
+}
+
+func (s longhaulSender) echo(ctx context.Context) (io.ReadWriter, error) {
+	ch, err := s.link.Open(ctx, tunnel.Spec{Kind: forPings, Class: tunnel.Urgent})
+	return &messages{ctx: ctx, ch: ch}, err
+}
+
+// messages reads and writes the messages of a channel, which are all of one
+// length.
+type messages struct {
+	ctx context.Context // of the process: io.ReadWriter has no place for it
+	ch  *tunnel.Channel
+}
+
+func (m *messages) Read(b []byte) (int, error) {
+	msg, err := m.ch.Recv(m.ctx)
+	if err != nil {
+		return 0, err
+	}
+	m.ch.Done(msg.Seq)
+	return copy(b, msg.Data), nil
+}
+
+func (m *messages) Write(b []byte) (int, error) {
+	_, err := m.ch.Send(m.ctx, b)
+	return len(b), err
+}
