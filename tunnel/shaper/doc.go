@@ -23,6 +23,9 @@
 // on such a machine under a load of 10: 2, 20, 200 and 2000 Mbit/s within 0.8,
 // 0.5, 2.2 and 0.5 % over any second, peaks of at most 1.9 times over 10 ms.
 //
+// A Calendar says which rate holds when; whoever has a bucket asks it from time
+// to time.
+//
 // Classes have strict priority: while a higher class waits, no lower one
 // passes. Urgent is also exempt from waiting for a debt that others made, as
 // long as it keeps to the rate itself; what it sends is charged all the same,
