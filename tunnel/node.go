@@ -32,7 +32,7 @@ type Node struct {
 	// wake tells Run that links have come; capacity 1: one token says it all.
 	wake chan struct{}
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards what follows, and cfg.Rate
 	links    map[string]*Link
 	inbound  int // handshakes of accepted connections in hand
 	enrols   int
@@ -88,6 +88,17 @@ func (n *Node) SetPeers(peers []Peer) error {
 		}
 	}
 	return nil
+}
+
+// SetRate caps what each link sends, those to come as well, in bytes per second
+// on the wire, at once. 0 removes the caps.
+func (n *Node) SetRate(rate int64) {
+	n.mu.Lock()
+	n.cfg.Rate = rate
+	n.mu.Unlock()
+	for _, l := range n.Links() {
+		l.SetRate(rate)
+	}
 }
 
 // linkTo finds or makes the link to a site.

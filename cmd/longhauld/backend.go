@@ -67,8 +67,9 @@ func (b *backend) Reload(context.Context) ([]string, error) { return b.d.reload(
 
 // current is the config in use.
 type current struct {
-	mu  sync.Mutex // guards cfg
-	cfg config.Config
+	mu   sync.Mutex // guards what follows
+	cfg  config.Config
+	rate int64 // cap of the links now, bytes per second
 }
 
 func (c *current) get() config.Config {
@@ -89,10 +90,8 @@ func (d *daemon) reload() (restart []string, err error) {
 	d.conf.cfg = now
 	d.conf.mu.Unlock()
 	setLevel(d.level, now.Log.Level)
-	for _, l := range d.node.Links() {
-		l.SetRate(now.Link.Rate.BytesPerSecond())
-	}
-	d.log.Info("config reloaded", "rate", now.Link.Rate)
+	rate, _ := d.setRate(time.Now())
+	d.log.Info("config reloaded", "rate", rate)
 	if len(restart) > 0 {
 		d.log.Warn("some keys of the config wait for a restart", "keys", strings.Join(restart, ", "))
 	}

@@ -110,10 +110,11 @@ func (d *daemon) buildNode(cfg config.Config) error {
 	if err != nil {
 		return err
 	}
+	d.conf.rate = cfg.Link.Rates().At(time.Now())
 	d.node, err = tunnel.New(tunnel.Config{
 		Site: cfg.Site, Gateway: cfg.Gateway, Version: version,
 		ServerTLS: d.id.ServerTLS(), ClientTLS: d.id.ClientTLS(), Enrol: d.enrol, ResetKey: key,
-		Listen: cfg.Listen, Patience: cfg.Link.Patience.Std(), Conns: cfg.Link.Connections, Rate: cfg.Link.Rate.BytesPerSecond(),
+		Listen: cfg.Listen, Patience: cfg.Link.Patience.Std(), Conns: cfg.Link.Connections, Rate: d.conf.rate,
 		Logger: d.log, OnDatagram: d.onDatagram,
 	})
 	if err != nil {
@@ -191,6 +192,7 @@ func (d *daemon) run(ctx context.Context, cfg config.Config) error {
 	top.Go(func() error { return d.renew(topCtx) })
 	top.Go(func() error { return d.reloadOnHangup(topCtx) })
 	top.Go(func() error { return d.configured(topCtx, cfg) })
+	top.Go(func() error { return d.followCalendar(topCtx) })
 	err = top.Wait()
 	notify("STOPPING=1")
 	d.log.Info("stopping", "err", err)

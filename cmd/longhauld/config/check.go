@@ -67,6 +67,11 @@ func (k *checker) link(l Link) {
 	if l.Rate < 0 {
 		k.fail("link.rate", "%s is negative", l.Rate)
 	}
+	for i, w := range l.Calendar {
+		if _, err := w.parse(); err != nil {
+			k.fail(fmt.Sprintf("link.calendar[%d]", i), "%w", err)
+		}
+	}
 	if l.Patience < 0 {
 		k.fail("link.patience", "%s is negative", l.Patience)
 	}

@@ -2,7 +2,7 @@
 // starter.go writes a commented one, deploy/config has examples, and the
 // fields below say what each key means.
 //
-// link.rate and log.level change on SIGHUP (systemctl reload, longhaul
+// link.rate, link.calendar and log.level change on SIGHUP (systemctl reload, longhaul
 // reload); any other key needs a restart, and Reload names those that differ.
 package config
 
@@ -85,12 +85,24 @@ type Link struct {
 	// default, is no cap. It changes on reload.
 	Rate conffile.Rate `yaml:"rate"`
 
+	// Calendar has other caps for parts of the week, by the machine's local
+	// time. Of several that hold, the first counts; Rate is for all other
+	// times. It changes on reload.
+	Calendar []Window `yaml:"calendar"`
+
 	// Patience is how long a move waits for a WAN that is away. 10m if not given.
 	Patience conffile.Duration `yaml:"patience"`
 
 	// Connections is the number of bulk QUIC connections, 1 to 16. 0, the
 	// default, lets the line decide.
 	Connections int `yaml:"connections"`
+}
+
+// Window is a part of the day on some days of the week.
+type Window struct {
+	Days string        `yaml:"days"` // "mon-fri" or "sat, sun"; each day if not given
+	Time string        `yaml:"time"` // "08:00-18:00"; "22:00-06:00" ends on the next day
+	Rate conffile.Rate `yaml:"rate"` // as of the link; 0 for no cap
 }
 
 // Store is the content that this gateway and a peer both know.

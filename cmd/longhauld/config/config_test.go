@@ -1,8 +1,10 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -318,4 +320,49 @@ func FuzzParse(f *testing.F) {
 		c.AllowForward("tcp", "127.0.0.1:1")
 		c.AllowForward("unix", "/run/x")
 	})
+}
+
+func TestCalendar(t *testing.T) {
+	const form = "site: a\nlink:\n  rate: 80bit\n  calendar:\n    - {days: %q, time: %q, rate: 8bit}\n"
+	for _, tt := range []struct {
+		days, time string
+		on, off    []string // 2026-11-23 is a Monday
+		fails      string
+	}{
+		{days: "", time: "08:00-18:00", on: []string{"23 08:00", "29 17:59"}, off: []string{"23 18:00"}},
+		{days: "mon-fri", time: "08:00-24:00", on: []string{"27 23:59"}, off: []string{"28 08:00", "24 00:00"}},
+		{days: "Sat, sun", time: "22:00-06:00", on: []string{"28 22:00", "30 05:59"}, off: []string{"28 05:59", "30 22:00"}},
+		{days: "fri-mon", time: "0:00 - 24:00", on: []string{"27 12:00", "28 00:00", "23 12:00"}, off: []string{"24 12:00", "26 12:00"}},
+		{days: "monday", time: "08:00-18:00", fails: `link.calendar[0]: days "monday": want them like mon-fri`},
+		{days: "mon-", time: "08:00-18:00", fails: `days "mon-"`},
+		{days: "mon", time: "08:00", fails: `time "08:00": want it like 08:00-18:00`},
+		{days: "mon", time: "8-18:00", fails: `time of day "8"`},
+		{days: "mon", time: "08:00-24:01", fails: `time of day "24:01"`},
+		{days: "mon", time: "08:5-18:00", fails: `time of day "08:5"`},
+	} {
+		c, err := Parse("x", fmt.Appendf(nil, form, tt.days, tt.time))
+		if tt.fails != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.fails) {
+				t.Errorf("%q %q: %v, want %s", tt.days, tt.time, err, tt.fails)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q %q: %v", tt.days, tt.time, err)
+			continue
+		}
+		for i, moment := range append(slices.Clone(tt.on), tt.off...) {
+			at, err := time.Parse("2006-01-2 15:04", "2026-11-"+moment)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := int64(10)
+			if i < len(tt.on) {
+				want = 1
+			}
+			if got := c.Link.Rates().At(at); got != want {
+				t.Errorf("%q %q: on %s %d, want %d", tt.days, tt.time, moment, got, want)
+			}
+		}
+	}
 }
