@@ -147,6 +147,60 @@ func TestManyBases(t *testing.T) {
 	}
 }
 
+// Without a search a page is a delta of the one before at its address, and only
+// of that. The setting may change from batch to batch.
+func TestNoSearch(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 4))
+	w := newWire(t, NewStore(Config{Budget: 32 << 20}), NewStore(Config{Budget: 32 << 20}), EncoderConfig{})
+	first := randomPage(rng)
+	w.add(fullPage(1, 0, first), fullPage(1, 1, randomPage(rng)))
+	w.flush()
+	changed := append([]byte(nil), first...)
+	changed[100]++
+	// None of these is the page that came after another one: their addresses
+	// go down.
+	moved := func(to uint64, from int) page.Item {
+		p := randomPage(rng)
+		copy(p[301+from:], first[from:3000])
+		return fullPage(1, to, p)
+	}
+	for _, c := range []struct {
+		bases            int
+		it               page.Item
+		deltas, searched int64
+	}{
+		{NoSearch, moved(90, 0), 0, 0},
+		{NoSearch, fullPage(1, 0, changed), 1, 0},
+		{1, moved(80, 8), 1, 1},
+		{0, moved(70, 16), 1, 1},
+	} {
+		before := w.e.Stats()
+		w.e.SetCodec(Setting{Codec: Zstd, Level: 11, Bases: c.bases})
+		w.add(c.it)
+		w.flush()
+		after := w.e.Stats()
+		if d, s := after.Deltas-before.Deltas, after.Searched-before.Searched; d != c.deltas || s != c.searched {
+			t.Errorf("%d bases: %d deltas, %d by search, want %d, %d", c.bases, d, s, c.deltas, c.searched)
+		}
+	}
+	if s := w.e.Stats(); s.Plain <= 0 || s.Plain >= s.Raw {
+		t.Errorf("%d of %d bytes were left to compress", s.Plain, s.Raw)
+	}
+}
+
+func TestSettingInWords(t *testing.T) {
+	for want, s := range map[string]Setting{
+		"zstd-1, 4 bases":  {},
+		"raw, no search":   {Codec: Raw, Bases: NoSearch},
+		"lz4, 1 base":      {Codec: LZ4, Bases: 1},
+		"zstd-11, 2 bases": {Codec: Zstd, Level: 11, Bases: 2},
+	} {
+		if got := s.String(); got != want {
+			t.Errorf("%+v is %q, want %q", s, got, want)
+		}
+	}
+}
+
 func BenchmarkAnchors(b *testing.B) {
 	p := randomPage(rand.New(rand.NewPCG(1, 1)))
 	var a anchors

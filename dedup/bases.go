@@ -12,6 +12,7 @@ const near = 64
 // bases are the pages that one new page is put together from.
 type bases struct {
 	n     int
+	near  int // of these, found without a search
 	found [record.MaxBases]found
 	same  bool // the first is the page last seen at the address
 	dict  [maxBase]byte
@@ -80,7 +81,8 @@ func (e *Encoder) choose(same found, p []byte) {
 	if best.seg != nil {
 		c.add(best)
 	}
-	if words >= near {
+	c.near = c.n
+	if words >= near && e.batch.Setting.bases() > 0 {
 		e.search(p)
 	}
 }
@@ -101,7 +103,7 @@ func (e *Encoder) search(p []byte) {
 	c := &e.bases
 	c.anchors.find(p)
 	e.store.anchors.vote(&c.anchors, &c.votes)
-	for most := e.batch.set.bases(); c.n < most; {
+	for most := e.batch.Setting.bases(); c.n < most; {
 		h := c.votes.best()
 		if h == 0 {
 			return

@@ -21,14 +21,14 @@ const (
 // Batch is a span of stream, encoded. The fields are constant once it is cut,
 // but for Stats.Wire, which Compress sets.
 type Batch struct {
-	Seq   uint64    // 1, 2, 3... on its channel
-	Raw   int       // bytes of stream
-	Mark  page.Mark // Seal: its first item has it. Hold: all its items have it
-	Stats Counts
+	Seq     uint64    // 1, 2, 3... on its channel
+	Raw     int       // bytes of stream
+	Mark    page.Mark // Seal: its first item has it. Hold: all its items have it
+	Setting Setting   // how it is encoded and compressed
+	Stats   Counts
 
 	enc  *Encoder
 	msg  record.Message
-	set  Setting
 	bufs *buffers // nil once compressed
 
 	once   sync.Once // guards digest
@@ -48,6 +48,11 @@ var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
 func (f *buffers) reset() {
 	f.raw, f.ops, f.deltas = f.raw[:0], f.ops[:0], f.deltas[:0]
 	f.literals, f.opaque, f.scratch = f.literals[:0], f.opaque[:0], f.scratch[:0]
+}
+
+// plain is how many bytes there are to compress.
+func (f *buffers) plain() int64 {
+	return int64(len(f.ops) + len(f.deltas) + len(f.literals) + len(f.opaque))
 }
 
 // full reports whether the batch should be cut.
@@ -80,7 +85,7 @@ func (b *Batch) Compress() ([]byte, error) {
 	f := b.bufs
 	var err error
 	for i, col := range [record.Columns][]byte{f.ops, f.deltas, f.literals, f.opaque} {
-		if b.msg.Parts[i], f.scratch, err = b.enc.store.compressors.column(col, f.scratch, b.set); err != nil {
+		if b.msg.Parts[i], f.scratch, err = b.enc.store.compressors.column(col, f.scratch, b.Setting); err != nil {
 			return nil, fmt.Errorf("batch %d: %w", b.Seq, err)
 		}
 	}

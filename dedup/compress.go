@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -24,19 +25,54 @@ const (
 // Setting is how much is done to save bytes. The zero value is Auto.
 type Setting struct {
 	Codec Codec
-	Level int // of zstd, 1 to 9 as its command line counts; zero means 1
+	// Level of zstd as its command line counts; zero means 1. The library has
+	// four: from 1, 3, 6 and 10 on.
+	Level int
 	// Bases is how many pages a page may be put together from, 1 to 4; zero
-	// means 4. Two take a tenth less time than four.
+	// means 4. With NoSearch a page is compared with the one before at its
+	// address and with the one that came next, and no other is looked for.
 	Bases int
 }
 
-// bases is how many bases a page may have.
+// NoSearch is a number of Bases. A page that is sent under it is not found as a
+// base of others later, either.
+const NoSearch = -1
+
+// String is the setting in words: "zstd-3, 4 bases".
+func (s Setting) String() string {
+	var codec string
+	switch s.Codec {
+	case Raw:
+		codec = "raw"
+	case LZ4:
+		codec = "lz4"
+	default:
+		codec = fmt.Sprintf("zstd-%d", max(s.Level, 1))
+	}
+	switch n := s.bases(); n {
+	case 0:
+		return codec + ", no search"
+	case 1:
+		return codec + ", 1 base"
+	default:
+		return fmt.Sprintf("%s, %d bases", codec, n)
+	}
+}
+
+// bases is how many bases a page may have; 0 when none is to be looked for.
 func (s Setting) bases() int {
-	if s.Bases <= 0 {
+	switch {
+	case s.Bases < 0:
+		return 0
+	case s.Bases == 0:
 		return record.MaxBases
 	}
 	return min(s.Bases, record.MaxBases)
 }
+
+// BestCores is how many cores compress with a level of 10 or more at once:
+// each takes 34 MiB for its tables, of other levels 4 MiB at most.
+const BestCores = 2
 
 const (
 	// minColumn is the size in bytes below which a column is sent as it is.
@@ -66,8 +102,13 @@ func (c *compressors) zstd(level int) (*zstd.Encoder, error) {
 	if e := c.zstds[l]; e != nil {
 		return e, nil
 	}
+	cores := runtime.GOMAXPROCS(0)
+	if l == zstd.SpeedBestCompression {
+		cores = min(cores, BestCores)
+	}
 	e, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(l),
+		zstd.WithEncoderConcurrency(cores),
 		zstd.WithEncoderCRC(false), // the batch has a digest
 		zstd.WithWindowSize(zstdWindow),
 		zstd.WithSingleSegment(true))

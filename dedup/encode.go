@@ -194,6 +194,9 @@ func (e *Encoder) changed(it page.Item) bool {
 	e.batch.Stats.Deltas++
 	first := &c.found[0]
 	c.n = max((e.differ.used+page.Size-1)/page.Size, 1) // the last ones may not have been of use
+	if c.n > c.near {
+		e.batch.Stats.Searched++
+	}
 	switch {
 	case c.n > 1:
 		o := record.Op{Kind: record.DeltaMany, Same: c.same, Many: c.n - 1}

@@ -143,7 +143,7 @@ func (e *Encoder) begin(m page.Mark) {
 	set := e.set
 	e.mu.Unlock()
 	e.seq++
-	e.batch = &Batch{Seq: e.seq, Mark: m & (page.Seal | page.Hold), enc: e, set: set, bufs: bufferPool.Get().(*buffers)}
+	e.batch = &Batch{Seq: e.seq, Mark: m & (page.Seal | page.Hold), Setting: set, enc: e, bufs: bufferPool.Get().(*buffers)}
 	m2 := &e.batch.msg
 	m2.Seq, m2.Store = e.seq, e.store.id
 	m2.Peer = e.store.peer.Load()
@@ -159,7 +159,7 @@ func (e *Encoder) close() {
 	b := e.batch
 	e.batch, e.hurry = nil, false
 	b.Raw = len(b.bufs.raw)
-	b.Stats.Raw = int64(b.Raw)
+	b.Stats.Raw, b.Stats.Plain = int64(b.Raw), b.bufs.plain()
 	b.msg.Raw = b.Raw
 	b.msg.Flags = record.Flags(b.Mark)
 	if e.wants && b.msg.Peer != 0 {
