@@ -1,26 +1,269 @@
 package gateway
 
-import "github.com/longhaul-project/longhaul/dedup"
+import (
+	"math"
+	"time"
 
-// What one core makes of a batch, in bytes on the wire per second, at the
-// ratio of 3 that cold guest memory has (reduction.md; bench/results/dedup).
-// Half of the measured speed: the hypervisor needs the cores as well.
-const (
-	coreZstd3 = 30 << 20
-	coreZstd1 = 60 << 20
+	"github.com/longhaul-project/longhaul/dedup"
 )
 
-// codecFor chooses how batches are compressed, such that neither the cores nor
-// the line wait for the other: the stronger the slower the line is. line is in
-// bytes per second, 0 if it is not known yet.
-func codecFor(line int64, cores int) dedup.Setting {
-	switch {
-	case line == 0:
-		return dedup.Setting{Codec: dedup.Zstd, Level: 1}
-	case line <= coreZstd3*int64(cores):
-		return dedup.Setting{Codec: dedup.Zstd, Level: 3}
-	case line <= coreZstd1*int64(cores):
-		return dedup.Setting{Codec: dedup.Zstd, Level: 1}
+// A chooser picks how batches are encoded and compressed, such that a move is
+// as fast as the slower of the CPU and the line allows. It is told every 100 ms
+// what was measured, and knows no clock. By what it foretells of an effort
+// (content.go), the stream passes at
+//
+//	rate = min(line / wire, channels / serial, cores / (serial + parallel + lineCost wire))
+//
+// bytes per second: what the line takes, what the one core takes that encodes a
+// channel, and what all cores take that this move may use. The effort with the
+// highest rate is best.
+//
+//	line    is what crossed while the line made us wait, and at most a cap. If
+//	        it does not make us wait, and more crosses than that, it has become
+//	        faster, and is not known until it makes us wait again.
+//	cores   is the time that our work took, and an equal share of what was idle
+//	        on the machine, since the hypervisor and its guests come first; but
+//	        an eighth of the cores, unless it has been found that we do not get
+//	        that. It is at most the cores divided by the moves that share them.
+//
+// Less effort is made at once, when it promises 5 per cent more in two ticks.
+// More is made step by step, one rung of each kind at a time, when it promises 1
+// per cent more and leaves a fifth of the cores free; and a weaker codec does
+// where a stronger one does not save half a per cent. To change its mind the
+// chooser has a credit of six times, and gets one more every minute, so
+// that what is foretold wrongly does not end in swinging. What promises a quarter
+// more it does in any case.
+//
+// While neither the line nor the CPU holds the move up, the effort stays.
+//
+// In late rounds a batch counts as well by how long it takes to compress: the
+// switchover waits for it. Of 100 ms that it may take to cross, that time is
+// lost; of 10 ms in a postcopy, where the guest waits for pages:
+//
+//	rate haste / (haste + time of a batch)
+type chooser struct {
+	content content
+	now     effort
+	recent  recent
+	limited limit   // what holds the move up
+	line    float64 // bytes per second; 0: not known
+
+	began  time.Duration // since the first tick
+	age    time.Duration // since the last change
+	late   bool          // in the last tick: it is a late round, or a postcopy
+	credit float64       // changes that may still be made
+	short  int           // ticks in a row that asked for less
+}
+
+const (
+	gainLess   = 1.05  // that less effort must promise,
+	shortTicks = 2     // for so long
+	gainMuch   = 1.25  // that needs no credit
+	gainMore   = 1.01  // that more effort must promise
+	noGain     = 0.995 // of the bytes: a codec that leaves no more than that less saves nothing
+	faster     = 1.25  // than the line was known to be: that much is no longer noise
+	fairCores  = 0.125 // of the cores that a move may use, however busy the machine is
+	spareCores = 0.8   // of the cores, and of the time of a channel's core, that more effort may reckon with
+
+	firstMost  = 3                      // rung of a codec that may be the first: more, on a slow machine, would cost a second
+	hold       = time.Second            // from one change to one for more effort
+	mostCredit = 6                      // changes
+	creditTime = time.Minute            // in which one is earned
+	settling   = time.Second            // in which what is measured is credited to the new effort alone
+	slowStart  = 2 * time.Second        // in which the line's congestion control finds out what it carries
+	blind      = 500 * time.Millisecond // in which what is measured is still of the effort before
+	lateRound  = 3
+	lateHaste  = 100 * time.Millisecond
+	pageHaste  = 10 * time.Millisecond
+	batchPlain = 512 << 10 // bytes to compress in a full batch (dedup)
+	batchRaw   = 2 << 20   // bytes of stream in one, at most
+	capHeaders = 1.06      // bytes on the wire, which caps count, for each byte of messages
+)
+
+func newChooser() *chooser {
+	return &chooser{content: newContent(), now: firstEffort, credit: mostCredit}
+}
+
+// tick is called every 100 ms, or whenever there is something to tell.
+func (c *chooser) tick(n seen) dedup.Setting {
+	n.channels, n.sharers = max(n.channels, 1), max(n.sharers, 1)
+	if c.began == 0 && n.most > 0 {
+		c.now = c.best(c.bounds(n), func(e effort) bool { return e.codec <= firstMost })
 	}
-	return dedup.Setting{Codec: dedup.LZ4}
+	c.began += n.took
+	c.age += n.took
+	if late := n.lateRound || n.postcopy; late != c.late { // other rules hold
+		c.late, c.credit = late, max(c.credit, 2)
+	}
+	c.credit = min(c.credit+n.took.Seconds()/creditTime.Seconds(), mostCredit)
+	fresh := c.age <= settling && c.age < c.began
+	n.works.each(func(e effort, w work) { c.content.learn(e, w, !fresh || e != c.now) })
+	c.recent.add(n)
+	c.limited = c.recent.limit(n, codecRungs[c.now.codec])
+	c.measureLine(n)
+	c.choose(n)
+	return c.now.setting()
+}
+
+// measureLine keeps what the line is known to carry. On a machine without a core
+// to spare it is not taken for slower: packets need time of the CPU as well.
+func (c *chooser) measureLine(n seen) {
+	rate := c.recent.rate()
+	switch {
+	case !n.up || rate == 0, c.age < blind, n.most > 0 && c.began < slowStart:
+	case c.limited == limitLine && c.line == 0:
+		c.line = rate
+	case c.limited == limitLine && (rate > c.line || !n.full()):
+		c.line += (rate - c.line) / 8
+	case c.limited != limitLine && rate > faster*c.line:
+		c.line = 0
+	}
+}
+
+// bounds are what a rate is bound by.
+type bounds struct {
+	line     float64 // bytes per second
+	cores    float64
+	channels float64       // cores that encode
+	haste    time.Duration // 0: none
+}
+
+func (c *chooser) bounds(n seen) bounds {
+	b := bounds{line: math.Inf(1), cores: n.cores / float64(n.sharers), channels: float64(n.channels)}
+	if n.most > 0 {
+		b.line = float64(n.most) / capHeaders
+	}
+	if c.line > 0 {
+		b.line = min(b.line, c.line)
+	}
+	if n.idle >= 0 {
+		used := c.recent.cpu()
+		if c.limited == limitLine { // what we do now is no more than we can
+			p := c.content.price(c.now)
+			used = max(used, b.line/p.wire*p.cpu(), fairCores*b.cores)
+		}
+		b.cores = min(b.cores, used+n.idle/float64(n.sharers))
+	}
+	switch {
+	case n.postcopy:
+		b.haste = pageHaste
+	case n.lateRound:
+		b.haste = lateHaste
+	}
+	return b
+}
+
+// rate is how fast the stream passes under e, in bytes per second.
+func (c *chooser) rate(e effort, b bounds) float64 {
+	p := c.content.price(e)
+	rate := min(b.line/p.wire, b.channels/p.serial, b.cores/p.cpu(), codecRungs[e.codec].cores/p.parallel)
+	if b.haste > 0 {
+		batch := min(batchPlain/max(c.content.plain, 0.01), batchRaw)
+		rate *= b.haste.Seconds() / (b.haste.Seconds() + batch*p.parallel)
+	}
+	return rate
+}
+
+// best is the effort with the highest rate of those that may be; of equals the
+// one that takes least. Raw must be clearly better, since it tells nothing of how
+// the stream would compress.
+func (c *chooser) best(b bounds, may func(effort) bool) effort {
+	best, most := c.now, 0.0
+	try := func(e effort, by float64) {
+		if may(e) {
+			if r := c.rate(e, b); r > by*most {
+				best, most = e, r
+			}
+		}
+	}
+	for e := range efforts {
+		if e.codec > 0 {
+			try(e, 1.002)
+		}
+	}
+	for s := range searchRungs {
+		try(effort{0, s}, gainLess)
+	}
+	return best
+}
+
+// choose changes the effort if that pays.
+func (c *chooser) choose(n seen) {
+	held := c.limited == limitLine || c.limited == limitCPU
+	b := c.bounds(n)
+	if c.age < blind || !held && b.haste == 0 {
+		c.short = 0
+		return
+	}
+	if !c.takeLess(b) && held && c.age >= hold && !c.takeMore(b) {
+		c.spare()
+	}
+}
+
+// takeLess goes over to an effort that takes less of the CPU, or leaves more for
+// the line, and is faster.
+func (c *chooser) takeLess(b bounds) bool {
+	now := c.content.price(c.now)
+	less := c.best(b, func(e effort) bool {
+		p := c.content.price(e)
+		return p.wire >= now.wire || p.cpu() <= now.cpu()
+	})
+	gain := c.rate(less, b) / c.rate(c.now, b)
+	if gain >= gainMuch || gain >= gainLess && c.credit >= 1 {
+		c.short++
+	} else {
+		c.short = 0
+	}
+	if c.short < shortTicks {
+		return false
+	}
+	if math.IsInf(b.line, 1) { // it may be just fast enough for the next, which shows soon
+		less.codec = max(less.codec, c.now.codec-1)
+	}
+	c.change(less, gain)
+	return true
+}
+
+// takeMore goes over to an effort that leaves fewer bytes and is faster, if that
+// is near.
+func (c *chooser) takeMore(b bounds) bool {
+	b.cores, b.channels = b.cores*spareCores, b.channels*spareCores
+	wire := c.content.price(c.now).wire
+	more := c.best(b, func(e effort) bool {
+		return e.codec <= c.now.codec+1 && e.search <= c.now.search+1 && c.content.price(e).wire < wire
+	})
+	least := gainMore
+	switch {
+	case c.credit < 1:
+		least = gainMuch
+	case c.limited == limitCPU: // of which more effort rarely saves any
+		least = gainLess
+	}
+	gain := c.rate(more, b) / c.rate(c.now, b)
+	if gain < least {
+		return false
+	}
+	c.change(more, gain)
+	return true
+}
+
+// spare goes over to a weaker codec that leaves as few bytes: LZ4 on noise, which
+// costs it nothing, and it notices when that ends.
+func (c *chooser) spare() {
+	wire := c.content.price(c.now).wire
+	for e := (effort{1, c.now.search}); e.codec < c.now.codec; e.codec++ {
+		if c.credit >= 1 && wire >= noGain*c.content.price(e).wire {
+			c.change(e, 1)
+			return
+		}
+	}
+}
+
+// change goes over to e, which promises a gain.
+func (c *chooser) change(e effort, gain float64) {
+	if gain < gainMuch {
+		c.credit--
+	}
+	c.now, c.age, c.short = e, 0, 0
+	c.recent = recent{}
 }

@@ -1,27 +1,263 @@
 package gateway
 
 import (
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/longhaul-project/longhaul/dedup"
 )
 
+const mbit = 1e6 / 8 // bytes per second
+
+// A world is a machine, a line and a stream, through which a move goes under
+// the efforts that a chooser picks. It has its own truth, which need not be the
+// table's.
+type world struct {
+	cores    float64
+	others   float64 // cores that others keep busy
+	line     float64 // bytes per second
+	cap      int64   // that is known, bytes per second
+	source   float64 // bytes of stream per second that the hypervisor writes at most; 0: any
+	channels int
+	content  content
+	noise    float64 // by how much what is measured differs, up and down
+	late     bool
+	postcopy bool
+	sharers  int
+
+	rng     *rand.Rand
+	used    float64 // cores that the move kept busy in the last tick
+	stream  float64 // bytes per second in the last tick
+	changes int
+	last    dedup.Setting
+}
+
+func newWorld() *world {
+	w := &world{cores: 2, line: 100 * mbit, channels: 1, content: newContent(), noise: 0.1, sharers: 1, rng: rand.New(rand.NewPCG(1, 2))}
+	return w
+}
+
+func (w *world) blur(x float64) float64 { return x * (1 + w.noise*(2*w.rng.Float64()-1)) }
+
+// tick lets 100 ms pass under e and tells what was measured.
+func (w *world) tick(e effort) seen {
+	const took = 100 * time.Millisecond
+	p := w.content.price(e)
+	b := bounds{line: w.line, cores: w.cores - w.others, channels: float64(w.channels)}
+	if w.cap > 0 {
+		b.line = min(b.line, float64(w.cap)/capHeaders)
+	}
+	rate := (&chooser{content: w.content}).rate(e, b)
+	n := seen{took: took, cores: w.cores, sharers: w.sharers, channels: w.channels, most: w.cap, up: true, lateRound: w.late, postcopy: w.postcopy}
+	if w.source > 0 && w.source < rate {
+		rate = w.source
+	} else if rate*p.wire >= 0.99*b.line {
+		n.lineWait = took * time.Duration(w.channels) * 9 / 10
+	}
+	w.stream, w.used = rate, rate*p.cpu()
+	n.idle = max(w.cores-w.others-w.used, 0)
+	raw := w.blur(rate * took.Seconds())
+	n.crossed = int64(w.blur(rate * p.wire * took.Seconds()))
+	missed := (1 - foundLeaves) * w.content.found * (1 - searchRungs[e.search].finds)
+	n.works[e.codec][e.search] = work{
+		batches: 1, raw: int64(raw), fresh: int64(raw * w.content.fresh),
+		searched: int64(raw * w.content.found * searchRungs[e.search].finds),
+		plain:    int64(raw * (w.content.plain + missed)), wire: int64(raw * p.wire),
+		serial:   time.Duration(w.blur(raw*p.serial) * 1e9),
+		parallel: time.Duration(w.blur(raw*p.parallel) * 1e9),
+	}
+	return n
+}
+
+// run lets c choose for a while and returns the setting in the end.
+func (w *world) run(t *testing.T, c *chooser, d time.Duration) dedup.Setting {
+	t.Helper()
+	for range d / (100 * time.Millisecond) {
+		was := c.now
+		set := c.tick(w.tick(c.now))
+		if testing.Verbose() && c.now != was {
+			t.Logf("%6v %v -> %v, held up by %s, line %.1f, cores %.2f used, stream %.0f MB/s",
+				c.began.Round(100*time.Millisecond), was.setting(), set, c.limited, c.line/1e6, w.used, w.stream/1e6)
+		}
+		if set != w.last && w.last != (dedup.Setting{}) {
+			w.changes++
+		}
+		w.last = set
+	}
+	return w.last
+}
+
 func TestCodecFollowsTheLine(t *testing.T) {
-	const mbit = 1_000_000 / 8
-	for _, c := range []struct {
-		line  int64
-		cores int
-		want  dedup.Setting
+	for _, tt := range []struct {
+		name     string
+		change   func(w *world)
+		min, max effort // what the setting may be
 	}{
-		{0, 2, dedup.Setting{Codec: dedup.Zstd, Level: 1}},
-		{10 * mbit, 2, dedup.Setting{Codec: dedup.Zstd, Level: 3}},
-		{500 * mbit, 2, dedup.Setting{Codec: dedup.Zstd, Level: 3}},
-		{500 * mbit, 1, dedup.Setting{Codec: dedup.Zstd, Level: 1}},
-		{10_000 * mbit, 2, dedup.Setting{Codec: dedup.LZ4}},
-		{10_000 * mbit, 64, dedup.Setting{Codec: dedup.Zstd, Level: 3}},
+		{"thin line", func(w *world) { w.line = 10 * mbit }, effort{5, 3}, effort{5, 3}},
+		{"thin cap", func(w *world) { w.line, w.cap = 10000*mbit, 10*mbit }, effort{5, 3}, effort{5, 3}},
+		{"100 Mbit/s", func(w *world) {}, effort{4, 3}, effort{4, 3}},
+		{"300 Mbit/s", func(w *world) { w.line = 300 * mbit }, effort{3, 3}, effort{4, 3}},
+		{"500 Mbit/s", func(w *world) { w.line = 500 * mbit }, effort{2, 0}, effort{3, 3}},
+		{"10 Gbit/s", func(w *world) { w.line = 10000 * mbit }, effort{0, 0}, effort{1, 0}},
+		{"1 Gbit/s, 64 cores, one channel", func(w *world) { w.line, w.cores = 1000*mbit, 64 }, effort{1, 0}, effort{2, 1}},
+		{"1 Gbit/s, 64 cores, eight channels", func(w *world) { w.line, w.cores, w.channels = 1000*mbit, 64, 8 }, effort{4, 3}, effort{5, 3}},
+		{"100 Mbit/s, a busy machine", func(w *world) { w.others = 1.7 }, effort{1, 0}, effort{3, 3}},
+		{"10 Mbit/s, late round", func(w *world) { w.line, w.late = 10*mbit, true }, effort{3, 3}, effort{4, 3}},
+		{"10 Mbit/s, postcopy", func(w *world) { w.line, w.postcopy = 10*mbit, true }, effort{2, 0}, effort{2, 3}},
+		{"noise", func(w *world) { w.content.yields = 0 }, effort{1, 0}, effort{1, 3}},
+		{"a machine four times as fast", func(w *world) { w.content = scaled(0.25); w.line = 300 * mbit }, effort{4, 3}, effort{4, 3}},
+		{"a machine four times as slow", func(w *world) { w.content = scaled(4); w.line = 100 * mbit }, effort{2, 0}, effort{3, 3}},
 	} {
-		if got := codecFor(c.line, c.cores); got != c.want {
-			t.Errorf("%d bytes a second on %d cores: %+v, want %+v", c.line, c.cores, got, c.want)
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld()
+			tt.change(w)
+			got := effortOf(w.run(t, newChooser(), 60*time.Second))
+			if got.codec < tt.min.codec || got.codec > tt.max.codec || got.search < tt.min.search || got.search > tt.max.search {
+				t.Errorf("%v, want %v to %v", got.setting(), tt.min.setting(), tt.max.setting())
+			}
+			t.Logf("%v: %.0f MB/s of stream, %.2f cores", got.setting(), w.stream/1e6, w.used)
+		})
+	}
+}
+
+// scaled is the table's stream on a slower machine.
+func scaled(by float64) content {
+	c := newContent()
+	c.slow *= by
+	for i := range c.slows {
+		c.slows[i] *= by
+	}
+	return c
+}
+
+// best is the highest rate that any effort would reach in w.
+func (w *world) best() (rate float64, at effort) {
+	for e := range efforts {
+		v := *w
+		v.source = 0
+		v.tick(e)
+		if v.stream > rate {
+			rate, at = v.stream, e
+		}
+	}
+	return rate, at
+}
+
+var codecSeed = flag.Uint64("codec.seed", 3, "seed of TestCodecAnyWorld")
+
+// TestCodecAnyWorld goes through machines, lines and streams that have little in
+// common with the table: the move must be nearly as fast as the best setting
+// makes it, and the setting must come to rest.
+func TestCodecAnyWorld(t *testing.T) {
+	rng := rand.New(rand.NewPCG(*codecSeed, 1))
+	for i := range 60 {
+		w := anyWorld(rng)
+		c := newChooser()
+		w.run(t, c, time.Minute)
+		w.changes = 0
+		sum := 0.0
+		const ticks = 3000
+		for range ticks {
+			w.run(t, c, 100*time.Millisecond)
+			sum += w.stream
+		}
+		best, at := w.best()
+		if got := sum / ticks; got < 0.85*best {
+			t.Errorf("seed %d, world %d: %.1f MB/s, in the end with %v, but %.1f with %v; held up by %s; %v, content\n%+v, taken for\n%+v",
+				*codecSeed, i, got/1e6, c.now.setting(), best/1e6, at.setting(), c.limited, w, w.content, c.content)
+		}
+		if w.changes > 12 {
+			t.Errorf("seed %d, world %d: %d changes in 5 minutes in which nothing changed", *codecSeed, i, w.changes)
+		}
+	}
+}
+
+func anyWorld(rng *rand.Rand) *world {
+	between := func(low, high float64) float64 { return low * math.Pow(high/low, rng.Float64()) }
+	c := scaled(between(0.3, 3))
+	c.slow *= between(0.6, 1.6)
+	for j := range c.slows {
+		c.slows[j] *= between(0.6, 1.6)
+	}
+	c.fresh = rng.Float64()
+	c.found = c.fresh * rng.Float64()
+	c.plain = c.fresh - (1-foundLeaves)*c.found
+	c.yields = 2 * rng.Float64()
+	cores := math.Ceil(between(0.5, 32))
+	return &world{
+		cores: cores, others: cores * 0.7 * rng.Float64(), line: between(5, 20000) * mbit, channels: 1 + rng.IntN(2)*7,
+		content: c, noise: 0.2, sharers: 1, rng: rng,
+	}
+}
+
+func (w *world) String() string {
+	return fmt.Sprintf("line %.1f MB/s, %.1f of %.0f cores, %d channels", w.line/1e6, w.cores-w.others, w.cores, w.channels)
+}
+
+// TestCodecLineChanges: the setting follows a line that becomes faster and slower
+// in the middle, and is not disturbed by what comes to nothing.
+func TestCodecLineChanges(t *testing.T) {
+	w, c := newWorld(), newChooser()
+	step := func(name string, low, high effort, within time.Duration) {
+		t.Helper()
+		e := effortOf(w.run(t, c, within))
+		if e.codec < low.codec || e.codec > high.codec {
+			t.Errorf("%s: %v after %v, want %v to %v", name, e.setting(), within, low.setting(), high.setting())
+		}
+	}
+	step("100 Mbit/s", effort{4, 3}, effort{4, 3}, 10*time.Second)
+	w.line = 5000 * mbit
+	step("5 Gbit/s", effort{0, 0}, effort{1, 3}, 3*time.Second)
+	w.line = 10 * mbit
+	step("10 Mbit/s", effort{5, 3}, effort{5, 3}, 2*time.Minute)
+	w.late = true
+	step("late rounds", effort{3, 3}, effort{4, 3}, 2*time.Second)
+	w.late, w.line, w.source = false, 100*mbit, 1e6
+	step("a source that sends little", effort{3, 3}, effort{4, 3}, time.Minute)
+	w.source = 0
+	was := w.changes
+	for range 10 { // an outage shows as a line that carries nothing
+		n := w.tick(c.now)
+		n.works, n.crossed, n.up, n.lineWait = workTable{}, 0, false, n.took
+		c.tick(n)
+	}
+	if w.changes != was {
+		t.Errorf("an outage of a second changed the setting %d times", w.changes-was)
+	}
+	w.content.yields = 0
+	step("noise", effort{1, 0}, effort{1, 3}, 2*time.Minute)
+	w.content.yields = 1
+	step("no noise any more", effort{3, 3}, effort{4, 3}, 2*time.Minute)
+}
+
+// TestCodecTwoMoves: two moves on one machine share the cores equally, and what
+// one leaves the other may have. Together they do not ask for more than there is.
+func TestCodecTwoMoves(t *testing.T) {
+	const both = 300 * mbit
+	alone := newWorld()
+	alone.line = both / 2
+	single := effortOf(alone.run(t, newChooser(), time.Minute))
+	w, c := [2]*world{newWorld(), newWorld()}, [2]*chooser{newChooser(), newChooser()}
+	for i := range w {
+		w[i].line, w[i].sharers = both/2, 2
+	}
+	for range 600 {
+		for i := range w {
+			w[i].others = w[1-i].used
+			w[i].run(t, c[i], 100*time.Millisecond)
+		}
+	}
+	for i := range w {
+		e := effortOf(w[i].last)
+		if e.codec >= single.codec || w[i].used > 1.1 {
+			t.Errorf("move %d: %v on %.2f cores; one alone on half of the line takes %v", i, e.setting(), w[i].used, single.setting())
+		}
+		if best, at := w[i].best(); w[i].stream < 0.9*best {
+			t.Errorf("move %d: %.0f MB/s with %v, but %.0f with %v", i, w[i].stream/1e6, e.setting(), best/1e6, at.setting())
 		}
 	}
 }

@@ -36,7 +36,8 @@
 // withholds the end of a stream until all channels agree (session.go await);
 // and the order to run is not sent before both ends agree on all digests
 // (session.go same). Bounded: backlog.go. One owner: commit.go. Outage-proof:
-// legs block while the WAN is away, and tunnel sessions go on where they were.
+// legs block while the WAN is away, and tunnel sessions go on where they were. As
+// fast as the slower of CPU and line: codec.go.
 //
 // # The rest of the story
 //
@@ -53,6 +54,9 @@
 //	crew.go         the goroutines of one leg, and when it is cut off
 //	forward.go      fixed local addresses that come out at the other site
 //	job.go          a move as operators watch it; forecast.go, meter.go
+//	pace.go         every 100 ms: the bounds of the backlog, how hard to compress
+//	codec.go        what to do to save bytes; content.go foretells what it costs
+//	limit.go        what holds a move up; effort.go, cores.go measure it
 //	hypervisor.go   what is needed of a hypervisor; adaptors live in internal/
 //	view.go         what the API shows
 //

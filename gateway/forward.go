@@ -279,7 +279,7 @@ func (f *forward) another(than *session) *session {
 // begin makes a session. It is called under mu.
 func (f *forward) begin(link *tunnel.Link, store *dedup.Store) *session {
 	s := newSession(newToken(), link, store, f.g.log)
-	s.flow = link.NewFlow("forward " + f.view.Name)
+	s.flow, s.cores = link.NewFlow("forward "+f.view.Name), &f.g.jobs.cores
 	ctx, stop := context.WithCancel(f.g.ctx)
 	s.end = stop
 	f.g.wg.Go(func() { s.pace(ctx) })

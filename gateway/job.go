@@ -145,6 +145,8 @@ const (
 
 // jobs is the gateway's list of jobs.
 type jobs struct {
+	cores cores // that they share
+
 	mu     sync.Mutex // guards what follows
 	byID   map[string]*job
 	totals MoveTotals // of those that have ended

@@ -34,7 +34,7 @@ func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) 
 		return Job{}, errors.Join(err, src.Close())
 	}
 	m.link, m.s = link, newSession(m.entry.Token, link, nil, g.log) // prepare adds the store
-	m.s.flow, m.s.spoil = link.NewFlow(m.job.id), g.spoil
+	m.s.flow, m.s.cores, m.s.spoil = link.NewFlow(m.job.id), &g.jobs.cores, g.spoil
 	g.setRate(m, req.Rate)
 	if err := m.step(StepMoving); err != nil {
 		m.job.end(JobFailed, err)

@@ -40,11 +40,13 @@ type outbound struct {
 
 	hurry bool // an item asked to leave at once
 	sent  sentQueue
+	clock cpuClock // of steps 2 and 3; runs while parse does not wait
 }
 
 // parcel is what travels from step 3 to step 6: a batch, or a seal.
 type parcel struct {
 	batch *dedup.Batch
+	took  time.Duration // CPU time of steps 2 and 3
 	seal  []byte
 	msg   []byte // after step 4
 }
@@ -68,7 +70,7 @@ func (o *outbound) run(ctx context.Context) error {
 		return err
 	})
 	g.Go(func() error {
-		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), parcels, compress, func(p parcel) error { return o.send(ctx, p) })
+		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), parcels, o.compress, func(p parcel) error { return o.send(ctx, p) })
 		if err == nil {
 			err = o.ch.CloseSend(ctx)
 		}
@@ -91,6 +93,8 @@ func (o *outbound) run(ctx context.Context) error {
 func (o *outbound) parse(ctx context.Context, out chan<- parcel) error {
 	buf := make([]byte, legBuffer)
 	have := copy(buf, o.head)
+	o.clock.start()
+	defer o.clock.stop()
 	for {
 		used, err := o.scanAll(ctx, buf[:have], out)
 		if err == nil && o.hurry {
@@ -129,6 +133,8 @@ func (o *outbound) parse(ctx context.Context, out chan<- parcel) error {
 // read reads from the source. While we hold something of it, we wait no
 // longer than silence.
 func (o *outbound) read(b []byte, holding bool) (int, error) {
+	o.clock.stop()
+	defer o.clock.start()
 	var until time.Time
 	if holding {
 		until = time.Now().Add(silence)
@@ -192,18 +198,24 @@ func (o *outbound) cut(ctx context.Context, out chan<- parcel) error {
 		}
 		o.s.note(o.scan.Facts())
 		if b.Mark&page.Seal != 0 {
-			if err := give(ctx, out, parcel{seal: encodeJSON(seal{sealed})}); err != nil {
+			if err := o.give(ctx, out, parcel{seal: encodeJSON(seal{sealed})}); err != nil {
 				return err
 			}
 		}
 		o.s.advance(o.state, b.Raw, o.enc.Digest())
-		if err := give(ctx, out, parcel{batch: b}); err != nil {
+		if err := o.give(ctx, out, parcel{batch: b}); err != nil {
 			return err
 		}
 	}
 }
 
-func give(ctx context.Context, out chan<- parcel, p parcel) error {
+// give hands p on.
+func (o *outbound) give(ctx context.Context, out chan<- parcel, p parcel) error {
+	o.clock.stop() // it may take as long as the line takes
+	defer o.clock.start()
+	if p.batch != nil {
+		p.took = o.clock.take()
+	}
 	select {
 	case out <- p:
 		return nil
@@ -213,16 +225,20 @@ func give(ctx context.Context, out chan<- parcel, p parcel) error {
 }
 
 // compress is step 4; it runs on all cores.
-func compress(p parcel) (parcel, error) {
+func (o *outbound) compress(p parcel) (parcel, error) {
 	if p.batch == nil {
 		p.msg = p.seal
 		return p, nil
 	}
+	var clock cpuClock
+	clock.start()
 	msg, err := p.batch.Compress()
+	clock.stop()
 	if err != nil {
 		return p, fmt.Errorf("compressing batch %d: %w", p.batch.Seq, err)
 	}
 	p.msg = msg
+	o.s.tally.add(p.batch, p.took, clock.take())
 	return p, nil
 }
 
@@ -230,7 +246,10 @@ func compress(p parcel) (parcel, error) {
 // over its connections, and keeps the message until the peer has consumed it.
 func (o *outbound) send(ctx context.Context, p parcel) error {
 	if p.batch != nil {
-		if err := o.state.win.take(ctx, int64(p.batch.Raw)); err != nil {
+		o.s.loadWait.enter()
+		err := o.state.win.take(ctx, int64(p.batch.Raw))
+		o.s.loadWait.leave()
+		if err != nil {
 			return err
 		}
 	}
@@ -239,7 +258,9 @@ func (o *outbound) send(ctx context.Context, p parcel) error {
 	if o.s.spoil != nil {
 		o.s.spoil(p.msg)
 	}
+	o.s.lineWait.enter()
 	_, err := o.ch.Send(ctx, p.msg)
+	o.s.lineWait.leave()
 	if err != nil {
 		return fmt.Errorf("sending to %s: %w", o.ch.Site(), err)
 	}

@@ -40,6 +40,10 @@ type session struct {
 
 	delivered atomic.Int64 // bytes of stream that the destination has taken
 
+	cores              *cores    // that the sessions of this gateway share; nil: alone
+	tally              tally     // what was done to batches
+	lineWait, loadWait stopwatch // for the line, and for the destination to load
+
 	spoil func([]byte)  // of tests: makes an error in a message
 	held  *atomic.Int64 // bytes that this gateway holds back for the peer; nil at the source
 	users int           // of a forwarded session: its connections; guarded by whoever shares the session out
@@ -52,6 +56,8 @@ type session struct {
 	legs    []*legState
 	next    int           // index of the next leg that we open
 	claimed bool          // the place of the main connection of a forwarded session is taken
+	codec   dedup.Setting // of the batches of all legs
+	bound   limit         // what holds it up
 	facts   page.Facts    // of the main stream
 	moved   chan struct{} // closed and replaced whenever a leg has come further
 	flaw    error         // what was wrong with the stream of the peer; nil while it is sound
@@ -109,6 +115,9 @@ func (s *session) attach(l *legState, ch *tunnel.Channel, enc *dedup.Encoder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.ch, l.enc = ch, enc
+	if enc != nil {
+		enc.SetCodec(s.codec)
+	}
 }
 
 // sourceClosed notes that the source has nothing more to say on a leg.
@@ -176,6 +185,13 @@ func (s *session) note(f page.Facts) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.facts = f
+}
+
+// told is what the main stream has said of itself.
+func (s *session) told() page.Facts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.facts
 }
 
 // advance notes that a leg has come n bytes further.
