@@ -90,6 +90,17 @@ func (t *tally) table() workTable {
 	return t.works
 }
 
+// report is the table for an operator.
+func (t *tally) report() (parts []CodecReport) {
+	works := t.table()
+	works.each(func(e effort, w work) {
+		parts = append(parts, CodecReport{
+			Codec: e.setting().String(), Batches: w.batches, LogicalBytes: w.raw, WireBytes: w.wire, CPU: (w.serial + w.parallel).Milliseconds(),
+		})
+	})
+	return parts
+}
+
 // A cpuClock adds up the CPU time of work that a goroutine does in pieces. The
 // goroutine keeps its thread meanwhile, so that the time is its own.
 type cpuClock struct{ from, sum time.Duration }

@@ -324,6 +324,7 @@ func (m *sourceMove) note(p Progress) {
 	}
 	logical, wire := m.s.logical.Load(), m.s.wire.Load()
 	m.rates.add(time.Now(), logical, wire)
+	codec, limited := m.s.effort()
 	f := sample{
 		Remaining: p.Remaining, DirtyRate: p.DirtyRate, Rate: m.rates.logical(), Limit: m.downtimeLimit(),
 		RTT: st.RTT, Drain: time.Duration(m.s.drain.Load()),
@@ -333,7 +334,7 @@ func (m *sourceMove) note(p Progress) {
 			Rounds: max(p.Rounds, int(m.s.rounds.Load())), TotalBytes: p.Total, Remaining: p.Remaining, DirtyRate: 8 * p.DirtyRate,
 			LogicalBytes: logical, WireBytes: wire, Rate: 8 * m.rates.wire(), RateCap: v.Progress.RateCap,
 			Backlog: backlog, BacklogMax: m.s.limit.Load(), Reduction: ratio(logical, wire), ETALow: whole(f.low), ETAHigh: whole(f.high),
-			Downtime: wholeMillis(f.downtime), Throttle: p.Throttle, Stalled: stalled,
+			Downtime: wholeMillis(f.downtime), Throttle: p.Throttle, Codec: codec, LimitedBy: limited, Stalled: stalled,
 		}
 	})
 }
@@ -457,6 +458,7 @@ func (m *sourceMove) noteRunning(ctx context.Context, a control) {
 			Rounds: max(v.Progress.Rounds, int(m.s.rounds.Load())), LogicalBytes: m.s.logical.Load(), WireBytes: m.s.wire.Load(),
 			Reduction: ratio(m.s.logical.Load(), m.s.wire.Load()),
 			Pages:     t.Pages, ZeroPages: t.Zero, Refs: t.Refs, Deltas: t.Deltas, Digest: m.s.digest(),
+			Codecs: m.s.tally.report(),
 		}
 	})
 }

@@ -148,6 +148,8 @@ type JobProgress struct {
 	ETAHigh      float64 `json:"eta_high_s" doc:"seconds until the switchover, if the guest keeps dirtying memory; -1 when it would not converge"`
 	Downtime     int64   `json:"forecast_downtime_ms" doc:"forecast of the downtime in milliseconds; -1 when it cannot be told"`
 	Throttle     int     `json:"throttle_percent" doc:"per cent by which the guest's CPUs are slowed down"`
+	Codec        string  `json:"codec,omitempty" doc:"how what crosses now is compressed, and how many pages a page may be put together from" example:"zstd-3, 4 bases"`
+	LimitedBy    string  `json:"limited_by,omitempty" doc:"what holds the move up: the line, this site's CPUs, the destination that loads it, or the source that does not send more" enum:"line,cpu,destination,source"`
 	Stalled      string  `json:"stalled,omitempty" doc:"why nothing crosses now, such as the WAN being away"`
 }
 
@@ -166,6 +168,17 @@ type JobReport struct {
 	Refs         int64     `json:"references" doc:"of these, known to the peer"`
 	Deltas       int64     `json:"deltas" doc:"of these, sent as a change of a known version"`
 	Digest       string    `json:"digest" doc:"digest of the streams on which both ends agree"`
+
+	Codecs []CodecReport `json:"codecs,omitempty" doc:"how it was compressed: a part for each setting that was used, the weakest first"`
+}
+
+// CodecReport is what was compressed in one way.
+type CodecReport struct {
+	Codec        string `json:"codec" doc:"how, as in progress" example:"zstd-3, 4 bases"`
+	Batches      int64  `json:"batches" doc:"batches that were compressed so"`
+	LogicalBytes int64  `json:"logical_bytes" doc:"bytes that the source wrote"`
+	WireBytes    int64  `json:"wire_bytes" doc:"bytes of this move sent on the WAN, without packet headers"`
+	CPU          int64  `json:"cpu_ms" doc:"CPU time that it took to encode and compress them, in milliseconds"`
 }
 
 // JobEvent is one change of a job, for `job watch`.

@@ -104,6 +104,9 @@ func writeJob(w io.Writer, j gateway.Job) error {
 	t.row("crossed", fmt.Sprintf("%s as %s on the wire, %s", size(p.LogicalBytes), size(p.WireBytes), times(p.Reduction)))
 	t.row("rate", fmt.Sprintf("%s, cap %s", rate(p.Rate), limit(p.RateCap)))
 	t.row("backlog", fmt.Sprintf("%s of at most %s", size(p.Backlog), size(p.BacklogMax)))
+	if p.Codec != "" && !j.State.Ended() {
+		t.row("codec", codec(p))
+	}
 	if !j.State.Ended() {
 		t.row("switch", fmt.Sprintf("%s, downtime %s", eta(p), forecast(p)))
 	}
@@ -111,6 +114,9 @@ func writeJob(w io.Writer, j gateway.Job) error {
 		t.row("took", fmt.Sprintf("%s, downtime %s", millis(r.Total), millis(r.Downtime)))
 		t.row("pages", fmt.Sprintf("%d: %d zero, %d known, %d changed", r.Pages, r.ZeroPages, r.Refs, r.Deltas))
 		t.row("digest", r.Digest)
+		for _, c := range r.Codecs {
+			t.row("codec", fmt.Sprintf("%s: %s as %s on the wire, %s of CPU time", c.Codec, size(c.LogicalBytes), size(c.WireBytes), millis(c.CPU)))
+		}
 	}
 	return t.flush()
 }

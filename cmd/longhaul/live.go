@@ -104,8 +104,11 @@ func block(ev gateway.JobEvent, width int, hint string) []string {
 		fmt.Sprintf("  crossed   %s as %s on the wire, %s", size(p.LogicalBytes), size(p.WireBytes), times(p.Reduction)),
 		fmt.Sprintf("  rate      %s, cap %s", rate(p.Rate), limit(p.RateCap)),
 		fmt.Sprintf("  backlog   %s of at most %s", size(p.Backlog), size(p.BacklogMax)),
-		fmt.Sprintf("  switch    %s, downtime %s", eta(p), forecast(p)),
 	}
+	if p.Codec != "" {
+		lines = append(lines, "  codec     "+codec(p))
+	}
+	lines = append(lines, fmt.Sprintf("  switch    %s, downtime %s", eta(p), forecast(p)))
 	if p.Stalled != "" {
 		lines = append(lines, "  stalled   "+p.Stalled)
 	}
@@ -123,9 +126,13 @@ func line(ev gateway.JobEvent) string {
 	j, p := ev.Job, ev.Job.Progress
 	text := fmt.Sprintf("%s %s %s: %s", clock(ev), j.ID, j.VM, doing(j))
 	if j.State == gateway.JobMoving || j.State == gateway.JobSwitching {
-		text += fmt.Sprintf("; round %d, %s to go, dirtied %s%s; %s as %s (%s) at %s; backlog %s; switch %s, downtime %s",
+		with := ""
+		if p.Codec != "" {
+			with = " with " + p.Codec
+		}
+		text += fmt.Sprintf("; round %d, %s to go, dirtied %s%s; %s as %s (%s) at %s%s; backlog %s; switch %s, downtime %s",
 			p.Rounds, size(p.Remaining), rate(p.DirtyRate), throttled(p), size(p.LogicalBytes), size(p.WireBytes),
-			times(p.Reduction), rate(p.Rate), size(p.Backlog), eta(p), forecast(p))
+			times(p.Reduction), rate(p.Rate), with, size(p.Backlog), eta(p), forecast(p))
 	}
 	if p.Stalled != "" {
 		text += "; stalled: " + p.Stalled
@@ -158,6 +165,17 @@ func bar(p gateway.JobProgress, columns int) string {
 	}
 	full := int(done * float64(columns))
 	return fmt.Sprintf("[%s%s] %3.0f %%", strings.Repeat("#", full), strings.Repeat("-", columns-full), done*100)
+}
+
+// codec is how what crosses is compressed, and what holds the move up.
+func codec(p gateway.JobProgress) string {
+	by := map[string]string{
+		"line": "the line", "cpu": "the CPUs of the source's site", "destination": "the destination, which loads", "source": "the source",
+	}[p.LimitedBy]
+	if by == "" {
+		return p.Codec
+	}
+	return p.Codec + "; held up by " + by
 }
 
 func throttled(p gateway.JobProgress) string {

@@ -45,6 +45,7 @@ Ctrl-C aborts the move`
 	}
 	p := &ev.Job.Progress
 	p.Throttle, p.ETAHigh, p.Stalled = 40, -1, "the WAN is away since 00:42\x1b[2J"
+	p.Codec, p.LimitedBy = "zstd-3, 4 bases", "cpu"
 	ev.Job.VM = strings.Repeat("x", 100)
 	for _, l := range block(ev, 60, "") {
 		if n := len([]rune(l)); n > 59 {
@@ -54,6 +55,7 @@ Ctrl-C aborts the move`
 	got = strings.Join(block(ev, 200, ""), "\n")
 	for _, want := range []string{
 		"guest slowed by 40 %", "in 12.3 s at the earliest, or never at this dirty rate", "stalled   the WAN is away",
+		"codec     zstd-3, 4 bases; held up by the CPUs of the source's site",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
@@ -70,6 +72,11 @@ func TestLine(t *testing.T) {
 		"at 187 Mbit/s; backlog 3 MiB; switch in 12.3 s to 1 min 1 s, downtime about 1.28 s"
 	if got != want {
 		t.Error(cmp.Diff(want, got))
+	}
+	ev := event(0)
+	ev.Job.Progress.Codec = "lz4, no search"
+	if got, want := line(ev), "at 187 Mbit/s with lz4, no search; backlog"; !strings.Contains(got, want) {
+		t.Errorf("no %q in %s", want, got)
 	}
 }
 

@@ -79,6 +79,7 @@ func steps(vm string) []func(*gateway.Job) {
 		p.Backlog, p.BacklogMax = 1<<20, 4<<20
 		p.Reduction = float64(p.LogicalBytes) / float64(p.WireBytes)
 		p.ETALow, p.ETAHigh, p.Downtime = 4, 9, 180
+		p.Codec, p.LimitedBy = "zstd-3, 4 bases", "line"
 	}
 	switching := func(j *gateway.Job) { j.State, j.Phase = gateway.JobSwitching, "sending the last bytes" }
 	commit := func(j *gateway.Job) { j.State, j.Phase = gateway.JobCommit, "starting the VM at b" }
@@ -107,6 +108,10 @@ func done(j *gateway.Job) {
 		Total: 12_345, Downtime: 187, Rounds: p.Rounds, LogicalBytes: p.LogicalBytes, WireBytes: p.WireBytes,
 		Reduction: p.Reduction, Pages: 262_144, ZeroPages: 100_000, Refs: 50_000, Deltas: 12_000,
 		Digest: "5d41402abc4b2a76b9719d911017c592",
+		Codecs: []gateway.CodecReport{
+			{Codec: "zstd-1, 4 bases", Batches: 64, LogicalBytes: p.LogicalBytes / 8, WireBytes: p.WireBytes / 8, CPU: 900},
+			{Codec: "zstd-3, 4 bases", Batches: 448, LogicalBytes: p.LogicalBytes / 8 * 7, WireBytes: p.WireBytes / 8 * 7, CPU: 8100},
+		},
 	}
 }
 
