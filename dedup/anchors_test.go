@@ -188,6 +188,37 @@ func TestNoSearch(t *testing.T) {
 	}
 }
 
+// What was sent without a search is found by later searches: in full, or as a
+// delta of what was at its address; and what is known is always found.
+func TestNoSearchIsFoundLater(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 4))
+	w := newWire(t, NewStore(Config{Budget: 32 << 20}), NewStore(Config{Budget: 32 << 20}), EncoderConfig{Setting: Setting{Codec: Raw, Bases: NoSearch}})
+	pages := make([][]byte, 8)
+	for i := range pages {
+		pages[i] = randomPage(rng)
+		w.add(fullPage(1, uint64(i), pages[i]))
+	}
+	w.flush()
+	before := w.e.Stats()
+	for i := range pages { // elsewhere, and in another order
+		w.add(fullPage(1, uint64(100-i), pages[i]))
+	}
+	w.flush()
+	if got := w.e.Stats().Refs - before.Refs; got != 8 {
+		t.Errorf("%d of 8 known pages were referred to", got)
+	}
+	w.e.SetCodec(Setting{Codec: Raw})
+	for i := range pages {
+		p := randomPage(rng)
+		copy(p[333:], pages[i][40:3000])
+		w.add(fullPage(1, uint64(300-i), p))
+	}
+	w.flush()
+	if got := w.e.Stats().Searched - before.Searched; got != 8 {
+		t.Errorf("%d of 8 pages were put together from pages that were sent without a search", got)
+	}
+}
+
 func TestSettingInWords(t *testing.T) {
 	for want, s := range map[string]Setting{
 		"zstd-1, 4 bases":  {},

@@ -40,6 +40,15 @@ type Batch struct {
 type buffers struct {
 	raw, ops, deltas, literals, opaque []byte
 	scratch                            []byte // compressed columns
+
+	strays []stray
+}
+
+// A stray is a page in full for which nobody has searched, so that its anchors
+// are not known yet.
+type stray struct {
+	page  handle
+	place int // of its bytes in literals
 }
 
 // bufferPool recycles buffers, about 4 MiB each, between batches.
@@ -48,6 +57,7 @@ var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
 func (f *buffers) reset() {
 	f.raw, f.ops, f.deltas = f.raw[:0], f.ops[:0], f.deltas[:0]
 	f.literals, f.opaque, f.scratch = f.literals[:0], f.opaque[:0], f.scratch[:0]
+	f.strays = f.strays[:0]
 }
 
 // plain is how many bytes there are to compress.
@@ -82,6 +92,7 @@ func (b *Batch) Compress() ([]byte, error) {
 		return nil, fmt.Errorf("batch %d: %d bytes, over %d: an item was larger than page.MaxItem", b.Seq, b.Raw, record.MaxRaw)
 	}
 	b.msg.Digest = b.sum()
+	b.anchor()
 	f := b.bufs
 	var err error
 	for i, col := range [record.Columns][]byte{f.ops, f.deltas, f.literals, f.opaque} {
@@ -97,4 +108,15 @@ func (b *Batch) Compress() ([]byte, error) {
 	f.reset()
 	bufferPool.Put(f)
 	return out, nil
+}
+
+// anchor notes the anchors of pages that were not searched for. They are looked
+// for here, where any core can do it: such a setting is chosen because the
+// serial step is short of time, and what comes later is to find these pages.
+func (b *Batch) anchor() {
+	var a anchors
+	for _, s := range b.bufs.strays {
+		a.find(b.bufs.literals[s.place:])
+		b.enc.store.anchors.put(&a, s.page)
+	}
 }

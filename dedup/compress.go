@@ -34,8 +34,8 @@ type Setting struct {
 	Bases int
 }
 
-// NoSearch is a number of Bases. A page that is sent under it is not found as a
-// base of others later, either.
+// NoSearch is a number of Bases. Pages that are sent under it are found as bases
+// of others later on, once they are compressed.
 const NoSearch = -1
 
 // String is the setting in words: "zstd-3, 4 bases".

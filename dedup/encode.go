@@ -169,11 +169,18 @@ func (e *Encoder) fresh(h uint64, at *handle, same found, it page.Item) {
 		return
 	}
 	e.choose(same, it.Data)
-	if !e.changed(it) {
+	f := e.batch.bufs
+	place := len(f.literals)
+	whole := !e.changed(it)
+	if whole {
 		e.literal(record.Literal, it)
 	}
 	v := e.keep(h, it.Data)
 	setVersion(at, v)
+	if whole && e.batch.Setting.bases() == 0 {
+		f.strays = append(f.strays, stray{v, place})
+		return
+	}
 	e.store.anchors.put(&e.bases.anchors, v)
 }
 
