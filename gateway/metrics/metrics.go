@@ -152,6 +152,10 @@ func progress(m metrics, j gateway.Job) {
 	m.gauge("job_dirty_rate_bytes_per_second", "Rate at which the guest dirties memory.", float64(j.Progress.DirtyRate)/8, labels...)
 	m.counter("job_logical_bytes_total", "Bytes that the source wrote.", j.Progress.LogicalBytes, labels...)
 	m.counter("job_wire_bytes_total", "Bytes sent for the job, without packet headers.", j.Progress.WireBytes, labels...)
+	if p := j.Progress; p.Codec != "" {
+		m.gauge("job_codec_info", "Always 1; the labels say how what crosses is compressed, and what holds the job up.", 1,
+			append(labels, "codec", p.Codec, "limited_by", p.LimitedBy)...)
+	}
 }
 
 func (c *Collector) forwards(ctx context.Context, m metrics) error {

@@ -28,7 +28,8 @@ func (source) Status(context.Context) (gateway.Status, error) {
 }
 
 func (source) Jobs(context.Context) ([]gateway.Job, error) {
-	return []gateway.Job{{ID: "m-1", VM: "db1", State: gateway.JobMoving}, {ID: "m-2", VM: "db1", State: gateway.JobDone}}, nil
+	moving := gateway.JobProgress{Codec: "zstd-3, 4 bases", LimitedBy: "line"}
+	return []gateway.Job{{ID: "m-1", VM: "db1", State: gateway.JobMoving, Progress: moving}, {ID: "m-2", VM: "db1", State: gateway.JobDone}}, nil
 }
 
 func (source) Forwards(context.Context) ([]gateway.Forward, error) {
@@ -76,6 +77,8 @@ func TestCollect(t *testing.T) {
 		`longhaul_segment_dropped_frames_total label:{name:"segment" value:"prod"} counter:{value:7}`,
 		`longhaul_moves_total label:{name:"state" value:"done"} counter:{value:2}`,
 		`longhaul_moves_downtime_seconds_total counter:{value:1.5}`,
+		`longhaul_job_codec_info label:{name:"codec" value:"zstd-3, 4 bases"} label:{name:"job" value:"m-1"} ` +
+			`label:{name:"limited_by" value:"line"} label:{name:"vm" value:"db1"} gauge:{value:1}`,
 		`longhaul_scrape_errors gauge:{value:0}`,
 	} {
 		if !slices.Contains(lines, want) {
