@@ -36,6 +36,10 @@ import (
 //
 // While neither the line nor the CPU holds the move up, the effort stays.
 //
+// Without a search nothing tells what one would find. So one tick in twenty
+// searches: what was cold may be followed by what resembles a VM that crossed
+// before, where a search saves more work than it makes.
+//
 // In late rounds a batch counts as well by how long it takes to compress: the
 // switchover waits for it. Of 100 ms that it may take to cross, that time is
 // lost; of 10 ms in a postcopy, where the guest waits for pages:
@@ -50,6 +54,8 @@ type chooser struct {
 
 	began  time.Duration // since the first tick
 	age    time.Duration // since the last change
+	blind  time.Duration // without a search
+	probe  bool          // the batches of this tick are searched for, whatever now says
 	late   bool          // in the last tick: it is a late round, or a postcopy
 	credit float64       // changes that may still be made
 	short  int           // ticks in a row that asked for less
@@ -71,7 +77,8 @@ const (
 	creditTime = time.Minute            // in which one is earned
 	settling   = time.Second            // in which what is measured is credited to the new effort alone
 	slowStart  = 2 * time.Second        // in which the line's congestion control finds out what it carries
-	blind      = 500 * time.Millisecond // in which what is measured is still of the effort before
+	lagging    = 500 * time.Millisecond // in which what is measured is still of the effort before
+	probeEvery = 2 * time.Second
 	lateRound  = 3
 	lateHaste  = 100 * time.Millisecond
 	pageHaste  = 10 * time.Millisecond
@@ -102,7 +109,24 @@ func (c *chooser) tick(n seen) dedup.Setting {
 	c.limited = c.recent.limit(n, codecRungs[c.now.codec])
 	c.measureLine(n)
 	c.choose(n)
-	return c.now.setting()
+	c.peek(n.took)
+	return c.effort().setting()
+}
+
+// effort is that of the batches of this tick.
+func (c *chooser) effort() effort {
+	if c.probe {
+		return effort{c.now.codec, 1}
+	}
+	return c.now
+}
+
+// peek tries a search now and then if none is made otherwise.
+func (c *chooser) peek(took time.Duration) {
+	if c.blind += took; c.now.search > 0 || c.probe {
+		c.blind = 0
+	}
+	c.probe = c.blind >= probeEvery
 }
 
 // measureLine keeps what the line is known to carry. On a machine without a core
@@ -110,7 +134,7 @@ func (c *chooser) tick(n seen) dedup.Setting {
 func (c *chooser) measureLine(n seen) {
 	rate := c.recent.rate()
 	switch {
-	case !n.up || rate == 0, c.age < blind, n.most > 0 && c.began < slowStart:
+	case !n.up || rate == 0, c.age < lagging, n.most > 0 && c.began < slowStart:
 	case c.limited == limitLine && c.line == 0:
 		c.line = rate
 	case c.limited == limitLine && (rate > c.line || !n.full()):
@@ -191,7 +215,7 @@ func (c *chooser) best(b bounds, may func(effort) bool) effort {
 func (c *chooser) choose(n seen) {
 	held := c.limited == limitLine || c.limited == limitCPU
 	b := c.bounds(n)
-	if c.age < blind || !held && b.haste == 0 {
+	if c.age < lagging || !held && b.haste == 0 {
 		c.short = 0
 		return
 	}

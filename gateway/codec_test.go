@@ -78,7 +78,8 @@ func (w *world) run(t *testing.T, c *chooser, d time.Duration) dedup.Setting {
 	t.Helper()
 	for range d / (100 * time.Millisecond) {
 		was := c.now
-		set := c.tick(w.tick(c.now))
+		c.tick(w.tick(c.effort()))
+		set := c.now.setting()
 		if testing.Verbose() && c.now != was {
 			t.Logf("%6v %v -> %v, held up by %s, line %.1f, cores %.2f used, stream %.0f MB/s",
 				c.began.Round(100*time.Millisecond), was.setting(), set, c.limited, c.line/1e6, w.used, w.stream/1e6)
@@ -232,6 +233,35 @@ func TestCodecLineChanges(t *testing.T) {
 	step("noise", effort{1, 0}, effort{1, 3}, 2*time.Minute)
 	w.content.yields = 1
 	step("no noise any more", effort{3, 3}, effort{4, 3}, 2*time.Minute)
+}
+
+// TestCodecFindsWhatResembles: on a line that is faster than the CPU nothing is
+// searched for while that finds nothing, but for a tick now and then; and when a
+// guest comes that resembles one that crossed before, it is found out.
+func TestCodecFindsWhatResembles(t *testing.T) {
+	w, c := newWorld(), newChooser()
+	w.line, w.channels, w.content.found, w.content.plain = 1000*mbit, 4, 0, 0.9
+	if e := effortOf(w.run(t, c, 20*time.Second)); e.search != 0 {
+		t.Errorf("nothing resembles: %v", e.setting())
+	}
+	w.changes = 0
+	peeks := 0
+	for range 200 {
+		w.run(t, c, 100*time.Millisecond)
+		if c.probe {
+			peeks++
+		}
+	}
+	if peeks < 5 || peeks > 10 || w.changes > 0 {
+		t.Errorf("%d ticks of 200 searched, and the setting changed %d times", peeks, w.changes)
+	}
+	w.content.found, w.content.plain = 0.85, 0.22
+	if e := effortOf(w.run(t, c, 10*time.Second)); e.search == 0 {
+		t.Errorf("nearly all resembles what is known: %v after 10 s", e.setting())
+	}
+	if best, at := w.best(); w.stream < 0.9*best {
+		t.Errorf("%.0f MB/s with %v, but %.0f with %v", w.stream/1e6, c.now.setting(), best/1e6, at.setting())
+	}
 }
 
 // TestCodecTwoMoves: two moves on one machine share the cores equally, and what

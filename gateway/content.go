@@ -24,6 +24,7 @@ type codecRung struct {
 type searchRung struct {
 	bases int
 	cost  float64 // CPU nanoseconds per byte of pages that are new to the peer
+	later float64 // the same, of what any core can do
 	finds float64 // share of what four bases find
 }
 
@@ -42,10 +43,10 @@ var codecRungs = [...]codecRung{
 }
 
 var searchRungs = [...]searchRung{
-	{dedup.NoSearch, 0, 0},
-	{1, 1.9, 0.8},
-	{2, 2.2, 0.96},
-	{4, 2.4, 1},
+	{dedup.NoSearch, 0, 0.7, 0},
+	{1, 1.9, 0, 0.8},
+	{2, 2.2, 0, 0.96},
+	{4, 2.4, 0, 1},
 }
 
 const (
@@ -62,10 +63,6 @@ const (
 	// (0.71 to 0.9, and 1.45 to 2.3 in the same measurements.)
 	foundLeaves = 0.2
 	foundYields = 1.9
-
-	// unknownFinds is the share of new pages for which a search finds bases when
-	// none was made for long (0.08 to 0.53 in the same measurements).
-	unknownFinds = 0.25
 
 	forgets = 0.1 // of what is not measured any more, in the time in which the rest is forgotten
 
@@ -153,7 +150,7 @@ func (c *content) price(e effort) price {
 	missed := (1 - foundLeaves) * c.found * (1 - search.finds)
 	return price{
 		serial:   1e-9 * c.slow * (streamCost + (freshCost+search.cost)*c.fresh),
-		parallel: 1e-9 * c.slows[e.codec] * codec.cost * (c.plain + missed),
+		parallel: 1e-9 * c.slows[e.codec] * (codec.cost*(c.plain+missed) + search.later*c.fresh),
 		wire:     c.plain*math.Pow(codec.left, c.yields) + missed*math.Pow(codec.left, foundYields*c.yields),
 	}
 }
@@ -173,8 +170,6 @@ func (c *content) learn(e effort, w work, settled bool) {
 	c.fresh += weight * (float64(w.fresh)/raw - c.fresh)
 	if search.finds > 0 {
 		c.found += weight * (float64(w.searched)/raw/search.finds - c.found)
-	} else {
-		c.found += weight * forgets * (unknownFinds*c.fresh - c.found)
 	}
 	missed := (1 - foundLeaves) * c.found * (1 - search.finds)
 	c.plain = max(c.plain+weight*(plain/raw-c.plain-missed), 0)
