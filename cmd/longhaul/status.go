@@ -118,9 +118,9 @@ func (a *app) reloadCmd() *cobra.Command {
 		Use:   "reload",
 		Short: "Make the gateway read its config again",
 		Long: `Makes the gateway read its config file again, as SIGHUP and "systemctl reload
-longhauld" do. The cap of the link and the log level change at once. Other keys
-that differ wait for a restart; they are named. A file that is wrong changes
-nothing.`,
+longhauld" do. The cap of the link, its calendar and the log level change at once.
+Other keys that differ wait for a restart; they are named. A file that is wrong
+changes nothing.`,
 		Example: "  longhaul reload",
 		GroupID: "setup",
 		Args:    exactly(),
