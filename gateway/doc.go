@@ -12,7 +12,7 @@
 //	      v                                                           |
 //	1 accept     legs.go serveLeg        what is this connection?     |
 //	2 parse      outbound.go parse       stream -> page.Item          |
-//	             internal/qemu/vmstream                               |
+//	             internal/qemu/vmstream  (unpacked: page.Unpacker)    |
 //	3 encode     outbound.go add         zero? known? changed? new    |
 //	             dedup.Encoder                                        |
 //	4 compress   outbound.go compress    batches, on all cores        |
@@ -24,6 +24,7 @@
 //	7 expand     inbound.go expand, replay   decompress on all cores, |
 //	             dedup.Expand, Decoder.Decode  then resolve and verify|
 //	8 replay     inbound.go deliver      the exact bytes  ------------+
+//	                                     (packed again: Formats.Pack)
 //
 // The answers of the destination (the return path) travel the other way as raw
 // bytes in the urgent class: inbound.go answer, outbound.go returnPath.
@@ -31,7 +32,9 @@
 // # What is promised
 //
 // Byte-exact: items only choose how a span is encoded; their bytes always add
-// up to the stream. Proved: every batch carries the chained digest of the
+// up to the stream. Where QEMU compresses a channel by itself, the stream is what
+// it is without that: the pages, and which; the destination reads these pages in
+// a form that is not compressed (vmstream.Packer). Proved: every batch carries the chained digest of the
 // stream up to its end, checked before one of its bytes is delivered; a seal
 // withholds the end of a stream until all channels agree (session.go await);
 // and the order to run is not sent before both ends agree on all digests

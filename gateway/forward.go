@@ -345,7 +345,7 @@ func (g *Gateway) serveForwarded(ch *tunnel.Channel, h legHeader) {
 		d := net.Dialer{Timeout: dialTime}
 		return d.DialContext(ctx, network, address)
 	}
-	if err := s.takeLeg(g.ctx, ch, h, dial); err != nil {
+	if err := s.takeLeg(g.ctx, ch, h, farEnd{dial, g.cfg.Formats.Pack}); err != nil {
 		g.log.Warn("forwarded connection failed", "peer", ch.Site(), "target", h.Target, "err", err)
 	}
 }

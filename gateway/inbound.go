@@ -50,6 +50,9 @@ type inbound struct {
 
 	patience time.Duration // of one that waits, for the main one; 0: as long as its move lasts
 
+	pack   func(io.Writer) io.WriteCloser // puts an unpacked stream back; nil: it is none
+	packer io.WriteCloser                 // … to conn
+
 	conn    net.Conn    // to the destination; nil until it is dialed
 	stop    func() bool // conn is no longer cut off when run has to end
 	held    []byte      // verified bytes that wait: for need, or for the rest of their unit
@@ -181,7 +184,11 @@ func (in *inbound) deliver(ctx context.Context, raw []byte, mark page.Mark, conn
 		in.holding(-len(in.held))
 		raw, in.held = append(in.held, raw...), nil // held has its own memory
 	}
-	if _, err := in.conn.Write(raw); err != nil {
+	to := io.Writer(in.conn)
+	if in.packer != nil {
+		to = in.packer
+	}
+	if _, err := to.Write(raw); err != nil {
 		return fmt.Errorf("writing to the destination: %w", err)
 	}
 	return nil
@@ -213,6 +220,9 @@ func (in *inbound) connect(ctx context.Context, connected chan<- net.Conn) error
 		return fmt.Errorf("connecting to the destination: %w", err)
 	}
 	in.conn = c
+	if in.pack != nil {
+		in.packer = in.pack(c)
+	}
 	in.stop = context.AfterFunc(ctx, func() { cutOff(c) }) // a blocked Read or Write does not know of ctx
 	connected <- c
 	if in.main {
@@ -270,6 +280,11 @@ func (in *inbound) end(ctx context.Context, connected chan<- net.Conn) error {
 	}
 	if in.conn == nil {
 		return nil
+	}
+	if in.packer != nil {
+		if err := in.packer.Close(); err != nil {
+			return fmt.Errorf("writing to the destination: %w", err)
+		}
 	}
 	return closeWrite(in.conn)
 }

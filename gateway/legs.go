@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,10 @@ type Formats struct {
 
 	// Opaque makes the scanner of a stream that is not looked into.
 	Opaque func() page.Scanner
+
+	// Pack returns a writer to w, of a stream that a page.Unpacker has unpacked
+	// at the other end. Close writes what it has held back, and leaves w open.
+	Pack func(w io.Writer) io.WriteCloser
 }
 
 // Roles of a leg: page.Facts.Format, and one for a connection whose source
@@ -149,7 +154,13 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 		return errors.Join(err, conn.Close())
 	}
 	defer s.dropLeg(state)
-	h := legHeader{Version: protoVersion, Session: s.token, Index: state.index, Role: role, Target: req.target}
+	var from io.Reader = conn
+	unpacker, unpacks := scan.(page.Unpacker)
+	if unpacks {
+		from = unpacker.Unpack(io.MultiReader(bytes.NewReader(head), conn))
+		head = nil
+	}
+	h := legHeader{Version: protoVersion, Session: s.token, Index: state.index, Role: role, Target: req.target, Unpacked: unpacks}
 	ch, err := s.link.Open(ctx, tunnel.Spec{Kind: kindLeg, Header: encodeJSON(h), Class: tunnel.Bulk, Flow: s.flow})
 	if err != nil {
 		return errors.Join(fmt.Errorf("opening a channel to %s: %w", s.link.Site(), err), conn.Close())
@@ -160,7 +171,7 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 		s.opened()
 	}
 	s.logical.Add(int64(len(head)))
-	o := &outbound{s: s, state: state, conn: conn, head: head, scan: scan, ch: ch, enc: enc}
+	o := &outbound{s: s, state: state, conn: conn, from: from, head: head, scan: scan, ch: ch, enc: enc}
 	if err := o.run(ctx); err != nil {
 		return fmt.Errorf("%s connection %d: %w", role, state.index, err)
 	}
@@ -217,9 +228,15 @@ func (s *session) maySpeakSecond(req legRequest) bool {
 	}
 }
 
+// farEnd is where a channel of the peer comes out.
+type farEnd struct {
+	dial func(context.Context) (net.Conn, error)
+	pack func(io.Writer) io.WriteCloser // as in Formats
+}
+
 // takeLeg is the far end of serveLeg: it replays a channel that the peer has
-// opened into a connection that dial makes.
-func (s *session) takeLeg(ctx context.Context, ch *tunnel.Channel, h legHeader, dial func(context.Context) (net.Conn, error)) error {
+// opened into a connection that end dials.
+func (s *session) takeLeg(ctx context.Context, ch *tunnel.Channel, h legHeader, end farEnd) error {
 	state, err := s.addLeg(h.Index, h.Role)
 	if err != nil {
 		ch.Abort(err.Error())
@@ -230,10 +247,13 @@ func (s *session) takeLeg(ctx context.Context, ch *tunnel.Channel, h legHeader, 
 	waits := h.Role == roleMultifd || h.Role == rolePreempt || h.Role == roleSilent && h.Target == ""
 	in := &inbound{
 		s: s, state: state, ch: ch, dec: s.store.NewDecoder(dedup.DecoderConfig{Fetch: s.fetcher(ctx)}),
-		dial: dial, need: needed(h.Role), main: !waits,
+		dial: end.dial, need: needed(h.Role), main: !waits,
 	}
 	if h.Target != "" {
 		in.patience = mainPatience
+	}
+	if h.Unpacked {
+		in.pack = end.pack
 	}
 	if err := in.run(ctx); err != nil {
 		return fmt.Errorf("%s connection %d: %w", h.Role, h.Index, err)

@@ -269,7 +269,7 @@ func (m *sinkMove) takeLeg(ch *tunnel.Channel, h legHeader) {
 		ch.Abort("this move takes no connections now")
 		return
 	}
-	err := m.s.takeLeg(m.ctx, ch, h, sink.Dial)
+	err := m.s.takeLeg(m.ctx, ch, h, farEnd{sink.Dial, m.g.cfg.Formats.Pack})
 	if err != nil {
 		m.fail(err)
 		return

@@ -32,8 +32,9 @@ const (
 type outbound struct {
 	s     *session
 	state *legState
-	conn  net.Conn // to the source; owned by the leg's run
-	head  []byte   // bytes that were read to find out what conn is
+	conn  net.Conn  // to the source; owned by the leg's run
+	from  io.Reader // reads conn, unpacked if the stream can be
+	head  []byte    // bytes that were read to find out what conn is, if from does not give them
 	scan  page.Scanner
 	ch    *tunnel.Channel
 	enc   *dedup.Encoder
@@ -142,7 +143,7 @@ func (o *outbound) read(b []byte, holding bool) (int, error) {
 	if err := o.conn.SetReadDeadline(until); err != nil {
 		return 0, err
 	}
-	return o.conn.Read(b)
+	return o.from.Read(b)
 }
 
 // scanAll gives the encoder every whole item of b and returns the bytes used.

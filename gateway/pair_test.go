@@ -124,7 +124,7 @@ func (s *site) start() {
 	}
 	g, err := gateway.New(gateway.Config{
 		Site: s.name, Node: node, Hosts: []gateway.Host{s.host}, Network: s.l2, Logger: log,
-		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: newOpaque},
+		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: newOpaque, Pack: vmstream.NewPacker},
 		StateDir: filepath.Join(s.dir, "state"), StoreDir: filepath.Join(s.dir, "store"), StoreDisk: 256 << 20, RunDir: s.run,
 		AllowForward: func(string, string) error { return nil },
 	})

@@ -14,7 +14,7 @@ import (
 // change.
 
 // protoVersion is the version of the control messages and of the headers.
-const protoVersion = 1
+const protoVersion = 2
 
 // maxControl bounds one control message in bytes. The longest is an order to
 // prepare, which holds a command line.
@@ -42,6 +42,10 @@ type legHeader struct {
 	Index   int    `json:"index"`            // of the channel in its session, from 0
 	Role    string `json:"role"`             // page.Facts.Format, or "silent"
 	Target  string `json:"target,omitempty"` // of a forward: the address to dial
+
+	// Unpacked: the stream has gone through a page.Unpacker, and Formats.Pack
+	// has to put it back.
+	Unpacked bool `json:"unpacked,omitempty"`
 }
 
 // storeHeader opens an exchange of catalogs.

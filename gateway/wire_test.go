@@ -11,15 +11,15 @@ func TestParseLegHeaderRefuses(t *testing.T) {
 	for name, h := range map[string]string{
 		"empty":           ``,
 		"no JSON":         `QEVM`,
-		"unknown field":   `{"version":1,"session":"` + token + `","shell":"rm"}`,
-		"other version":   `{"version":2,"session":"` + token + `"}`,
-		"short token":     `{"version":1,"session":"abcd"}`,
-		"upper-case":      `{"version":1,"session":"` + strings.ToUpper(token) + `"}`,
-		"path in token":   `{"version":1,"session":"../../../../../../../../etc/pass"}`,
-		"negative index":  `{"version":1,"session":"` + token + `","index":-1}`,
-		"large index":     `{"version":1,"session":"` + token + `","index":260}`,
-		"bytes afterward": `{"version":1,"session":"` + token + `"}{}`,
-		"too long":        `{"version":1,"role":"` + strings.Repeat("x", maxControl) + `"}`,
+		"unknown field":   `{"version":2,"session":"` + token + `","shell":"rm"}`,
+		"other version":   `{"version":3,"session":"` + token + `"}`,
+		"short token":     `{"version":2,"session":"abcd"}`,
+		"upper-case":      `{"version":2,"session":"` + strings.ToUpper(token) + `"}`,
+		"path in token":   `{"version":2,"session":"../../../../../../../../etc/pass"}`,
+		"negative index":  `{"version":2,"session":"` + token + `","index":-1}`,
+		"large index":     `{"version":2,"session":"` + token + `","index":260}`,
+		"bytes afterward": `{"version":2,"session":"` + token + `"}{}`,
+		"too long":        `{"version":2,"role":"` + strings.Repeat("x", maxControl) + `"}`,
 	} {
 		if _, err := parseLegHeader([]byte(h)); err == nil {
 			t.Errorf("%s: %.80s is taken", name, h)

@@ -58,7 +58,7 @@ var doors = map[string][]string{
 	"github.com/vishvananda/netns":        {"l2ext/hostnet", "internal/nstest", "bench/lab"},
 	"github.com/google/nftables":          {"l2ext/hostnet"},
 	"github.com/hashicorp/memberlist":     {"gateway/cluster"},
-	"github.com/klauspost/compress":       {"dedup", "cmd/longhaul/inspect", "bench/reduction", "internal/image/qcow2"}, // inspect and the bench compare with whole streams
+	"github.com/klauspost/compress":       {"dedup", "cmd/longhaul/inspect", "bench/reduction", "internal/image/qcow2", "internal/qemu/vmstream/payload"}, // inspect and the bench compare with whole streams
 	"github.com/pierrec/lz4":              {"dedup", "cmd/longhaul/inspect", "bench/reduction"},
 	"github.com/cespare/xxhash":           {"dedup", "dedup/store", "cmd/longhaul/inspect"},
 	"github.com/danielgtaylor/huma":       {"gateway/api"},

@@ -6,6 +6,8 @@
 // a scanner that guesses wrong costs bandwidth and never correctness.
 package page
 
+import "io"
+
 // Size is the size of a guest page in bytes. A page of another size travels as
 // opaque bytes.
 const Size = 4096
@@ -85,6 +87,17 @@ type Scanner interface {
 
 	// Facts tells what the stream has said of itself so far.
 	Facts() Facts
+}
+
+// An Unpacker is a Scanner that sees more of a stream once the hypervisor's own
+// compression is taken out of it.
+type Unpacker interface {
+	Scanner
+
+	// Unpack returns a reader of the stream that r is, unpacked. The scanner
+	// must be given that in place of r, from its first byte on. The far end has
+	// to pack it again, so that the hypervisor there reads the same pages.
+	Unpack(r io.Reader) io.Reader
 }
 
 // Facts is what a stream says of itself.

@@ -8,7 +8,7 @@
 // Recognise tells by the first bytes of a connection which one it is:
 //
 //	51 45 56 4d "QEVM"      main        page-aware
-//	11 22 33 44             multifd     page-aware unless QEMU compresses; Multifd.ID tells its number
+//	11 22 33 44             multifd     page-aware; Multifd.ID tells its number
 //	08 00 01..0b            recovery    page-aware: the main channel after a postcopy pause
 //	00 …, a named ram word  preempt     page-aware: pages that a vCPU waits for
 //	16 03                   TLS         opaque
@@ -73,8 +73,18 @@
 // taken for one of 4 KiB pages.
 //
 //	flags   01 SYNC          last before the main channel's EOS or FLUSH; on data, too, up to 8.x
-//	        3e method        0: pages; 1, 2, 4, 8, 16: zlib, zstd, qpl, uadk, qatzip: payload opaque
+//	        3e method        0: pages; 1, 2: zlib, zstd; 4, 8, 16: qpl, uadk, qatzip: payload opaque
 //	        40 device state  a header of 276 bytes, and a payload: both opaque (since 10.0)
+//
+// What zlib and zstd have compressed is opaque as well, unless the channel is
+// read through Multifd.Unpack: then the pages follow the header as they are, and
+// its field next is their length. A Packer puts such a channel back into a form
+// that a destination reads which expects the method. The pages are the same,
+// and so is all else but the payloads, which are longer, and next. Both ends
+// digest what is between the two:
+//
+//	unpacked  init | packet* | [raw]          a packet of zlib or zstd with its pages
+//	raw       "LHra" | 0 0 0 0 | bytes        from here on as the source wrote it
 //
 // Blocks are numbered on each channel on its own, by the headers that name
 // them. A header that cannot be one ends what is understood: from it on the

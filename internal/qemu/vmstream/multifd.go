@@ -24,8 +24,10 @@ type Multifd struct {
 	sync  bool   // the packet has SYNC
 
 	slots int // offsets in a header, 0 until one has told
-	ram   ram // blocks by name, and how far the scan of memory is
-	facts page.Facts
+
+	unpack *unpacker // what the stream comes through; nil: as QEMU wrote it
+	ram    ram       // blocks by name, and how far the scan of memory is
+	facts  page.Facts
 }
 
 // NewMultifd returns a scanner for a multifd channel.
@@ -115,6 +117,9 @@ func (m *Multifd) need(b []byte) int {
 		return packetPeek
 	}
 	size, why := packet(b).headSize(m.slots)
+	if m.unpack != nil && packet(b).u32(0) == rawMagic {
+		why = m.unpack.why
+	}
 	if why != "" {
 		m.lose(why)
 	}
@@ -196,7 +201,7 @@ func (m *Multifd) packet(h packet) {
 	}
 	m.facts.ZeroPages += uint64(zero)
 	m.left, m.sync = left, h.flags()&packetSync != 0
-	if h.isPages() {
+	if h.isPages() || m.unpack != nil && h.unpacks() {
 		m.pages = normal
 	}
 }
