@@ -45,6 +45,8 @@ type Decoder struct {
 	added          []span                  // by the batch at hand
 	anchors        anchors                 // of a page that was added
 	scratch        [page.Size]byte         // of a page that is on disk
+	patched        [page.Size]byte         // a page that the stream has in part
+	diff           []byte                  // that is made here
 	open           atomic.Pointer[segment] // seg, for Close
 	dict           [maxBase]byte           // of a page with several bases
 	seq            uint64                  // of the last batch

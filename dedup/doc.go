@@ -23,6 +23,8 @@
 //	bases.go        which known pages a new one is put together from
 //	anchors.go      pages with a stretch in common, wherever it lies
 //	table.go        headers that resemble the one before
+//	xbzrle.go       pages that QEMU sends as differences
+//	chunk.go        streams without known structure
 //	delta.go        copy/insert deltas against up to four bases
 //	predict.go      where the next page lives and what precedes it
 //	digest.go       digests of batches and of channels

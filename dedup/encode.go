@@ -50,6 +50,7 @@ func (e *Encoder) page(it page.Item) {
 	stats.Pages++
 	if isZero(p) {
 		stats.Zero++
+		e.versions.cleared(it.Addr)
 		e.emit(record.Op{Kind: record.Blank}, it)
 		return
 	}
@@ -70,7 +71,7 @@ func (e *Encoder) page(it page.Item) {
 	}
 	if f := e.lookup(h, p); f.seg != nil && !f.retiring {
 		stats.Refs++
-		e.refer(record.Ref, &f, it)
+		e.refer(record.Op{Kind: record.Ref}, &f, it)
 		setVersion(at, f.handle())
 		return
 	} else if f.seg != nil {
@@ -142,8 +143,7 @@ func (e *Encoder) lookup(h uint64, p []byte) found {
 }
 
 // refer emits an op of one item that refers to f.
-func (e *Encoder) refer(k record.Kind, f *found, it page.Item) {
-	o := record.Op{Kind: k}
+func (e *Encoder) refer(o record.Op, f *found, it page.Item) {
 	e.course.refer(&o, f.number, f.other)
 	e.course.met(f.number, f.other)
 	e.emit(o, it)
@@ -158,7 +158,7 @@ func (e *Encoder) again(f *found, h uint64, at *handle, it page.Item) {
 	e.batch.Stats.Refs++
 	d := binary.AppendUvarint(e.batch.bufs.deltas, 0)
 	e.batch.bufs.deltas = binary.AppendUvarint(d, page.Size<<1)
-	e.refer(record.DeltaRef, f, it)
+	e.refer(record.Op{Kind: record.DeltaRef}, f, it)
 	setVersion(at, e.keep(h, it.Data))
 }
 
@@ -219,7 +219,7 @@ func (e *Encoder) changed(it page.Item) bool {
 		e.course.met(first.number, first.other)
 		e.emit(record.Op{Kind: record.DeltaSame}, it)
 	default:
-		e.refer(record.DeltaRef, first, it)
+		e.refer(record.Op{Kind: record.DeltaRef}, first, it)
 	}
 	return true
 }
@@ -299,7 +299,7 @@ func (e *Encoder) emit(o record.Op, it page.Item) {
 		e.batch.bufs.opaque = append(e.batch.bufs.opaque, it.Head...)
 	}
 	e.batch.msg.Items++
-	if r := &e.run; r.Count > 0 && o.Kind == r.Kind && o.Kind != record.DeltaMany && o.Head == r.Head && o.Head != record.HeadExplicit &&
+	if r := &e.run; r.Count > 0 && o.Kind == r.Kind && o.Kind <= record.DeltaRef && o.Head == r.Head && o.Head != record.HeadExplicit &&
 		o.Addr <= record.AddrNext && (o.Addr == record.AddrNone) == (r.Addr == record.AddrNone) &&
 		o.Ref == 0 && o.Other == r.Other {
 		r.Count++

@@ -34,6 +34,8 @@ type Encoder struct {
 	bases          bases
 	last           table
 	scratch        [page.Size]byte // of content
+	patched        [page.Size]byte // a page that the stream has in part
+	diff           []byte          // of makes
 	run            record.Op       // gathered, not yet written; Count 0: none
 	seg            *segment        // being filled, nil if there is none
 	segSure        bool            // seg is pinned by this batch
@@ -127,7 +129,13 @@ func (e *Encoder) item(it page.Item) {
 	case it.Kind == page.Zero && len(it.Data) == 1 && it.Data[0] == 0:
 		e.batch.Stats.Pages++
 		e.batch.Stats.Zero++
+		e.versions.cleared(it.Addr)
 		e.emit(record.Op{Kind: record.Zero}, it)
+	case it.Kind == page.XBZRLE:
+		e.difference(it)
+	case it.Kind == page.Chunk:
+		e.bytes(it.Head)
+		e.chunk(it.Data)
 	case it.Kind == page.Table:
 		e.bytes(it.Head)
 		e.table(it.Data)

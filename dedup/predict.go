@@ -18,16 +18,19 @@ type course struct {
 	space uint32
 	page  uint64 // after the last one
 
-	templates [2]uint64 // of heads, by headClass
+	templates [3]uint64 // of heads, by headClass
 
 	next  [2]uint64 // number after the last one referred to, by shelf
 	other bool      // the shelf of the last reference
 }
 
-// headClass tells pages and zero pages apart, for their heads differ.
+// headClass tells pages, zero pages and differences apart, for their heads differ.
 func headClass(k record.Kind) int {
-	if k == record.Zero {
+	switch k {
+	case record.Zero:
 		return 1
+	case record.XBZRLE:
+		return 2
 	}
 	return 0
 }

@@ -99,6 +99,13 @@ func (r *rebuild) item(o *record.Op, first bool) error {
 		}
 		c.learn(o.Kind, r.out[len(r.out)-o.HeadLen:], a)
 	}
+	switch o.Kind {
+	case record.Short:
+		return r.short(o)
+	case record.XBZRLE:
+		r.stats.Pages++
+		return r.difference(o, a)
+	}
 	r.stats.Pages++
 	size := page.Size
 	if o.Kind == record.Zero {
@@ -109,6 +116,7 @@ func (r *rebuild) item(o *record.Op, first bool) error {
 	}
 	if o.Kind == record.Zero || o.Kind == record.Blank {
 		r.stats.Zero++
+		r.d.versions.cleared(a)
 		r.out = append(r.out, zeroPage[:size]...)
 		return nil
 	}
@@ -129,7 +137,7 @@ func (r *rebuild) page(o *record.Op, first bool, a page.Addr) error {
 		if o.Kind == record.Passing {
 			return nil
 		}
-		return r.keep(at)
+		return r.keep(at, r.out[len(r.out)-page.Size:])
 	}
 	base, err := r.known(o, first, at)
 	if err != nil {
@@ -152,7 +160,7 @@ func (r *rebuild) page(o *record.Op, first bool, a page.Addr) error {
 	if r.out, r.deltas, r.literals, err = patch(r.out, r.deltas, r.literals, p); err != nil {
 		return fmt.Errorf("page %d: %w", base.number, err)
 	}
-	return r.keep(at)
+	return r.keep(at, r.out[len(r.out)-page.Size:])
 }
 
 // join puts all bases of a page behind the first.
@@ -172,20 +180,24 @@ func (r *rebuild) join(o *record.Op, first []byte) ([]byte, error) {
 // known finds the page that an item refers to and checks that it is still
 // what it was.
 func (r *rebuild) known(o *record.Op, first bool, at *handle) (f found, err error) {
-	d := r.d
 	if o.Kind == record.Ref || o.Kind == record.DeltaRef || o.Kind == record.DeltaMany && !o.Same {
-		f.number, f.other = d.course.number(o, first), o.Other
-	} else {
-		if at == nil || *at == 0 {
-			return f, fmt.Errorf("%w: nothing has come for this address yet", ErrMismatch)
-		}
-		f.other = *at&otherShelf != 0
-		sh := d.store.received
-		if f.other {
-			sh = d.store.sent
-		}
-		f.number = sh.number(*at)
+		f.number, f.other = r.d.course.number(o, first), o.Other
+		return r.held(f)
 	}
+	if at == nil || *at == 0 {
+		return f, fmt.Errorf("%w: nothing has come for this address yet", ErrMismatch)
+	}
+	return r.last(at)
+}
+
+// last is the page that a version means.
+func (r *rebuild) last(at *handle) (f found, err error) {
+	f.other = *at&otherShelf != 0
+	sh := r.d.store.received
+	if f.other {
+		sh = r.d.store.sent
+	}
+	f.number = sh.number(*at)
 	return r.held(f)
 }
 
@@ -250,9 +262,8 @@ func (r *rebuild) open(id uint64) error {
 
 var errSegment = errors.New("no segment is open for a page to keep")
 
-// keep stores the page at the end of the output and makes it the version of
-// its address.
-func (r *rebuild) keep(at *handle) error {
+// keep stores a page and makes it the version of its address.
+func (r *rebuild) keep(at *handle, p []byte) error {
 	d := r.d
 	g := d.seg
 	if g == nil || g.filled >= record.SegmentPages {
@@ -267,7 +278,6 @@ func (r *rebuild) keep(at *handle) error {
 	if g.mem.Load() == nil {
 		return fmt.Errorf("%w: segment %d was closed", errSegment, g.id)
 	}
-	p := r.out[len(r.out)-page.Size:]
 	i := g.filled
 	copy(g.slot(int(i)), p)
 	g.sums[i] = fingerprint(p)

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/longhaul-project/longhaul/internal/page"
+	"github.com/longhaul-project/longhaul/internal/page/xbzrle"
 )
 
 // A memory is a small guest: pages of few kinds, rewritten now and then.
@@ -17,10 +18,11 @@ type memory struct {
 	rng   *rand.Rand
 	space uint32
 	pages [][]byte
+	last  [][]byte // as they were last sent, on any channel
 }
 
 func newMemory(seed uint64, space uint32, n int) *memory {
-	m := &memory{rng: rand.New(rand.NewPCG(seed, 1)), space: space, pages: make([][]byte, n)}
+	m := &memory{rng: rand.New(rand.NewPCG(seed, 1)), space: space, pages: make([][]byte, n), last: make([][]byte, n)}
 	for i := range m.pages {
 		m.write(i)
 	}
@@ -54,11 +56,20 @@ func fillRandom(p []byte, seed uint64) {
 	_, _ = rand.NewChaCha8(key).Read(p) // never fails
 }
 
-// item is page i as a migration sends it, and now and then a span between
-// pages.
+// item is page i as a migration sends it, and now and then as something else.
 func (m *memory) item(i int) page.Item {
+	old := m.last[i]
+	m.last[i] = m.pages[i]
 	if isZero(m.pages[i]) && m.rng.IntN(4) > 0 {
 		return zeroItem(m.space, uint64(i))
+	}
+	if old != nil && !bytes.Equal(old, m.pages[i]) && m.rng.IntN(2) == 0 { // as it may be right, or not
+		if diff := xbzrle.Append(nil, old, m.pages[i]); len(diff) <= page.Size {
+			return diffItem(m.space, uint64(i), diff)
+		}
+	}
+	if m.rng.IntN(20) == 0 {
+		return page.Item{Kind: page.Chunk, Data: bytes.Join([][]byte{m.pages[i], m.pages[0][:m.rng.IntN(page.Size)]}, nil)}
 	}
 	it := fullPage(m.space, uint64(i), m.pages[i])
 	switch m.rng.IntN(40) {

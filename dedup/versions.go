@@ -47,3 +47,20 @@ func (v *versions) at(a page.Addr) *handle {
 	}
 	return &v.last[n%chunkPages]
 }
+
+// blank is the version of a page of zeros, of which no store holds anything. No
+// page has this number: segments begin with 1. When numbers have come around,
+// after 8 TiB, one page is taken for blank: by both ends, so all that comes of
+// it is that it is sent in full when it comes again.
+const blank handle = 1
+
+// cleared notes that a page of zeros has come for a.
+func (v *versions) cleared(a page.Addr) {
+	key := chunkKey{a.Space, a.Offset / page.Size / chunkPages}
+	if a.Space == 0 || v.last == nil || v.key != key && v.chunks[key] == nil {
+		return // nothing has come for it, so that nothing is remembered either
+	}
+	if at := v.at(a); *at != 0 {
+		*at = blank
+	}
+}

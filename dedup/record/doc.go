@@ -32,7 +32,7 @@
 //
 //	Ops        the ops drawn below, in the order of the stream
 //	Deltas     copy/insert instructions of changed pages (dedup/delta.go)
-//	Literals   bytes of pages: whole pages, and what deltas insert
+//	Literals   bytes of pages: whole pages, short ones, what deltas insert, and QEMU's own differences
 //	Opaque     bytes without structure, heads that were not predicted, residues of tables
 //
 // Each is compressed on its own: like stands beside like, and a receiver can
@@ -47,10 +47,12 @@
 //	| Kind (4 bits) Head (2) Addr (2) |
 //	| Jump (uv, zigzag) |              only with AddrJump
 //	| Space (uv) | Page (uv) |         only with AddrFar
-//	| Count (uv) |                     only with HeadNone and HeadPredicted, not with DeltaMany
+//	| Count (uv) |                     only with HeadNone and HeadPredicted, not with DeltaMany and Short
 //	| HeadLen (uv) |                   only with HeadExplicit
 //	| Many (1) |                       only with the kind DeltaMany
-//	| Ref (uv) |                       only with the kinds Ref, DeltaRef and DeltaMany
+//	| Len (uv) |                       only with the kind XBZRLE
+//	| Len<<1 | known (uv) |            only with the kind Short
+//	| Ref (uv) |                       only with the kinds Ref, DeltaRef and DeltaMany, XBZRLE with Len 0 and Short with known
 //	| Ref (uv) | ...                   Many of them
 //	| Segment (uv) |                   only with the kind Segment
 //
@@ -62,8 +64,8 @@
 // Head says what precedes the page in the stream: nothing; eight bytes that
 // are the page's offset plus a template, as a big endian number; or HeadLen
 // bytes of the column Opaque. The template is offset and head subtracted, as
-// of the last explicit head of eight bytes; pages and zero pages have one
-// each. HeadOne is HeadPredicted with a Count of one and without the byte for
+// of the last explicit head of eight bytes; pages, zero pages and differences
+// have one each. HeadOne is HeadPredicted with a Count of one and without the byte for
 // it, since pages in random order are many. So a run of pages in a row costs
 // three bytes, and a page at random two and its distance.
 //

@@ -40,12 +40,22 @@ const (
 	// Table is Count bytes, whole words, that are coded as residues against
 	// the last Table of the channel (dedup/table.go), in the column Opaque.
 	Table
+	// XBZRLE is a page whose difference to the one that last came for its
+	// address is what the stream has of it (internal/page/xbzrle). Of Len bytes,
+	// that is in the column Literals, and the page is kept like a Literal; or,
+	// with Len 0, the page is one that both stores hold, and the difference
+	// follows from that. Such an op is of one item.
+	XBZRLE
+	// Short is the first Len bytes of a page: in the column Literals, and then
+	// the page, whose other bytes are zero, is kept like a Literal; or of a
+	// page that both stores hold. Such an op is of one item.
+	Short
 
-	lastKind = Table
+	lastKind = Short
 )
 
 // kindNames are indexed by Kind.
-var kindNames = [...]string{"none", "bytes", "zero", "blank", "same", "ref", "literal", "passing", "delta", "delta-ref", "segment", "delta-many", "table"}
+var kindNames = [...]string{"none", "bytes", "zero", "blank", "same", "ref", "literal", "passing", "delta", "delta-ref", "segment", "delta-many", "table", "xbzrle", "short"}
 
 // String names the kind.
 func (k Kind) String() string {
@@ -55,7 +65,7 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// IsPage reports whether the kind's items are whole pages.
+// IsPage reports whether the kind's items are whole pages of the stream.
 func (k Kind) IsPage() bool { return k >= Blank && k <= DeltaRef || k == DeltaMany }
 
 // HeadMode says what stands before the page in the stream.
@@ -103,6 +113,9 @@ type Op struct {
 	Other   bool   // Ref counts in the receiver's store
 	Segment uint64 // number of the segment that opens
 
+	Len   int  // of XBZRLE and Short, in bytes
+	Known bool // of Short: Ref names the page
+
 	Same bool               // of DeltaMany: the first base is the page that last came for this address; Ref and Other are unused
 	More [MaxBases - 1]Base // of DeltaMany: the bases after the first
 	Many int                // how many of More there are
@@ -110,6 +123,11 @@ type Op struct {
 
 // MaxBases bounds the bases of one page: a fifth gains nothing (reduction.md, 1-3).
 const MaxBases = 4
+
+// maxPart bounds Len in bytes: a difference is no longer than its page
+// (migration/ram.c save_xbzrle_page sends the page instead), a short page is
+// shorter.
+const maxPart = 4096
 
 // Base refers to one further base of a page.
 type Base struct {
@@ -119,13 +137,28 @@ type Base struct {
 
 // single reports whether the op's form says that it is of one item.
 func (o *Op) single() bool {
-	return o.Head == HeadExplicit || o.Head == HeadOne || o.Kind == DeltaMany
+	return o.Head == HeadExplicit || o.Head == HeadOne || o.Kind == DeltaMany || o.Kind == XBZRLE || o.Kind == Short
+}
+
+// refers reports whether the op's form has a Ref.
+func (o *Op) refers() bool {
+	switch o.Kind {
+	case Ref, DeltaRef:
+		return true
+	case DeltaMany:
+		return !o.Same
+	case XBZRLE:
+		return o.Len == 0
+	case Short:
+		return o.Known
+	}
+	return false
 }
 
 // Append appends the encoding of o to b. It writes HeadPredicted of one item
 // as HeadOne.
 func (o Op) Append(b []byte) []byte {
-	if o.Head == HeadPredicted && (o.Count == 1 || o.Kind == DeltaMany) {
+	if o.Head == HeadPredicted && (o.Count == 1 || o.single()) {
 		o.Head = HeadOne
 	}
 	b = append(b, byte(o.Kind)<<4|byte(o.Head)<<2|byte(o.Addr))
@@ -152,7 +185,17 @@ func (o Op) Append(b []byte) []byte {
 		}
 		b = append(b, many)
 	}
-	if o.Kind == Ref || o.Kind == DeltaRef || o.Kind == DeltaMany && !o.Same {
+	switch o.Kind {
+	case XBZRLE:
+		b = binary.AppendUvarint(b, uint64(o.Len))
+	case Short:
+		n := uint64(o.Len) << 1
+		if o.Known {
+			n |= 1
+		}
+		b = binary.AppendUvarint(b, n)
+	}
+	if o.refers() {
 		b = appendRef(b, o.Ref, o.Other)
 	}
 	for _, m := range o.More[:o.Many] {
@@ -223,10 +266,19 @@ func (o *Op) rest(r *reader) {
 			r.fail(fmt.Errorf("%w: empty head", errForm))
 		}
 	}
-	if o.Kind == DeltaMany {
+	switch o.Kind {
+	case DeltaMany:
 		o.many(r)
+	case XBZRLE:
+		o.Len = int(r.uvarint("length of a difference", maxPart))
+	case Short:
+		n := r.uvarint("length of a short page", 2*maxPart-1)
+		o.Len, o.Known = int(n>>1), n&1 == 1
+		if o.Len == 0 {
+			r.fail(fmt.Errorf("%w: short page of no bytes", errForm))
+		}
 	}
-	if o.Kind == Ref || o.Kind == DeltaRef || o.Kind == DeltaMany && !o.Same {
+	if o.refers() {
 		o.Ref, o.Other = r.ref()
 	}
 	if o.Same && o.Addr == AddrNone {
@@ -259,12 +311,14 @@ func (o *Op) check() error {
 	switch {
 	case o.Kind == 0 || o.Kind > lastKind:
 		return fmt.Errorf("%w: unknown kind %d", errForm, o.Kind)
-	case (o.Kind == Bytes || o.Kind == Segment || o.Kind == Table) && !bare:
+	case (o.Kind == Bytes || o.Kind == Segment || o.Kind == Table || o.Kind == Short) && !bare:
 		return fmt.Errorf("%w: %s with a head or an address", errForm, o.Kind)
-	case (o.Kind == Same || o.Kind == DeltaSame) && o.Addr == AddrNone:
+	case (o.Kind == Same || o.Kind == DeltaSame || o.Kind == XBZRLE) && o.Addr == AddrNone:
 		return fmt.Errorf("%w: %s without an address", errForm, o.Kind)
-	case o.Kind == DeltaMany && o.Head == HeadPredicted:
+	case (o.Kind == DeltaMany || o.Kind == XBZRLE) && o.Head == HeadPredicted:
 		return fmt.Errorf("%w: run of %s", errForm, o.Kind)
+	case o.Kind == XBZRLE && o.Head == HeadNone:
+		return fmt.Errorf("%w: %s without a head", errForm, o.Kind)
 	}
 	return nil
 }

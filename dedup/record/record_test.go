@@ -111,6 +111,10 @@ var ops = []struct {
 	{Op{Kind: Table, Count: 1344}, "c0 c00a"},
 	{Op{Kind: DeltaMany, Head: HeadOne, Addr: AddrNext, Count: 1, Ref: 5, Many: 1, More: [3]Base{{Ref: -1, Other: true}}}, "bd 01 14 03"},
 	{Op{Kind: DeltaMany, Addr: AddrNext, Count: 1, Same: true, Many: 3, More: [3]Base{{Ref: 1}, {Ref: 2}, {Ref: 3}}}, "b1 07 04 08 0c"},
+	{Op{Kind: XBZRLE, Head: HeadOne, Addr: AddrNext, Count: 1, Len: 300}, "dd ac02"},
+	{Op{Kind: XBZRLE, Head: HeadExplicit, HeadLen: 9, Addr: AddrJump, Jump: 1, Count: 1, Ref: 1, Other: true}, "da 02 09 00 05"},
+	{Op{Kind: Short, Count: 1, Len: 4095}, "e0 fe3f"},
+	{Op{Kind: Short, Count: 1, Len: 64, Known: true, Ref: -1}, "e0 8101 02"},
 	{Op{Kind: DeltaMany, Head: HeadExplicit, HeadLen: 9, Count: 1, Many: 1}, "b8 09 01 00 00"},
 }
 
@@ -139,7 +143,14 @@ func TestOps(t *testing.T) {
 func TestRefusedOps(t *testing.T) {
 	for _, tt := range []struct{ hex, want string }{
 		{"00", "unknown kind 0"},
-		{"d0 00", "unknown kind 13"},
+		{"f0 00", "unknown kind 15"},
+		{"dc 00 00", "xbzrle without an address"},
+		{"d1 05", "xbzrle without a head"},
+		{"d5 05", "run of xbzrle"},
+		{"dd 8120", "length of a difference"},
+		{"ec 02", "short with a head"},
+		{"e0 00", "short page of no bytes"},
+		{"e0 8040", "length of a short page"},
 		{"c4 08", "table with a head"},
 		{"b5 01 00 00", "run of delta-many"},
 		{"b1 00 00", "0 further bases"},

@@ -33,6 +33,13 @@ const (
 	// in Data. A Table is encoded as a difference to the one before; who
 	// does not know the kind takes it for bytes.
 	Table
+	// XBZRLE is a page as its difference to what the stream last said of the
+	// same address. Data is a byte 1, the length of the difference in two bytes,
+	// big-endian, and the difference, as in package xbzrle.
+	XBZRLE
+	// Chunk is bytes without known structure that were cut where their content
+	// says so, so that like content is cut alike; all in Data.
+	Chunk
 )
 
 // Mark is a set of flags that ask for care with the delivery of an Item.
@@ -64,7 +71,7 @@ type Addr struct {
 type Item struct {
 	Kind Kind
 	Mark Mark
-	Addr Addr   // of a Full or Zero item
+	Addr Addr   // of a Full, Zero or XBZRLE item
 	Head []byte // bytes of the stream that precede Data: a page's record header
 	Data []byte
 }

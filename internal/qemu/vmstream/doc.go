@@ -46,7 +46,7 @@
 //	08 PAGE          one target page            item Full, if the page is 4 KiB
 //	10 EOS           ends the body
 //	20 CONTINUE      with a page: same block as the record before, on this channel
-//	40 XBZRLE        u8 1 | u16 len | data      opaque
+//	40 XBZRLE        u8 1 | u16 len | data      item XBZRLE, if the page is 4 KiB
 //	100 COMPRESS     u32 len | data             opaque
 //	200 FLUSH        nothing                    counts rounds
 //

@@ -90,8 +90,11 @@ func checkRecords(t *testing.T, f *found) {
 		}
 		head := f.bytes[f.at[i] : f.at[i]+len(it.Head)]
 		flags := uint64(ramPage)
-		if it.Kind == page.Zero {
+		switch it.Kind {
+		case page.Zero:
 			flags = ramZero
+		case page.XBZRLE:
+			flags = ramXBZRLE
 		}
 		if len(head) == wordSize {
 			flags |= ramContinue

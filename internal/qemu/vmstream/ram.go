@@ -22,12 +22,13 @@ const (
 
 // Bounds of what a stream may make us remember or believe.
 const (
-	maxBlocks   = 4096 // QEMU refuses more memory slots than KVM has, 32764; real guests have some ten
-	minPageBits = 10   // page sizes in block entries begin at 1 KiB
-	maxPageBits = 40   // … and no huge page is larger
-	wordSize    = 8    // bytes
-	xbzrleHead  = 3    // u8 encoding, u16 length
-	unbounded   = math.MaxUint64
+	maxBlocks      = 4096 // QEMU refuses more memory slots than KVM has, 32764; real guests have some ten
+	minPageBits    = 10   // page sizes in block entries begin at 1 KiB
+	maxPageBits    = 40   // … and no huge page is larger
+	wordSize       = 8    // bytes
+	xbzrleHead     = 3    // u8 encoding, u16 length
+	xbzrleEncoding = 1    // the only one there is, ram.c ENCODING_FLAG_XBZRLE
+	unbounded      = math.MaxUint64
 )
 
 // ram is what outlives the sections of ram: its blocks, and the block that a
@@ -58,8 +59,10 @@ type record struct {
 	aware bool // the page is of the one size that we can name
 }
 
-// isPage tells whether the record becomes a Full or Zero item.
-func (r record) isPage() bool { return r.aware && (r.flags == ramPage || r.flags == ramZero) }
+// isPage tells whether the record becomes a Full, Zero or XBZRLE item.
+func (r record) isPage() bool {
+	return r.aware && (r.flags == ramPage || r.flags == ramZero || r.flags == ramXBZRLE)
+}
 
 // record reads the ram word at the start of b and, if it has one, the name.
 func (p *parser) record(b []byte) (r record, v verdict) {
@@ -71,7 +74,13 @@ func (p *parser) record(b []byte) (r record, v verdict) {
 	r.flags, r.head = w&mask&^ramContinue, wordSize
 	r.aware = p.facts.PageSize == page.Size
 	switch r.flags {
-	case ramPage, ramZero, ramXBZRLE, ramCompress:
+	case ramXBZRLE:
+		if r, v = p.locate(b, r, w&mask&ramContinue != 0); v == yes {
+			_, _, ok := p.encodedSize(b, r)
+			r.aware = r.aware && (ok == more || ok == yes && b[r.head] == xbzrleEncoding)
+		}
+		return r, v
+	case ramPage, ramZero, ramCompress:
 		return p.locate(b, r, w&mask&ramContinue != 0)
 	case ramMemSize, ramEOS, ramFlush:
 		if w&ramContinue != 0 {
@@ -150,8 +159,15 @@ func (p *parser) page(b []byte) (it page.Item, n int) {
 		return it, 0
 	}
 	size := page.Size
-	if r.flags == ramZero {
+	switch r.flags {
+	case ramZero:
 		size = 1
+	case ramXBZRLE:
+		_, diff, v := p.encodedSize(b, r)
+		if v != yes {
+			return it, 0
+		}
+		size = xbzrleHead + diff
 	}
 	n = r.head + size
 	if len(b) < n {
@@ -159,6 +175,8 @@ func (p *parser) page(b []byte) (it page.Item, n int) {
 	}
 	it = page.Item{Kind: page.Full, Mark: p.mark, Addr: r.addr, Head: b[:r.head], Data: b[r.head:n]}
 	switch {
+	case r.flags == ramXBZRLE:
+		it.Kind = page.XBZRLE
 	case r.flags == ramPage:
 		p.facts.Pages++
 	case b[n-1] == 0:
@@ -241,8 +259,7 @@ func (p *parser) endBody() {
 	p.state, p.footer = atElement, true
 }
 
-// encoded parses a record whose page was encoded by QEMU. Its content depends
-// on what the destination has, so it stays as it is.
+// encoded parses, as opaque bytes, a record whose page was encoded by QEMU.
 func (p *parser) encoded(b []byte, r record) int {
 	head, size, v := p.encodedSize(b, r)
 	switch v {

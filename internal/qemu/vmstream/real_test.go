@@ -44,6 +44,12 @@ func TestReal(t *testing.T) {
 					t.Errorf("channel %d is %s, want %s", i, s.Facts().Format, f)
 				}
 			}
+			if tc.config.XBZRLE {
+				f := scan(t, New(), c.Channels[0].Forward, whole, never)
+				if n := uint64(f.count(page.XBZRLE)); n > c.Deltas || n == 0 { // it counts those, too, that have not changed
+					t.Errorf("%d differences, QEMU counts %d", n, c.Deltas)
+				}
+			}
 			pages, zeros := checkChannels(t, c)
 			most := c.Pages
 			if tc.config.Multifd > 0 { // up to QEMU 8.1 the last page of a full packet may come twice

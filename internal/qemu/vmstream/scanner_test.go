@@ -2,6 +2,7 @@ package vmstream
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/bits"
 	"math/rand/v2"
 	"testing"
@@ -77,6 +78,15 @@ func checkItem(t testing.TB, it page.Item) {
 	case page.Zero:
 		if !bytes.Equal(it.Data, []byte{0}) || len(it.Head) < wordSize {
 			t.Fatalf("zero page with head %x, data %x", it.Head, it.Data)
+		}
+	case page.XBZRLE:
+		if n := len(it.Data) - xbzrleHead; n < 0 || n > page.Size || it.Data[0] != xbzrleEncoding ||
+			int(binary.BigEndian.Uint16(it.Data[1:])) != n || len(it.Head) < wordSize || it.Addr.Offset%page.Size != 0 {
+			t.Fatalf("difference of %d bytes at %+v, head %x", n, it.Addr, it.Head)
+		}
+	case page.Chunk:
+		if len(it.Head) > 0 || len(it.Data) == 0 {
+			t.Fatalf("chunk of %d bytes, with a head of %d", len(it.Data), len(it.Head))
 		}
 	case page.Table:
 		if len(it.Data) == 0 || len(it.Data)%8 != 0 || len(it.Head) > 0 {
