@@ -94,7 +94,7 @@ func TestRandom(t *testing.T) {
 				n++
 			}
 			if n > z {
-				want = append(append(leb(leb(want, z-i), n-z)), new[z:n]...)
+				want = append(leb(leb(want, z-i), n-z), new[z:n]...)
 			}
 			i = n
 		}
