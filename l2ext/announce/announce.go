@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Limits of the format.
@@ -14,11 +15,13 @@ const (
 	MaxJob     = 64  // bytes of a job's token: 32 hex digits, and room
 	MaxIPs     = 8   // addresses of one record: dual stack with privacy addresses
 	MaxRecords = 512 // of one message, so that a flip need not wait for long behind a snapshot
-	MaxMACs    = 512 // of one Prepare
+	MaxMACs    = 512 // of one Prepare or Clear
 	MaxMessage = 192 << 10
 	maxVNI     = 1<<24 - 1
-	version    = 1
+	version    = 2
 	headerLen  = 8
+
+	flagRouter = 1
 )
 
 // MAC is an Ethernet address.
@@ -33,6 +36,8 @@ const (
 	Digest
 	Request
 	Prepare
+	Clear
+	Arrived
 )
 
 // Cause says how the sender of a record has come to it.
@@ -47,12 +52,13 @@ const (
 
 // Record says which site owns a MAC. Of two the one with the higher Seq holds.
 type Record struct {
-	MAC   MAC
-	Cause Cause
-	Seq   uint64
-	Site  string
-	Job   string       // that moved it last, or ""
-	IPs   []netip.Addr // seen with the MAC
+	MAC    MAC
+	Cause  Cause
+	Router bool // an IPv6 router
+	Seq    uint64
+	Site   string
+	Job    string       // that moved it last, or ""
+	IPs    []netip.Addr // seen with the MAC
 }
 
 // Message is one message. Which fields count depends on its Kind.
@@ -62,9 +68,13 @@ type Message struct {
 	Records []Record // Update
 	Count   uint32   // Digest: bindings
 	Sum     uint64   // Digest
-	Job     string   // Prepare
+	Job     string   // Prepare, Arrived
 	Site    string   // Prepare: where the MACs go
-	MACs    []MAC    // Prepare
+	MACs    []MAC    // Prepare, Clear
+
+	After time.Duration // Arrived: from the flip to the first frame; not negative
+	Held  uint32        // Arrived: frames that waited and reached the VM
+	Lost  uint32        // Arrived: frames that could not wait
 }
 
 // ErrShort says that a message ends too early.
@@ -96,6 +106,10 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return b, nil
 	case Prepare:
 		return m.appendPrepare(b)
+	case Clear:
+		return appendMACs(b, m.MACs)
+	case Arrived:
+		return m.appendArrived(b)
 	}
 	return nil, fmt.Errorf("kind %d: %w", m.Kind, ErrFormat)
 }
@@ -118,12 +132,23 @@ func (m Message) appendPrepare(b []byte) ([]byte, error) {
 	if err := checkNames(m.Site, m.Job); err != nil {
 		return nil, err
 	}
-	if len(m.MACs) > MaxMACs {
-		return nil, fmt.Errorf("%d MACs: %w", len(m.MACs), ErrFormat)
+	return appendMACs(appendText(appendText(b, m.Job), m.Site), m.MACs)
+}
+
+func (m Message) appendArrived(b []byte) ([]byte, error) {
+	if len(m.Job) > MaxJob || m.After < 0 {
+		return nil, fmt.Errorf("job of %d bytes arrived after %v: %w", len(m.Job), m.After, ErrFormat)
 	}
-	b = appendText(appendText(b, m.Job), m.Site)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(m.MACs)))
-	for _, mac := range m.MACs {
+	b = binary.BigEndian.AppendUint64(appendText(b, m.Job), uint64(m.After))
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, m.Held), m.Lost), nil
+}
+
+func appendMACs(b []byte, macs []MAC) ([]byte, error) {
+	if len(macs) > MaxMACs {
+		return nil, fmt.Errorf("%d MACs: %w", len(macs), ErrFormat)
+	}
+	b = binary.BigEndian.AppendUint16(b, uint16(len(macs)))
+	for _, mac := range macs {
 		if err := checkMAC(mac); err != nil {
 			return nil, err
 		}
@@ -134,7 +159,11 @@ func (m Message) appendPrepare(b []byte) ([]byte, error) {
 
 // append appends a record that has been checked.
 func (r Record) append(b []byte) []byte {
-	b = append(append(b, r.MAC[:]...), byte(r.Cause))
+	var flags byte
+	if r.Router {
+		flags = flagRouter
+	}
+	b = append(append(b, r.MAC[:]...), byte(r.Cause), flags)
 	b = binary.BigEndian.AppendUint64(b, r.Seq)
 	b = appendText(appendText(b, r.Site), r.Job)
 	b = append(b, byte(len(r.IPs)))

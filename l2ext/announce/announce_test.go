@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -33,6 +34,9 @@ var samples = []struct {
 	{"digest", Message{Kind: Digest, VNI: maxVNI, Count: 65536, Sum: 0xdeadbeef00112233}},
 	{"request", Message{Kind: Request, VNI: 100}},
 	{"prepare", Message{Kind: Prepare, VNI: 100, Job: "j1", Site: "b", MACs: []MAC{vm, {2, 0, 0, 0, 0, 1}}}},
+	{"router", Message{Kind: Update, VNI: 100, Records: []Record{{MAC: vm, Cause: Learned, Router: true, Seq: 1, Site: "a"}}}},
+	{"clear", Message{Kind: Clear, VNI: 100, MACs: []MAC{vm, {2, 0, 0, 0, 0, 1}}}},
+	{"arrived", Message{Kind: Arrived, VNI: 100, Job: "j1", After: 62 * time.Millisecond, Held: 60, Lost: 1}},
 }
 
 const vectors = "testdata/messages.hex"
@@ -111,6 +115,10 @@ func TestRefuses(t *testing.T) {
 		{"kind 0", Message{VNI: 100}},
 		{"many records", Message{Kind: Update, VNI: 100, Records: make([]Record, MaxRecords+1)}},
 		{"many MACs", Message{Kind: Prepare, VNI: 100, Site: "b", MACs: make([]MAC, MaxMACs+1)}},
+		{"many cleared", Message{Kind: Clear, VNI: 100, MACs: make([]MAC, MaxMACs+1)}},
+		{"clear multicast", Message{Kind: Clear, VNI: 100, MACs: []MAC{{1}}}},
+		{"arrived early", Message{Kind: Arrived, VNI: 100, After: -1}},
+		{"arrived with a long job", Message{Kind: Arrived, VNI: 100, Job: strings.Repeat("j", MaxJob+1)}},
 		{"prepare multicast", Message{Kind: Prepare, VNI: 100, Site: "b", MACs: []MAC{{1}}}},
 	} {
 		if _, err := tt.m.Append(nil); !errors.Is(err, ErrFormat) {
@@ -123,7 +131,7 @@ func TestRefuses(t *testing.T) {
 		at   int
 		to   byte
 	}{
-		{"magic", 0, 'X'}, {"version", 2, 2}, {"kind", 3, 9}, {"VNI", 4, 1}, {"count", 8, 0xff}, {"MAC", 10, 0x53}, {"cause", 16, 0},
+		{"magic", 0, 'X'}, {"version", 2, 1}, {"kind", 3, 9}, {"VNI", 4, 1}, {"count", 8, 0xff}, {"MAC", 10, 0x53}, {"cause", 16, 0}, {"flags", 17, 2},
 	} {
 		bad := bytes.Clone(b)
 		bad[tt.at] = tt.to

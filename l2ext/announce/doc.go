@@ -5,7 +5,7 @@
 //
 //	 0               1               2               3
 //	+---------------+---------------+---------------+---------------+
-//	| 'L'           | '2'           | version (1)   | kind          |
+//	| 'L'           | '2'           | version (2)   | kind          |
 //	+---------------+---------------+---------------+---------------+
 //	| VNI of the segment                                            |
 //	+---------------+---------------+---------------+---------------+
@@ -16,8 +16,10 @@
 //	2 Digest   | count (4) | sum (8) |           over all bindings that the sender knows
 //	3 Request                                    send me all that you know
 //	4 Prepare  | job | site | count (2) | MACs   these are about to move to site, by job
+//	5 Clear    | count (2) | MACs                an operator knows these again: forget how often they moved
+//	6 Arrived  | job | after (8) | held (4) | lost (4)   the job's VM was heard at its destination
 //
-//	record:  | MAC (6) | cause (1) | sequence (8) | site | job | count (1) | addresses |
+//	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
 //	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
 //	address:  | 4 or 6 (1) | 4 or 16 bytes |     at most 8 of them
 //
@@ -25,10 +27,20 @@
 // record for a MAC that no host can have, and a number over its limit are
 // refused as a whole.
 //
+// Flags: 1 router (the host has said so in a neighbour advertisement: who answers
+// for it must say so, too, or hosts drop it as their router; RFC 4861, section
+// 7.2.5). Others are refused.
+//
+// Of Arrived, after is the time from the flip's arrival at the destination to
+// the first frame of the VM there, in nanoseconds; held are frames that waited
+// for the VM and reached it, lost those that did not fit.
+//
 // Causes: 1 learned (seen by the owner's data path), 2 moved (ordered by a
 // job), 3 withdrawn (the owner forgets it; other sites do, too).
 //
 // The digest is the sum, modulo 2^64, of the first eight bytes of the SHA-256
 // of each record that is not withdrawn. Two gateways whose digests differ send
 // each other all that they know.
+//
+// Version 1 had no flags, and no kinds above 4.
 package announce

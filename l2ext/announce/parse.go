@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Parse reads one message, which is all of b. The message shares nothing with b.
@@ -55,20 +56,44 @@ func (r *reader) body(m *Message) {
 	case Prepare:
 		m.Job, m.Site = r.text(), r.text()
 		r.fail(checkNames(m.Site, m.Job))
-		n := int(r.number(2))
-		if n > MaxMACs {
-			r.fail(fmt.Errorf("%d MACs: %w", n, ErrFormat))
-		}
-		for i := 0; i < n && r.err == nil; i++ {
-			m.MACs = append(m.MACs, r.mac())
-		}
+		m.MACs = r.macs()
+	case Clear:
+		m.MACs = r.macs()
+	case Arrived:
+		r.arrived(m)
 	default:
 		r.fail(fmt.Errorf("kind %d: %w", m.Kind, ErrFormat))
 	}
 }
 
+func (r *reader) macs() (macs []MAC) {
+	n := int(r.number(2))
+	if n > MaxMACs {
+		r.fail(fmt.Errorf("%d MACs: %w", n, ErrFormat))
+	}
+	for i := 0; i < n && r.err == nil; i++ {
+		macs = append(macs, r.mac())
+	}
+	return macs
+}
+
+func (r *reader) arrived(m *Message) {
+	m.Job = r.text()
+	m.After = time.Duration(r.number(8))
+	m.Held, m.Lost = uint32(r.number(4)), uint32(r.number(4))
+	if len(m.Job) > MaxJob || m.After < 0 {
+		r.fail(fmt.Errorf("job of %d bytes arrived after %v: %w", len(m.Job), m.After, ErrFormat))
+	}
+}
+
 func (r *reader) record() Record {
-	rec := Record{MAC: r.mac(), Cause: Cause(r.number(1)), Seq: r.number(8), Site: r.text(), Job: r.text()}
+	rec := Record{MAC: r.mac(), Cause: Cause(r.number(1))}
+	flags := r.number(1)
+	if flags&^flagRouter != 0 {
+		r.fail(fmt.Errorf("flags %#x: %w", flags, ErrFormat))
+	}
+	rec.Router = flags&flagRouter != 0
+	rec.Seq, rec.Site, rec.Job = r.number(8), r.text(), r.text()
 	n := int(r.number(1))
 	if n > MaxIPs {
 		r.fail(fmt.Errorf("%d addresses: %w", n, ErrFormat))
