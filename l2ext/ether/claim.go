@@ -15,6 +15,8 @@ const (
 	optSource   = 1  // source link-layer address
 	optTarget   = 2  // target link-layer address
 	override    = 0x20
+	solicited   = 0x40
+	router      = 0x80
 	arpLen      = 28
 	opReply     = 2
 	opReverse   = 3 // RARP request: what QEMU announces a NIC with (net/announce.c)
@@ -27,6 +29,7 @@ var arpHead = []byte{0, 1, 8, 0, 6, 4}
 type Claim struct {
 	IP        netip.Addr // invalid if it tells only that the MAC is here
 	Announced bool       // the host announces itself: it may have just moved
+	Router    bool       // it says that it is an IPv6 router
 }
 
 // Snoop reads what an ARP, RARP or neighbour discovery frame tells of its
@@ -74,7 +77,7 @@ func snoopND(h Header, b []byte) (c Claim, ok bool) {
 		return Claim{IP: src}, usable(src) && hasOption(icmp[ndLen:], optSource, h.Src)
 	case ndAdvert:
 		target := netip.AddrFrom16([16]byte(icmp[8:24]))
-		return Claim{IP: target, Announced: h.Dst.Group()}, usable(target) && hasOption(icmp[ndLen:], optTarget, h.Src)
+		return Claim{IP: target, Announced: h.Dst.Group(), Router: icmp[4]&router != 0}, usable(target) && hasOption(icmp[ndLen:], optTarget, h.Src)
 	}
 	return c, false
 }
@@ -113,7 +116,7 @@ func AppendAnnounce(b []byte, m MAC, ip netip.Addr) []byte {
 		b = append(append(b, m[:]...), a[:]...)
 		return append(append(b, Broadcast[:]...), a[:]...)
 	}
-	return appendAdvert(b, m, ip.As16())
+	return appendAdvert(b, advertisement{to: allNodesMAC, mac: m, ip: ip.As16(), dst: allNodes, flags: override})
 }
 
 // allNodes is ff02::1, and allNodesMAC the MAC that stands for it (RFC 2464).
@@ -122,20 +125,39 @@ var (
 	allNodesMAC = MAC{0x33, 0x33, 0, 0, 0, 1}
 )
 
-func appendAdvert(b []byte, m MAC, ip [16]byte) []byte {
-	const length = ndLen + 8
-	b = appendHeader(b, allNodesMAC, m, TypeIPv6)
+// advertisement is a neighbour advertisement: mac has ip.
+type advertisement struct {
+	to, mac MAC
+	ip, dst [16]byte
+	flags   byte
+}
+
+func appendAdvert(b []byte, a advertisement) []byte {
+	body := append([]byte{a.flags, 0, 0, 0}, a.ip[:]...)
+	body = append(append(body, optTarget, 1), a.mac[:]...)
+	return icmp{to: a.to, from: a.mac, src: a.ip, dst: a.dst, kind: ndAdvert, body: body}.append(b)
+}
+
+// icmp is a frame of neighbour discovery.
+type icmp struct {
+	to, from MAC
+	src, dst [16]byte
+	kind     byte
+	body     []byte // behind the checksum; its length is even
+}
+
+func (i icmp) append(b []byte) []byte {
+	length := byte(4 + len(i.body))
+	b = appendHeader(b, i.to, i.from, TypeIPv6)
 	head := len(b)
 	b = append(b, 0x60, 0, 0, 0, 0, length, protoICMPv6, 255)
-	b = append(append(b, ip[:]...), allNodes[:]...)
-	icmp := len(b)
-	b = append(b, ndAdvert, 0, 0, 0, override, 0, 0, 0)
-	b = append(append(b, ip[:]...), optTarget, 1)
-	b = append(b, m[:]...)
-	sum := checksum(0, b[head+8:icmp]) // pseudo header (RFC 8200, section 8.1)
+	b = append(append(b, i.src[:]...), i.dst[:]...)
+	at := len(b)
+	b = append(append(b, i.kind, 0, 0, 0), i.body...)
+	sum := checksum(0, b[head+8:at]) // pseudo header (RFC 8200, section 8.1)
 	sum = checksum(sum, []byte{0, 0, 0, length, 0, 0, 0, protoICMPv6})
-	sum = checksum(sum, b[icmp:])
-	binary.BigEndian.PutUint16(b[icmp+2:], ^uint16(sum))
+	sum = checksum(sum, b[at:])
+	binary.BigEndian.PutUint16(b[at+2:], ^uint16(sum))
 	return b
 }
 

@@ -211,6 +211,9 @@ func FuzzFrame(f *testing.F) {
 		if c, ok := Snoop(h, b); ok && c.IP.IsValid() && !usable(c.IP) {
 			t.Errorf("%x claims %v", b, c.IP)
 		}
+		if q, ok := Asked(h, b); ok && (!usable(q.Target) || !q.Probe && !usable(q.Sender)) {
+			t.Errorf("%x asks %+v", b, q)
+		}
 		before := bytes.Clone(b)
 		changed := ClampMSS(h, b, max)
 		differ := 0
