@@ -48,7 +48,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		seg.in[site] = newLimiter(m.cfg.Limits)
 		seg.endpoint[site] = m.endpointOf(site)
 	}
-	seg.table = newTable(m.cfg.Site)
+	seg.table, seg.lot = newTable(m.cfg.Site), newLot()
 	if old == nil || old.Name != w.Name {
 		return seg
 	}
@@ -58,12 +58,18 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		if b.rec.Site == m.cfg.Site || slices.Contains(w.Sites, b.rec.Site) {
 			own := *b // frames on their way may still look at the old table
 			seg.table.byMAC[mac] = &own
+			for _, ip := range own.rec.IPs {
+				if old.table.byIP[ip] == mac && !own.withdrawn() {
+					seg.table.byIP[ip] = mac
+				}
+			}
 			seg.table.sum += b.hash
 			if b.hash != 0 {
 				seg.table.live++
 			}
 		}
 	}
+	seg.lot = old.lot
 	seg.attached, seg.problem, seg.odd, seg.oddUntil = old.attached, old.problem, old.odd, old.oddUntil
 	for i := range old.counts {
 		seg.counts[i].Store(old.counts[i].Load())

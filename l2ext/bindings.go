@@ -30,12 +30,18 @@ type binding struct {
 	rec    announce.Record
 	hash   uint64      // of rec, 0 while withdrawn
 	since  time.Time   // when it came to its site
+	from   string      // the site before; "" if none is known
 	seen   time.Time   // when it was seen here last
 	fence  time.Time   // until then only jobs move it
 	frozen time.Time   // until then nothing in the data path moves it
 	left   bool        // its site before was this one
 	moves  []time.Time // without a job, the last few
 	job    string      // that is about to move it
+	ear    *ear        // listens to its frames while a job moves it; nil otherwise
+	parked bool        // it is paused here: frames for it wait
+	coming bool        // in what lookup returns: a job is about to bring it here
+
+	home, homeJob string // where a job has moved it last, and which
 }
 
 func (b *binding) withdrawn() bool { return b.rec.Cause == announce.Withdrawn }
@@ -45,24 +51,26 @@ func (b *binding) withdrawn() bool { return b.rec.Cause == announce.Withdrawn }
 type table struct {
 	self  string
 	byMAC map[MAC]*binding
-	live  uint32 // bindings that are not withdrawn
-	sum   uint64 // of their hashes
+	byIP  map[netip.Addr]MAC // who claimed it last
+	live  uint32             // bindings that are not withdrawn
+	sum   uint64             // of their hashes
 }
 
 func newTable(self string) *table {
-	return &table{self: self, byMAC: make(map[MAC]*binding)}
+	return &table{self: self, byMAC: make(map[MAC]*binding), byIP: make(map[netip.Addr]MAC)}
 }
 
 // verdict is what a table made of a sighting or a record.
 type verdict uint8
 
 const (
-	nothing verdict = iota // it was known
-	changed                // the binding is new or different
-	stale                  // what we know is newer
-	raised                 // refused: the number of our binding was raised above the claim
-	fenced                 // refused: a job has just moved the MAC, or it moves too often
-	full                   // refused: there are too many MACs
+	nothing     verdict = iota // it was known
+	changed                    // the binding is new or different
+	stale                      // what we know is newer
+	raised                     // refused: the number of our binding was raised above the claim
+	fenced                     // refused: a job has just moved the MAC, or it moves too often
+	broughtHome                // refused: it moves too often, and is now where a job has left it
+	full                       // refused: there are too many MACs
 )
 
 // site of a MAC, or "" if it has none.
@@ -91,33 +99,11 @@ func (t *table) see(now time.Time, m MAC, announced bool) verdict {
 		return nothing
 	default:
 		if b.moved(now); now.Before(b.frozen) {
-			return fenced
+			return t.bringHome(now, b)
 		}
 	}
-	t.set(now, b, announce.Record{MAC: m, Cause: announce.Learned, Seq: b.rec.Seq + 1, Site: t.self, IPs: b.rec.IPs})
+	t.set(now, b, announce.Record{MAC: m, Cause: announce.Learned, Router: b.rec.Router, Seq: b.rec.Seq + 1, Site: t.self, IPs: b.rec.IPs})
 	return changed
-}
-
-// note adds an address to a binding of this site.
-func (t *table) note(now time.Time, m MAC, ip netip.Addr) verdict {
-	b := t.byMAC[m]
-	if b == nil || b.withdrawn() || b.rec.Site != t.self || slices.Contains(b.rec.IPs, ip) {
-		return nothing
-	}
-	r := b.rec
-	r.Seq++
-	r.IPs = append(slices.Clone(r.IPs), ip)
-	if len(r.IPs) > announce.MaxIPs {
-		r.IPs = r.IPs[1:] // the one that was seen first
-	}
-	t.set(now, b, r)
-	return changed
-}
-
-// knows tells whether a sighting at this site would change nothing.
-func (t *table) knows(m MAC, ip netip.Addr) bool {
-	b := t.byMAC[m]
-	return b != nil && b.rec.Site == t.self && !b.withdrawn() && (!ip.IsValid() || slices.Contains(b.rec.IPs, ip))
 }
 
 // move binds a MAC to a site by order of a job, step numbers above the last.
@@ -127,7 +113,7 @@ func (t *table) move(now time.Time, m MAC, site, job string, step uint64) announ
 	if b == nil {
 		b = t.add(now, r)
 	} else {
-		r.Seq, r.IPs = b.rec.Seq+step, b.rec.IPs
+		r.Seq, r.IPs, r.Router = b.rec.Seq+step, b.rec.IPs, b.rec.Router
 		t.set(now, b, r)
 	}
 	b.moves, b.frozen = nil, time.Time{} // the job knows
@@ -196,7 +182,7 @@ func (t *table) expire(now time.Time) (gone []announce.Record) {
 	for m, b := range t.byMAC {
 		switch {
 		case b.withdrawn() && now.Sub(b.since) > keepWithdraw:
-			delete(t.byMAC, m)
+			delete(t.byMAC, m) // its addresses left the index when it was withdrawn
 		case !b.withdrawn() && b.rec.Site == t.self && b.job == "" && now.Sub(b.seen) > forgetAfter:
 			gone = append(gone, t.withdraw(now, b))
 		}
@@ -228,14 +214,16 @@ func (t *table) set(now time.Time, b *binding, r announce.Record) {
 	}
 	if r.Site != b.rec.Site || r.Cause == announce.Withdrawn {
 		b.left = b.rec.Site == t.self && !b.withdrawn()
-		b.since = now
+		b.since, b.from = now, b.rec.Site
 	}
 	if r.Site == t.self {
 		b.seen = now
 	}
 	if r.Cause == announce.Moved {
 		b.fence = now.Add(jobFence)
+		b.home, b.homeJob = r.Site, r.Job
 	}
+	t.index(b.rec, r)
 	b.rec, b.hash = r, 0
 	if r.Cause != announce.Withdrawn {
 		b.hash = max(r.Hash(), 1) // 0 means: not counted

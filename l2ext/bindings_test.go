@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
 )
 
 var vm = MAC{0x52, 0x54, 0, 0, 0, 9}
@@ -149,13 +150,14 @@ func checkSum(t *testing.T, tab *table) {
 func TestNote(t *testing.T) {
 	tab, now := newTable("b"), time.Unix(1000, 0)
 	ip := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }
-	if v := tab.note(now, vm, ip(1)); v != nothing {
+	says := func(i int) ether.Claim { return ether.Claim{IP: ip(i)} }
+	if rs := tab.note(now, vm, says(1)); rs != nil {
 		t.Error("an address of an unknown host was noted")
 	}
 	tab.see(now, vm, false)
 	for i := range announce.MaxIPs + 3 {
-		if v := tab.note(now, vm, ip(i)); v != changed || tab.note(now, vm, ip(i)) != nothing || !tab.knows(vm, ip(i)) {
-			t.Errorf("address %d: verdict %d", i, v)
+		if rs := tab.note(now, vm, says(i)); len(rs) != 1 || tab.note(now, vm, says(i)) != nil || !tab.knows(vm, says(i)) {
+			t.Errorf("address %d: records %v", i, rs)
 		}
 		checkSum(t, tab)
 	}
@@ -163,7 +165,7 @@ func TestNote(t *testing.T) {
 		t.Errorf("noted %+v", r)
 	}
 	tab.move(now, vm, "a", "j", 1)
-	if v := tab.note(now, vm, ip(99)); v != nothing || len(tab.byMAC[vm].rec.IPs) != announce.MaxIPs {
+	if rs := tab.note(now, vm, says(99)); rs != nil || len(tab.byMAC[vm].rec.IPs) != announce.MaxIPs {
 		t.Error("an address of another site's host was noted, or the move lost them")
 	}
 }

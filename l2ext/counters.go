@@ -21,6 +21,10 @@ const (
 	Fragmented                 // frames that were sent in parts
 	Conflicts                  // frames from a MAC that is bound to another site
 	Fenced                     // claims to a MAC refused because a job has just moved it
+	Answered                   // ARP requests and neighbour solicitations answered here for a host elsewhere
+	Spared                     // announcements and questions that told other sites nothing new
+	Parked                     // frames that waited for a VM that was paused
+	Released                   // of these, frames that reached it, here or back at its source
 	DropMalformed              // no Ethernet frame, or a bad source
 	DropForbidden              // BPDU, LLDP, LACP, pause, CDP
 	DropResolve                // ARP and neighbour discovery over their limit
@@ -32,6 +36,8 @@ const (
 	DropTooLong                // longer than can be carried
 	DropNoSegment              // from a site that is not on the segment
 	DropPeerDown               // the site cannot be reached
+	DropOwner                  // from a MAC that another site owns
+	DropParked                 // for a paused VM, beyond what can wait
 	DropCarrier                // refused by the link or by the kernel
 	numCounts
 )
@@ -39,9 +45,9 @@ const (
 // String is the count's name, as it appears in views and metrics.
 func (c Count) String() string {
 	names := [numCounts]string{"sent", "sent_bytes", "received", "received_bytes", "redirected", "returned", "clamped",
-		"fragmented", "conflicts", "fenced", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
+		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
 		"drop_multicast", "drop_unknown", "drop_local", "drop_horizon", "drop_too_long", "drop_no_segment",
-		"drop_peer_down", "drop_carrier"}
+		"drop_peer_down", "drop_owner", "drop_parked", "drop_carrier"}
 	if c >= numCounts {
 		return fmt.Sprintf("Count(%d)", uint8(c))
 	}

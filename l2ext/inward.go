@@ -59,8 +59,8 @@ func (i inward) frame(now time.Time, frame []byte) {
 	if !ok {
 		return
 	}
-	if site, _ := i.seg.lookup(h.Src); site == i.m.cfg.Site {
-		i.seg.counts.add(Conflicts, 1) // just moved here, or a second host with its MAC; nothing is learned from it
+	if !i.redirected && !i.admit(now, h) { // what was redirected has its source anywhere
+		return
 	}
 	if class != ether.Unicast {
 		i.deliver(h, frame)
@@ -68,7 +68,10 @@ func (i inward) frame(now time.Time, frame []byte) {
 	}
 	switch site, b := i.seg.lookup(h.Dst); {
 	case site == i.m.cfg.Site:
-		i.deliver(h, frame)
+		if !b.parked || !i.seg.park(h.Dst, frame, route(i.redirected)) {
+			i.deliver(h, frame)
+		}
+	case b.coming && site == i.from && i.seg.parkEarly(now, h.Dst, frame):
 	case site == "":
 		if drop, ok := i.seg.in[i.from].allow(now, class); !ok {
 			i.seg.counts.add(drop, 1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
@@ -19,9 +20,10 @@ type NIC struct {
 
 // Bounds of jobs.
 const (
-	maxJobs  = 4096             // known at one time; a site of 1000 VMs, several times over
-	keepJob  = 10 * time.Minute // an ended job is known for so long, so that a late call has an answer
-	staleJob = 24 * time.Hour   // a prepared job that nobody ended is forgotten
+	maxJobNICs = 1 << 14          // of one job: a whole site in one order
+	maxJobs    = 4096             // known at one time; a site of 1000 VMs, several times over
+	keepJob    = 10 * time.Minute // an ended job is known for so long, so that a late call has an answer
+	staleJob   = 24 * time.Hour   // a prepared job that nobody ended is forgotten
 )
 
 // phase is how far a job is.
@@ -42,6 +44,11 @@ type job struct {
 	nics    []attachedNIC
 	phase   phase
 	changed time.Time
+
+	origin    string    // at the destination: the source, if known
+	flippedAt time.Time // when the flip was ordered, or arrived
+	muted     []string  // ports of this site
+	gap       Gap
 }
 
 func (j *job) ended() bool { return j.phase == confirmed || j.phase == revoked }
@@ -95,8 +102,10 @@ func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
 	m.jobs[j.id] = j
 	for vni, macs := range byVNI {
 		seg := m.segments()[vni]
-		for _, site := range seg.Sites {
-			m.enqueue(seg, site, announce.Message{Kind: announce.Prepare, VNI: vni, Job: j.id, Site: j.to, MACs: macs})
+		for some := range slices.Chunk(macs, announce.MaxMACs) {
+			for _, site := range seg.Sites {
+				m.enqueue(seg, site, announce.Message{Kind: announce.Prepare, VNI: vni, Job: j.id, Site: j.to, MACs: some})
+			}
 		}
 	}
 	return nil
@@ -115,7 +124,7 @@ func (m *Manager) prepareNIC(now time.Time, seg *segment, mac MAC, j *job) {
 		b.entries = append(b.entries, Entry{MAC: mac})
 	}
 	if known = seg.table.byMAC[mac]; known != nil {
-		known.job = j.id
+		known.listen(j)
 	}
 	seg.mu.Unlock()
 	m.publish(seg, &b)
@@ -160,15 +169,16 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 		j = &job{id: msg.Job, to: msg.Site, changed: now}
 		m.jobs[msg.Job] = j
 	}
-	if j.to != msg.Site || j.phase != prepared || len(j.nics)+len(msg.MACs) > 2*announce.MaxMACs {
+	if j.to != msg.Site || j.phase != prepared || len(j.nics)+len(msg.MACs) > maxJobNICs {
 		return
 	}
+	j.origin = from
 	seg.mu.Lock()
 	defer seg.mu.Unlock()
 	for _, raw := range msg.MACs {
 		j.add(seg.VNI, MAC(raw))
 		if b := seg.table.byMAC[MAC(raw)]; b != nil {
-			b.job = j.id
+			b.listen(j)
 		}
 	}
 }
@@ -192,8 +202,10 @@ func (m *Manager) Flip(ctx context.Context, id string) error {
 		case j == nil:
 			return fmt.Errorf("flipping job %s: %w", id, ErrNoJob)
 		case j.phase == prepared:
-			j.enter(time.Now(), flipped)
-			m.moveAll(time.Now(), j, j.to, 1)
+			now := time.Now()
+			j.enter(now, flipped)
+			m.moveAll(now, j, j.to, 1)
+			j.flippedAt, j.gap = now, Gap{Before: m.silence(now, j), After: -1}
 		case j.phase == revoked:
 			return fmt.Errorf("flipping job %s: %w", id, ErrJobOver)
 		}
@@ -223,12 +235,46 @@ func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 				j.add(seg.VNI, nic.MAC)
 			}
 		}
-		if j.phase < settled {
+		again := j.phase >= settled
+		if !again {
 			j.enter(now, settled)
 		}
 		m.moveAll(now, j, m.cfg.Site, 1)
+		m.unmute(j)
+		m.wake(j, again)
 		return nil
 	})
+}
+
+// wake gives a VM that has come to run here the frames that waited for it, and
+// begins to wait for its own.
+func (m *Manager) wake(j *job, again bool) {
+	for vni, macs := range j.macs() {
+		seg := m.segments()[vni]
+		if seg == nil {
+			continue
+		}
+		j.release(m.letGo(seg, macs))
+		if again {
+			continue
+		}
+		seg.mu.RLock()
+		for _, mac := range macs {
+			if b := seg.table.byMAC[mac]; b != nil && b.ear != nil {
+				b.ear.await.Store(true)
+			}
+		}
+		seg.mu.RUnlock()
+	}
+}
+
+// macs are those of the job's NICs, by segment.
+func (j *job) macs() map[uint32][]MAC {
+	all := make(map[uint32][]MAC)
+	for _, nic := range j.nics {
+		all[nic.vni] = append(all[nic.vni], nic.mac)
+	}
+	return all
 }
 
 // segmentHere finds the segment of a NIC that has come to this site.
@@ -256,7 +302,7 @@ func (m *Manager) Confirm(ctx context.Context, id string) error {
 			return fmt.Errorf("confirming job %s: %w", id, ErrJobOver)
 		}
 		j.enter(time.Now(), confirmed)
-		m.unmark(j)
+		m.finish(j)
 		return nil
 	})
 }
@@ -282,6 +328,7 @@ func (m *Manager) Revoke(ctx context.Context, id string) error {
 		}
 		j.enter(now, revoked)
 		m.unmark(j)
+		m.unmute(j)
 		return nil
 	})
 }
@@ -304,8 +351,10 @@ func (m *Manager) moveAll(now time.Time, j *job, site string, step uint64) {
 				b.records = append(b.records, seg.table.move(now, nic.mac, site, j.id, step))
 				b.entries = append(b.entries, seg.entryOf(nic.mac, site))
 				known = seg.table.byMAC[nic.mac]
+			} else if known.parked {
+				b.entries = append(b.entries, seg.entryOf(nic.mac, site))
 			}
-			known.job = j.id
+			known.listen(j)
 			told = append(told, &moved{mac: nic.mac, ips: known.rec.IPs})
 		}
 		seg.mu.Unlock()
@@ -320,11 +369,7 @@ func (m *Manager) moveAll(now time.Time, j *job, site string, step uint64) {
 // known: bridges and switches of this LAN learn the way to it. Where the host
 // has left, that way is through us.
 func (m *Manager) announceInLAN(seg *segment, t *moved) {
-	ips := t.ips
-	if len(ips) == 0 {
-		ips = []netip.Addr{{}}
-	}
-	for _, ip := range ips {
+	for _, ip := range append([]netip.Addr{{}}, t.ips...) { // first without an address: a RARP
 		frame := ether.AppendAnnounce(nil, t.mac, ip)
 		p := vxlan.Packet{VNI: seg.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: frame}
 		if err := m.cfg.Host.WritePacket(p.Append(nil)); err != nil {
@@ -348,20 +393,39 @@ func (m *Manager) undoStale(now time.Time, seg *segment, r announce.Record) (aga
 }
 
 // jobMoved follows a job of another site by its records.
-func (m *Manager) jobMoved(r announce.Record) {
+func (m *Manager) jobMoved(now time.Time, r announce.Record) {
 	j := m.jobs[r.Job]
 	if r.Job == "" || j == nil || j.phase > flipped {
 		return
 	}
 	switch {
 	case r.Site == j.to:
+		if j.phase == prepared {
+			j.flippedAt, j.gap = now, Gap{Before: -1, After: -1}
+		}
 		j.phase = flipped
 	case j.phase == flipped:
 		j.phase = revoked // its source has taken the MACs back
 		m.unmark(j)
+		m.unmute(j)
 	}
 }
 
+// finish ends the job here: whoever waited for its VM does so no longer.
+func (m *Manager) finish(j *job) {
+	m.unmute(j)
+	if j.to == m.cfg.Site {
+		for vni, macs := range j.macs() {
+			if seg := m.segments()[vni]; seg != nil {
+				j.release(m.runsHere(seg, macs))
+			}
+		}
+	}
+	m.unmark(j)
+}
+
+// unmark takes the job's mark from its bindings. One whose VM has not been heard
+// yet is still listened to.
 func (m *Manager) unmark(j *job) {
 	for _, nic := range j.nics {
 		seg := m.segments()[nic.vni]
@@ -369,8 +433,13 @@ func (m *Manager) unmark(j *job) {
 			continue
 		}
 		seg.mu.Lock()
-		if b := seg.table.byMAC[nic.mac]; b != nil && b.job == j.id {
-			b.job = ""
+		if b := seg.table.byMAC[nic.mac]; b != nil {
+			if b.job == j.id {
+				b.job = ""
+			}
+			if b.ear != nil && b.ear.job == j.id && !b.ear.await.Load() {
+				b.ear = nil
+			}
 		}
 		seg.mu.Unlock()
 	}
@@ -381,6 +450,7 @@ func (m *Manager) expireJobs(now time.Time) {
 	for id, j := range m.jobs {
 		if age := now.Sub(j.changed); (j.ended() && age > keepJob) || age > staleJob {
 			m.unmark(j)
+			m.unmute(j)
 			delete(m.jobs, id)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -40,6 +41,8 @@ var (
 	ErrNoJob   = errors.New("l2ext: no such job")
 	ErrJobOver = errors.New("l2ext: the job is past that step")
 	ErrClosed  = errors.New("l2ext: not running")
+
+	ErrNoSegment = errors.New("l2ext: no such segment")
 )
 
 // A Manager keeps this site's end of all stretched segments. Its methods are
@@ -199,36 +202,31 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	if seg == nil || !s.MAC.Host() {
 		return
 	}
+	b := batches[seg]
+	if b == nil {
+		b = &batch{}
+		batches[seg] = b
+	}
 	seg.mu.Lock()
 	before := seg.table.site(s.MAC)
-	v := seg.table.see(now, s.MAC, s.announced)
-	if s.ip.IsValid() && seg.table.note(now, s.MAC, s.ip) == changed {
-		v = changed
-	}
-	frozen := v == fenced && now.Before(seg.table.byMAC[s.MAC].frozen)
-	var rec announce.Record
-	if v == changed {
-		rec = seg.table.byMAC[s.MAC].rec
+	v := seg.table.see(now, s.MAC, s.Announced)
+	after := seg.table.site(s.MAC)
+	claims := seg.table.note(now, s.MAC, ether.Claim{IP: s.IP, Router: s.Router})
+	if known := seg.table.byMAC[s.MAC]; v == broughtHome || v == changed && claims == nil {
+		claims = append(claims, known.rec)
 	}
 	seg.mu.Unlock()
+	b.records = append(b.records, claims...)
+	if before != after && (before != "" || after != m.cfg.Site) {
+		b.entries = append(b.entries, seg.entryOf(s.MAC, after))
+	}
 	switch v {
-	case changed:
-		b := batches[seg]
-		if b == nil {
-			b = &batch{}
-			batches[seg] = b
-		}
-		b.records = append(b.records, rec)
-		if before != m.cfg.Site && before != "" {
-			b.entries = append(b.entries, Entry{MAC: s.MAC})
-		}
-	case fenced:
-		seg.counts.add(Fenced, 1)
-		if frozen {
-			m.setOdd(now, seg, fmt.Sprintf("MAC %v is claimed at this site and at %s in turn; it stays at %s", s.MAC, before, before))
-		}
+	case fenced, broughtHome:
+		m.refuse(now, seg, s.MAC)
 	case full:
 		m.setOdd(now, seg, fmt.Sprintf("more than %d MACs", MaxMACs))
+	default:
+		m.heard(now, seg, s)
 	}
 }
 
@@ -258,6 +256,7 @@ func (m *Manager) point(seg *segment, entries []Entry) {
 // tick looks after what is due.
 func (m *Manager) tick(ctx context.Context, now time.Time) {
 	m.expireJobs(now)
+	m.expireParked(now)
 	for _, seg := range m.segments() {
 		seg.mu.Lock()
 		gone := seg.table.expire(now)

@@ -328,7 +328,8 @@ func TestFirewall(t *testing.T) {
 		w.pass(31 * time.Second)
 		w.hosts["b"].Firewall()
 		for range 30 {
-			w.appear("a", "lan", vmMAC, "10.0.0.9")
+			check(t, w.hosts["a"].Send("lan", frameTo(ether.Broadcast, vmMAC, 100)))
+			w.settle()
 		}
 		w.pass(31 * time.Second)
 		if p := w.ms["b"].Segments()[0].Problem; !strings.Contains(p, "firewall") {

@@ -28,19 +28,24 @@ func (o *outward) packet(now time.Time, b []byte) {
 	if seg == nil {
 		return // just removed
 	}
+	if o.local(now, seg, p.Frame) {
+		return // not from its owner, or it has its answer
+	}
 	h, class, ok := seg.judge(now, p.Frame, seg.out)
 	if !ok {
 		return
 	}
-	o.m.snoop(seg, h, p.Frame)
 	if class != ether.Unicast {
 		o.flood(now, seg, class, h, p.Frame)
 		return
 	}
-	switch site, _ := seg.lookup(h.Dst); site {
+	switch site, b := seg.lookup(h.Dst); site {
 	case "":
 		o.flood(now, seg, class, h, p.Frame)
 	case o.m.cfg.Site:
+		if b.parked && p.To != vxlan.Everyone && seg.park(h.Dst, p.Frame, straight) {
+			return
+		}
 		o.giveBack(seg, p)
 	default:
 		o.send(seg, site, h, p.Frame)
@@ -66,22 +71,6 @@ func (s *segment) judge(now time.Time, frame []byte, lim *limiter) (h ether.Head
 		}
 	}
 	return h, class, true
-}
-
-// snoop learns from a frame that came from this site's LAN: its source is here.
-func (m *Manager) snoop(seg *segment, h ether.Header, frame []byte) {
-	claim, _ := ether.Snoop(h, frame)
-	site, known := seg.known(h.Src, claim)
-	if known {
-		return
-	}
-	if site != "" && site != m.cfg.Site {
-		seg.counts.add(Conflicts, 1)
-	}
-	select {
-	case m.seen <- Sighting{VNI: seg.VNI, MAC: h.Src, ip: claim.IP, announced: claim.Announced}:
-	default: // the loop is busy; the next frame tells it again
-	}
 }
 
 // flood sends a frame to all sites of the segment. Unicast to an unknown host

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/frag"
@@ -23,8 +24,9 @@ type peer struct {
 	end    func()        // ends its sender: the site is no longer a peer
 	frames atomic.Uint32 // numbers the frames sent
 
-	mu sync.Mutex // guards what follows
-	up bool
+	mu      sync.Mutex // guards what follows
+	up      bool
+	changed time.Time // when it came up or went down
 
 	// rx makes calls of HandleDatagram for one site follow each other, as they
 	// do but for the moment in which a link changes its connection. It guards
@@ -120,7 +122,7 @@ func (m *Manager) setUp(site string, up bool) bool {
 		return false
 	}
 	p.mu.Lock()
-	p.up = up
+	p.up, p.changed = up, time.Now()
 	p.mu.Unlock()
 	for !up { // what waits would be old when the link is back
 		select {

@@ -121,6 +121,16 @@ type Host interface {
 	// missed some it reports all again. Reports come from one goroutine.
 	Watch(ctx context.Context, report func(Sighting)) error
 
+	// Mute keeps broadcast and multicast from a port until Unmute, so that a VM
+	// that is not running yet does not read minutes of them when it comes to
+	// run. Neither is undone by Apply; both may be repeated. Close unmutes all,
+	// and what a gateway that died has muted is unmuted by the next one's first
+	// Apply.
+	Mute(port string) error
+
+	// Unmute ends that. A port that is gone is no error.
+	Unmute(port string) error
+
 	// PortSegment tells on which segment a port, such as a VM's tap, is.
 	PortSegment(port string) (vni uint32, ok bool)
 
@@ -164,6 +174,9 @@ type Sighting struct {
 	MAC  MAC
 	Port string // "" when it is not known
 
-	ip        netip.Addr // if valid, seen with the MAC
-	announced bool       // the host told so itself
+	IP        netip.Addr // if valid, seen with the MAC
+	Announced bool       // the host told so itself: it may have just come
+	Router    bool       // it is an IPv6 router
+
+	speaks bool // it was a frame of the host itself: it runs
 }

@@ -2,9 +2,9 @@ package l2ext
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -16,8 +16,10 @@ type segment struct {
 	in       map[string]*limiter // by site
 	endpoint map[string]vxlan.Endpoint
 	given    uint64 // frames received at the last reconcile; only the loop uses it
+	lot      *lot
+	alarmed  atomic.Int64 // when a foreign frame was told of last, in Unix nanoseconds
 
-	mu       sync.RWMutex // guards what follows; only the loop writes
+	mu       sync.RWMutex // guards what follows; only the loop writes, and setOdd
 	table    *table
 	attached Attached
 	problem  string    // of the host
@@ -30,7 +32,11 @@ func (s *segment) entries() (es []Entry) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for mac, b := range s.table.byMAC {
-		if e := s.endpoint[b.rec.Site]; e != 0 && !b.withdrawn() {
+		e := s.endpoint[b.rec.Site]
+		if b.parked {
+			e = s.aside(b)
+		}
+		if e != 0 && !b.withdrawn() {
 			es = append(es, Entry{MAC: mac, Site: e})
 		}
 	}
@@ -47,14 +53,8 @@ func (s *segment) lookup(mac MAC) (site string, b binding) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if p := s.table.byMAC[mac]; p != nil && !p.withdrawn() {
-		return p.rec.Site, binding{since: p.since, left: p.left}
+		coming := p.ear != nil && p.ear.to == s.table.self && p.rec.Site != s.table.self && p.job == p.ear.job
+		return p.rec.Site, binding{since: p.since, left: p.left, parked: p.parked, coming: coming}
 	}
 	return "", binding{}
-}
-
-// known tells whether a frame from mac tells nothing new, and where mac is.
-func (s *segment) known(mac MAC, c ether.Claim) (site string, known bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.table.site(mac), s.table.knows(mac, c.IP)
 }

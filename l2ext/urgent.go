@@ -2,6 +2,7 @@ package l2ext
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -60,52 +61,103 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		m.sendSnapshot(seg, from)
 	case announce.Prepare:
 		m.takePrepare(now, seg, from, msg)
+	case announce.Clear:
+		m.clear(seg, msg.MACs)
+	case announce.Arrived:
+		m.takeArrived(from, msg)
 	}
 }
 
+// taken is what records of a peer change here.
+type taken struct {
+	batch
+	newer   []announce.Record // what the sender does not know
+	told    []*moved          // what the LAN has to be told: MACs that left it, and addresses that went to another MAC
+	back    map[string][]MAC  // parked MACs that went back, by site
+	refused bool              // there were too many
+}
+
 func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records []announce.Record) {
-	var b batch                 // what changes here
-	var newer []announce.Record // what the sender does not know
-	var claimed []*moved        // MACs that left their LAN for another site
-	refused := false
+	t := taken{back: make(map[string][]MAC)}
 	seg.mu.Lock()
 	for _, r := range records {
-		mac := MAC(r.MAC)
-		before := seg.table.site(mac)
-		if again, ok := m.undoStale(now, seg, r); ok {
-			b.records = append(b.records, again)
-			continue
-		}
-		switch seg.table.accept(now, r) {
-		case changed:
-			after := seg.table.site(mac)
-			if before != after {
-				b.entries = append(b.entries, seg.entryOf(mac, after))
-			}
-			if r.Cause == announce.Moved && before != after && after != m.cfg.Site {
-				claimed = append(claimed, &moved{mac: mac, ips: r.IPs})
-			}
-		case stale:
-			newer = append(newer, seg.table.byMAC[mac].rec)
-		case raised:
-			seg.counts.add(Fenced, 1)
-			b.records = append(b.records, seg.table.byMAC[mac].rec)
-		case full:
-			refused = true
-		}
+		m.takeRecord(now, seg, r, &t)
 	}
 	seg.mu.Unlock()
-	m.publish(seg, &b)
-	m.sendRecords(seg, from, newer)
-	for _, c := range claimed {
+	m.publish(seg, &t.batch)
+	m.sendRecords(seg, from, t.newer)
+	for site, macs := range t.back {
+		m.sendBack(seg, macs, site)
+	}
+	for _, c := range t.told {
 		m.announceInLAN(seg, c) // the switches of this LAN find the MAC behind us now
 	}
 	for _, r := range records {
-		m.jobMoved(r)
+		m.jobMoved(now, r)
 	}
-	if refused {
+	if t.refused {
 		m.setOdd(now, seg, fmt.Sprintf("more than %d MACs", MaxMACs))
 	}
+}
+
+// takeRecord needs seg.mu.
+func (m *Manager) takeRecord(now time.Time, seg *segment, r announce.Record, t *taken) {
+	mac := MAC(r.MAC)
+	before := seg.table.site(mac)
+	if again, ok := m.undoStale(now, seg, r); ok {
+		t.records = append(t.records, again)
+		return
+	}
+	takings := seg.table.takings(r)
+	switch seg.table.accept(now, r) {
+	case changed:
+		after := seg.table.site(mac)
+		if before != after {
+			m.follow(now, seg, r, before, t)
+		}
+		for _, k := range takings {
+			if lost, ok := seg.table.strip(now, k); ok {
+				t.records = append(t.records, lost)
+			}
+			if after != m.cfg.Site { // hosts here know the other MAC
+				t.told = append(t.told, &moved{mac: mac, ips: []netip.Addr{k.ip}})
+			}
+		}
+	case stale:
+		t.newer = append(t.newer, seg.table.byMAC[mac].rec)
+	case raised:
+		seg.counts.add(Fenced, 1)
+		t.records = append(t.records, seg.table.byMAC[mac].rec)
+	case full:
+		t.refused = true
+	}
+}
+
+// follow is what has to be done for a MAC that has gone from before to where a
+// record binds it. It needs seg.mu.
+func (m *Manager) follow(now time.Time, seg *segment, r announce.Record, before string, t *taken) {
+	mac := MAC(r.MAC)
+	b, after := seg.table.byMAC[mac], seg.table.site(mac)
+	switch {
+	case after == m.cfg.Site && m.comes(r):
+		seg.holdFor(now, mac, b)
+		if before == "" { // else the kernel's entry points to us already
+			t.entries = append(t.entries, Entry{MAC: mac, Site: seg.aside(b)})
+		}
+		return
+	case b.parked:
+		t.back[after] = append(t.back[after], mac)
+	}
+	t.entries = append(t.entries, seg.entryOf(mac, after))
+	if before != "" && after != "" && after != m.cfg.Site {
+		t.told = append(t.told, &moved{mac: mac, ips: r.IPs})
+	}
+}
+
+// comes tells whether a record is the flip of a job whose VM has yet to run here.
+func (m *Manager) comes(r announce.Record) bool {
+	j := m.jobs[r.Job]
+	return r.Cause == announce.Moved && j != nil && j.to == m.cfg.Site && j.phase < settled
 }
 
 // takeDigest compares, and exchanges all bindings if there is a difference.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 )
@@ -36,6 +37,7 @@ const (
 	Confirmed BindingState = "confirmed" // no job is at work on it
 	Pending   BindingState = "pending"   // a job is about to move it
 	Flipped   BindingState = "flipped"   // a job has moved it, and may take it back
+	Frozen    BindingState = "frozen"    // it was claimed by two sites in turn, and stays until it is cleared
 )
 
 // Frames sums up the counts of a segment: frames sent to other sites, received
@@ -63,21 +65,24 @@ func (m *Manager) Segments() []View {
 func (s *segment) view() View {
 	v := View{Segment: s.Segment, Counts: s.counts.view()}
 	v.Sites = slices.Clone(s.Sites)
+	now := time.Now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.odd)
 	for mac, b := range s.table.byMAC {
 		if !b.withdrawn() {
-			v.Bindings = append(v.Bindings, b.view(mac))
+			v.Bindings = append(v.Bindings, b.view(now, mac))
 		}
 	}
 	slices.SortFunc(v.Bindings, func(a, b Binding) int { return slices.Compare(a.MAC[:], b.MAC[:]) })
 	return v
 }
 
-func (b *binding) view(mac MAC) Binding {
+func (b *binding) view(now time.Time, mac MAC) Binding {
 	v := Binding{MAC: mac, IPs: slices.Clone(b.rec.IPs), Site: b.rec.Site, Seq: b.rec.Seq, State: Confirmed, Job: b.rec.Job}
 	switch {
+	case now.Before(b.frozen):
+		v.State = Frozen
 	case b.job == "":
 	case b.rec.Cause == announce.Moved && b.rec.Job == b.job:
 		v.State = Flipped

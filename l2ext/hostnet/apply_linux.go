@@ -3,6 +3,7 @@ package hostnet
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -19,7 +20,7 @@ import (
 func (n *Net) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached, error) {
 	n.apply.Lock()
 	defer n.apply.Unlock()
-	if err := n.removeOthers(ctx, wishes); err != nil {
+	if err := errors.Join(n.unmuteLeft(), n.removeOthers(ctx, wishes)); err != nil {
 		return nil, err
 	}
 	answers := make([]l2ext.Attached, len(wishes))

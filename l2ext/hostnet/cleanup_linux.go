@@ -32,13 +32,16 @@ func CleanupIn(ctx context.Context, cfg Config) error {
 	}
 	for _, l := range links {
 		a := l.Attrs()
-		if !strings.HasPrefix(a.Alias, mark) || strings.HasPrefix(a.Alias, bridgeMark) {
+		if !strings.HasPrefix(a.Alias, mark) || strings.HasPrefix(a.Alias, bridgeMark) || a.Alias == mutedMark {
 			continue
 		}
 		if err := n.nl.LinkDel(l); err != nil && !notFound(err) { // a VXLAN device may have gone with its TUN
 			return fmt.Errorf("removing device %s: %w", a.Name, err)
 		}
 		n.log.Info("removed", "device", a.Name)
+	}
+	if err := n.unmuteLeft(); err != nil {
+		return err
 	}
 	inUse, err := n.removeBridges(ctx, nil)
 	for _, name := range inUse {

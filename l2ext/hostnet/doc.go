@@ -16,6 +16,11 @@
 // present MAC is set to stay), and an MTU that is not below that of the bridge
 // (which would follow it).
 //
+// The port of a VM that is about to come gets no broadcasts until it runs (Mute).
+// That is a change of somebody else's port; it has the mark as its alias as long
+// as it lasts, and is undone by Unmute, by Close, by the next gateway's first
+// Apply and by Cleanup.
+//
 // When the gateway dies, the kernel removes the TUN with the last descriptor of
 // it, and with the TUN the VXLAN devices bound to it, and with these their
 // entries: nothing is left that could swallow frames. Only a bridge made here

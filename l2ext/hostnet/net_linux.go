@@ -31,7 +31,8 @@ type Net struct {
 	// attached tells Watch to list all hosts; 1, as one list is enough for many.
 	attached chan struct{}
 
-	apply sync.Mutex // makes Apply, Point and Close follow each other; held across netlink calls, as only the order of these matters
+	apply sync.Mutex // makes Apply, Point, Mute and Close follow each other; held across netlink calls, as only the order of these matters; it guards muted
+	muted map[string]bool
 
 	mu       sync.RWMutex // guards what follows
 	tun      *os.File
@@ -60,6 +61,7 @@ func New(cfg Config) (*Net, error) {
 		open:        make(chan struct{}),
 		attached:    make(chan struct{}, 1),
 		segments:    make(map[uint32]attachment),
+		muted:       make(map[string]bool),
 	}
 	if cfg.NetNS != 0 {
 		n.ns = netns.NsHandle(cfg.NetNS)
@@ -87,13 +89,14 @@ func (n *Net) Close() error {
 	if was {
 		return nil
 	}
+	err := n.unmuteAll()
 	n.nl.Close()
 	n.raw.close()
 	if tun == nil {
 		close(n.open) // nobody will ever open it
-		return nil
+		return err
 	}
-	return tun.Close()
+	return errors.Join(err, tun.Close())
 }
 
 // within calls f in the namespace.

@@ -85,6 +85,8 @@ func state(t *testing.T, ns *nstest.NS) string {
 			lines = append(lines, "bridge "+a.Name+" made")
 		case l.Type() == "bridge":
 			lines = append(lines, "bridge "+a.Name+" adopted")
+		case a.Alias == mutedMark:
+			lines = append(lines, "muted "+a.Name)
 		case strings.HasPrefix(a.Alias, segmentMark):
 			lines = append(lines, fmt.Sprintf("port %s on %s mtu %d", a.Name, names[a.MasterIndex], a.MTU))
 			if p, err := n.nl.LinkGetProtinfo(l); err != nil || p.Learning || !p.Guard || !p.Flood || a.RawFlags&unix.IFF_UP == 0 {

@@ -35,6 +35,12 @@ func (n *Net) Point(uint32, []l2ext.Entry) error { return errors.ErrUnsupported 
 // Watch fails here.
 func (n *Net) Watch(context.Context, func(l2ext.Sighting)) error { return errors.ErrUnsupported }
 
+// Mute fails here.
+func (n *Net) Mute(string) error { return errors.ErrUnsupported }
+
+// Unmute fails here.
+func (n *Net) Unmute(string) error { return errors.ErrUnsupported }
+
 // PortSegment finds nothing here.
 func (n *Net) PortSegment(string) (uint32, bool) { return 0, false }
 

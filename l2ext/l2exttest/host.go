@@ -38,6 +38,7 @@ type bridge struct {
 	mac     l2ext.MAC
 	learned map[l2ext.MAC]string // on which LAN port
 	ports   map[string]chan []byte
+	muted   map[string]bool // ports that get no broadcast
 }
 
 type overlay struct {
@@ -67,7 +68,7 @@ func (h *Host) AddBridge(name string) {
 }
 
 func (h *Host) addBridge(name string, ours bool) *bridge {
-	b := &bridge{ours: ours, learned: make(map[l2ext.MAC]string), ports: make(map[string]chan []byte)}
+	b := &bridge{ours: ours, learned: make(map[l2ext.MAC]string), ports: make(map[string]chan []byte), muted: make(map[string]bool)}
 	b.mac = l2ext.MAC{0x0a, 0, 0, 0, 0, byte(len(h.bridges) + 1)}
 	h.bridges[name] = b
 	return b
@@ -114,6 +115,9 @@ func (h *Host) String() string {
 			by = "made"
 		}
 		lines = append(lines, fmt.Sprintf("bridge %s %s", name, by))
+		for port := range b.muted {
+			lines = append(lines, fmt.Sprintf("muted %s", port))
+		}
 	}
 	for vni, o := range h.segments {
 		lines = append(lines, fmt.Sprintf("port lhvx%d on %s mtu %d", vni, o.wish.Bridge, o.wish.MTU))
@@ -215,6 +219,29 @@ func (h *Host) PortSegment(port string) (uint32, bool) {
 	return 0, false
 }
 
+// Mute keeps broadcast and multicast from a port.
+func (h *Host) Mute(port string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, b := range h.bridges {
+		if b.ports[port] != nil {
+			b.muted[port] = true
+			return nil
+		}
+	}
+	return fmt.Errorf("no port %s", port)
+}
+
+// Unmute ends that.
+func (h *Host) Unmute(port string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, b := range h.bridges {
+		delete(b.muted, port)
+	}
+	return nil
+}
+
 // Send has a host behind a LAN port send a frame.
 func (h *Host) Send(port string, frame []byte) error {
 	head, err := ether.Parse(frame)
@@ -279,7 +306,7 @@ func (h *Host) forward(name, from string, head ether.Header, frame []byte) {
 		return
 	}
 	for port, c := range b.ports {
-		if port != from {
+		if port != from && !(head.Dst.Group() && b.muted[port]) {
 			offer(c, frame)
 		}
 	}
@@ -350,6 +377,9 @@ func (h *Host) Close() error {
 	if !h.closed {
 		h.closed = true
 		clear(h.segments)
+		for _, b := range h.bridges {
+			clear(b.muted)
+		}
 		close(h.closing)
 	}
 	return nil

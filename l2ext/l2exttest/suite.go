@@ -47,7 +47,7 @@ func Suite(t *testing.T, fixture func(t *testing.T) Fixture) {
 		run  func(t *testing.T, f Fixture)
 	}{
 		{"Apply", testApply}, {"Adopt", testAdopt}, {"Point", testPoint}, {"Watch", testWatch},
-		{"Frames", testFrames}, {"Close", testClose},
+		{"Frames", testFrames}, {"Mute", testMute}, {"Close", testClose},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, fixture(t)) })
 	}
@@ -249,6 +249,60 @@ func testFrames(t *testing.T, f Fixture) {
 	}
 	f.Host.Close()
 	for range read {
+	}
+}
+
+// testMute keeps a broadcast from one port of two.
+func testMute(t *testing.T, f Fixture) {
+	f.AddBridge("brprod")
+	f.Plug("brprod", "lan0")
+	f.Plug("brprod", "lan1")
+	f.apply(t, wish())
+	for range 2 {
+		if err := f.Host.Mute("lan0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.apply(t, wish())
+	f.want(t, "bridge brprod adopted", "muted lan0", "port lhvx100 on brprod mtu 1500")
+	if err := f.Host.Mute("none"); err == nil {
+		t.Error("a port that is not was muted")
+	}
+	f.send(t, "lan1", frame(ether.Broadcast, hostA, "while muted"))
+	f.send(t, "lan1", frame(hostB, hostA, "for one host"))
+	f.receive(t, "lan0", hostA, "for one host")
+	for _, port := range []string{"lan0", "lan0", "none"} {
+		if err := f.Host.Unmute(port); err != nil {
+			t.Errorf("unmuting %s: %v", port, err)
+		}
+	}
+	f.send(t, "lan1", frame(ether.Broadcast, hostA, "for all"))
+	f.receive(t, "lan0", hostA, "for all")
+	f.want(t, "bridge brprod adopted", "port lhvx100 on brprod mtu 1500")
+}
+
+func (f Fixture) send(t *testing.T, port string, b []byte) {
+	t.Helper()
+	if err := f.Send(port, b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// receive takes frames at a port until one comes from mac, which must have the
+// text.
+func (f Fixture) receive(t *testing.T, port string, mac l2ext.MAC, text string) {
+	t.Helper()
+	for {
+		b := f.Receive(port)
+		if b == nil {
+			t.Fatalf("%q did not come to %s", text, port)
+		}
+		if l2ext.MAC(b[6:12]) == mac {
+			if got := strings.TrimRight(string(b[14:]), "\x00"); got != text {
+				t.Errorf("%s got %q, want %q", port, got, text)
+			}
+			return
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package l2exttest
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -28,6 +29,7 @@ type Wire struct {
 	ends   map[string]*l2ext.Manager
 	lanes  map[lane]chan item
 	cut    bool
+	away   map[string]bool // sites that are cut off
 	mute   bool
 	frames int
 	urgent int
@@ -48,7 +50,7 @@ func NewWire(l Line) *Wire {
 	if l.Datagram == 0 {
 		l.Datagram = 1243
 	}
-	return &Wire{line: l, rnd: rand.New(rand.NewPCG(l.Seed, 1)), ends: make(map[string]*l2ext.Manager), lanes: make(map[lane]chan item)}
+	return &Wire{line: l, rnd: rand.New(rand.NewPCG(l.Seed, 1)), ends: make(map[string]*l2ext.Manager), lanes: make(map[lane]chan item), away: make(map[string]bool)}
 }
 
 // End is the Carrier of a site, which is joined later by Join.
@@ -105,7 +107,7 @@ func (w *Wire) carry(ctx context.Context, l lane, c <-chan item) {
 			}
 		}
 		w.mu.Lock()
-		m, cut := w.ends[l.to], w.cut
+		m, cut := w.ends[l.to], w.isCut(l)
 		w.mu.Unlock()
 		switch {
 		case cut:
@@ -143,6 +145,34 @@ func (w *Wire) set(cut bool, tell func(*l2ext.Manager, string)) {
 	}
 }
 
+// Isolate cuts one site off, with all that is under way from or to it, and tells
+// the managers.
+func (w *Wire) Isolate(site string) { w.setAway(site, true) }
+
+// Rejoin ends that.
+func (w *Wire) Rejoin(site string) { w.setAway(site, false) }
+
+func (w *Wire) setAway(site string, away bool) {
+	w.mu.Lock()
+	w.away[site] = away
+	m := w.ends[site]
+	others := maps.Clone(w.ends)
+	w.mu.Unlock()
+	delete(others, site)
+	for _, other := range slices.Sorted(maps.Keys(others)) {
+		if away {
+			m.PeerDown(other)
+			others[other].PeerDown(site)
+		} else {
+			m.PeerUp(other)
+			others[other].PeerUp(site)
+		}
+	}
+}
+
+// isCut needs w.mu.
+func (w *Wire) isCut(l lane) bool { return w.cut || w.away[l.from] || w.away[l.to] }
+
 // Mute swallows urgent messages from now on, or ends that. No real link does
 // so; it stands for any fault by which an announcement is lost.
 func (w *Wire) Mute(mute bool) {
@@ -172,7 +202,7 @@ func (w *Wire) send(l lane, b []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := w.lanes[l]
-	if w.cut || c == nil {
+	if w.isCut(l) || c == nil {
 		return errCut
 	}
 	if l.urgent && w.mute {
@@ -214,7 +244,7 @@ func (e end) SendUrgent(_ context.Context, site string, b []byte) error {
 func (e end) MaxDatagram(site string) int {
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
-	if e.w.cut || e.w.ends[site] == nil {
+	if e.w.isCut(lane{from: e.site, to: site}) || e.w.ends[site] == nil {
 		return 0
 	}
 	return e.w.line.Datagram

@@ -1,0 +1,99 @@
+package l2ext
+
+import (
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// Who asks for the MAC of an address on this LAN gets the answer from here, when
+// the host that has the address is at another site: neither question nor answer
+// crosses. What only repeats what all sites know does not cross either.
+
+// answerFor is how long hosts of a site that cannot be reached are still
+// answered for: longer than a link takes to change its path, and short enough
+// for hosts to notice that their packets go nowhere.
+const answerFor = 3 * time.Second
+
+// local deals with a frame of this site's LAN that goes no further: it is not
+// from the owner of its source, or it is a question that has its answer here.
+func (o *outward) local(now time.Time, seg *segment, frame []byte) bool {
+	h, err := ether.Parse(frame)
+	if err != nil || !h.Src.Host() || h.Forbidden() {
+		return false // judge counts it
+	}
+	claim, ok := o.m.admit(now, seg, h, frame)
+	if !ok {
+		return true
+	}
+	if q, ok := ether.Asked(h, frame); ok {
+		return o.answer(now, seg, h, q, frame)
+	}
+	if !claim.Announced || !h.Dst.Group() {
+		return false
+	}
+	seg.mu.RLock()
+	known := seg.table.knows(h.Src, claim) || h.Type == ether.TypeRARP // the binding tells the same
+	seg.mu.RUnlock()
+	if known {
+		seg.counts.add(Spared, 1)
+	}
+	return known
+}
+
+// answer deals with a question if it knows the answer.
+func (o *outward) answer(now time.Time, seg *segment, h ether.Header, q ether.Question, frame []byte) bool {
+	mac, site, reply := o.m.answerTo(now, seg, h, q)
+	switch {
+	case site == "" || !h.Dst.Group() && h.Dst != mac:
+		return false
+	case mac == h.Src, site == o.m.cfg.Site && reply == nil && h.Dst.Group():
+		seg.counts.add(Spared, 1) // it asks for itself, or has its answer from the LAN
+		return true
+	case site == o.m.cfg.Site && reply == nil:
+		return false
+	case q.Probe: // it wants the address for itself: the one that has it must object
+		o.send(seg, site, h, frame)
+		return true
+	}
+	p := vxlan.Packet{VNI: seg.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: reply}
+	o.back = p.Append(o.back[:0])
+	if err := o.m.cfg.Host.WritePacket(o.back); err != nil {
+		seg.counts.add(DropCarrier, 1)
+		return true
+	}
+	seg.counts.add(Answered, 1)
+	return true
+}
+
+// answerTo finds who has the address that is asked for; site is "" when that is
+// not known, or when that site cannot be reached. The reply is nil if the host
+// answers itself.
+func (m *Manager) answerTo(now time.Time, seg *segment, h ether.Header, q ether.Question) (mac MAC, site string, reply []byte) {
+	seg.mu.RLock()
+	mac, b := seg.table.holder(q.Target)
+	var router, parked bool
+	if b != nil {
+		site, router, parked = b.rec.Site, b.rec.Router, b.parked
+	}
+	seg.mu.RUnlock()
+	switch {
+	case site == "" || site != m.cfg.Site && !m.reachable(now, site):
+		return mac, "", nil
+	case q.Probe || mac == h.Src || site == m.cfg.Site && !parked:
+		return mac, site, nil
+	}
+	return mac, site, q.AppendReply(nil, ether.Replier{MAC: mac, Asker: h.Src, Router: router})
+}
+
+// reachable tells whether a site is up, or was a moment ago.
+func (m *Manager) reachable(now time.Time, site string) bool {
+	p := m.peer(site)
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.up || now.Sub(p.changed) < answerFor
+}

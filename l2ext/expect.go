@@ -1,0 +1,49 @@
+package l2ext
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Expect tells, at the destination, behind which ports a job's VM will come to
+// run: broadcasts of the LAN are kept from them until Settle, Confirm or
+// Revoke. The port of a paused VM keeps what it gets, and the VM would answer
+// requests of minutes ago. NICs without a known port are left alone.
+func (m *Manager) Expect(ctx context.Context, id string, nics []NIC) error {
+	return m.call(ctx, func() error {
+		j := m.jobs[id]
+		if j == nil {
+			if len(m.jobs) >= maxJobs {
+				return fmt.Errorf("l2ext: expecting job %s: %d jobs are known already", id, maxJobs)
+			}
+			j = &job{id: id, to: m.cfg.Site, changed: time.Now()}
+			m.jobs[id] = j
+		}
+		if j.to != m.cfg.Site || j.phase >= settled {
+			return fmt.Errorf("expecting job %s: %w", id, ErrJobOver)
+		}
+		for _, nic := range nics {
+			if _, ok := m.cfg.Host.PortSegment(nic.Tap); !ok || slices.Contains(j.muted, nic.Tap) {
+				continue
+			}
+			if err := m.cfg.Host.Mute(nic.Tap); err != nil {
+				m.log.Warn("VM will read broadcasts of the time before it runs", "job", id, "port", nic.Tap, "err", err)
+				continue
+			}
+			j.muted = append(j.muted, nic.Tap)
+		}
+		return nil
+	})
+}
+
+// unmute opens the ports of a job's VM.
+func (m *Manager) unmute(j *job) {
+	for _, port := range j.muted {
+		if err := m.cfg.Host.Unmute(port); err != nil {
+			m.log.Error("port of a VM gets no broadcasts", "job", j.id, "port", port, "err", err)
+		}
+	}
+	j.muted = nil
+}

@@ -1,0 +1,141 @@
+package l2ext
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+)
+
+// ear listens to the frames of one MAC while a job moves it. A frame on a busy
+// path costs one store.
+type ear struct {
+	job   string
+	to    string       // where it brings the MAC
+	last  atomic.Int64 // of the source: when a frame was seen last, in Unix nanoseconds
+	await atomic.Bool  // of the destination: the VM runs, and its first frame counts
+}
+
+// hear notes a frame of the MAC. It tells whether the loop has to know of it.
+func (b *binding) hear(now time.Time, kind uint16) bool {
+	if b.ear == nil {
+		return false
+	}
+	b.ear.last.Store(now.UnixNano())
+	return kind != ether.TypeRARP && (b.parked || b.ear.await.Load())
+}
+
+// Gap is what the network saw of a job's switchover: the VM's silence, without
+// the time that the flip was under way. Times are those of each site's own clock.
+type Gap struct {
+	Before time.Duration // from the last frame of the VM at the source to the flip; -1 if none was seen
+	After  time.Duration // from the flip's arrival at the destination to the VM's first frame there; -1 if none was seen yet
+	Held   int           // frames that waited at the destination and reached the VM
+	Lost   int           // frames that could not wait
+}
+
+// Gap tells, at the source, what is known of a job's switchover. It is complete
+// a round trip after the VM's first frame at the destination.
+func (m *Manager) Gap(ctx context.Context, id string) (Gap, error) {
+	var g Gap
+	err := m.call(ctx, func() error {
+		j := m.jobs[id]
+		if j == nil || j.phase == prepared || j.to == m.cfg.Site {
+			return fmt.Errorf("gap of job %s: %w", id, ErrNoJob)
+		}
+		g = j.gap
+		return nil
+	})
+	return g, err
+}
+
+// silence is how long a VM has said nothing, at its flip.
+func (m *Manager) silence(now time.Time, j *job) time.Duration {
+	quiet := time.Duration(-1)
+	for _, nic := range j.nics {
+		seg := m.segments()[nic.vni]
+		if seg == nil {
+			continue
+		}
+		seg.mu.RLock()
+		b := seg.table.byMAC[nic.mac]
+		if b != nil && b.ear != nil {
+			if at := b.ear.last.Load(); at != 0 {
+				if d := max(now.Sub(time.Unix(0, at)), 0); quiet < 0 || d < quiet {
+					quiet = d
+				}
+			}
+		}
+		seg.mu.RUnlock()
+	}
+	return quiet
+}
+
+// listen begins to hear a job's MAC. It needs seg.mu.
+func (b *binding) listen(j *job) {
+	if b.ear == nil || b.ear.job != j.id {
+		b.ear = &ear{job: j.id, to: j.to}
+	}
+	b.job = j.id
+}
+
+// heard takes a sighting of a MAC whose job has brought it here: the first one
+// after its Settle is the end of the gap, of which the source is told. One
+// before it tells as well that the VM runs, unless it was a RARP, which the
+// hypervisor sends when it has only loaded the VM.
+func (m *Manager) heard(now time.Time, seg *segment, s Sighting) {
+	seg.mu.RLock()
+	b := seg.table.byMAC[s.MAC]
+	var id string
+	var waiting, first bool
+	if b != nil && b.ear != nil && b.rec.Site == m.cfg.Site {
+		id, waiting, first = b.ear.job, b.parked && s.speaks, b.ear.await.Load()
+	}
+	seg.mu.RUnlock()
+	j := m.jobs[id]
+	if j == nil || j.to != m.cfg.Site {
+		return
+	}
+	if waiting {
+		j.release(m.runsHere(seg, []MAC{s.MAC}))
+	}
+	if first {
+		j.gap.After = max(now.Sub(j.flippedAt), 0)
+		m.arrived(seg, j)
+	}
+}
+
+// arrived tells the source how the switchover went, once.
+func (m *Manager) arrived(seg *segment, j *job) {
+	for _, nic := range j.nics {
+		if s := m.segments()[nic.vni]; s != nil {
+			s.mu.Lock()
+			if b := s.table.byMAC[nic.mac]; b != nil && b.ear != nil && b.ear.job == j.id {
+				b.ear = nil
+			}
+			s.mu.Unlock()
+		}
+	}
+	if j.origin == "" || j.flippedAt.IsZero() {
+		return
+	}
+	m.enqueue(seg, j.origin, announce.Message{
+		Kind: announce.Arrived, VNI: seg.VNI, Job: j.id, After: j.gap.After, Held: uint32(j.gap.Held), Lost: uint32(j.gap.Lost),
+	})
+}
+
+// release notes frames that have waited.
+func (j *job) release(held, lost int) {
+	j.gap.Held += held
+	j.gap.Lost += lost
+}
+
+// takeArrived notes at the source what the destination has seen.
+func (m *Manager) takeArrived(from string, msg announce.Message) {
+	if j := m.jobs[msg.Job]; j != nil && j.to == from && j.phase != prepared {
+		j.gap.After, j.gap.Held, j.gap.Lost = msg.After, int(msg.Held), int(msg.Lost)
+	}
+}

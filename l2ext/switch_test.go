@@ -1,0 +1,502 @@
+package l2ext_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/frag"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+var (
+	hostMAC = l2ext.MAC{2, 0, 0, 0, 0, 0xa} // of a site that its last byte names
+	nics    = []l2ext.NIC{{MAC: vmMAC, Tap: "vm"}}
+)
+
+// switching is a world in which a VM at a is about to move to b, where its port
+// waits.
+func switching(t *testing.T, line l2exttest.Line, sites ...string) *world {
+	t.Helper()
+	w := newWorld(t, line, sites...)
+	w.hosts["a"].Plug("br", "vm")
+	w.hosts["b"].Plug("br", "vm")
+	w.appear("a", "vm", vmMAC, "10.0.0.9")
+	for _, s := range sites {
+		w.appear(s, "lan", hostOf(s), "10.0.0."+fmt.Sprint(s[0]))
+	}
+	check(t, w.ms["a"].Prepare(t.Context(), "j", nics, "b"))
+	w.settle()
+	check(t, w.ms["b"].Expect(t.Context(), "j", nics), w.ms["b"].Expect(t.Context(), "j", nics))
+	for _, s := range sites { // what was said until now
+		for _, port := range []string{"lan", "vm"} {
+			for w.hosts[s].Receive(port) != nil {
+			}
+		}
+	}
+	return w
+}
+
+func hostOf(site string) l2ext.MAC {
+	m := hostMAC
+	m[5] = site[0]
+	return m
+}
+
+// say has a host of a site send a numbered frame to the VM.
+func (w *world) say(site string, n int) {
+	w.t.Helper()
+	f := frameTo(vmMAC, hostOf(site), 100)
+	f[14] = byte(n)
+	check(w.t, w.hosts[site].Send("lan", f))
+	w.pass(time.Millisecond)
+}
+
+// told lists the numbers of the frames from all hosts that have come to a port.
+func (w *world) told(site, port string) (numbers []int) {
+	for f := w.hosts[site].Receive(port); f != nil; f = w.hosts[site].Receive(port) {
+		if l2ext.MAC(f[:6]) == vmMAC && f[12] == 0x88 {
+			numbers = append(numbers, int(f[14]))
+		}
+	}
+	return numbers
+}
+
+func (w *world) count(site string, c l2ext.Count) int {
+	return int(w.ms[site].Segments()[0].Counts[c])
+}
+
+// TestParking sends to a VM from its source, its destination and a third site
+// while it is paused: all frames reach it, in order, when it runs.
+func TestParking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+		w.hosts["a"].Unplug("br", "vm")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		for n := range 20 { // the first of them are on their way by a
+			for _, s := range []string{"a", "b", "c"} {
+				w.say(s, n)
+			}
+		}
+		w.settle()
+		if got := w.told("b", "vm"); got != nil {
+			t.Errorf("the paused VM got %v", got)
+		}
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics))
+		w.settle()
+		var bySite [3][]int
+		for f := w.hosts["b"].Receive("vm"); f != nil; f = w.hosts["b"].Receive("vm") {
+			if i := int(f[11]) - 'a'; i >= 0 && i < 3 {
+				bySite[i] = append(bySite[i], int(f[14]))
+			}
+		}
+		for i, got := range bySite {
+			if len(got) != 20 || !slices.IsSorted(got) {
+				t.Errorf("from %c: %v", 'a'+i, got)
+			}
+		}
+		if p, r := w.count("b", l2ext.Parked), w.count("b", l2ext.Released); p != 60 || r != 60 {
+			t.Errorf("%d frames were parked, %d released", p, r)
+		}
+		w.say("b", 99) // the kernel finds it by itself now
+		if got := w.told("b", "vm"); !slices.Equal(got, []int{99}) {
+			t.Errorf("after the move it got %v", got)
+		}
+		if s := w.hosts["b"].String(); strings.Contains(s, vmMAC.String()) || strings.Contains(s, "muted") {
+			t.Errorf("host b is\n%s", s)
+		}
+	})
+}
+
+// TestParkedGoBack revokes a move: frames that waited follow the VM.
+func TestParkedGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const delay = 20 * time.Millisecond
+		w := switching(t, l2exttest.Line{Delay: delay}, "a", "b", "c")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.pass(delay)
+		for n := range 10 {
+			w.say("c", n)
+		}
+		w.settle()
+		check(t, w.ms["a"].Revoke(t.Context(), "j"))
+		w.say("c", 10) // still sent to b, and from there on
+		w.pass(3 * delay)
+		if got := w.told("a", "vm"); !slices.Equal(got, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}) {
+			t.Errorf("the VM got %v", got)
+		}
+		w.want(vmMAC, "a: a 5 confirmed j; b: a 5 confirmed j; c: a 5 confirmed j")
+		if s := w.hosts["b"].String(); strings.Contains(s, "muted") {
+			t.Errorf("host b is\n%s", s)
+		}
+	})
+}
+
+// TestRevokeReachesAll: one one-way delay after the revoke nobody sends to the
+// destination any more.
+func TestRevokeReachesAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const delay = 50 * time.Millisecond
+		w := switching(t, l2exttest.Line{Delay: delay}, "a", "b", "c")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		before := w.count("b", l2ext.Received) + w.count("b", l2ext.Redirected)
+		check(t, w.ms["a"].Revoke(t.Context(), "j"))
+		w.pass(delay + time.Millisecond)
+		w.want(vmMAC, "a: a 5 confirmed j; b: a 5 confirmed j; c: a 5 confirmed j")
+		w.say("c", 1)
+		w.pass(delay)
+		if got := w.told("a", "vm"); !slices.Equal(got, []int{1}) {
+			t.Errorf("the VM got %v", got)
+		}
+		if n := w.count("b", l2ext.Received) + w.count("b", l2ext.Redirected); n != before {
+			t.Errorf("%d frames went by the destination", n-before)
+		}
+	})
+}
+
+// TestParkingIsBounded fills the lot, and then nobody tells that the VM runs.
+func TestParkingIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{}, "a", "b")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		const n = 1200
+		for i := range n {
+			check(t, w.hosts["b"].Send("lan", frameTo(vmMAC, hostOf("b"), 1500)))
+			if i%100 == 99 {
+				w.pass(time.Millisecond)
+			}
+		}
+		if p, d := w.count("b", l2ext.Parked), w.count("b", l2ext.DropParked); p != 1<<20/1500 || p+d != n {
+			t.Errorf("%d frames were parked, %d dropped", p, d)
+		}
+		w.pass(12 * time.Second)
+		if r := w.count("b", l2ext.Released); r != 1<<20/1500 {
+			t.Errorf("%d frames were released in the end", r)
+		}
+		if s := w.hosts["b"].String(); strings.Contains(s, "fdb lhvx100 "+vmMAC.String()) {
+			t.Errorf("host b is\n%s", s)
+		}
+	})
+}
+
+// TestFirstFrameEndsParking: a RARP tells only that the VM is loaded, any other
+// frame that it runs.
+func TestFirstFrameEndsParking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{}, "a", "b")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		w.say("b", 1)
+		w.appear("b", "vm", vmMAC, "")
+		if got := w.told("b", "vm"); got != nil {
+			t.Errorf("after a RARP it got %v", got)
+		}
+		check(t, w.hosts["b"].Send("vm", frameTo(hostOf("a"), vmMAC, 100)))
+		w.settle()
+		if got := w.told("b", "vm"); !slices.Equal(got, []int{1}) {
+			t.Errorf("after its first frame it got %v", got)
+		}
+	})
+}
+
+// TestMutedUntilItRuns is finding 5: broadcasts of the time before do not wait
+// in the port of the VM.
+func TestMutedUntilItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{}, "a", "b")
+		old := frameTo(ether.Broadcast, hostOf("b"), 100)
+		check(t, w.hosts["b"].Send("lan", old))
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics))
+		w.settle()
+		if got := w.receive("b", "vm", hostOf("b")); len(got) != 0 {
+			t.Errorf("the VM got %d old broadcasts", len(got))
+		}
+		check(t, w.hosts["b"].Send("lan", old))
+		if got := w.receive("b", "vm", hostOf("b")); len(got) != 1 {
+			t.Errorf("the VM got %d new broadcasts", len(got))
+		}
+	})
+}
+
+// TestLANIsTold: at RESUME the destination's LAN hears a RARP and the VM's
+// addresses, also over the port of a gateway that says it alone.
+func TestLANIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{}, "a", "b")
+		w.appear("a", "vm", vmMAC, "fe80::9")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		w.receive("b", "lan", vmMAC)
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics))
+		w.settle()
+		var kinds []string
+		for _, f := range w.receive("b", "lan", vmMAC) {
+			kinds = append(kinds, fmt.Sprintf("%x", f[12:14]))
+		}
+		if !slices.Equal(kinds, []string{"8035", "0806", "86dd"}) {
+			t.Errorf("the LAN was told %v", kinds)
+		}
+	})
+}
+
+// TestTwinIsDropped starts a VM twice: the copy at the site that does not own it
+// reaches nobody at the other sites, and an operator is told.
+func TestTwinIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{Delay: 5 * time.Millisecond}, "a", "b", "c")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics), w.ms["b"].Confirm(t.Context(), "j"), w.ms["a"].Confirm(t.Context(), "j"))
+		w.pass(2 * time.Second) // its last frames from a have arrived
+		w.receive("c", "lan", vmMAC)
+		for range 50 {
+			check(t, w.hosts["a"].Send("vm", frameTo(hostOf("c"), vmMAC, 100)), w.hosts["a"].Send("vm", frameTo(ether.Broadcast, vmMAC, 100)))
+			w.pass(10 * time.Millisecond)
+		}
+		if got := w.receive("c", "lan", vmMAC); len(got) != 0 {
+			t.Errorf("c got %d frames of the twin", len(got))
+		}
+		if n := w.count("a", l2ext.DropOwner); n != 100 {
+			t.Errorf("%d frames were dropped", n)
+		}
+		if p := w.ms["a"].Segments()[0].Problem; !strings.Contains(p, vmMAC.String()) || !strings.Contains(p, "site b") {
+			t.Errorf("problem %q", p)
+		}
+		w.want(vmMAC, "a: b 3 confirmed j; b: b 3 confirmed j; c: b 3 flipped j")
+		// A gateway that does not see to it is not believed.
+		check(t, w.wire.End("a").SendFrame("c", single(frameTo(hostOf("c"), vmMAC, 100))))
+		w.pass(10 * time.Second)
+		check(t, w.wire.End("a").SendFrame("c", single(frameTo(hostOf("c"), vmMAC, 100))))
+		w.settle()
+		if n, got := w.count("c", l2ext.DropOwner), w.receive("c", "lan", vmMAC); n != 1 || len(got) != 1 {
+			t.Errorf("c dropped %d and delivered %d frames; one of the two was on its way", n, len(got))
+		}
+	})
+}
+
+// single is the datagram of a short frame.
+func single(frame []byte) []byte {
+	return append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frame...)
+}
+
+// TestTwinsStayHome lets both copies of a VM announce themselves for long: it
+// stays where a job has brought it, until an operator clears it.
+func TestTwinsStayHome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{}, "a", "b", "c")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics), w.ms["b"].Confirm(t.Context(), "j"), w.ms["a"].Confirm(t.Context(), "j"))
+		w.pass(time.Minute) // the job's word counts no more than the eyes
+		for i := range 30 {
+			w.appear([]string{"a", "b"}[i%2], "vm", vmMAC, "10.0.0.9")
+			w.pass(2 * time.Second)
+		}
+		for _, text := range strings.Split(w.where(vmMAC), "; ") {
+			if !strings.Contains(text, ": b ") {
+				t.Errorf("the VM is at %s", text)
+			}
+		}
+		if b, _ := binding(w.ms["a"], vmMAC); b.State != l2ext.Frozen {
+			t.Errorf("binding %+v", b)
+		}
+		check(t, w.ms["c"].Clear(t.Context(), "prod", vmMAC))
+		w.settle()
+		w.appear("a", "vm", vmMAC, "10.0.0.9")
+		if got := w.where(vmMAC); !strings.HasPrefix(got, "a: a ") || !strings.Contains(got, "c: a ") {
+			t.Errorf("after Clear it is at %s", got)
+		}
+		if w.ms["c"].Clear(t.Context(), "none", vmMAC) == nil || w.ms["c"].Clear(t.Context(), "prod", l2ext.MAC{2}) == nil {
+			t.Error("what is not was cleared")
+		}
+	})
+}
+
+func binding(m *l2ext.Manager, mac l2ext.MAC) (l2ext.Binding, bool) {
+	for _, b := range m.Segments()[0].Bindings {
+		if b.MAC == mac {
+			return b, true
+		}
+	}
+	return l2ext.Binding{}, false
+}
+
+// TestGap measures what the VM's peers see of its move.
+func TestGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b")
+		check(t, w.hosts["a"].Send("vm", frameTo(hostOf("b"), vmMAC, 100)))
+		w.pass(3 * time.Millisecond) // it says nothing more until STOP
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.pass(60 * time.Millisecond)
+		w.say("a", 1)
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics))
+		w.pass(5 * time.Millisecond)
+		check(t, w.ms["b"].Confirm(t.Context(), "j"), w.ms["a"].Confirm(t.Context(), "j")) // it may be quick
+		check(t, w.hosts["b"].Send("vm", frameTo(hostOf("a"), vmMAC, 100)))
+		w.settle()
+		g, err := w.ms["a"].Gap(t.Context(), "j")
+		check(t, err)
+		// 60 and 1 until Settle, of which the flip was under way for 20; 5 more
+		if want := (l2ext.Gap{Before: 3 * time.Millisecond, After: 46 * time.Millisecond}); g.Before != want.Before || g.After != want.After {
+			t.Errorf("gap %+v, want %+v", g, want)
+		}
+		if _, err := w.ms["a"].Gap(t.Context(), "none"); err == nil {
+			t.Error("a job that is not has a gap")
+		}
+	})
+}
+
+// TestAnswers asks for hosts of the other site: nothing crosses. When that site
+// is away for long, nobody answers for it.
+func TestAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		ip4, ip6 := netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("fe80::9")
+		me4, me6 := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("fe80::7")
+		w.appear("b", "lan", vmMAC, ip4.String())
+		w.appear("b", "lan", vmMAC, ip6.String())
+		w.appear("a", "lan", hostMAC, me4.String())
+		w.appear("a", "lan", hostMAC, me6.String())
+		w.receive("a", "lan", vmMAC)
+		before, _ := w.wire.Sent()
+		ask := func(target, sender netip.Addr) [][]byte {
+			check(t, w.hosts["a"].Send("lan", ether.AppendQuestion(nil, hostMAC, ether.Question{Target: target, Sender: sender, Probe: !sender.IsValid()})))
+			w.settle()
+			return w.receive("a", "lan", vmMAC)
+		}
+		for _, tt := range []struct{ target, sender netip.Addr }{{ip4, me4}, {ip6, me6}} {
+			got := ask(tt.target, tt.sender)
+			if len(got) != 1 {
+				t.Fatalf("%d answers for %v", len(got), tt.target)
+			}
+			h, _ := ether.Parse(got[0])
+			if c, ok := ether.Snoop(h, got[0]); !ok || c.IP != tt.target || h.Dst != hostMAC {
+				t.Errorf("the answer says %+v to %v", c, h.Dst)
+			}
+		}
+		for range 5 { // what tells nothing new does not cross either
+			w.appear("b", "lan", vmMAC, ip4.String())
+			w.appear("b", "lan", vmMAC, "")
+		}
+		if now, _ := w.wire.Sent(); now != before {
+			t.Errorf("%d frames crossed", now-before)
+		}
+		// Who wants the address for itself hears of its owner, not of us.
+		if got := ask(ip4, netip.Addr{}); len(got) != 0 {
+			t.Error("a probe was answered")
+		}
+		if now, _ := w.wire.Sent(); now != before+1 {
+			t.Errorf("a probe made %d frames", now-before)
+		}
+		if got := ask(netip.MustParseAddr("10.0.0.55"), me4); len(got) != 0 {
+			t.Error("an unknown address was answered for")
+		}
+		if now, _ := w.wire.Sent(); now != before+2 {
+			t.Error("the question for an unknown address has not crossed")
+		}
+		w.wire.Cut()
+		w.pass(2 * time.Second)
+		if got := ask(ip4, me4); len(got) != 1 {
+			t.Error("a short outage ended the answers")
+		}
+		w.pass(2 * time.Second)
+		if got := ask(ip4, me4); len(got) != 0 {
+			t.Error("a site that is away is still answered for")
+		}
+		w.wire.Heal()
+		w.settle()
+		if got := ask(ip4, me4); len(got) != 1 {
+			t.Error("no answer after the outage")
+		}
+	})
+}
+
+// TestAddressChangesOwner has another host take an address over: hosts of the
+// other site are told.
+func TestAddressChangesOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b", "c")
+		w.appear("b", "lan", vmMAC, "10.0.0.9")
+		w.receive("a", "lan", hostMAC)
+		w.appear("c", "lan", hostMAC, "10.0.0.9")
+		for _, s := range []string{"a", "b"} {
+			if got := w.receive(s, "lan", hostMAC); len(got) == 0 {
+				t.Errorf("LAN %s was not told", s)
+			}
+			if b, _ := binding(w.ms[s], vmMAC); len(b.IPs) != 0 {
+				t.Errorf("at %s the old owner has %v", s, b.IPs)
+			}
+			if b, _ := binding(w.ms[s], hostMAC); len(b.IPs) != 1 {
+				t.Errorf("at %s the new owner has %v", s, b.IPs)
+			}
+		}
+	})
+}
+
+// TestDeafSite cuts a third site off while a VM moves: when it is back it finds
+// the VM.
+func TestDeafSite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+		w.wire.Isolate("c")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics), w.ms["a"].Confirm(t.Context(), "j"), w.ms["b"].Confirm(t.Context(), "j"))
+		w.pass(time.Minute)
+		if got := w.where(vmMAC); !strings.Contains(got, "c: a ") {
+			t.Errorf("the deaf site knows it all: %s", got)
+		}
+		w.wire.Rejoin("c")
+		w.pass(50 * time.Millisecond)
+		w.say("c", 1)
+		w.settle()
+		if got := w.told("b", "vm"); !slices.Equal(got, []int{1}) {
+			t.Errorf("from c the VM got %v", got)
+		}
+	})
+}
+
+// TestPingPong moves a binding 1000 times; nothing is left over.
+func TestPingPong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{Delay: time.Millisecond}, "a", "b", "c")
+		way := []string{"a", "b"}
+		check(t, w.ms["a"].Revoke(t.Context(), "j"))
+		w.pass(10 * time.Millisecond)
+		b, _ := binding(w.ms["c"], vmMAC)
+		seq := b.Seq
+		for i := range 1000 {
+			job := fmt.Sprint("job", i)
+			src, dst := w.ms[way[0]], w.ms[way[1]]
+			check(t, src.Prepare(t.Context(), job, nics, way[1]))
+			w.pass(2 * time.Millisecond)
+			check(t, dst.Expect(t.Context(), job, nics), src.Flip(t.Context(), job))
+			w.pass(2 * time.Millisecond)
+			check(t, dst.Settle(t.Context(), job, nics), dst.Confirm(t.Context(), job), src.Confirm(t.Context(), job))
+			w.pass(2 * time.Millisecond)
+			way[0], way[1] = way[1], way[0]
+		}
+		w.want(vmMAC, fmt.Sprintf("a: a %[1]d confirmed job999; b: a %[1]d confirmed job999; c: a %[1]d flipped job999", seq+1000))
+		for s, want := range map[string]bool{"a": false, "b": true, "c": true} {
+			if got := w.hosts[s].String(); strings.Contains(got, "fdb lhvx100 "+vmMAC.String()) != want || strings.Contains(got, "muted") {
+				t.Errorf("host %s is\n%s", s, got)
+			}
+		}
+		w.receive("a", "vm", hostOf("c"))
+		w.say("c", 1)
+		if got := w.told("a", "vm"); !slices.Equal(got, []int{1}) {
+			t.Errorf("the VM got %v", got)
+		}
+	})
+}
