@@ -63,12 +63,17 @@ type Network interface {
 	Prepare(job string, nics []NIC, to string)
 	// Flip sends their traffic there; the VM has stopped here.
 	Flip(job string)
+	// Expect says that the VM will come to run here, behind these NICs.
+	Expect(job string, nics []NIC)
 	// Settle announces them here; the VM runs.
 	Settle(job string, nics []NIC)
 	// Confirm makes the flip final; both sites are asked.
 	Confirm(job string)
 	// Revoke takes the flip back: the VM stays at its source.
 	Revoke(job string)
+	// Silence tells, at the source, how long the VM's peers heard nothing of
+	// it; nil if that is not known. It may wait for silenceTime.
+	Silence(job, peer string) *Silence
 }
 
 // noNetwork is for a gateway that stretches no segment.
@@ -76,9 +81,11 @@ type noNetwork struct{}
 
 func (noNetwork) Prepare(string, []NIC, string) {}
 func (noNetwork) Flip(string)                   {}
+func (noNetwork) Expect(string, []NIC)          {}
 func (noNetwork) Settle(string, []NIC)          {}
 func (noNetwork) Confirm(string)                {}
 func (noNetwork) Revoke(string)                 {}
+func (noNetwork) Silence(_, _ string) *Silence  { return nil }
 
 // A Gateway is one site's end of the path.
 type Gateway struct {

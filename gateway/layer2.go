@@ -92,8 +92,9 @@ func (c *carrier) drop(site string, ch *tunnel.Channel) {
 // Layer2 stretches this site's segments over the links of a node, and does
 // what moves ask of them.
 type Layer2 struct {
-	m   *l2ext.Manager
-	log *slog.Logger
+	m    *l2ext.Manager
+	node *tunnel.Node
+	log  *slog.Logger
 
 	mu     sync.Mutex // guards what follows
 	wished []l2ext.Segment
@@ -108,7 +109,7 @@ func NewLayer2(site string, node *tunnel.Node, host l2ext.Host, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	return &Layer2{m: m, log: log}, nil
+	return &Layer2{m: m, node: node, log: log}, nil
 }
 
 // Run serves until ctx ends.
@@ -164,6 +165,11 @@ func (l *Layer2) Flip(job string) {
 	l.do("flip", job, func(ctx context.Context) error { return l.m.Flip(ctx, job) })
 }
 
+// Expect says behind which ports a job's VM will come to run.
+func (l *Layer2) Expect(job string, nics []NIC) {
+	l.do("expect", job, func(ctx context.Context) error { return l.m.Expect(ctx, job, l.nics(nics)) })
+}
+
 // Settle announces them here; the VM runs.
 func (l *Layer2) Settle(job string, nics []NIC) {
 	l.do("settle", job, func(ctx context.Context) error { return l.m.Settle(ctx, job, l.nics(nics)) })
@@ -177,6 +183,40 @@ func (l *Layer2) Confirm(job string) {
 // Revoke takes the flip back: the VM stays at its source.
 func (l *Layer2) Revoke(job string) {
 	l.do("revoke", job, func(ctx context.Context) error { return l.m.Revoke(ctx, job) })
+}
+
+// silenceTime is how long the end of a move waits for the VM's first frame at
+// the destination: the kernel of an idle guest says something within seconds,
+// and QEMU has it announce itself at once if it can.
+const silenceTime = 500 * time.Millisecond
+
+// Silence tells how long the VM's peers heard nothing of it: up to the flip by
+// this site's clock, half a round trip, and from there by the destination's.
+func (l *Layer2) Silence(job, peer string) *Silence {
+	ctx, cancel := context.WithTimeout(context.Background(), silenceTime)
+	defer cancel()
+	g, err := l.m.Gap(ctx, job)
+	if err != nil {
+		return nil
+	}
+	s := &Silence{Gap: -1, Held: g.Held, Lost: g.Lost}
+	if link := l.node.Link(peer); link != nil && g.Before >= 0 && g.After >= 0 {
+		s.Gap = (g.Before + link.State().RTT/2 + g.After).Milliseconds()
+	}
+	return s
+}
+
+// ClearMAC forgets that a MAC was claimed by two sites in turn.
+func (l *Layer2) ClearMAC(ctx context.Context, segment, mac string) error {
+	m, err := net.ParseMAC(mac)
+	if err != nil || len(m) != len(l2ext.MAC{}) {
+		return fmt.Errorf("MAC %q: %w", mac, ErrInvalid)
+	}
+	err = l.m.Clear(ctx, segment, l2ext.MAC(m))
+	if errors.Is(err, l2ext.ErrNoMAC) || errors.Is(err, l2ext.ErrNoSegment) {
+		return fmt.Errorf("%v: %w", err, ErrNotFound)
+	}
+	return err
 }
 
 func (l *Layer2) nics(nics []NIC) []l2ext.NIC {

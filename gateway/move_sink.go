@@ -182,6 +182,7 @@ func (m *sinkMove) prepare(ctx context.Context, host string) error {
 		return fmt.Errorf("host %s: %w", h.Name(), err)
 	}
 	m.sink = sink
+	m.g.l2.Expect(m.job.id, sink.NICs())
 	m.job.enter(JobMoving, "memory arrives")
 	m.g.wg.Go(func() { m.follow(sink) })
 	return nil

@@ -33,6 +33,10 @@ func (f *fakeL2) Prepare(_ string, nics []gateway.NIC, to string) {
 	f.note(fmt.Sprintf("prepare %v to %s", nics, to))
 }
 func (f *fakeL2) Flip(string)                         { f.note("flip") }
+func (f *fakeL2) Expect(_ string, nics []gateway.NIC) { f.note(fmt.Sprintf("expect %v", nics)) }
+func (f *fakeL2) Silence(_, _ string) *gateway.Silence {
+	return &gateway.Silence{Gap: 42, Held: 7}
+}
 func (f *fakeL2) Settle(_ string, nics []gateway.NIC) { f.note(fmt.Sprintf("settle %v", nics)) }
 func (f *fakeL2) Confirm(string)                      { f.note("confirm") }
 func (f *fakeL2) Revoke(string)                       { f.note("revoke") }
@@ -51,7 +55,7 @@ func TestMove(t *testing.T) {
 	}
 	ledger.Check(t, "db1", "host-b")
 	r := j.Report
-	if r == nil || r.Pages < 2000 || r.Digest == "" || r.LogicalBytes < 6<<20 || r.WireBytes >= r.LogicalBytes || r.Rounds < 3 || r.Downtime <= 0 {
+	if r == nil || r.Pages < 2000 || r.Digest == "" || r.LogicalBytes < 6<<20 || r.WireBytes >= r.LogicalBytes || r.Rounds < 3 || r.Downtime <= 0 || r.Network == nil || r.Network.Gap != 42 {
 		t.Errorf("report %+v", r)
 	}
 	if got, want := a.l2.String(), "prepare [{52:54:00:00:00:01 tap0}] to b; flip; confirm"; got != want {
@@ -64,7 +68,7 @@ func TestMove(t *testing.T) {
 	if p := far.Progress; p.Rounds != r.Rounds || p.LogicalBytes != r.LogicalBytes || p.Remaining != 0 {
 		t.Errorf("at b the move has ended with %+v, its report says %+v", p, *r)
 	}
-	if got, want := b.l2.String(), "settle [{52:54:00:00:00:01 tap0}]; confirm"; got != want {
+	if got, want := b.l2.String(), "expect [{52:54:00:00:00:01 tap0}]; settle [{52:54:00:00:00:01 tap0}]; confirm"; got != want {
 		t.Errorf("network at b: %s, want %s", got, want)
 	}
 	for _, s := range []*site{a, b} {

@@ -168,6 +168,7 @@ type JobReport struct {
 	Refs         int64     `json:"references" doc:"of these, known to the peer"`
 	Deltas       int64     `json:"deltas" doc:"of these, sent as a change of a known version"`
 	Digest       string    `json:"digest" doc:"digest of the streams on which both ends agree"`
+	Network      *Silence  `json:"network,omitempty" doc:"what the stretched segments saw of the switchover; absent if the VM is on none"`
 
 	Codecs []CodecReport `json:"codecs,omitempty" doc:"how it was compressed: a part for each setting that was used, the weakest first"`
 }
@@ -179,6 +180,13 @@ type CodecReport struct {
 	LogicalBytes int64  `json:"logical_bytes" doc:"bytes that the source wrote"`
 	WireBytes    int64  `json:"wire_bytes" doc:"bytes of this move sent on the WAN, without packet headers"`
 	CPU          int64  `json:"cpu_ms" doc:"CPU time that it took to encode and compress them, in milliseconds"`
+}
+
+// Silence is a move's switchover as the VM's peers see it.
+type Silence struct {
+	Gap  int64 `json:"gap_ms" doc:"from the VM's last frame that left the source's site to its first frame at the destination, in milliseconds; -1 when either was not seen"`
+	Held int   `json:"held" doc:"frames that waited at the destination and reached the VM"`
+	Lost int   `json:"lost" doc:"frames that could not wait"`
 }
 
 // JobEvent is one change of a job, for `job watch`.
@@ -225,6 +233,6 @@ type Binding struct {
 	IPs   []string `json:"ips,omitempty" doc:"IP addresses seen with it"`
 	Site  string   `json:"site" doc:"site that owns it"`
 	Seq   uint64   `json:"seq" doc:"sequence number; the higher wins"`
-	State string   `json:"state" doc:"confirmed, pending or flipped"`
+	State string   `json:"state" doc:"confirmed, pending, flipped, or frozen: claimed by two sites in turn"`
 	Job   string   `json:"job,omitempty" doc:"job that moved it"`
 }

@@ -49,9 +49,10 @@ type job struct {
 	flippedAt time.Time // when the flip was ordered, or arrived
 	muted     []string  // ports of this site
 	gap       Gap
+	ended     chan struct{} // at the source, once flipped; closed when the gap has ended
 }
 
-func (j *job) ended() bool { return j.phase == confirmed || j.phase == revoked }
+func (j *job) over() bool { return j.phase == confirmed || j.phase == revoked }
 
 type attachedNIC struct {
 	vni uint32
@@ -74,7 +75,7 @@ func (m *Manager) Prepare(ctx context.Context, id string, nics []NIC, to string)
 	}
 	return m.call(ctx, func() error {
 		if j := m.jobs[id]; j != nil {
-			if j.to != to || j.ended() {
+			if j.to != to || j.over() {
 				return fmt.Errorf("preparing job %s to site %s: %w", id, to, ErrJobOver)
 			}
 			return nil
@@ -205,7 +206,7 @@ func (m *Manager) Flip(ctx context.Context, id string) error {
 			now := time.Now()
 			j.enter(now, flipped)
 			m.moveAll(now, j, j.to, 1)
-			j.flippedAt, j.gap = now, Gap{Before: m.silence(now, j), After: -1}
+			j.flippedAt, j.gap, j.ended = now, Gap{Before: m.silence(now, j), After: -1}, make(chan struct{})
 		case j.phase == revoked:
 			return fmt.Errorf("flipping job %s: %w", id, ErrJobOver)
 		}
@@ -448,7 +449,7 @@ func (m *Manager) unmark(j *job) {
 // expireJobs forgets jobs that have ended, or that nobody will end.
 func (m *Manager) expireJobs(now time.Time) {
 	for id, j := range m.jobs {
-		if age := now.Sub(j.changed); (j.ended() && age > keepJob) || age > staleJob {
+		if age := now.Sub(j.changed); (j.over() && age > keepJob) || age > staleJob {
 			m.unmark(j)
 			m.unmute(j)
 			delete(m.jobs, id)

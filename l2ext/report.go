@@ -37,19 +37,27 @@ type Gap struct {
 	Lost   int           // frames that could not wait
 }
 
-// Gap tells, at the source, what is known of a job's switchover. It is complete
-// a round trip after the VM's first frame at the destination.
-func (m *Manager) Gap(ctx context.Context, id string) (Gap, error) {
-	var g Gap
-	err := m.call(ctx, func() error {
+// Gap tells, at the source, how a job's switchover went. It waits for the VM's
+// first frame at the destination, of which the destination tells, until ctx
+// ends; then it tells what is known.
+func (m *Manager) Gap(ctx context.Context, id string) (g Gap, err error) {
+	var ended <-chan struct{}
+	look := func() error {
 		j := m.jobs[id]
-		if j == nil || j.phase == prepared || j.to == m.cfg.Site {
+		if j == nil || j.ended == nil {
 			return fmt.Errorf("gap of job %s: %w", id, ErrNoJob)
 		}
-		g = j.gap
+		g, ended = j.gap, j.ended
 		return nil
-	})
-	return g, err
+	}
+	if err := m.call(context.WithoutCancel(ctx), look); err != nil {
+		return g, err
+	}
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+	return g, m.call(context.WithoutCancel(ctx), look)
 }
 
 // silence is how long a VM has said nothing, at its flip.
@@ -135,7 +143,8 @@ func (j *job) release(held, lost int) {
 
 // takeArrived notes at the source what the destination has seen.
 func (m *Manager) takeArrived(from string, msg announce.Message) {
-	if j := m.jobs[msg.Job]; j != nil && j.to == from && j.phase != prepared {
+	if j := m.jobs[msg.Job]; j != nil && j.to == from && j.ended != nil && j.gap.After < 0 {
 		j.gap.After, j.gap.Held, j.gap.Lost = msg.After, int(msg.Held), int(msg.Lost)
+		close(j.ended)
 	}
 }

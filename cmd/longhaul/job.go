@@ -112,6 +112,9 @@ func writeJob(w io.Writer, j gateway.Job) error {
 	}
 	if r := j.Report; r != nil {
 		t.row("took", fmt.Sprintf("%s, downtime %s", millis(r.Total), millis(r.Downtime)))
+		if n := r.Network; n != nil {
+			t.row("network", silence(n))
+		}
 		t.row("pages", fmt.Sprintf("%d: %d zero, %d known, %d changed", r.Pages, r.ZeroPages, r.Refs, r.Deltas))
 		t.row("digest", r.Digest)
 		for _, c := range r.Codecs {

@@ -136,9 +136,21 @@ func writeReport(w io.Writer, j gateway.Job) error {
 	}
 	t := newTable(w)
 	t.row("  downtime", millis(r.Downtime))
+	if r.Network != nil {
+		t.row("  network", silence(r.Network))
+	}
 	t.row("  total", fmt.Sprintf("%s, %d rounds", millis(r.Total), r.Rounds))
 	t.row("  crossed", fmt.Sprintf("%s as %s on the wire, %s", size(r.LogicalBytes), size(r.WireBytes), times(r.Reduction)))
 	t.row("  pages", fmt.Sprintf("%d: %d zero, %d known, %d changed", r.Pages, r.ZeroPages, r.Refs, r.Deltas))
 	t.row("  digest", r.Digest)
 	return t.flush()
+}
+
+// silence says what the network saw of a switchover.
+func silence(n *gateway.Silence) string {
+	gap := "the VM was not heard on both sides"
+	if n.Gap >= 0 {
+		gap = "silent for " + millis(n.Gap)
+	}
+	return fmt.Sprintf("%s; %d frames waited for it, %d were lost", gap, n.Held, n.Lost)
 }

@@ -139,7 +139,7 @@ VNI are the same everywhere.`,
 			}
 			return a.show(s, func(w io.Writer) error { return writeSegment(w, s) })
 		}),
-	}, &cobra.Command{
+	}, a.segmentClearCmd(), &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Stop stretching a segment from this site",
 		Long: `Stops stretching a segment from this site. A bridge that the gateway made goes
@@ -155,6 +155,32 @@ with it, one that was there before stays as it was.`,
 		}),
 	})
 	return segment
+}
+
+// cleared is the document of a MAC that was cleared.
+type cleared struct {
+	Segment string `json:"segment"`
+	MAC     string `json:"cleared"`
+}
+
+func (a *app) segmentClearCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "clear NAME MAC",
+		Short: "Let a frozen MAC move again",
+		Long: `A MAC that two sites claim in turn, five times within three minutes and without a
+move of ours, is frozen for ten minutes where the last move has left it: two hosts
+have the same MAC. When you have found and stopped one of them, clear the MAC: at
+all sites of the segment it goes where it is next seen.`,
+		Example:           "  longhaul segment clear prod 52:54:00:00:00:01",
+		Args:              exactly("NAME", "MAC"),
+		ValidArgsFunction: a.completeFirst(a.segmentNames),
+		RunE: a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+			if err := a.gateway().ClearMAC(ctx, args[0], args[1]); err != nil {
+				return err
+			}
+			return a.show(cleared{args[0], args[1]}, func(io.Writer) error { a.say("cleared %s on %s", args[1], args[0]); return nil })
+		}),
+	}
 }
 
 func (a *app) segmentAddCmd() *cobra.Command {

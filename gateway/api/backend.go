@@ -48,6 +48,10 @@ type Backend interface {
 	AddSegment(ctx context.Context, s gateway.Segment) (gateway.Segment, error)
 	RemoveSegment(ctx context.Context, name string) error
 
+	// ClearMAC forgets, at all sites of a segment, that a MAC was claimed by
+	// two of them in turn. ErrNotFound: there is no such segment or MAC.
+	ClearMAC(ctx context.Context, segment, mac string) error
+
 	// CreateToken makes a join token for a gateway at site, which may be
 	// used once and until it expires. ErrUnavailable: this gateway does not
 	// hold the fleet's CA key.

@@ -18,6 +18,10 @@ type (
 	byName struct {
 		Name string `path:"name" maxLength:"64" doc:"name"`
 	}
+	byMAC struct {
+		Name string `path:"name" maxLength:"64" doc:"name of the segment"`
+		MAC  string `path:"mac" maxLength:"17" doc:"MAC address" example:"52:54:00:00:00:01"`
+	}
 	byID struct {
 		ID string `path:"id" maxLength:"64" doc:"identifier of the job"`
 	}

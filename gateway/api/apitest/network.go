@@ -87,6 +87,18 @@ func (f *Fake) AddSegment(ctx context.Context, s gateway.Segment) (gateway.Segme
 	return s, nil
 }
 
+// ClearMAC clears a MAC that a segment has.
+func (f *Fake) ClearMAC(ctx context.Context, segment, mac string) error {
+	s, err := f.Segment(ctx, segment)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(s.Bindings, func(b gateway.Binding) bool { return b.MAC == mac }) {
+		return fmt.Errorf("MAC %s: %w", mac, gateway.ErrNotFound)
+	}
+	return nil
+}
+
 // RemoveSegment removes a segment.
 func (f *Fake) RemoveSegment(ctx context.Context, name string) error {
 	f.mu.Lock()

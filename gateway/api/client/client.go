@@ -191,6 +191,11 @@ func (c *Client) RemoveSegment(ctx context.Context, name string) error {
 	return c.do(ctx, "DELETE", "/v1/segments/"+url.PathEscape(name), nil, nil)
 }
 
+// ClearMAC lets a MAC go where it is next seen.
+func (c *Client) ClearMAC(ctx context.Context, segment, mac string) error {
+	return c.do(ctx, "POST", "/v1/segments/"+url.PathEscape(segment)+"/bindings/"+url.PathEscape(mac)+"/clear", nil, nil)
+}
+
 // CreateToken makes a join token; a ttl of 0 is an hour.
 func (c *Client) CreateToken(ctx context.Context, site string, ttl time.Duration) (out api.Token, err error) {
 	in := api.TokenRequest{Site: site, TTL: int64(ttl / time.Second)}
