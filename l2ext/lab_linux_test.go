@@ -20,8 +20,8 @@ import (
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
-// lab is two sites "a" and "b" on one machine, each with a bridge of its own
-// and one host on it, and the segment "prod" stretched between them.
+// lab is sites on one machine, "a" and "b" and whatever more, each with a bridge
+// of its own and one host on it, and the segment "prod" stretched between them.
 type lab struct {
 	wire  *l2exttest.Wire
 	sites map[string]*site
@@ -39,11 +39,13 @@ type site struct {
 
 const bridgeName = "brprod"
 
-func newLab(t testing.TB, line l2exttest.Line) *lab {
+func newLab(t testing.TB, line l2exttest.Line) *lab { return newLabOf(t, line, "a", "b") }
+
+func newLabOf(t testing.TB, line l2exttest.Line, names ...string) *lab {
 	t.Helper()
 	l := &lab{wire: l2exttest.NewWire(line), sites: make(map[string]*site)}
 	ms := make(map[string]*l2ext.Manager)
-	for i, name := range []string{"a", "b"} {
+	for i, name := range names {
 		s := &site{name: name, gw: nstest.New(t), host: nstest.New(t), ip: fmt.Sprintf("10.77.0.%d", i+1)}
 		// The gateway's devices say nothing of their own then; the carrier must switch IPv6 on for itself.
 		check(t, s.gw.Sysctl("ipv6.conf.default.disable_ipv6", "1"))
@@ -58,8 +60,9 @@ func newLab(t testing.TB, line l2exttest.Line) *lab {
 	}
 	l.wire.Join(ms)
 	l.run(t)
-	for name, other := range map[string]string{"a": "b", "b": "a"} {
-		check(t, l.sites[name].m.Apply(t.Context(), []l2ext.Segment{{Name: "prod", VNI: 100, Bridge: bridgeName, Sites: []string{other}}}))
+	for name, s := range l.sites {
+		others := slices.DeleteFunc(slices.Clone(names), func(o string) bool { return o == name })
+		check(t, s.m.Apply(t.Context(), []l2ext.Segment{{Name: "prod", VNI: 100, Bridge: bridgeName, Sites: others}}))
 	}
 	return l
 }
@@ -180,7 +183,10 @@ const tapName = "tapvm"
 func newVM(t testing.TB, l *lab) *vm {
 	t.Helper()
 	v := &vm{ns: nstest.New(t), mac: l2ext.MAC{0x52, 0x54, 0, 0, 0, 9}, ip: "10.77.0.9",
-		taps: make(map[string]*os.File), wake: map[string]chan struct{}{"a": make(chan struct{}, 1), "b": make(chan struct{}, 1), "nic": make(chan struct{}, 1)}}
+		taps: make(map[string]*os.File), wake: map[string]chan struct{}{"nic": make(chan struct{}, 1)}}
+	for name := range l.sites {
+		v.wake[name] = make(chan struct{}, 1)
+	}
 	var wg sync.WaitGroup
 	var err error
 	v.nic, err = v.ns.Tap("eth0")

@@ -16,6 +16,7 @@ func (l *lab) move(t testing.TB, v *vm, job string, way [2]string, pause time.Du
 	src, dst := l.sites[way[0]], l.sites[way[1]]
 	ctx := t.Context()
 	check(t, src.m.Prepare(ctx, job, v.nics(), dst.name))
+	check(t, dst.m.Expect(ctx, job, v.nics()))
 	v.put("") // STOP
 	stop := time.Now()
 	check(t, src.m.Flip(ctx, job))
@@ -26,13 +27,14 @@ func (l *lab) move(t testing.TB, v *vm, job string, way [2]string, pause time.Du
 	check(t, dst.m.Confirm(ctx, job), src.m.Confirm(ctx, job))
 }
 
-// TestFlipLosesNothing moves a VM under a probe of 1 kHz from both sites:
+// TestFlipLosesNothing moves a VM under a probe of 1 kHz from its source, its
+// destination and a third site:
 // frames that reach the old site after the stop are sent on and wait for the
 // VM, so that at most 2 are lost, not the pause's worth. A busy machine may
 // stall the probe itself; then there is another series. Without the redirection
 // none of them would pass: 40 are lost at the destination, 80 with RARP only.
 func TestFlipLosesNothing(t *testing.T) {
-	l := newLab(t, l2exttest.Line{Delay: 20 * time.Millisecond})
+	l := newLabOf(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
 	v := newVM(t, l)
 	for _, s := range l.sites {
 		check(t, echoed(dialUDP(t, s.host, v.ip+":7"), 100))
@@ -65,7 +67,7 @@ const pause = 60 * time.Millisecond
 
 // probedMove moves the VM while hosts at both sites probe it.
 func (l *lab) probedMove(t *testing.T, v *vm, job string, way [2]string, result func(role string, lost int, gap time.Duration)) {
-	roles := map[string]string{way[0]: "source", way[1]: "destination"}
+	roles := map[string]string{way[0]: "source", way[1]: "destination", "c": "third site"}
 	stops := make(map[string]func() (int, time.Duration))
 	for name, s := range l.sites {
 		stops[name] = probe(t, s.host, v.ip+":7")
