@@ -197,7 +197,7 @@ func TestClampMSS(t *testing.T) {
 // FuzzFrame: nothing panics, and a clamp changes the option and the checksum
 // only.
 func FuzzFrame(f *testing.F) {
-	for _, b := range [][]byte{arpRequest, garp, rarp, tagged, solicit, dadSolicit, advert, bpdu,
+	for _, b := range [][]byte{arpRequest, garp, rarp, tagged, solicit, dadSolicit, advert, bpdu, dhcp(53, 1, 5),
 		syn(false, []byte{2, 4, 5, 0xb4}, 2), syn(true, []byte{1, 2, 4, 5, 0xb4}, 2)} {
 		f.Add(b, 1235)
 	}
@@ -210,6 +210,9 @@ func FuzzFrame(f *testing.F) {
 		ClassOf(h, b)
 		if c, ok := Snoop(h, b); ok && c.IP.IsValid() && !usable(c.IP) {
 			t.Errorf("%x claims %v", b, c.IP)
+		}
+		if mac, ip, ok := Lease(h, b); ok && (!mac.Host() || !usable(ip)) {
+			t.Errorf("%x leases %v to %v", b, ip, mac)
 		}
 		if q, ok := Asked(h, b); ok && (!usable(q.Target) || !q.Probe && !usable(q.Sender)) {
 			t.Errorf("%x asks %+v", b, q)
