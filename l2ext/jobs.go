@@ -323,7 +323,7 @@ func (m *Manager) Revoke(ctx context.Context, id string) error {
 			return nil
 		}
 		now := time.Now()
-		if j.phase == flipped && j.to != m.cfg.Site {
+		if j.to != m.cfg.Site && (j.phase == flipped || m.isAway(j)) {
 			// Two, as the destination may have raised the number by one.
 			m.moveAll(now, j, m.cfg.Site, 2)
 		}
@@ -331,6 +331,20 @@ func (m *Manager) Revoke(ctx context.Context, id string) error {
 		m.unmark(j)
 		m.unmute(j)
 		return nil
+	})
+}
+
+// isAway tells whether one of the job's MACs is bound to its destination: where
+// the flip is missing, the RARP of a hypervisor that has loaded the VM may have
+// done that.
+func (m *Manager) isAway(j *job) bool {
+	return slices.ContainsFunc(j.nics, func(nic attachedNIC) bool {
+		seg := m.segments()[nic.vni]
+		if seg == nil {
+			return false
+		}
+		site, _ := seg.lookup(nic.mac)
+		return site == j.to
 	})
 }
 

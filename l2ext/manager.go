@@ -209,7 +209,10 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	}
 	seg.mu.Lock()
 	before := seg.table.site(s.MAC)
-	v := seg.table.see(now, s.MAC, s.Announced)
+	v := nothing
+	if !s.Leased {
+		v = seg.table.see(now, s.MAC, s.Announced)
+	}
 	after := seg.table.site(s.MAC)
 	claims := seg.table.note(now, s.MAC, ether.Claim{IP: s.IP, Router: s.Router})
 	if known := seg.table.byMAC[s.MAC]; v == broughtHome || v == changed && claims == nil {

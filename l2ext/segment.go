@@ -118,7 +118,10 @@ type Host interface {
 
 	// Watch reports each host that appears on a LAN port of a segment's
 	// bridge, and first those that are there, until ctx ends. After it has
-	// missed some it reports all again. Reports come from one goroutine.
+	// missed some it reports all again. It reports as well what hosts on these
+	// ports tell of themselves with ARP, RARP and neighbour discovery, and
+	// what DHCP servers there give them; of a storm only a part. Reports may
+	// come from two goroutines.
 	Watch(ctx context.Context, report func(Sighting)) error
 
 	// Mute keeps broadcast and multicast from a port until Unmute, so that a VM
@@ -177,6 +180,7 @@ type Sighting struct {
 	IP        netip.Addr // if valid, seen with the MAC
 	Announced bool       // the host told so itself: it may have just come
 	Router    bool       // it is an IPv6 router
+	Leased    bool       // a DHCP server gave it the IP: it need not be here
 
 	speaks bool // it was a frame of the host itself: it runs
 }

@@ -138,6 +138,21 @@ func TestParkedGoBack(t *testing.T) {
 	})
 }
 
+// TestRevokeAfterRARP misses the STOP: the destination's RARP has taken the MAC
+// along, and the move fails after that.
+func TestRevokeAfterRARP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+		w.appear("b", "vm", vmMAC, "")
+		w.want(vmMAC, "a: b 3 pending j; b: b 3 pending j; c: b 3 pending j")
+		check(t, w.ms["a"].Revoke(t.Context(), "j"))
+		w.pass(21 * time.Millisecond)
+		if got := w.where(vmMAC); !strings.Contains(got, "a: a 5") || !strings.Contains(got, "b: a 5") || !strings.Contains(got, "c: a 5") {
+			t.Errorf("the VM is at %s", got)
+		}
+	})
+}
+
 // TestRevokeReachesAll: one one-way delay after the revoke nobody sends to the
 // destination any more.
 func TestRevokeReachesAll(t *testing.T) {

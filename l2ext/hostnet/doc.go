@@ -21,6 +21,9 @@
 // as it lasts, and is undone by Unmute, by Close, by the next gateway's first
 // Apply and by Cleanup.
 //
+// Hosts are found by the bridges' forwarding databases, and by what they say on
+// the LAN ports, which one packet socket hears (snoop_linux.go).
+//
 // When the gateway dies, the kernel removes the TUN with the last descriptor of
 // it, and with the TUN the VXLAN devices bound to it, and with these their
 // entries: nothing is left that could swallow frames. Only a bridge made here

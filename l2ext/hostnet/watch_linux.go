@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -25,15 +26,24 @@ const (
 
 // Watch reports the hosts on the LAN ports of all segments until ctx ends.
 func (n *Net) Watch(ctx context.Context, report func(l2ext.Sighting)) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { n.again(ctx, "LAN ports are listened to again", func() error { return n.snoop(ctx, report) }) })
+	n.again(ctx, "forwarding database is read again", func() error { return n.watchOnce(ctx, report) })
+	return nil
+}
+
+// again calls f until ctx ends.
+func (n *Net) again(ctx context.Context, what string, f func() error) {
 	for {
-		err := n.watchOnce(ctx, report)
+		err := f()
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
-		n.log.Info("forwarding database is read again", "err", err)
+		n.log.Info(what, "err", err)
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(watchAgain):
 		}
 	}

@@ -254,8 +254,16 @@ func (h *Host) Send(port string, frame []byte) error {
 		if b.ports[port] == nil {
 			continue
 		}
-		if vni, o := h.overlayOf(name); o != nil && o.entries[head.Src] == 0 && b.learned[head.Src] != port {
-			fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: head.Src, Port: port})
+		if vni, o := h.overlayOf(name); o != nil {
+			if o.entries[head.Src] == 0 && b.learned[head.Src] != port {
+				fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: head.Src, Port: port})
+			}
+			if c, ok := ether.Snoop(head, frame); ok {
+				fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: head.Src, Port: port, IP: c.IP, Announced: c.Announced, Router: c.Router})
+			}
+			if mac, ip, ok := ether.Lease(head, frame); ok {
+				fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: mac, IP: ip, Leased: true})
+			}
 		}
 		h.forward(name, port, head, frame)
 	}

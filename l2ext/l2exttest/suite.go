@@ -153,15 +153,15 @@ func testWatch(t *testing.T, f Fixture) {
 		t.Fatal(err)
 	}
 	go func() { ended <- f.Host.Watch(ctx, func(s l2ext.Sighting) { seen <- s }) }()
-	until := func(mac l2ext.MAC) {
+	until := func(mac l2ext.MAC, ip netip.Addr, leased bool) {
 		t.Helper()
 		for deadline := time.After(Patience); ; {
 			select {
 			case s := <-seen:
-				if s.MAC == hostB {
-					t.Error("a host of another site was reported")
+				if s.MAC == hostB && !s.Announced {
+					t.Error("a host of another site was found here")
 				}
-				if s.VNI == 100 && s.MAC == mac {
+				if s.VNI == 100 && s.MAC == mac && s.IP == ip && s.Leased == leased {
 					return
 				}
 			case <-deadline:
@@ -169,19 +169,45 @@ func testWatch(t *testing.T, f Fixture) {
 			}
 		}
 	}
-	until(hostA) // there before the watch
+	until(hostA, netip.Addr{}, false) // there before the watch
 	// A host of another site that shows up here does not move by itself.
 	for _, mac := range []l2ext.MAC{hostB, hostC} {
 		if err := f.Send("lan0", ether.AppendAnnounce(nil, mac, netip.Addr{})); err != nil {
 			t.Fatal(err)
 		}
 	}
-	until(hostC)
+	until(hostC, netip.Addr{}, false)
+	// Not even the kernel's static entry hides what a RARP tells.
+	f.send(t, "lan0", ether.AppendAnnounce(nil, hostB, netip.Addr{}))
+	until(hostB, netip.Addr{}, false)
+	// What goes from one LAN port to another is heard as well.
+	f.Plug("brprod", "lan1")
+	ip4, ip6 := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fe80::1")
+	for _, ip := range []netip.Addr{ip4, ip6} {
+		q := ether.Question{Target: ip, Sender: ip}
+		f.send(t, "lan1", q.AppendReply(nil, ether.Replier{MAC: hostC, Asker: hostA}))
+		until(hostC, ip, false)
+	}
+	f.send(t, "lan1", leaseFor(hostA))
+	until(hostA, netip.MustParseAddr("10.0.0.77"), true)
 	f.want(t, "bridge brprod adopted", "fdb lhvx100 52:54:00:00:00:0b site 16", "port lhvx100 on brprod mtu 1500")
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Watch ended with %v", err)
 	}
+}
+
+// leaseFor is what a DHCP server sends to give a host 10.0.0.77.
+func leaseFor(mac l2ext.MAC) []byte {
+	b := append(append([]byte(nil), mac[:]...), hostC[:]...)
+	b = append(b, 8, 0, 0x45, 0, 1, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 77)
+	b = append(b, 0, 67, 0, 68, 1, 0, 0, 0)
+	d := make([]byte, 240, 256)
+	d[0], d[1], d[2] = 2, 1, 6
+	copy(d[16:], []byte{10, 0, 0, 77})
+	copy(d[28:], mac[:])
+	copy(d[236:], []byte{0x63, 0x82, 0x53, 0x63})
+	return append(append(b, d...), 0, 53, 1, 5, 255)
 }
 
 // frame makes an Ethernet frame of a type for experiments.

@@ -1,0 +1,197 @@
+package hostnet
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+)
+
+// What hosts tell of themselves on a LAN does not all come to the overlay port:
+// answers to ARP requests go from one LAN port to another. So a packet socket
+// hears it at the ports. It is bound to no device, and asks for all kinds of
+// frame: one for a kind, such as ETH_P_RARP, hears nothing on a port of a bridge,
+// as the bridge takes frames before it.
+
+const (
+	// snoopBuffer is what waits for the reader, in bytes: some hundred frames.
+	snoopBuffer = 256 << 10
+
+	// snoopBurst frames are read in snoopPause at most: a storm of ARP must not
+	// take a CPU here. What is lost is said again.
+	snoopBurst = 500
+	snoopPause = 100 * time.Millisecond
+
+	// portFor is how long a port is taken to be on the same bridge.
+	portFor = 5 * time.Second
+
+	// maxPorts bounds the devices that are remembered.
+	maxPorts = 1 << 14
+)
+
+// snoopFilter lets through, untagged, ARP and RARP, neighbour solicitations and
+// advertisements, and what DHCP servers send.
+var snoopFilter = []bpf.Instruction{
+	0:  bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
+	1:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 18},
+	2:  bpf.LoadAbsolute{Off: 12, Size: 2}, // type
+	3:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeARP, SkipTrue: 15},
+	4:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeRARP, SkipTrue: 14},
+	5:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeIPv4, SkipTrue: 6},
+	6:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.TypeIPv6, SkipTrue: 13},
+	7:  bpf.LoadAbsolute{Off: 20, Size: 1}, // next header
+	8:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 11},
+	9:  bpf.LoadAbsolute{Off: 54, Size: 1}, // type: 135 or 136
+	10: bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 135, SkipTrue: 9},
+	11: bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: 136, SkipTrue: 8, SkipFalse: 7},
+	12: bpf.LoadAbsolute{Off: 23, Size: 1}, // protocol
+	13: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 6},
+	14: bpf.LoadAbsolute{Off: 20, Size: 2}, // fragment offset
+	15: bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: 4},
+	16: bpf.LoadMemShift{Off: 14}, // length of the IP header
+	17: bpf.LoadIndirect{Off: 14, Size: 2},
+	18: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.PortDHCPServer, SkipTrue: 1},
+	19: bpf.RetConstant{Val: 1 << 16},
+	20: bpf.RetConstant{Val: 0},
+}
+
+// snoop reports what hosts on the LAN ports tell of themselves, until ctx ends.
+func (n *Net) snoop(ctx context.Context, report func(l2ext.Sighting)) error {
+	f, err := n.openSnoop()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	defer context.AfterFunc(ctx, func() { f.Close() })()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("opening the packet socket: %w", err)
+	}
+	s := snooper{n: n, ports: make(map[int]portAt)}
+	b := make([]byte, 1<<16)
+	for count, since := 0, time.Now(); ; count++ {
+		length, port, err := receive(raw, b)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the packet socket: %w", err)
+		}
+		s.frame(time.Now(), port, b[:length], report)
+		if took := time.Since(since); took > snoopPause {
+			count, since = 0, time.Now()
+		} else if count > snoopBurst {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(snoopPause - took):
+			}
+		}
+	}
+}
+
+// receive reads one frame, and tells at which device it came in.
+func receive(raw interface {
+	Read(func(uintptr) bool) error
+}, b []byte) (n, device int, err error) {
+	var from unix.Sockaddr
+	err = errors.Join(raw.Read(func(fd uintptr) bool {
+		n, from, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+		return !errors.Is(err, unix.EAGAIN)
+	}), err)
+	if l, ok := from.(*unix.SockaddrLinklayer); ok {
+		device = l.Ifindex
+	}
+	if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.EINTR) { // a device went down: others have not
+		return 0, 0, nil
+	}
+	return n, device, err
+}
+
+// openSnoop opens the socket. It hears nothing before its filter is there.
+func (n *Net) openSnoop() (f *os.File, err error) {
+	code, err := bpf.Assemble(snoopFilter)
+	if err != nil {
+		return nil, fmt.Errorf("assembling the filter: %w", err)
+	}
+	err = n.within(func() error {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return fmt.Errorf("opening a packet socket: %w", err)
+		}
+		prog := unix.SockFprog{Len: uint16(len(code)), Filter: (*unix.SockFilter)(unsafe.Pointer(&code[0]))}
+		err = errors.Join(
+			unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog),
+			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, snoopBuffer),
+			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL)}),
+		)
+		if err != nil {
+			unix.Close(fd)
+			return fmt.Errorf("setting up the packet socket: %w", err)
+		}
+		f = os.NewFile(uintptr(fd), "packet socket")
+		return nil
+	})
+	return f, err
+}
+
+func htons(v uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v)) }
+
+// snooper knows which device is a port of which segment.
+type snooper struct {
+	n     *Net
+	ports map[int]portAt
+}
+
+type portAt struct {
+	name  string
+	vni   uint32 // 0: of none
+	until time.Time
+}
+
+func (s *snooper) frame(now time.Time, device int, frame []byte, report func(l2ext.Sighting)) {
+	h, err := ether.Parse(frame)
+	if err != nil {
+		return
+	}
+	p := s.port(now, device)
+	if p.vni == 0 {
+		return
+	}
+	if mac, ip, ok := ether.Lease(h, frame); ok {
+		report(l2ext.Sighting{VNI: p.vni, MAC: mac, IP: ip, Leased: true})
+		return
+	}
+	if c, ok := ether.Snoop(h, frame); ok {
+		report(l2ext.Sighting{VNI: p.vni, MAC: h.Src, Port: p.name, IP: c.IP, Announced: c.Announced, Router: c.Router})
+	}
+}
+
+// port finds out what a device is, if that is not known or not for sure.
+func (s *snooper) port(now time.Time, device int) portAt {
+	if p := s.ports[device]; now.Before(p.until) {
+		return p
+	}
+	if len(s.ports) >= maxPorts {
+		clear(s.ports)
+	}
+	p := portAt{until: now.Add(portFor)}
+	if l, err := s.n.nl.LinkByIndex(device); err == nil {
+		vni, ok := s.n.segmentOf(l.Attrs().MasterIndex)
+		if ok && !s.n.isPort(vni, device) {
+			p.name, p.vni = l.Attrs().Name, vni
+		}
+	}
+	s.ports[device] = p
+	return p
+}
