@@ -439,14 +439,7 @@ func (m *sourceMove) reattach(ctx context.Context) error {
 
 // finish reports a move that succeeded.
 func (m *sourceMove) finish() {
-	if s := m.g.l2.Silence(m.job.id, m.entry.Peer); s != nil {
-		m.job.update(func(v *Job) {
-			if v.Report != nil { // of our own, and shared with what has been shown
-				r := *v.Report
-				r.Network, v.Report = s, &r
-			}
-		})
-	}
+	m.noteSilence()
 	m.closeMove(JobDone, nil)
 }
 

@@ -2,7 +2,6 @@ package l2ext_test
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
-	"github.com/longhaul-project/longhaul/l2ext/frag"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
@@ -264,88 +262,6 @@ func TestLANIsTold(t *testing.T) {
 	})
 }
 
-// TestTwinIsDropped starts a VM twice: the copy at the site that does not own it
-// reaches nobody at the other sites, and an operator is told.
-func TestTwinIsDropped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := switching(t, l2exttest.Line{Delay: 5 * time.Millisecond}, "a", "b", "c")
-		check(t, w.ms["a"].Flip(t.Context(), "j"))
-		w.settle()
-		check(t, w.ms["b"].Settle(t.Context(), "j", nics), w.ms["b"].Confirm(t.Context(), "j"), w.ms["a"].Confirm(t.Context(), "j"))
-		w.pass(2 * time.Second) // its last frames from a have arrived
-		w.receive("c", "lan", vmMAC)
-		for range 50 {
-			check(t, w.hosts["a"].Send("vm", frameTo(hostOf("c"), vmMAC, 100)), w.hosts["a"].Send("vm", frameTo(ether.Broadcast, vmMAC, 100)))
-			w.pass(10 * time.Millisecond)
-		}
-		if got := w.receive("c", "lan", vmMAC); len(got) != 0 {
-			t.Errorf("c got %d frames of the twin", len(got))
-		}
-		if n := w.count("a", l2ext.DropOwner); n != 100 {
-			t.Errorf("%d frames were dropped", n)
-		}
-		if p := w.ms["a"].Segments()[0].Problem; !strings.Contains(p, vmMAC.String()) || !strings.Contains(p, "site b") {
-			t.Errorf("problem %q", p)
-		}
-		w.want(vmMAC, "a: b 3 confirmed j; b: b 3 confirmed j; c: b 3 flipped j")
-		// A gateway that does not see to it is not believed.
-		check(t, w.wire.End("a").SendFrame("c", single(frameTo(hostOf("c"), vmMAC, 100))))
-		w.pass(10 * time.Second)
-		check(t, w.wire.End("a").SendFrame("c", single(frameTo(hostOf("c"), vmMAC, 100))))
-		w.settle()
-		if n, got := w.count("c", l2ext.DropOwner), w.receive("c", "lan", vmMAC); n != 1 || len(got) != 1 {
-			t.Errorf("c dropped %d and delivered %d frames; one of the two was on its way", n, len(got))
-		}
-	})
-}
-
-// single is the datagram of a short frame.
-func single(frame []byte) []byte {
-	return append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frame...)
-}
-
-// TestTwinsStayHome lets both copies of a VM announce themselves for long: it
-// stays where a job has brought it, until an operator clears it.
-func TestTwinsStayHome(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := switching(t, l2exttest.Line{}, "a", "b", "c")
-		check(t, w.ms["a"].Flip(t.Context(), "j"))
-		w.settle()
-		check(t, w.ms["b"].Settle(t.Context(), "j", nics), w.ms["b"].Confirm(t.Context(), "j"), w.ms["a"].Confirm(t.Context(), "j"))
-		w.pass(time.Minute) // the job's word counts no more than the eyes
-		for i := range 30 {
-			w.appear([]string{"a", "b"}[i%2], "vm", vmMAC, "10.0.0.9")
-			w.pass(2 * time.Second)
-		}
-		for _, text := range strings.Split(w.where(vmMAC), "; ") {
-			if !strings.Contains(text, ": b ") {
-				t.Errorf("the VM is at %s", text)
-			}
-		}
-		if b, _ := binding(w.ms["a"], vmMAC); b.State != l2ext.Frozen {
-			t.Errorf("binding %+v", b)
-		}
-		check(t, w.ms["c"].Clear(t.Context(), "prod", vmMAC))
-		w.settle()
-		w.appear("a", "vm", vmMAC, "10.0.0.9")
-		if got := w.where(vmMAC); !strings.HasPrefix(got, "a: a ") || !strings.Contains(got, "c: a ") {
-			t.Errorf("after Clear it is at %s", got)
-		}
-		if w.ms["c"].Clear(t.Context(), "none", vmMAC) == nil || w.ms["c"].Clear(t.Context(), "prod", l2ext.MAC{2}) == nil {
-			t.Error("what is not was cleared")
-		}
-	})
-}
-
-func binding(m *l2ext.Manager, mac l2ext.MAC) (l2ext.Binding, bool) {
-	for _, b := range m.Segments()[0].Bindings {
-		if b.MAC == mac {
-			return b, true
-		}
-	}
-	return l2ext.Binding{}, false
-}
-
 // TestGap measures what the VM's peers see of its move.
 func TestGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -368,93 +284,6 @@ func TestGap(t *testing.T) {
 		}
 		if _, err := w.ms["a"].Gap(t.Context(), "none"); err == nil {
 			t.Error("a job that is not has a gap")
-		}
-	})
-}
-
-// TestAnswers asks for hosts of the other site: nothing crosses. When that site
-// is away for long, nobody answers for it.
-func TestAnswers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, l2exttest.Line{}, "a", "b")
-		ip4, ip6 := netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("fe80::9")
-		me4, me6 := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("fe80::7")
-		w.appear("b", "lan", vmMAC, ip4.String())
-		w.appear("b", "lan", vmMAC, ip6.String())
-		w.appear("a", "lan", hostMAC, me4.String())
-		w.appear("a", "lan", hostMAC, me6.String())
-		w.receive("a", "lan", vmMAC)
-		before, _ := w.wire.Sent()
-		ask := func(target, sender netip.Addr) [][]byte {
-			check(t, w.hosts["a"].Send("lan", ether.AppendQuestion(nil, hostMAC, ether.Question{Target: target, Sender: sender, Probe: !sender.IsValid()})))
-			w.settle()
-			return w.receive("a", "lan", vmMAC)
-		}
-		for _, tt := range []struct{ target, sender netip.Addr }{{ip4, me4}, {ip6, me6}} {
-			got := ask(tt.target, tt.sender)
-			if len(got) != 1 {
-				t.Fatalf("%d answers for %v", len(got), tt.target)
-			}
-			h, _ := ether.Parse(got[0])
-			if c, ok := ether.Snoop(h, got[0]); !ok || c.IP != tt.target || h.Dst != hostMAC {
-				t.Errorf("the answer says %+v to %v", c, h.Dst)
-			}
-		}
-		for range 5 { // what tells nothing new does not cross either
-			w.appear("b", "lan", vmMAC, ip4.String())
-			w.appear("b", "lan", vmMAC, "")
-		}
-		if now, _ := w.wire.Sent(); now != before {
-			t.Errorf("%d frames crossed", now-before)
-		}
-		// Who wants the address for itself hears of its owner, not of us.
-		if got := ask(ip4, netip.Addr{}); len(got) != 0 {
-			t.Error("a probe was answered")
-		}
-		if now, _ := w.wire.Sent(); now != before+1 {
-			t.Errorf("a probe made %d frames", now-before)
-		}
-		if got := ask(netip.MustParseAddr("10.0.0.55"), me4); len(got) != 0 {
-			t.Error("an unknown address was answered for")
-		}
-		if now, _ := w.wire.Sent(); now != before+2 {
-			t.Error("the question for an unknown address has not crossed")
-		}
-		w.wire.Cut()
-		w.pass(2 * time.Second)
-		if got := ask(ip4, me4); len(got) != 1 {
-			t.Error("a short outage ended the answers")
-		}
-		w.pass(2 * time.Second)
-		if got := ask(ip4, me4); len(got) != 0 {
-			t.Error("a site that is away is still answered for")
-		}
-		w.wire.Heal()
-		w.settle()
-		if got := ask(ip4, me4); len(got) != 1 {
-			t.Error("no answer after the outage")
-		}
-	})
-}
-
-// TestAddressChangesOwner has another host take an address over: hosts of the
-// other site are told.
-func TestAddressChangesOwner(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, l2exttest.Line{}, "a", "b", "c")
-		w.appear("b", "lan", vmMAC, "10.0.0.9")
-		w.receive("a", "lan", hostMAC)
-		w.appear("c", "lan", hostMAC, "10.0.0.9")
-		for _, s := range []string{"a", "b"} {
-			if got := w.receive(s, "lan", hostMAC); len(got) == 0 {
-				t.Errorf("LAN %s was not told", s)
-			}
-			if b, _ := binding(w.ms[s], vmMAC); len(b.IPs) != 0 {
-				t.Errorf("at %s the old owner has %v", s, b.IPs)
-			}
-			if b, _ := binding(w.ms[s], hostMAC); len(b.IPs) != 1 {
-				t.Errorf("at %s the new owner has %v", s, b.IPs)
-			}
 		}
 	})
 }

@@ -1,0 +1,98 @@
+package l2ext_test
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+// TestAnswers asks for hosts of the other site: nothing crosses. When that site
+// is away for long, nobody answers for it.
+func TestAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		ip4, ip6 := netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("fe80::9")
+		me4, me6 := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("fe80::7")
+		w.appear("b", "lan", vmMAC, ip4.String())
+		w.appear("b", "lan", vmMAC, ip6.String())
+		w.appear("a", "lan", hostMAC, me4.String())
+		w.appear("a", "lan", hostMAC, me6.String())
+		w.receive("a", "lan", vmMAC)
+		before, _ := w.wire.Sent()
+		ask := func(target, sender netip.Addr) [][]byte {
+			check(t, w.hosts["a"].Send("lan", ether.AppendQuestion(nil, hostMAC, ether.Question{Target: target, Sender: sender, Probe: !sender.IsValid()})))
+			w.settle()
+			return w.receive("a", "lan", vmMAC)
+		}
+		for _, tt := range []struct{ target, sender netip.Addr }{{ip4, me4}, {ip6, me6}} {
+			got := ask(tt.target, tt.sender)
+			if len(got) != 1 {
+				t.Fatalf("%d answers for %v", len(got), tt.target)
+			}
+			h, _ := ether.Parse(got[0])
+			if c, ok := ether.Snoop(h, got[0]); !ok || c.IP != tt.target || h.Dst != hostMAC {
+				t.Errorf("the answer says %+v to %v", c, h.Dst)
+			}
+		}
+		for range 5 { // what tells nothing new does not cross either
+			w.appear("b", "lan", vmMAC, ip4.String())
+			w.appear("b", "lan", vmMAC, "")
+		}
+		if now, _ := w.wire.Sent(); now != before {
+			t.Errorf("%d frames crossed", now-before)
+		}
+		// Who wants the address for itself hears of its owner, not of us.
+		if got := ask(ip4, netip.Addr{}); len(got) != 0 {
+			t.Error("a probe was answered")
+		}
+		if now, _ := w.wire.Sent(); now != before+1 {
+			t.Errorf("a probe made %d frames", now-before)
+		}
+		if got := ask(netip.MustParseAddr("10.0.0.55"), me4); len(got) != 0 {
+			t.Error("an unknown address was answered for")
+		}
+		if now, _ := w.wire.Sent(); now != before+2 {
+			t.Error("the question for an unknown address has not crossed")
+		}
+		w.wire.Cut()
+		w.pass(2 * time.Second)
+		if got := ask(ip4, me4); len(got) != 1 {
+			t.Error("a short outage ended the answers")
+		}
+		w.pass(2 * time.Second)
+		if got := ask(ip4, me4); len(got) != 0 {
+			t.Error("a site that is away is still answered for")
+		}
+		w.wire.Heal()
+		w.settle()
+		if got := ask(ip4, me4); len(got) != 1 {
+			t.Error("no answer after the outage")
+		}
+	})
+}
+
+// TestAddressChangesOwner has another host take an address over: hosts of the
+// other site are told.
+func TestAddressChangesOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b", "c")
+		w.appear("b", "lan", vmMAC, "10.0.0.9")
+		w.receive("a", "lan", hostMAC)
+		w.appear("c", "lan", hostMAC, "10.0.0.9")
+		for _, s := range []string{"a", "b"} {
+			if got := w.receive(s, "lan", hostMAC); len(got) == 0 {
+				t.Errorf("LAN %s was not told", s)
+			}
+			if b, _ := binding(w.ms[s], vmMAC); len(b.IPs) != 0 {
+				t.Errorf("at %s the old owner has %v", s, b.IPs)
+			}
+			if b, _ := binding(w.ms[s], hostMAC); len(b.IPs) != 1 {
+				t.Errorf("at %s the new owner has %v", s, b.IPs)
+			}
+		}
+	})
+}

@@ -1,0 +1,95 @@
+package l2ext_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/frag"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+// TestTwinIsDropped starts a VM twice: the copy at the site that does not own it
+// reaches nobody at the other sites, and an operator is told.
+func TestTwinIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{Delay: 5 * time.Millisecond}, "a", "b", "c")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics), w.ms["b"].Confirm(t.Context(), "j"), w.ms["a"].Confirm(t.Context(), "j"))
+		w.pass(2 * time.Second) // its last frames from a have arrived
+		w.receive("c", "lan", vmMAC)
+		for range 50 {
+			check(t, w.hosts["a"].Send("vm", frameTo(hostOf("c"), vmMAC, 100)), w.hosts["a"].Send("vm", frameTo(ether.Broadcast, vmMAC, 100)))
+			w.pass(10 * time.Millisecond)
+		}
+		if got := w.receive("c", "lan", vmMAC); len(got) != 0 {
+			t.Errorf("c got %d frames of the twin", len(got))
+		}
+		if n := w.count("a", l2ext.DropOwner); n != 100 {
+			t.Errorf("%d frames were dropped", n)
+		}
+		if p := w.ms["a"].Segments()[0].Problem; !strings.Contains(p, vmMAC.String()) || !strings.Contains(p, "site b") {
+			t.Errorf("problem %q", p)
+		}
+		w.want(vmMAC, "a: b 3 confirmed j; b: b 3 confirmed j; c: b 3 flipped j")
+		// A gateway that does not see to it is not believed.
+		check(t, w.wire.End("a").SendFrame("c", single(frameTo(hostOf("c"), vmMAC, 100))))
+		w.pass(10 * time.Second)
+		check(t, w.wire.End("a").SendFrame("c", single(frameTo(hostOf("c"), vmMAC, 100))))
+		w.settle()
+		if n, got := w.count("c", l2ext.DropOwner), w.receive("c", "lan", vmMAC); n != 1 || len(got) != 1 {
+			t.Errorf("c dropped %d and delivered %d frames; one of the two was on its way", n, len(got))
+		}
+	})
+}
+
+// single is the datagram of a short frame.
+func single(frame []byte) []byte {
+	return append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frame...)
+}
+
+// TestTwinsStayHome lets both copies of a VM announce themselves for long: it
+// stays where a job has brought it, until an operator clears it.
+func TestTwinsStayHome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{}, "a", "b", "c")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics), w.ms["b"].Confirm(t.Context(), "j"), w.ms["a"].Confirm(t.Context(), "j"))
+		w.pass(time.Minute) // the job's word counts no more than the eyes
+		for i := range 30 {
+			w.appear([]string{"a", "b"}[i%2], "vm", vmMAC, "10.0.0.9")
+			w.pass(2 * time.Second)
+		}
+		for _, text := range strings.Split(w.where(vmMAC), "; ") {
+			if !strings.Contains(text, ": b ") {
+				t.Errorf("the VM is at %s", text)
+			}
+		}
+		if b, _ := binding(w.ms["a"], vmMAC); b.State != l2ext.Frozen {
+			t.Errorf("binding %+v", b)
+		}
+		check(t, w.ms["c"].Clear(t.Context(), "prod", vmMAC))
+		w.settle()
+		w.appear("a", "vm", vmMAC, "10.0.0.9")
+		if got := w.where(vmMAC); !strings.HasPrefix(got, "a: a ") || !strings.Contains(got, "c: a ") {
+			t.Errorf("after Clear it is at %s", got)
+		}
+		if w.ms["c"].Clear(t.Context(), "none", vmMAC) == nil || w.ms["c"].Clear(t.Context(), "prod", l2ext.MAC{2}) == nil {
+			t.Error("what is not was cleared")
+		}
+	})
+}
+
+func binding(m *l2ext.Manager, mac l2ext.MAC) (l2ext.Binding, bool) {
+	for _, b := range m.Segments()[0].Bindings {
+		if b.MAC == mac {
+			return b, true
+		}
+	}
+	return l2ext.Binding{}, false
+}
