@@ -64,9 +64,11 @@ var snoopFilter = []bpf.Instruction{
 	20: bpf.RetConstant{Val: 0},
 }
 
-// snoop reports what hosts on the LAN ports tell of themselves, until ctx ends.
-func (n *Net) snoop(ctx context.Context, report func(l2ext.Sighting)) error {
+// snoop reports what hosts on the LAN ports tell of themselves, until ctx ends. It
+// calls opened when it has begun to hear, or has failed to.
+func (n *Net) snoop(ctx context.Context, opened func(), report func(l2ext.Sighting)) error {
 	f, err := n.openSnoop()
+	opened()
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -108,7 +109,40 @@ func (n *Net) setUpTun() (index int, err error) {
 	if err := n.nl.AddrReplace(l, addr); err != nil {
 		return fail("address", err)
 	}
+	if err := n.waitLocal(l.Attrs().Index); err != nil {
+		return fail("address", err)
+	}
 	return l.Attrs().Index, nil
+}
+
+const (
+	// localTime bounds how long the kernel may take to make an address its own,
+	// which others who configure networks can delay; localPoll is how often it
+	// is asked.
+	localTime = 5 * time.Second
+	localPoll = 2 * time.Millisecond
+)
+
+// waitLocal waits until the kernel takes packets for the device's address. It
+// does so from a work queue, even without duplicate address detection
+// (addrconf_dad_work in net/ipv6/addrconf.c); before, it drops them.
+func (n *Net) waitLocal(device int) error {
+	filter := &netlink.Route{Table: unix.RT_TABLE_LOCAL, LinkIndex: device}
+	for until := time.Now().Add(localTime); ; time.Sleep(localPoll) {
+		routes, err := n.nl.RouteListFiltered(netlink.FAMILY_V6, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
+		if err != nil {
+			return err
+		}
+		self := vxlan.Self.Addr()
+		for _, r := range routes {
+			if r.Dst != nil && r.Dst.IP.Equal(self.AsSlice()) {
+				return nil
+			}
+		}
+		if time.Now().After(until) {
+			return fmt.Errorf("the kernel has not taken %v for its own in %v", self, localTime)
+		}
+	}
 }
 
 // enableIPv6 undoes, for our own device only, a default of no IPv6.

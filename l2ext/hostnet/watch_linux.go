@@ -28,7 +28,10 @@ const (
 func (n *Net) Watch(ctx context.Context, report func(l2ext.Sighting)) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { n.again(ctx, "LAN ports are listened to again", func() error { return n.snoop(ctx, report) }) })
+	listening := make(chan struct{}) // closed when what is told from now on is heard, or cannot be
+	once := sync.OnceFunc(func() { close(listening) })
+	wg.Go(func() { n.again(ctx, "LAN ports are listened to again", func() error { return n.snoop(ctx, once, report) }) })
+	<-listening
 	n.again(ctx, "forwarding database is read again", func() error { return n.watchOnce(ctx, report) })
 	return nil
 }
