@@ -25,6 +25,7 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 	old, next := m.segments(), make(map[uint32]*segment)
 	for _, w := range wished {
 		w.MTU = cmp.Or(w.MTU, DefaultMTU)
+		w.Policy = w.Policy.withDefaults(m.cfg.Limits)
 		w.Sites = slices.Compact(slices.Sorted(slices.Values(w.Sites)))
 		next[w.VNI] = m.keepOrMake(old[w.VNI], w)
 	}
@@ -35,6 +36,7 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 		if old[vni] == nil || !slices.Equal(old[vni].Sites, seg.Sites) {
 			for _, site := range seg.Sites { // the link may be up for long
 				m.exchange(seg, site)
+				m.sendKey(time.Now(), seg, site)
 			}
 		}
 	}
@@ -43,15 +45,17 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 
 // keepOrMake keeps what is known of a segment when only its sites change.
 func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
-	seg := &segment{Segment: w, out: newLimiter(m.cfg.Limits), in: make(map[string]*limiter), endpoint: make(map[string]vxlan.Endpoint)}
+	seg := &segment{Segment: w, out: newLimiter(w.Policy.Limits), in: make(map[string]*limiter), endpoint: make(map[string]vxlan.Endpoint)}
 	for _, site := range w.Sites {
-		seg.in[site] = newLimiter(m.cfg.Limits)
+		seg.in[site] = newLimiter(w.Policy.Limits)
 		seg.endpoint[site] = m.endpointOf(site)
 	}
 	seg.table, seg.lot = newTable(m.cfg.Site), newLot()
+	seg.loop, seg.members = newLoop(), newMembers()
 	if old == nil || old.Name != w.Name {
 		return seg
 	}
+	seg.loop, seg.members = old.loop, old.members
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	for mac, b := range old.table.byMAC {
@@ -70,6 +74,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		}
 	}
 	seg.lot = old.lot
+	seg.table.flips = old.table.flips
 	seg.attached, seg.problem, seg.odd, seg.oddUntil = old.attached, old.problem, old.odd, old.oddUntil
 	for i := range old.counts {
 		seg.counts[i].Store(old.counts[i].Load())
@@ -126,6 +131,7 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 		return
 	}
 	m.setProblem(seg, "")
+	seg.counts[DropKernel].Store(a.Limited)
 	m.checkDelivery(now, seg, a.Delivered-before.Delivered)
 	if before.Device == "" {
 		m.log.Info("segment attached", "segment", seg.Name, "device", a.Device, "bridge", seg.Bridge, "adopted", a.Adopted)
@@ -136,7 +142,7 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 // checkDelivery compares what was given to the kernel since the last time with
 // what came out of the overlay port.
 func (m *Manager) checkDelivery(now time.Time, seg *segment, delivered uint64) {
-	given := seg.counts[Received].Load()
+	given := seg.counts[Received].Load() + seg.loop.nonce // and probes
 	if given-seg.given > undelivered && delivered == 0 {
 		m.setOdd(now, seg, fmt.Sprintf("the kernel drops frames from other sites: a firewall must let UDP port %d in from the carrier", vxlan.Port))
 	}

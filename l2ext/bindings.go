@@ -54,6 +54,7 @@ type table struct {
 	byIP  map[netip.Addr]MAC // who claimed it last
 	live  uint32             // bindings that are not withdrawn
 	sum   uint64             // of their hashes
+	flips uint64             // how often a MAC has changed its site
 }
 
 func newTable(self string) *table {
@@ -211,6 +212,9 @@ func (t *table) set(now time.Time, b *binding, r announce.Record) {
 	t.sum -= b.hash
 	if b.hash != 0 {
 		t.live--
+	}
+	if r.Site != b.rec.Site && b.rec.Site != "" {
+		t.flips++
 	}
 	if r.Site != b.rec.Site || r.Cause == announce.Withdrawn {
 		b.left = b.rec.Site == t.self && !b.withdrawn()

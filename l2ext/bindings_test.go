@@ -1,7 +1,6 @@
 package l2ext
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -266,11 +265,7 @@ func TestLimits(t *testing.T) {
 	if passed < 109 || passed > 111 { // 10 s, and a burst of one second's worth
 		t.Errorf("%d passed", passed)
 	}
-	l := Limits{}.withDefaults()
-	if l != (Limits{Resolve: 200, Broadcast: 100, Multicast: 1000, Unknown: 500}) || l.withDefaults() != l {
-		t.Errorf("defaults are %+v", l)
-	}
-	if cmp.Or(l.Unknown, 1) == 1 {
-		t.Error("no limit")
+	if l := (Limits{Resolve: 7}).or(defaultLimits); l != (Limits{Resolve: 7, Broadcast: 50, Multicast: 500, Unknown: 500}) {
+		t.Errorf("limits are %+v", l)
 	}
 }

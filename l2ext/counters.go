@@ -11,43 +11,49 @@ type Count uint8
 // What is counted, for each segment. Those from DropMalformed to DropCarrier
 // are frames that were dropped.
 const (
-	Sent          Count = iota // frames sent to another site, once for each site
-	SentBytes                  // bytes of these frames
-	Received                   // frames received and delivered here
-	ReceivedBytes              // bytes of these frames
-	Redirected                 // frames sent on to the site to which their MAC has moved
-	Returned                   // frames given back to the LAN: their MAC has come home in the meantime
-	Clamped                    // TCP SYNs whose segment size was lowered
-	Fragmented                 // frames that were sent in parts
-	Conflicts                  // frames from a MAC that is bound to another site
-	Fenced                     // claims to a MAC refused because a job has just moved it
-	Answered                   // ARP requests and neighbour solicitations answered here for a host elsewhere
-	Spared                     // announcements and questions that told other sites nothing new
-	Parked                     // frames that waited for a VM that was paused
-	Released                   // of these, frames that reached it, here or back at its source
-	DropMalformed              // no Ethernet frame, or a bad source
-	DropForbidden              // BPDU, LLDP, LACP, pause, CDP
-	DropResolve                // ARP and neighbour discovery over their limit
-	DropBroadcast              // other broadcast over its limit
-	DropMulticast              // multicast over its limit
-	DropUnknown                // unicast to an unknown MAC over its limit
-	DropLocal                  // flooded copies of frames to a host of this site
-	DropHorizon                // received for a host of another site, and not to be sent on
-	DropTooLong                // longer than can be carried
-	DropNoSegment              // from a site that is not on the segment
-	DropPeerDown               // the site cannot be reached
-	DropOwner                  // from a MAC that another site owns
-	DropParked                 // for a paused VM, beyond what can wait
-	DropCarrier                // refused by the link or by the kernel
+	Sent           Count = iota // frames sent to another site, once for each site
+	SentBytes                   // bytes of these frames
+	Received                    // frames received and delivered here
+	ReceivedBytes               // bytes of these frames
+	Redirected                  // frames sent on to the site to which their MAC has moved
+	Returned                    // frames given back to the LAN: their MAC has come home in the meantime
+	Clamped                     // TCP SYNs whose segment size was lowered
+	Fragmented                  // frames that were sent in parts
+	Conflicts                   // frames from a MAC that is bound to another site
+	Fenced                      // claims to a MAC refused because a job has just moved it
+	Answered                    // ARP requests and neighbour solicitations answered here for a host elsewhere
+	Spared                      // announcements and questions that told other sites nothing new
+	Parked                      // frames that waited for a VM that was paused
+	Released                    // of these, frames that reached it, here or back at its source
+	LoopTrips                   // times that the broadcast was shut because of a loop
+	Flips                       // moves of a MAC from one site to another
+	DropMalformed               // no Ethernet frame, or a bad source
+	DropForbidden               // BPDU, LLDP, LACP, pause, CDP
+	DropResolve                 // ARP and neighbour discovery over their limit
+	DropBroadcast               // other broadcast over its limit
+	DropMulticast               // multicast over its limit
+	DropUnknown                 // unicast to an unknown MAC over its limit
+	DropLocal                   // flooded copies of frames to a host of this site
+	DropHorizon                 // received for a host of another site, and not to be sent on
+	DropTooLong                 // longer than can be carried
+	DropNoSegment               // from a site that is not on the segment
+	DropPeerDown                // the site cannot be reached
+	DropOwner                   // from a MAC that another site owns
+	DropParked                  // for a paused VM, beyond what can wait
+	DropPolicy                  // kept at its site by the policy: router advertisements, DHCP, FHRP
+	DropShut                    // broadcast, while a loop behind the gateways has shut it
+	DropNoListener              // multicast that no other site listens to
+	DropKernel                  // over a limit, dropped by the kernel before it came to the gateway
+	DropCarrier                 // refused by the link or by the kernel
 	numCounts
 )
 
 // String is the count's name, as it appears in views and metrics.
 func (c Count) String() string {
 	names := [numCounts]string{"sent", "sent_bytes", "received", "received_bytes", "redirected", "returned", "clamped",
-		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
+		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "loop_trips", "flips", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
 		"drop_multicast", "drop_unknown", "drop_local", "drop_horizon", "drop_too_long", "drop_no_segment",
-		"drop_peer_down", "drop_owner", "drop_parked", "drop_carrier"}
+		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_kernel", "drop_carrier"}
 	if c >= numCounts {
 		return fmt.Sprintf("Count(%d)", uint8(c))
 	}

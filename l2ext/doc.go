@@ -30,11 +30,15 @@
 // announcements, bindings.go the rules, jobs.go the moves, view.go what an
 // operator sees.
 //
+// Storms and loops: what is not for one known host is limited by the kernel for
+// each LAN port (hostnet) and here for each segment (limits.go); a policy says
+// what crosses at all (policy.go), and multicast goes where somebody listens
+// (members.go). Probes find LANs that are joined behind the gateways' backs; one
+// of the two gateways then shuts its broadcast (loop.go, l2ext/probe).
+//
 // Limits: one gateway for each site; a segment is one VLAN, untagged on its
 // bridge (frames with a tag are carried as they are); ARP and neighbour
-// discovery cross the WAN, within their limits; loops behind the gateways' backs
-// are not detected but by MACs that move too often; router advertisements and
-// DHCP cross like all else. The TAP of a paused VM takes broadcasts of its new
+// discovery cross the WAN, within their limits. The TAP of a paused VM takes broadcasts of its new
 // LAN, which the VM reads when it resumes.
 //
 // Nothing here knows how frames reach the other site (Carrier) nor how a

@@ -63,7 +63,9 @@ func (i inward) frame(now time.Time, frame []byte) {
 		return
 	}
 	if class != ether.Unicast {
-		i.deliver(h, frame)
+		if i.seg.fromTunnel(i.m, now, i.from, h, frame) {
+			i.deliver(h, frame)
+		}
 		return
 	}
 	switch site, b := i.seg.lookup(h.Dst); {

@@ -60,11 +60,22 @@ func newLabOf(t testing.TB, line l2exttest.Line, names ...string) *lab {
 	}
 	l.wire.Join(ms)
 	l.run(t)
-	for name, s := range l.sites {
-		others := slices.DeleteFunc(slices.Clone(names), func(o string) bool { return o == name })
-		check(t, s.m.Apply(t.Context(), []l2ext.Segment{{Name: "prod", VNI: 100, Bridge: bridgeName, Sites: others}}))
-	}
+	l.apply(t, l2ext.Policy{})
 	return l
+}
+
+// apply stretches the segment under a policy.
+func (l *lab) apply(t testing.TB, p l2ext.Policy) {
+	t.Helper()
+	for name, s := range l.sites {
+		var others []string
+		for other := range l.sites {
+			if other != name {
+				others = append(others, other)
+			}
+		}
+		check(t, s.m.Apply(t.Context(), []l2ext.Segment{{Name: "prod", VNI: 100, Bridge: bridgeName, Sites: others, Policy: p}}))
+	}
 }
 
 func (l *lab) run(t testing.TB) {

@@ -11,23 +11,25 @@ import (
 // Limits bound the frames that are not for one known host, in frames per
 // second for each segment: once for all that leaves the site, and once for all
 // that arrives from each other site. A burst of as many frames as a second
-// allows passes at once.
+// allows passes at once. Where the host can, no single LAN port may take more than
+// half of what leaves.
 type Limits struct {
-	Resolve   int // ARP and neighbour discovery; 0 means 200
-	Broadcast int // other broadcast; 0 means 100
-	Multicast int // 0 means 1000
+	Resolve   int // ARP and neighbour discovery; 0 means 100
+	Broadcast int // other broadcast; 0 means 50
+	Multicast int // 0 means 500
 	Unknown   int // unicast to a MAC without a binding; 0 means 500
 }
 
-// withDefaults fills in what facts/l2-extension.md, section A.5, proposes, but
-// twice as much of it: a limit is there to stop a storm, and must not be felt
-// before one.
-func (l Limits) withDefaults() Limits {
+// defaultLimits are those of facts/l2-extension.md, section A.5.
+var defaultLimits = Limits{Resolve: 100, Broadcast: 50, Multicast: 500, Unknown: 500}
+
+// or fills in what is zero.
+func (l Limits) or(d Limits) Limits {
 	return Limits{
-		Resolve:   cmp.Or(l.Resolve, 200),
-		Broadcast: cmp.Or(l.Broadcast, 100),
-		Multicast: cmp.Or(l.Multicast, 1000),
-		Unknown:   cmp.Or(l.Unknown, 500),
+		Resolve:   cmp.Or(l.Resolve, d.Resolve),
+		Broadcast: cmp.Or(l.Broadcast, d.Broadcast),
+		Multicast: cmp.Or(l.Multicast, d.Multicast),
+		Unknown:   cmp.Or(l.Unknown, d.Unknown),
 	}
 }
 

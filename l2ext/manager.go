@@ -12,6 +12,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/probe"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -64,6 +65,7 @@ type Manager struct {
 	lastDigest time.Time
 	lastApply  time.Time
 	dirty      bool // an entry could not be programmed
+	signer     *signer
 
 	mu    sync.Mutex       // guards what follows
 	peers map[string]*peer // by site
@@ -74,7 +76,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Site == "" || len(cfg.Site) > announce.MaxSite || cfg.Host == nil || cfg.Carrier == nil {
 		return nil, fmt.Errorf("l2ext: site %q, host and carrier are required", cfg.Site)
 	}
-	cfg.Limits = cfg.Limits.withDefaults()
+	cfg.Limits = cfg.Limits.or(defaultLimits)
 	m := &Manager{
 		cfg:       cfg,
 		log:       cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
@@ -85,6 +87,7 @@ func New(cfg Config) (*Manager, error) {
 		jobs:      make(map[string]*job),
 		endpoints: make(map[string]vxlan.Endpoint),
 		peers:     make(map[string]*peer),
+		signer:    newSigner(),
 	}
 	m.state.Store(&map[uint32]*segment{})
 	return m, nil
@@ -113,6 +116,8 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) loop(ctx context.Context) {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
+	probes := time.NewTicker(probeFast)
+	defer probes.Stop()
 	for {
 		select {
 		case f := <-m.calls:
@@ -131,6 +136,8 @@ func (m *Manager) loop(ctx context.Context) {
 			m.observe(time.Now(), s)
 		case <-tick.C:
 			m.tick(ctx, time.Now())
+		case <-probes.C:
+			m.sendProbes(time.Now())
 		}
 	}
 }
@@ -199,7 +206,7 @@ func (m *Manager) observe(now time.Time, s Sighting) {
 
 func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*batch) {
 	seg := m.segments()[s.VNI]
-	if seg == nil || !s.MAC.Host() {
+	if seg == nil || !s.MAC.Host() || probe.IsSource(s.MAC) {
 		return
 	}
 	b := batches[seg]
@@ -209,6 +216,10 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	}
 	seg.mu.Lock()
 	before := seg.table.site(s.MAC)
+	if seg.loop.joinedWith(now, before) {
+		seg.mu.Unlock()
+		return // it is there, and we hear it through the back door
+	}
 	v := nothing
 	if !s.Leased {
 		v = seg.table.see(now, s.MAC, s.Announced)

@@ -28,6 +28,9 @@ func (o *outward) packet(now time.Time, b []byte) {
 	if seg == nil {
 		return // just removed
 	}
+	if o.m.takeProbe(now, seg, p.Frame) || seg.isEcho(o.m, now, p.Frame) {
+		return
+	}
 	if o.local(now, seg, p.Frame) {
 		return // not from its owner, or it has its answer
 	}
@@ -35,6 +38,7 @@ func (o *outward) packet(now time.Time, b []byte) {
 	if !ok {
 		return
 	}
+	seg.members.fromLAN(now, o.m.cfg.Site, h, p.Frame)
 	if class != ether.Unicast {
 		o.flood(now, seg, class, h, p.Frame)
 		return
@@ -63,26 +67,24 @@ func (s *segment) judge(now time.Time, frame []byte, lim *limiter) (h ether.Head
 		s.counts.add(DropForbidden, 1)
 		return h, 0, false
 	}
-	class = ether.ClassOf(h, frame)
-	if class != ether.Unicast {
-		if drop, ok := lim.allow(now, class); !ok {
-			s.counts.add(drop, 1)
-			return h, class, false
-		}
-	}
-	return h, class, true
+	class, ok = s.admit(now, h, frame, lim)
+	return h, class, ok
 }
 
 // flood sends a frame to all sites of the segment. Unicast to an unknown host
 // is limited here, and not before: most unicast is known.
 func (o *outward) flood(now time.Time, seg *segment, class ether.Class, h ether.Header, frame []byte) {
 	if class == ether.Unicast {
+		if seg.Policy.Unknown == UnknownDrop || seg.loop.isShut(now) {
+			seg.counts.add(DropUnknown, 1)
+			return
+		}
 		if drop, ok := seg.out.allow(now, class); !ok {
 			seg.counts.add(drop, 1)
 			return
 		}
 	}
-	for _, site := range seg.Sites {
+	for _, site := range seg.audience(now, class, h, frame) {
 		o.send(seg, site, h, frame)
 	}
 }

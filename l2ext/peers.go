@@ -97,6 +97,7 @@ func (m *Manager) PeerUp(site string) {
 			if slices.Contains(seg.Sites, site) {
 				m.sendSnapshot(seg, site)
 				m.sendDigest(seg, site)
+				m.sendKey(time.Now(), seg, site)
 			}
 		}
 	})

@@ -24,6 +24,7 @@ type Segment struct {
 	Bridge string   // bridge at this site; made if there is none
 	MTU    int      // bytes; 0 means 1500
 	Sites  []string // the other sites on the segment
+	Policy Policy   // what crosses
 }
 
 // DefaultMTU is the MTU of a segment that names none, in bytes.
@@ -48,6 +49,9 @@ func (s Segment) check(self string) error {
 		return fmt.Errorf("segment %s: MTU %d is not in 576..%d", s.Name, s.MTU, maxMTU)
 	case slices.Contains(s.Sites, self):
 		return fmt.Errorf("segment %s: site %s is this one, and must not be listed", s.Name, self)
+	}
+	if err := s.Policy.check(); err != nil {
+		return fmt.Errorf("segment %s: %w", s.Name, err)
 	}
 	for _, site := range s.Sites {
 		if site == "" || len(site) > announce.MaxSite {
@@ -168,6 +172,7 @@ type Attached struct {
 	Bridge  MAC    // of the bridge itself: the machine is a host on the segment, too
 	Err     error  // why the segment does not work
 
+	Limited   uint64 // frames over a limit that the kernel has dropped, since the Host was made
 	Delivered uint64 // packets from the carrier that reached the bridge since the device was made
 }
 

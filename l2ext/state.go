@@ -18,6 +18,8 @@ type segment struct {
 	given    uint64 // frames received at the last reconcile; only the loop uses it
 	lot      *lot
 	alarmed  atomic.Int64 // when a foreign frame was told of last, in Unix nanoseconds
+	loop     *loop        // with locks of its own
+	members  *members     // likewise
 
 	mu       sync.RWMutex // guards what follows; only the loop writes, and setOdd
 	table    *table
@@ -57,4 +59,11 @@ func (s *segment) lookup(mac MAC) (site string, b binding) {
 		return p.rec.Site, binding{since: p.since, left: p.left, parked: p.parked, coming: coming}
 	}
 	return "", binding{}
+}
+
+// isAttached tells whether the host has made the segment.
+func (s *segment) isAttached() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.attached.Device != "" && s.attached.Err == nil
 }

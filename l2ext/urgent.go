@@ -59,6 +59,10 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		m.takeDigest(seg, from, msg)
 	case announce.Request:
 		m.sendSnapshot(seg, from)
+	case announce.Key:
+		m.takeKey(now, from, msg)
+	case announce.Loop:
+		m.takeLoop(now, seg, from, msg)
 	case announce.Prepare:
 		m.takePrepare(now, seg, from, msg)
 	case announce.Clear:

@@ -68,7 +68,8 @@ func (s *segment) view() View {
 	now := time.Now()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.odd)
+	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.loop.problem(time.Now()), s.odd)
+	v.Counts[Flips] = s.table.flips
 	for mac, b := range s.table.byMAC {
 		if !b.withdrawn() {
 			v.Bindings = append(v.Bindings, b.view(now, mac))

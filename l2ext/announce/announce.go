@@ -40,6 +40,15 @@ const (
 	Arrived
 )
 
+// More kinds.
+const (
+	Key  Kind = 8
+	Loop Kind = 9
+)
+
+// KeyLen is the length of a key, in bytes.
+const KeyLen = 32
+
 // Cause says how the sender of a record has come to it.
 type Cause uint8
 
@@ -69,12 +78,15 @@ type Message struct {
 	Count   uint32   // Digest: bindings
 	Sum     uint64   // Digest
 	Job     string   // Prepare, Arrived
-	Site    string   // Prepare: where the MACs go
+	Site    string   // Prepare: where the MACs go; Loop: whose LAN it is
 	MACs    []MAC    // Prepare, Clear
 
 	After time.Duration // Arrived: from the flip to the first frame; not negative
 	Held  uint32        // Arrived: frames that waited and reached the VM
 	Lost  uint32        // Arrived: frames that could not wait
+
+	Key  [KeyLen]byte // Key
+	Time int64        // Key: the sender's clock, nanoseconds since 1970
 }
 
 // ErrShort says that a message ends too early.
@@ -110,6 +122,10 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return appendMACs(b, m.MACs)
 	case Arrived:
 		return m.appendArrived(b)
+	case Key:
+		return binary.BigEndian.AppendUint64(append(b, m.Key[:]...), uint64(m.Time)), nil
+	case Loop:
+		return appendText(b, m.Site), checkNames(m.Site, "")
 	}
 	return nil, fmt.Errorf("kind %d: %w", m.Kind, ErrFormat)
 }

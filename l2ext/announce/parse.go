@@ -61,6 +61,12 @@ func (r *reader) body(m *Message) {
 		m.MACs = r.macs()
 	case Arrived:
 		r.arrived(m)
+	case Key:
+		copy(m.Key[:], r.take(KeyLen))
+		m.Time = int64(r.number(8))
+	case Loop:
+		m.Site = r.text()
+		r.fail(checkNames(m.Site, ""))
 	default:
 		r.fail(fmt.Errorf("kind %d: %w", m.Kind, ErrFormat))
 	}

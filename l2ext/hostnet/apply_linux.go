@@ -25,7 +25,7 @@ func (n *Net) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached,
 	}
 	answers := make([]l2ext.Attached, len(wishes))
 	if len(wishes) == 0 {
-		return answers, nil
+		return answers, n.removeRules()
 	}
 	tun, err := n.needTun()
 	if err != nil {
@@ -36,6 +36,15 @@ func (n *Net) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached,
 			return nil, err
 		}
 		answers[i] = n.attach(w, tun)
+	}
+	if n.storm.rules != "" && !n.rulesThere() {
+		n.log.Info("limits of broadcasts were taken away and are made again")
+		n.storm.rules = ""
+	}
+	n.limitStorms(wishes)
+	dropped := n.drops()
+	for i, w := range wishes {
+		answers[i].Limited = dropped[w.VNI]
 	}
 	return answers, nil
 }
@@ -195,7 +204,7 @@ func (n *Net) needPort(w l2ext.Wish, br netlink.Link, tun int) (netlink.Link, er
 			return nil, fmt.Errorf("device %s is there and is not ours", name)
 		}
 		if isPort(l, w.VNI, tun) {
-			return l, n.setPort(l, br, mtu)
+			return l, n.setPort(w, l, br, mtu)
 		}
 		if err := n.nl.LinkDel(l); err != nil {
 			return nil, fmt.Errorf("removing device %s: %w", name, err)
@@ -236,12 +245,12 @@ func (n *Net) makePort(w l2ext.Wish, br netlink.Link, s portSpec) (netlink.Link,
 		return nil, fmt.Errorf("marking device %s: %w", s.name, err)
 	}
 	n.noAddress(l)
-	return l, n.setPort(l, br, s.mtu)
+	return l, n.setPort(w, l, br, s.mtu)
 }
 
 // setPort plugs the device into the bridge. Learning goes off before it comes
 // up: not one frame may teach the bridge that a host of this site is remote.
-func (n *Net) setPort(l, br netlink.Link, mtu int) error {
+func (n *Net) setPort(w l2ext.Wish, l, br netlink.Link, mtu int) error {
 	a := l.Attrs()
 	fail := func(what string, err error) error {
 		return fmt.Errorf("setting up device %s: %s: %w", a.Name, what, err)
@@ -272,6 +281,14 @@ func (n *Net) setPort(l, br netlink.Link, mtu int) error {
 		if err := n.nl.LinkSetGuard(l, true); err != nil {
 			return fail("BPDU guard", err)
 		}
+	}
+	if flood := w.Policy.Unknown == l2ext.UnknownLimited; p.Flood != flood {
+		if err := n.nl.LinkSetFlood(l, flood); err != nil {
+			return fail("flooding of unknown unicast", err)
+		}
+	}
+	if err := n.raw.execute(allMulticast(a.Index)); err != nil {
+		return fail("multicast", err)
 	}
 	if a.RawFlags&unix.IFF_UP == 0 {
 		if err := n.nl.LinkSetUp(l); err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+
+	"github.com/google/nftables"
 )
 
 // Cleanup removes from this machine all that a gateway, now dead, may have
@@ -43,9 +45,34 @@ func CleanupIn(ctx context.Context, cfg Config) error {
 	if err := n.unmuteLeft(); err != nil {
 		return err
 	}
+	if err := n.removeTables(); err != nil {
+		return err
+	}
 	inUse, err := n.removeBridges(ctx, nil)
 	for _, name := range inUse {
 		n.log.Warn("bridge stays: something is plugged into it", "bridge", name)
 	}
 	return err
+}
+
+// removeTables removes the limits of all gateways of this namespace.
+func (n *Net) removeTables() error {
+	c, err := n.nft()
+	if err != nil {
+		return fmt.Errorf("opening nftables: %w", err)
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyBridge)
+	if err != nil {
+		return nil // a kernel without nftables has no tables of ours
+	}
+	for _, t := range tables {
+		if strings.HasPrefix(t.Name, tablePrefix) {
+			c.DelTable(t)
+			n.log.Info("removed", "table", t.Name)
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("removing the limits of broadcasts: %w", err)
+	}
+	return nil
 }

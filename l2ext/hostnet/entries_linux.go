@@ -141,6 +141,23 @@ func (n *Net) selfEntry(kind, port int, e l2ext.Entry) *nl.NetlinkRequest {
 	return req
 }
 
+// allMulticast has a bridge that snoops IGMP and MLD send a port all of it, and
+// all reports (MDB_RTR_TYPE_PERM): it is the gateway that knows which other
+// sites listen. The library has no call for it.
+func allMulticast(port int) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
+	msg.Index = int32(port)
+	req.AddData(msg)
+	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
+	info.AddRtAttr(nl.IFLA_BRPORT_MULTICAST_ROUTER, nl.Uint8Attr(routerPermanent))
+	req.AddData(info)
+	return req
+}
+
+// routerPermanent is MDB_RTR_TYPE_PERM (include/uapi/linux/if_bridge.h).
+const routerPermanent = 2
+
 func request(kind int, msg *netlink.Ndmsg, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
 	flags := unix.NLM_F_ACK
 	if kind == unix.RTM_NEWNEIGH {

@@ -31,8 +31,9 @@ type Net struct {
 	// attached tells Watch to list all hosts; 1, as one list is enough for many.
 	attached chan struct{}
 
-	apply sync.Mutex // makes Apply, Point, Mute and Close follow each other; held across netlink calls, as only the order of these matters; it guards muted
+	apply sync.Mutex // makes Apply, Point, Mute and Close follow each other; held across netlink calls, as only the order of these matters; it guards what follows
 	muted map[string]bool
+	storm storm
 
 	mu       sync.RWMutex // guards what follows
 	tun      *os.File
@@ -89,7 +90,7 @@ func (n *Net) Close() error {
 	if was {
 		return nil
 	}
-	err := n.unmuteAll()
+	err := errors.Join(n.unmuteAll(), n.removeRules())
 	n.nl.Close()
 	n.raw.close()
 	if tun == nil {

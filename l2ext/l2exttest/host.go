@@ -304,7 +304,8 @@ func (h *Host) forward(name, from string, head ether.Header, frame []byte) {
 		}
 		return
 	}
-	if o != nil && from != "" {
+	unknown := site == 0 && !head.Dst.Group()
+	if o != nil && from != "" && !(unknown && o.wish.Policy.Unknown != l2ext.UnknownLimited) {
 		if site == 0 {
 			site = vxlan.Everyone
 		}

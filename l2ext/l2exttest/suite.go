@@ -220,7 +220,9 @@ func frame(dst, src l2ext.MAC, text string) []byte {
 func testFrames(t *testing.T, f Fixture) {
 	f.AddBridge("brprod")
 	f.Plug("brprod", "lan0")
-	f.apply(t, wish(l2ext.Entry{MAC: hostB, Site: 16}))
+	flood := wish(l2ext.Entry{MAC: hostB, Site: 16})
+	flood.Policy.Unknown = l2ext.UnknownLimited
+	f.apply(t, flood)
 	read := make(chan vxlan.Packet, 100) // more than are sent
 	go func() {
 		defer close(read)
@@ -270,7 +272,7 @@ func testFrames(t *testing.T, f Fixture) {
 		}
 	}
 	f.want(t, "bridge brprod adopted", "fdb lhvx100 52:54:00:00:00:0b site 16", "port lhvx100 on brprod mtu 1500")
-	if a := f.apply(t, wish(l2ext.Entry{MAC: hostB, Site: 16})); a[0].Delivered != 2 {
+	if a := f.apply(t, flood); a[0].Delivered != 2 {
 		t.Errorf("%d packets were delivered", a[0].Delivered)
 	}
 	f.Host.Close()

@@ -1,0 +1,326 @@
+package l2ext
+
+import (
+	"crypto/rand"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/probe"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// Times and bounds of loop detection, from facts/l2-extension.md, section A.5.
+const (
+	probeEvery = time.Second            // a probe into each LAN
+	probeFast  = 100 * time.Millisecond // likewise, for
+	fastFor    = 10 * time.Second       // so long after a segment was attached or opened again
+	loopRetry  = 60 * time.Second       // so long after the last sign of a loop broadcast stays shut
+	keyEvery   = time.Minute            // a probe that somebody has recorded is worthless after two of these
+	maxFlaps   = 10                     // times a second a source may come from LAN and tunnel in turn
+	maxFlapped = 1024                   // sources that are watched for it
+)
+
+// loop is what is known of ways that join a LAN with that of another site, or
+// with itself, behind the gateways' backs.
+type loop struct {
+	joined atomic.Pointer[joint] // nil if there is none; looked at with every frame
+
+	// Owned by Run's loop.
+	attached  bool
+	fastUntil time.Time
+	lastProbe time.Time
+	nonce     uint64
+
+	mu    sync.Mutex // guards what follows
+	seen  map[string]uint64
+	flaps map[MAC]*flap
+	since time.Time // the second that flaps are of
+}
+
+// joint is a LAN that is joined with ours.
+type joint struct {
+	site  string // "" for none: our own LAN runs in a circle
+	why   string
+	until time.Time
+	shut  bool // it is we who shut our broadcast
+}
+
+// flap is how often a source has changed sides.
+type flap struct {
+	tunnel bool
+	times  int
+}
+
+func newLoop() *loop {
+	return &loop{seen: make(map[string]uint64), flaps: make(map[MAC]*flap)}
+}
+
+// isShut tells whether broadcast, multicast and unknown unicast are shut.
+func (l *loop) isShut(now time.Time) bool {
+	j := l.joined.Load()
+	return j != nil && j.shut && now.Before(j.until)
+}
+
+// joinedWith tells whether our LAN is joined with that of a site.
+func (l *loop) joinedWith(now time.Time, site string) bool {
+	j := l.joined.Load()
+	return j != nil && site != "" && j.site == site && now.Before(j.until)
+}
+
+// problem is what an operator is told.
+func (l *loop) problem(now time.Time) string {
+	j := l.joined.Load()
+	switch {
+	case j == nil || !now.Before(j.until):
+		return ""
+	case j.shut:
+		return j.why + "; broadcast is shut at this site"
+	case j.site != "":
+		return j.why + "; broadcast is shut at site " + j.site
+	}
+	return j.why
+}
+
+// flapped notes by which side a source has come, and tells whether it comes by
+// both in turn too often.
+func (l *loop) flapped(now time.Time, src MAC, tunnel bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.since) >= time.Second {
+		clear(l.flaps)
+		l.since = now
+	}
+	f := l.flaps[src]
+	if f == nil {
+		if len(l.flaps) < maxFlapped {
+			l.flaps[src] = &flap{tunnel: tunnel}
+		}
+		return false
+	}
+	if f.tunnel != tunnel {
+		f.tunnel = tunnel
+		f.times++
+	}
+	return f.times > maxFlaps
+}
+
+// fresh tells whether a nonce of a site is new.
+func (l *loop) fresh(site string, nonce uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if nonce <= l.seen[site] {
+		return false
+	}
+	l.seen[site] = nonce
+	return true
+}
+
+// forget makes any nonce of a site new: it has a new key, and may count anew.
+func (l *loop) forget(site string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.seen, site)
+}
+
+// A signer has the keys of probes: ours, and those of the other sites.
+type signer struct {
+	src MAC // of our probes
+
+	// Owned by Run's loop.
+	made time.Time
+
+	mu    sync.Mutex // guards what follows
+	own   probe.Key
+	keys  map[string][2]probe.Key // by site: the present one, and that before
+	clock map[string]time.Duration
+}
+
+func newSigner() *signer {
+	s := &signer{keys: make(map[string][2]probe.Key), clock: make(map[string]time.Duration)}
+	var b [3]byte
+	rand.Read(b[:]) // never fails
+	s.src = probe.SourceOf(b)
+	rand.Read(s.own[:])
+	return s
+}
+
+// verify tells whether a probe is of the site that it names.
+func (s *signer) verify(self string, p probe.Probe, frame []byte) bool {
+	s.mu.Lock()
+	own, others := s.own, s.keys[p.Site]
+	s.mu.Unlock()
+	if p.Site == self {
+		return probe.Verify(frame, own)
+	}
+	for _, k := range others {
+		if k != (probe.Key{}) && probe.Verify(frame, k) {
+			return true
+		}
+	}
+	return false
+}
+
+// sendProbes sends what is due into all LANs, and to other sites a new key when
+// the old one has served its time.
+func (m *Manager) sendProbes(now time.Time) {
+	if now.Sub(m.signer.made) >= keyEvery {
+		m.newKey(now)
+	}
+	for _, seg := range m.segments() {
+		l := seg.loop
+		if j := l.joined.Load(); j != nil && !now.Before(j.until) {
+			l.joined.Store(nil)
+			l.fastUntil = now.Add(fastFor)
+			m.log.Info("no sign of a loop any more; broadcast is open", "segment", seg.Name)
+		}
+		if !seg.isAttached() {
+			continue
+		}
+		if !l.attached {
+			l.attached = true
+			l.fastUntil = now.Add(fastFor)
+		}
+		if now.Sub(l.lastProbe) >= probeEvery || now.Before(l.fastUntil) {
+			l.lastProbe = now
+			m.sendProbe(seg)
+		}
+	}
+}
+
+func (m *Manager) sendProbe(seg *segment) {
+	seg.loop.nonce++
+	m.signer.mu.Lock()
+	key := m.signer.own
+	m.signer.mu.Unlock()
+	frame := probe.Probe{Src: m.signer.src, VNI: seg.VNI, Nonce: seg.loop.nonce, Site: m.cfg.Site}.Append(nil, key)
+	p := vxlan.Packet{VNI: seg.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: frame}
+	if err := m.cfg.Host.WritePacket(p.Append(nil)); err != nil {
+		m.log.Debug("loop probe not sent", "segment", seg.Name, "err", err)
+		return
+	}
+}
+
+// newKey replaces our key. Peers are told before it signs anything; a probe
+// that overtakes the key is not believed, and the next one is.
+func (m *Manager) newKey(now time.Time) {
+	m.signer.made = now
+	m.signer.mu.Lock()
+	rand.Read(m.signer.own[:]) // never fails
+	m.signer.mu.Unlock()
+	for _, seg := range m.segments() {
+		for _, site := range seg.Sites {
+			m.sendKey(now, seg, site)
+		}
+	}
+}
+
+func (m *Manager) sendKey(now time.Time, seg *segment, site string) {
+	m.signer.mu.Lock()
+	key := m.signer.own
+	m.signer.mu.Unlock()
+	m.enqueue(seg, site, announce.Message{Kind: announce.Key, VNI: seg.VNI, Key: key, Time: now.UnixNano()})
+}
+
+// takeKey notes the key of a site. It comes once for each shared segment.
+func (m *Manager) takeKey(now time.Time, from string, msg announce.Message) {
+	s := m.signer
+	s.mu.Lock()
+	known := s.keys[from]
+	if known[0] != probe.Key(msg.Key) {
+		s.keys[from] = [2]probe.Key{msg.Key, known[0]}
+	}
+	s.clock[from] = time.Unix(0, msg.Time).Sub(now)
+	s.mu.Unlock()
+	if known[1] == (probe.Key{}) { // its gateway, or ours, has just started
+		for _, seg := range m.segments() {
+			seg.loop.forget(from)
+		}
+	}
+}
+
+// takeProbe takes a frame of a LAN that is a probe.
+func (m *Manager) takeProbe(now time.Time, seg *segment, frame []byte) bool {
+	if !probe.Is(frame) {
+		return false
+	}
+	p, err := probe.Parse(frame)
+	if err != nil || !m.signer.verify(m.cfg.Site, p, frame) {
+		seg.counts.add(DropMalformed, 1)
+		return true
+	}
+	switch {
+	case p.VNI != seg.VNI:
+		m.setOdd(now, seg, fmt.Sprintf("the LAN is joined with that of the segment with VNI %d at site %s", p.VNI, p.Site))
+	case !seg.loop.fresh(p.Site, p.Nonce):
+	case p.Site == m.cfg.Site:
+		m.join(now, seg, joint{why: "the LAN of this site runs in a circle: what is sent into it comes back"})
+	default:
+		m.loopWith(now, seg, p.Site, "the LANs of this site and of site "+p.Site+" are joined by another way than this segment")
+	}
+	return true
+}
+
+// loopWith acts on a sign that our LAN is joined with that of a site: of the two
+// the one with the higher name shuts its broadcast.
+func (m *Manager) loopWith(now time.Time, seg *segment, site, why string) {
+	if m.cfg.Site < site {
+		m.enqueue(seg, site, announce.Message{Kind: announce.Loop, VNI: seg.VNI, Site: m.cfg.Site})
+	}
+	m.join(now, seg, joint{site: site, why: why, shut: m.cfg.Site > site})
+}
+
+// takeLoop is told by a site that its LAN is joined with ours.
+func (m *Manager) takeLoop(now time.Time, seg *segment, from string, msg announce.Message) {
+	if msg.Site != from {
+		return // nobody speaks for another's LAN
+	}
+	m.join(now, seg, joint{
+		site: from, shut: m.cfg.Site > from,
+		why: "the LANs of this site and of site " + from + " are joined by another way than this segment",
+	})
+}
+
+// join notes a joint, from now on for loopRetry.
+func (m *Manager) join(now time.Time, seg *segment, j joint) {
+	j.until = now.Add(loopRetry)
+	was := seg.loop.joined.Load()
+	if was != nil && now.Before(was.until) && was.shut && !j.shut {
+		return // an old worry that is greater
+	}
+	seg.loop.joined.Store(&j)
+	if was == nil || !now.Before(was.until) || was.site != j.site {
+		seg.counts.add(LoopTrips, 1)
+		m.log.Error("loop", "segment", seg.Name, "problem", seg.loop.problem(now))
+	}
+}
+
+// isEcho looks at each frame of the LAN first. One of a host of another site,
+// whose LAN is joined with ours, is an echo: it is dropped.
+func (s *segment) isEcho(m *Manager, now time.Time, frame []byte) bool {
+	h, err := ether.Parse(frame)
+	if err != nil || !h.Dst.Group() && s.loop.joined.Load() == nil {
+		return false
+	}
+	site, _ := s.lookup(h.Src)
+	if s.loop.joinedWith(now, site) {
+		s.counts.add(DropShut, 1)
+		return true
+	}
+	if h.Dst.Group() && s.loop.flapped(now, h.Src, false) && site != "" && site != m.cfg.Site {
+		m.loopWith(now, s, site, fmt.Sprintf("frames of %v come from this LAN and from site %s in turn", h.Src, site))
+	}
+	return false
+}
+
+// fromTunnel looks at a frame for many that judge has passed, and tells whether
+// the LAN gets it.
+func (s *segment) fromTunnel(m *Manager, now time.Time, from string, h ether.Header, frame []byte) (deliver bool) {
+	if s.loop.flapped(now, h.Src, true) {
+		m.loopWith(now, s, from, fmt.Sprintf("frames of %v come from this LAN and from site %s in turn", h.Src, from))
+	}
+	return s.members.fromTunnel(now, m.cfg.Site, from, h, frame)
+}

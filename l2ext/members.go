@@ -1,0 +1,165 @@
+package l2ext
+
+import (
+	"sync"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+)
+
+// Times and bounds of multicast membership.
+const (
+	memberTime  = 260 * time.Second // a report counts for so long (RFC 9776, section 8.4)
+	querierTime = 255 * time.Second // a router that asks no more is gone (section 8.5)
+	leaveTime   = 5 * time.Second   // it asks again after a leave: twice in 2 s, and room for the WAN
+	maxMembers  = 4096              // groups that are known; with more, all multicast goes to all sites
+)
+
+// members is which site listens to which multicast group, from the IGMP and MLD
+// messages that pass. Frames for a group go to sites that listen, and to sites
+// with a router that asks. While no router asks, reports come only once, so
+// that nothing can be held back.
+type members struct {
+	mu       sync.Mutex                   // guards what follows
+	byGroup  map[MAC]map[string]time.Time // site, and until when
+	queriers [2]map[string]time.Time      // likewise; IPv4, IPv6
+	crowded  time.Time                    // until then there are too many groups
+}
+
+func newMembers() *members {
+	return &members{
+		byGroup:  make(map[MAC]map[string]time.Time),
+		queriers: [2]map[string]time.Time{make(map[string]time.Time), make(map[string]time.Time)},
+	}
+}
+
+// family of a group address: 0 for IPv4, 1 for IPv6.
+func family(group MAC) int {
+	if group[0] == 0x33 {
+		return 1
+	}
+	return 0
+}
+
+// fromLAN notes what a frame of this site's LAN says.
+func (m *members) fromLAN(now time.Time, self string, h ether.Header, frame []byte) {
+	if msg, ok := ether.MembershipOf(h, frame); ok {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.note(now, self, h, msg)
+	}
+}
+
+// fromTunnel notes what a frame of another site says, and tells whether the LAN
+// needs it. A report is for routers: hosts that hear it stay silent themselves
+// (RFC 4541, section 2.1.1), and then nobody would know that they listen.
+func (m *members) fromTunnel(now time.Time, self, from string, h ether.Header, frame []byte) (deliver bool) {
+	msg, ok := ether.MembershipOf(h, frame)
+	if !ok {
+		return true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note(now, from, h, msg)
+	if msg.Query {
+		return true
+	}
+	if !now.Before(m.queriers[familyOf(h)][self]) && m.asked(now, familyOf(h)) {
+		return false // the router that asks is not here
+	}
+	for _, g := range msg.Join {
+		if len(msg.Join) == 1 && now.Before(m.byGroup[g][self]) {
+			return false // the router here knows that somebody listens
+		}
+	}
+	return true
+}
+
+func familyOf(h ether.Header) int {
+	if h.Type == ether.TypeIPv6 {
+		return 1
+	}
+	return 0
+}
+
+// note needs m.mu.
+func (m *members) note(now time.Time, site string, h ether.Header, msg ether.Membership) {
+	if msg.Query {
+		m.queriers[familyOf(h)][site] = now.Add(querierTime)
+	}
+	for _, g := range msg.Join {
+		if m.byGroup[g] == nil {
+			if len(m.byGroup) >= maxMembers {
+				m.expire(now)
+			}
+			if len(m.byGroup) >= maxMembers {
+				m.crowded = now.Add(memberTime)
+				continue
+			}
+			m.byGroup[g] = make(map[string]time.Time)
+		}
+		m.byGroup[g][site] = now.Add(memberTime)
+	}
+	for _, g := range msg.Leave {
+		if until, ok := m.byGroup[g][site]; ok && until.After(now.Add(leaveTime)) {
+			m.byGroup[g][site] = now.Add(leaveTime) // unless another host there answers the router
+		}
+	}
+}
+
+// expire needs m.mu.
+func (m *members) expire(now time.Time) {
+	for g, sites := range m.byGroup {
+		for site, until := range sites {
+			if !now.Before(until) {
+				delete(sites, site)
+			}
+		}
+		if len(sites) == 0 {
+			delete(m.byGroup, g)
+		}
+	}
+}
+
+// asked tells whether any router asks for reports. It needs m.mu.
+func (m *members) asked(now time.Time, family int) bool {
+	for _, until := range m.queriers[family] {
+		if now.Before(until) {
+			return true
+		}
+	}
+	return false
+}
+
+// listens picks those of the sites that need frames for a group.
+func (m *members) listens(now time.Time, group MAC, sites []string) (some []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := family(group)
+	if now.Before(m.crowded) || !m.asked(now, f) {
+		return sites
+	}
+	for _, site := range sites {
+		if now.Before(m.byGroup[group][site]) || now.Before(m.queriers[f][site]) {
+			some = append(some, site)
+		}
+	}
+	return some
+}
+
+// audience is the sites that a frame for many goes to.
+func (s *segment) audience(now time.Time, class ether.Class, h ether.Header, frame []byte) []string {
+	if class != ether.Multicast || s.Policy.Multicast == MulticastFlood || h.Dst.LinkLocalGroup() {
+		return s.Sites
+	}
+	if _, ok := ether.MembershipOf(h, frame); ok {
+		return s.Sites
+	}
+	if s.Policy.Multicast == MulticastListeners {
+		if some := s.members.listens(now, h.Dst, s.Sites); len(some) > 0 {
+			return some
+		}
+	}
+	s.counts.add(DropNoListener, 1)
+	return nil
+}

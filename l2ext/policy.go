@@ -1,0 +1,153 @@
+package l2ext
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/probe"
+)
+
+// Policy says what of a segment crosses to other sites, beside the frames for
+// known hosts. Its zero value is the default.
+type Policy struct {
+	// Limits of this segment; a zero one is that of the manager.
+	Limits Limits
+
+	// Unknown is what happens to unicast for a MAC without a binding.
+	Unknown Unknown
+
+	// Multicast says to which sites multicast goes.
+	Multicast Multicast
+
+	// Gateway says where the guests' default gateway is.
+	Gateway Gateway
+
+	// RouterAdverts, DHCP and FHRP say whether these cross. "" goes by
+	// Gateway: with one at home, router advertisements and DHCP cross, as
+	// guests that have moved still need them, and with one at each site they
+	// do not. FHRP are the hellos of VRRP, HSRP, GLBP and CARP: "" keeps them at
+	// their site, and with a gateway at each site also all frames of the
+	// virtual routers.
+	RouterAdverts, DHCP, FHRP Crossing
+}
+
+// Unknown says what happens to unicast for a MAC without a binding.
+type Unknown string
+
+// What may happen to it.
+const (
+	UnknownDrop    Unknown = "drop"    // the default: nobody has heard of the host, and a storm is the usual reason
+	UnknownLimited Unknown = "limited" // it goes to all sites, within Limits.Unknown
+)
+
+// Multicast says to which sites multicast goes. Groups that are local to the
+// link always go to all.
+type Multicast string
+
+// Where multicast may go.
+const (
+	// MulticastListeners is the default: to the sites at which somebody
+	// listens, as soon as a router on the segment asks for reports, and to
+	// all before that, as a bridge does.
+	MulticastListeners Multicast = "listeners"
+	MulticastFlood     Multicast = "flood"      // to all sites
+	MulticastLinkLocal Multicast = "link-local" // only groups that are local to the link
+)
+
+// Gateway says where the guests' default gateway is.
+type Gateway string
+
+// Where it may be.
+const (
+	GatewayHome    Gateway = "home"    // the default: at one site
+	GatewayAnycast Gateway = "anycast" // at each site one with the same addresses
+)
+
+// Crossing says whether something crosses.
+type Crossing string
+
+// Whether it does.
+const (
+	Cross Crossing = "carry"
+	Local Crossing = "local"
+)
+
+// check refuses a policy that has a word which means nothing.
+func (p Policy) check() error {
+	switch {
+	case !slices.Contains([]Unknown{"", UnknownDrop, UnknownLimited}, p.Unknown):
+		return fmt.Errorf("unknown %q: drop or limited", p.Unknown)
+	case !slices.Contains([]Multicast{"", MulticastListeners, MulticastFlood, MulticastLinkLocal}, p.Multicast):
+		return fmt.Errorf("multicast %q: listeners, flood or link-local", p.Multicast)
+	case !slices.Contains([]Gateway{"", GatewayHome, GatewayAnycast}, p.Gateway):
+		return fmt.Errorf("gateway %q: home or anycast", p.Gateway)
+	}
+	for what, c := range map[string]Crossing{"router_adverts": p.RouterAdverts, "dhcp": p.DHCP, "fhrp": p.FHRP} {
+		if !slices.Contains([]Crossing{"", Cross, Local}, c) {
+			return fmt.Errorf("%s %q: carry or local", what, c)
+		}
+	}
+	if l := p.Limits; min(l.Resolve, l.Broadcast, l.Multicast, l.Unknown) < 0 {
+		return fmt.Errorf("limits %+v: must not be negative", l)
+	}
+	return nil
+}
+
+// withDefaults fills in what is not said.
+func (p Policy) withDefaults(l Limits) Policy {
+	p.Limits = p.Limits.or(l)
+	p.Unknown = cmp.Or(p.Unknown, UnknownDrop)
+	p.Multicast = cmp.Or(p.Multicast, MulticastListeners)
+	p.Gateway = cmp.Or(p.Gateway, GatewayHome)
+	auto := Cross
+	if p.Gateway == GatewayAnycast {
+		auto = Local
+	}
+	p.RouterAdverts = cmp.Or(p.RouterAdverts, auto)
+	p.DHCP = cmp.Or(p.DHCP, auto)
+	return p
+}
+
+// keeps tells why the policy keeps a frame at its site; ok is false if it does
+// not.
+func (p Policy) keeps(h ether.Header, frame []byte) (why Count, ok bool) {
+	if probe.Is(frame) {
+		return DropForbidden, true
+	}
+	if p.FHRP != Cross && p.Gateway == GatewayAnycast && (h.Src.VirtualRouter() || h.Dst.VirtualRouter()) {
+		return DropPolicy, true
+	}
+	switch ether.ServiceOf(h, frame) {
+	case ether.RouterAdvert:
+		return DropPolicy, p.RouterAdverts == Local
+	case ether.DHCP:
+		return DropPolicy, p.DHCP == Local
+	case ether.FHRPHello:
+		return DropPolicy, p.FHRP != Cross
+	}
+	return 0, false
+}
+
+// admit drops what the policy or a limit keeps away. It is the end of judge.
+func (s *segment) admit(now time.Time, h ether.Header, frame []byte, lim *limiter) (class ether.Class, ok bool) {
+	class = ether.ClassOf(h, frame)
+	if why, kept := s.Policy.keeps(h, frame); kept {
+		s.counts.add(why, 1)
+		return class, false
+	}
+	if class == ether.Unicast {
+		return class, true
+	}
+	if s.loop.isShut(now) {
+		s.counts.add(DropShut, 1)
+		return class, false
+	}
+	if drop, ok := lim.allow(now, class); !ok {
+		s.counts.add(drop, 1)
+		return class, false
+	}
+	return class, true
+}

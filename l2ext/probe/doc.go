@@ -1,0 +1,26 @@
+// Package probe is the frame by which a gateway finds out that the LANs of two
+// sites are joined behind its back: it sends probes into its own LAN, and no
+// gateway lets a probe cross, so that one which arrives from a LAN at another
+// site has come by another way.
+//
+//	 0               1               2               3
+//	+---------------+---------------+---------------+---------------+
+//	| 03 00 4c 48 00 01 (destination)                               |
+//	|                               | 0a 4c 48 (source)             |
+//	|                                               | + 3 bytes     |
+//	+---------------+---------------+---------------+---------------+
+//	| 0x88b5                        |
+//	+---------------+---------------+---------------+---------------+
+//	| 'L'           | 'P'           | version (1)   | length of site|
+//	| VNI of the segment                                            |
+//	| nonce (8)                                                     |
+//	| site of the gateway that sent it (1 to 63) ...                |
+//	| tag (16)                                                      |
+//	+---------------+---------------+---------------+---------------+
+//
+// Everything is big endian. 0x88b5 is IEEE's number for local experiments. The
+// tag is the first 16 bytes of HMAC-SHA256, under a key that only the fleet's
+// gateways know, of all from 'L' to the site. The nonce counts up; a receiver takes
+// none twice. What follows the tag is padding. A frame of another version is
+// refused.
+package probe
