@@ -52,6 +52,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	}
 	seg.table, seg.lot = newTable(m.cfg.Site), newLot()
 	seg.loop, seg.members = newLoop(), newMembers()
+	seg.answers = newAnswers()
 	if old == nil || old.Name != w.Name {
 		return seg
 	}

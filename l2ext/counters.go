@@ -25,6 +25,7 @@ const (
 	Spared                      // announcements and questions that told other sites nothing new
 	Parked                      // frames that waited for a VM that was paused
 	Released                    // of these, frames that reached it, here or back at its source
+	TooBig                      // senders told that a packet is longer than the segment's MTU
 	LoopTrips                   // times that the broadcast was shut because of a loop
 	Flips                       // moves of a MAC from one site to another
 	DropMalformed               // no Ethernet frame, or a bad source
@@ -51,7 +52,7 @@ const (
 // String is the count's name, as it appears in views and metrics.
 func (c Count) String() string {
 	names := [numCounts]string{"sent", "sent_bytes", "received", "received_bytes", "redirected", "returned", "clamped",
-		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "loop_trips", "flips", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
+		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "too_big", "loop_trips", "flips", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
 		"drop_multicast", "drop_unknown", "drop_local", "drop_horizon", "drop_too_long", "drop_no_segment",
 		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_kernel", "drop_carrier"}
 	if c >= numCounts {

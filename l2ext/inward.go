@@ -62,6 +62,9 @@ func (i inward) frame(now time.Time, frame []byte) {
 	if !i.redirected && !i.admit(now, h) { // what was redirected has its source anywhere
 		return
 	}
+	if i.refuseTooBig(now, h, frame) {
+		return
+	}
 	if class != ether.Unicast {
 		if i.seg.fromTunnel(i.m, now, i.from, h, frame) {
 			i.deliver(h, frame)

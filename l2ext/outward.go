@@ -39,6 +39,9 @@ func (o *outward) packet(now time.Time, b []byte) {
 		return
 	}
 	seg.members.fromLAN(now, o.m.cfg.Site, h, p.Frame)
+	if o.refuseTooBig(now, seg, h, p.Frame) {
+		return
+	}
 	if class != ether.Unicast {
 		o.flood(now, seg, class, h, p.Frame)
 		return

@@ -20,6 +20,7 @@ type segment struct {
 	alarmed  atomic.Int64 // when a foreign frame was told of last, in Unix nanoseconds
 	loop     *loop        // with locks of its own
 	members  *members     // likewise
+	answers  *answers     // likewise
 
 	mu       sync.RWMutex // guards what follows; only the loop writes, and setOdd
 	table    *table

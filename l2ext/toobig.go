@@ -1,0 +1,63 @@
+package l2ext
+
+import (
+	"sync"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
+)
+
+// maxTooBig bounds the answers to packets that are too long, per second and
+// segment: a sender that listens needs one, and Linux gives out 1000 for all.
+const maxTooBig = 100
+
+// answers bounds what the gateway says by itself.
+type answers struct {
+	mu     sync.Mutex // guards what follows
+	bucket bucket
+}
+
+func newAnswers() *answers { return &answers{bucket: bucket{rate: maxTooBig}} }
+
+func (a *answers) allow(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.bucket.take(now)
+}
+
+// tooBig answers a frame whose packet is longer than the segment's MTU and may
+// not be fragmented: its sender is told the MTU, as by a router.
+func (s *segment) tooBig(now time.Time, h ether.Header, frame []byte) (answer []byte, tooBig bool) {
+	if len(frame) <= s.MTU || !ether.TooBig(h, frame, s.MTU) {
+		return nil, false
+	}
+	s.counts.add(DropTooLong, 1)
+	if !s.answers.allow(now) {
+		return nil, true
+	}
+	s.counts.add(TooBig, 1)
+	return ether.AppendTooBig(nil, h, frame, s.MTU), true
+}
+
+// refuseTooBig tells a host of this site.
+func (o *outward) refuseTooBig(now time.Time, seg *segment, h ether.Header, frame []byte) bool {
+	answer, tooBig := seg.tooBig(now, h, frame)
+	if answer != nil {
+		p := vxlan.Packet{VNI: seg.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: answer}
+		if err := o.m.cfg.Host.WritePacket(p.Append(nil)); err != nil {
+			seg.counts.add(DropCarrier, 1)
+		}
+	}
+	return tooBig
+}
+
+// refuseTooBig tells a host of another site, whose gateway allows more.
+func (i inward) refuseTooBig(now time.Time, h ether.Header, frame []byte) bool {
+	answer, tooBig := i.seg.tooBig(now, h, frame)
+	if answer != nil {
+		back, _ := ether.Parse(answer)
+		i.peer.scratch = i.m.send(i.seg, i.from, answer, sending{header: back, scratch: i.peer.scratch})
+	}
+	return tooBig
+}
