@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -53,10 +54,11 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	seg.table, seg.lot = newTable(m.cfg.Site), newLot()
 	seg.loop, seg.members = newLoop(), newMembers()
 	seg.answers = newAnswers()
+	seg.taps, seg.machines = &taps{}, make(map[string]MAC)
 	if old == nil || old.Name != w.Name {
 		return seg
 	}
-	seg.loop, seg.members = old.loop, old.members
+	seg.loop, seg.members, seg.taps = old.loop, old.members, old.taps
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	for mac, b := range old.table.byMAC {
@@ -75,6 +77,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		}
 	}
 	seg.lot = old.lot
+	maps.Copy(seg.machines, old.machines)
 	seg.table.flips = old.table.flips
 	seg.attached, seg.problem, seg.odd, seg.oddUntil = old.attached, old.problem, old.odd, old.oddUntil
 	for i := range old.counts {
@@ -134,6 +137,11 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 	m.setProblem(seg, "")
 	seg.counts[DropKernel].Store(a.Limited)
 	m.checkDelivery(now, seg, a.Delivered-before.Delivered)
+	if before.Bridge != a.Bridge {
+		for _, site := range seg.Sites {
+			m.sendKey(now, seg, site) // tells the bridge
+		}
+	}
 	if before.Device == "" {
 		m.log.Info("segment attached", "segment", seg.Name, "device", a.Device, "bridge", seg.Bridge, "adopted", a.Adopted)
 	}

@@ -55,6 +55,7 @@ type inward struct {
 }
 
 func (i inward) frame(now time.Time, frame []byte) {
+	i.seg.taps.see(now, frame, true)
 	h, class, ok := i.seg.judge(now, frame, i.seg.in[i.from])
 	if !ok {
 		return

@@ -378,6 +378,7 @@ func (m *Manager) moveAll(now time.Time, j *job, site string, step uint64) {
 			m.announceInLAN(seg, t)
 		}
 	}
+	m.wishRoutes()
 }
 
 // announceInLAN sends into the bridge what the host would send to make itself

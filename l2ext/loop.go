@@ -222,11 +222,17 @@ func (m *Manager) sendKey(now time.Time, seg *segment, site string) {
 	m.signer.mu.Lock()
 	key := m.signer.own
 	m.signer.mu.Unlock()
-	m.enqueue(seg, site, announce.Message{Kind: announce.Key, VNI: seg.VNI, Key: key, Time: now.UnixNano()})
+	seg.mu.RLock()
+	bridge := seg.attached.Bridge
+	seg.mu.RUnlock()
+	m.enqueue(seg, site, announce.Message{Kind: announce.Key, VNI: seg.VNI, Key: key, Time: now.UnixNano(), Bridge: bridge})
 }
 
 // takeKey notes the key of a site. It comes once for each shared segment.
-func (m *Manager) takeKey(now time.Time, from string, msg announce.Message) {
+func (m *Manager) takeKey(now time.Time, seg *segment, from string, msg announce.Message) {
+	seg.mu.Lock()
+	seg.machines[from] = msg.Bridge
+	seg.mu.Unlock()
 	s := m.signer
 	s.mu.Lock()
 	known := s.keys[from]

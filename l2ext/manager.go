@@ -22,6 +22,11 @@ type Config struct {
 	Host    Host
 	Carrier Carrier
 
+	// Route makes a route to a guest ("arrive") or takes it away ("depart"),
+	// see Policy.HostRoutes. It must bear to be called again after it has
+	// failed. Nil: there are none.
+	Route func(ctx context.Context, what string, r HostRoute) error
+
 	// Limits of frames that are not for one known host.
 	Limits Limits
 	// Logger may be nil, which discards.
@@ -66,6 +71,7 @@ type Manager struct {
 	lastApply  time.Time
 	dirty      bool // an entry could not be programmed
 	signer     *signer
+	routes     *routes // what runRoutes owns, and the way to it
 
 	mu    sync.Mutex       // guards what follows
 	peers map[string]*peer // by site
@@ -88,6 +94,7 @@ func New(cfg Config) (*Manager, error) {
 		endpoints: make(map[string]vxlan.Endpoint),
 		peers:     make(map[string]*peer),
 		signer:    newSigner(),
+		routes:    newRoutes(),
 	}
 	m.state.Store(&map[uint32]*segment{})
 	return m, nil
@@ -101,6 +108,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	stop := sync.OnceFunc(func() { cancel(); m.cfg.Host.Close() })
 	context.AfterFunc(ctx, stop) // a waiting ReadPacket does not know of ctx
 	wg.Go(func() { defer stop(); watchErr = m.cfg.Host.Watch(ctx, func(s Sighting) { m.report(ctx, s) }) })
+	wg.Go(func() { m.runRoutes(ctx) })
 	wg.Go(func() { defer stop(); readErr = m.readPackets(ctx) })
 	m.loop(ctx)
 	close(m.done)
@@ -206,7 +214,7 @@ func (m *Manager) observe(now time.Time, s Sighting) {
 
 func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*batch) {
 	seg := m.segments()[s.VNI]
-	if seg == nil || !s.MAC.Host() || probe.IsSource(s.MAC) {
+	if seg == nil || !s.MAC.Host() || probe.IsSource(s.MAC) || seg.Policy.isGateway(s.MAC) {
 		return
 	}
 	b := batches[seg]
@@ -271,6 +279,7 @@ func (m *Manager) point(seg *segment, entries []Entry) {
 func (m *Manager) tick(ctx context.Context, now time.Time) {
 	m.expireJobs(now)
 	m.expireParked(now)
+	m.wishRoutes()
 	for _, seg := range m.segments() {
 		seg.mu.Lock()
 		gone := seg.table.expire(now)

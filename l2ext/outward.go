@@ -28,6 +28,7 @@ func (o *outward) packet(now time.Time, b []byte) {
 	if seg == nil {
 		return // just removed
 	}
+	seg.taps.see(now, p.Frame, false)
 	if o.m.takeProbe(now, seg, p.Frame) || seg.isEcho(o.m, now, p.Frame) {
 		return
 	}

@@ -3,9 +3,11 @@ package l2ext
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/probe"
 )
@@ -24,6 +26,22 @@ type Policy struct {
 
 	// Gateway says where the guests' default gateway is.
 	Gateway Gateway
+
+	// Home is the site at which the rest of the network finds the segment's
+	// hosts, and where its gateway is with GatewayHome. "" means that nobody has
+	// said.
+	Home string
+
+	// HostRoutes has Config.Route called for each address that is here, away
+	// from Home.
+	HostRoutes bool
+
+	// GatewayMAC and GatewayIPs are what the gateways of all sites have in
+	// common, with GatewayAnycast. Nothing from, for or about them crosses, and
+	// no binding is made of them: each site's own gateway has them. They may
+	// be left out where the MAC is that of a virtual router.
+	GatewayMAC MAC
+	GatewayIPs []netip.Addr
 
 	// RouterAdverts, DHCP and FHRP say whether these cross. "" goes by
 	// Gateway: with one at home, router advertisements and DHCP cross, as
@@ -75,6 +93,9 @@ const (
 	Local Crossing = "local"
 )
 
+// maxGatewayIPs is more than a gateway has on one segment.
+const maxGatewayIPs = 16
+
 // check refuses a policy that has a word which means nothing.
 func (p Policy) check() error {
 	switch {
@@ -89,6 +110,18 @@ func (p Policy) check() error {
 		if !slices.Contains([]Crossing{"", Cross, Local}, c) {
 			return fmt.Errorf("%s %q: carry or local", what, c)
 		}
+	}
+	if len(p.Home) > announce.MaxSite {
+		return fmt.Errorf("home %q: at most %d bytes", p.Home, announce.MaxSite)
+	}
+	if p.HostRoutes && p.Home == "" {
+		return fmt.Errorf("host routes need a home: routes are for guests that are away from it")
+	}
+	if p.GatewayMAC != (MAC{}) && !p.GatewayMAC.Host() {
+		return fmt.Errorf("gateway MAC %v is no host's", p.GatewayMAC)
+	}
+	if len(p.GatewayIPs) > maxGatewayIPs {
+		return fmt.Errorf("%d addresses of the gateway: at most %d", len(p.GatewayIPs), maxGatewayIPs)
 	}
 	if l := p.Limits; min(l.Resolve, l.Broadcast, l.Multicast, l.Unknown) < 0 {
 		return fmt.Errorf("limits %+v: must not be negative", l)
@@ -117,7 +150,7 @@ func (p Policy) keeps(h ether.Header, frame []byte) (why Count, ok bool) {
 	if probe.Is(frame) {
 		return DropForbidden, true
 	}
-	if p.FHRP != Cross && p.Gateway == GatewayAnycast && (h.Src.VirtualRouter() || h.Dst.VirtualRouter()) {
+	if p.Gateway == GatewayAnycast && p.aboutGateway(h, frame) {
 		return DropPolicy, true
 	}
 	switch ether.ServiceOf(h, frame) {
@@ -129,6 +162,23 @@ func (p Policy) keeps(h ether.Header, frame []byte) (why Count, ok bool) {
 		return DropPolicy, p.FHRP != Cross
 	}
 	return 0, false
+}
+
+// aboutGateway tells what belongs to each site's own gateway.
+func (p Policy) aboutGateway(h ether.Header, frame []byte) bool {
+	if p.isGateway(h.Src) || p.isGateway(h.Dst) {
+		return true
+	}
+	if len(p.GatewayIPs) == 0 || ether.ClassOf(h, frame) != ether.Resolve {
+		return false
+	}
+	sender, target := ether.About(h, frame)
+	return slices.Contains(p.GatewayIPs, sender) || slices.Contains(p.GatewayIPs, target)
+}
+
+// isGateway tells whether a MAC is that of a gateway which is at each site.
+func (p Policy) isGateway(m MAC) bool {
+	return p.Gateway == GatewayAnycast && (p.GatewayMAC == m && m != MAC{} || p.FHRP != Cross && m.VirtualRouter())
 }
 
 // admit drops what the policy or a limit keeps away. It is the end of judge.

@@ -21,13 +21,15 @@ type segment struct {
 	loop     *loop        // with locks of its own
 	members  *members     // likewise
 	answers  *answers     // likewise
+	taps     *taps        // likewise
 
 	mu       sync.RWMutex // guards what follows; only the loop writes, and setOdd
 	table    *table
 	attached Attached
-	problem  string    // of the host
-	odd      string    // seen in the bindings
-	oddUntil time.Time // then it is forgotten
+	machines map[string]MAC // by site, the bridge of its gateway
+	problem  string         // of the host
+	odd      string         // seen in the bindings
+	oddUntil time.Time      // then it is forgotten
 }
 
 // entries are the hosts of other sites.

@@ -60,7 +60,7 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 	case announce.Request:
 		m.sendSnapshot(seg, from)
 	case announce.Key:
-		m.takeKey(now, from, msg)
+		m.takeKey(now, seg, from, msg)
 	case announce.Loop:
 		m.takeLoop(now, seg, from, msg)
 	case announce.Prepare:
@@ -85,6 +85,9 @@ func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records 
 	t := taken{back: make(map[string][]MAC)}
 	seg.mu.Lock()
 	for _, r := range records {
+		if seg.Policy.isGateway(MAC(r.MAC)) {
+			continue // each site has its own
+		}
 		m.takeRecord(now, seg, r, &t)
 	}
 	seg.mu.Unlock()

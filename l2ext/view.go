@@ -2,6 +2,7 @@ package l2ext
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -14,6 +15,7 @@ type View struct {
 	Segment
 	Adopted  bool   // the bridge was there before us
 	Device   string // VXLAN device; "" while there is none
+	Machines []MAC  // the bridges of the gateways' machines, as far as known
 	Problem  string // why it does not work, or what is odd; "" if nothing
 	Bindings []Binding
 	Counts   map[Count]uint64
@@ -69,6 +71,7 @@ func (s *segment) view() View {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.loop.problem(time.Now()), s.odd)
+	v.Machines = slices.AppendSeq([]MAC{s.attached.Bridge}, maps.Values(s.machines))
 	v.Counts[Flips] = s.table.flips
 	for mac, b := range s.table.byMAC {
 		if !b.withdrawn() {

@@ -39,6 +39,8 @@ var may = []struct {
 	{"tunnel", []string{"tunnel/", "internal/page"}},
 	{"l2ext/vxlan", nil},
 	{"l2ext/announce", nil},
+	{"l2ext/probe", nil},
+	{"l2ext/pcap", nil},
 	{"l2ext", []string{"l2ext", "internal/page"}},
 	{"internal/testwan", nil},
 	{"internal/qemu", []string{"gateway", "internal/"}}, // hypervisor adaptors fill the gateway's interfaces
@@ -48,7 +50,7 @@ var may = []struct {
 }
 
 // formats import the standard library only.
-var formats = []string{"dedup/record", "tunnel/frame", "l2ext/vxlan", "l2ext/announce", "internal/page"}
+var formats = []string{"dedup/record", "tunnel/frame", "l2ext/vxlan", "l2ext/announce", "l2ext/probe", "l2ext/pcap", "internal/page"}
 
 // doors says which packages may import a library. A test may also use one to
 // stand on the other side of a door.

@@ -85,8 +85,9 @@ type Message struct {
 	Held  uint32        // Arrived: frames that waited and reached the VM
 	Lost  uint32        // Arrived: frames that could not wait
 
-	Key  [KeyLen]byte // Key
-	Time int64        // Key: the sender's clock, nanoseconds since 1970
+	Key    [KeyLen]byte // Key
+	Bridge MAC          // Key: the sender's bridge
+	Time   int64        // Key: the sender's clock, nanoseconds since 1970
 }
 
 // ErrShort says that a message ends too early.
@@ -123,7 +124,8 @@ func (m Message) Append(b []byte) ([]byte, error) {
 	case Arrived:
 		return m.appendArrived(b)
 	case Key:
-		return binary.BigEndian.AppendUint64(append(b, m.Key[:]...), uint64(m.Time)), nil
+		b = binary.BigEndian.AppendUint64(append(b, m.Key[:]...), uint64(m.Time))
+		return append(b, m.Bridge[:]...), nil
 	case Loop:
 		return appendText(b, m.Site), checkNames(m.Site, "")
 	}

@@ -37,7 +37,7 @@ var samples = []struct {
 	{"router", Message{Kind: Update, VNI: 100, Records: []Record{{MAC: vm, Cause: Learned, Router: true, Seq: 1, Site: "a"}}}},
 	{"clear", Message{Kind: Clear, VNI: 100, MACs: []MAC{vm, {2, 0, 0, 0, 0, 1}}}},
 	{"arrived", Message{Kind: Arrived, VNI: 100, Job: "j1", After: 62 * time.Millisecond, Held: 60, Lost: 1}},
-	{"key", Message{Kind: Key, VNI: 100, Key: [KeyLen]byte{1, 2, 31: 3}, Time: 1_764_176_400_000_000_001}},
+	{"key", Message{Kind: Key, VNI: 100, Key: [KeyLen]byte{1, 2, 31: 3}, Time: 1_764_176_400_000_000_001, Bridge: vm}},
 	{"loop", Message{Kind: Loop, VNI: 100, Site: "site-b"}},
 }
 

@@ -18,14 +18,14 @@
 //	4 Prepare  | job | site | count (2) | MACs   these are about to move to site, by job
 //	5 Clear    | count (2) | MACs                an operator knows these again: forget how often they moved
 //	6 Arrived  | job | after (8) | held (4) | lost (4)   the job's VM was heard at its destination
-//	8 Key      | key (32) | time (8)             signs the sender's loop probes from now on (l2ext/probe)
+//	8 Key      | key (32) | time (8) | MAC (6)   signs the sender's loop probes from now on (l2ext/probe)
 //	9 Loop     | site                            the LAN of site is joined with the sender's, not by us
 //
 //	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
 //	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
 //	address:  | 4 or 6 (1) | 4 or 16 bytes |     at most 8 of them
 //
-// The time of a Key is the sender's clock, in nanoseconds since 1970. A Key is
+// The MAC of a Key is that of the sender's bridge, zero while it has none. The time is the sender's clock, in nanoseconds since 1970. A Key is
 // sent when the link comes up and then every minute, with a new key.
 //
 // Big endian. Nothing may follow. A message of another version or kind, a

@@ -64,6 +64,7 @@ func (r *reader) body(m *Message) {
 	case Key:
 		copy(m.Key[:], r.take(KeyLen))
 		m.Time = int64(r.number(8))
+		copy(m.Bridge[:], r.take(len(m.Bridge)))
 	case Loop:
 		m.Site = r.text()
 		r.fail(checkNames(m.Site, ""))

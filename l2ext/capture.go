@@ -1,0 +1,127 @@
+package l2ext
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Captured is a frame that crossed a segment, or that came to the gateway to
+// cross.
+type Captured struct {
+	At     time.Time
+	Frame  []byte // at most the first Snap bytes
+	Len    int    // of the whole frame
+	Inward bool   // from another site
+}
+
+// CaptureOptions bound a capture.
+type CaptureOptions struct {
+	Snap int // bytes taken of each frame; 0 means all
+}
+
+const (
+	maxCaptures     = 8       // of one segment at one time: each costs a copy of each frame
+	captureQueue    = 1024    // frames that wait for who captures; more are counted as missed
+	captureMaxBytes = 4 << 20 // of them; a jumbo frame has 9 KiB
+)
+
+// taps are the captures of one segment that run.
+type taps struct {
+	list atomic.Pointer[[]*tap] // nil or empty while there is none, which is nearly always
+	mu   sync.Mutex             // makes changes of list follow each other
+}
+
+type tap struct {
+	snap   int
+	frames chan Captured // captureQueue
+	held   atomic.Int64  // bytes in frames
+	missed atomic.Uint64
+}
+
+// see gives a frame to all captures. It copies, and never waits.
+func (t *taps) see(now time.Time, frame []byte, inward bool) {
+	list := t.list.Load()
+	if list == nil {
+		return
+	}
+	for _, c := range *list {
+		b := frame[:min(len(frame), c.snap)]
+		if c.held.Load() > captureMaxBytes {
+			c.missed.Add(1)
+			continue
+		}
+		select {
+		case c.frames <- Captured{At: now, Frame: slices.Clone(b), Len: len(frame), Inward: inward}:
+			c.held.Add(int64(len(b)))
+		default:
+			c.missed.Add(1)
+		}
+	}
+}
+
+func (t *taps) add(c *tap) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var next []*tap
+	if list := t.list.Load(); list != nil {
+		next = slices.Clone(*list)
+	}
+	if len(next) >= maxCaptures {
+		return fmt.Errorf("l2ext: %d captures run already", len(next))
+	}
+	next = append(next, c)
+	t.list.Store(&next)
+	return nil
+}
+
+func (t *taps) remove(c *tap) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := slices.DeleteFunc(slices.Clone(*t.list.Load()), func(o *tap) bool { return o == c })
+	if len(next) == 0 {
+		t.list.Store(nil)
+		return
+	}
+	t.list.Store(&next)
+}
+
+// Capture calls f with each frame that comes to the gateway to cross a segment,
+// and with each that another site sends, until ctx ends or f fails. Frames that
+// come faster than f takes them are left out; missed is how many. The error is
+// that of f, nil when ctx has ended.
+func (m *Manager) Capture(ctx context.Context, name string, o CaptureOptions, f func(Captured) error) (missed uint64, err error) {
+	var seg *segment
+	for _, s := range m.segments() {
+		if s.Name == name {
+			seg = s
+		}
+	}
+	if seg == nil {
+		return 0, fmt.Errorf("l2ext: capturing segment %s: there is none", name)
+	}
+	if o.Snap <= 0 {
+		o.Snap = 1 << 16
+	}
+	c := &tap{snap: o.Snap, frames: make(chan Captured, captureQueue)}
+	if err := seg.taps.add(c); err != nil {
+		return 0, err
+	}
+	defer seg.taps.remove(c)
+	for {
+		select {
+		case <-ctx.Done():
+			return c.missed.Load(), nil
+		case <-m.done:
+			return c.missed.Load(), nil
+		case p := <-c.frames:
+			c.held.Add(-int64(len(p.Frame)))
+			if err := f(p); err != nil {
+				return c.missed.Load(), err
+			}
+		}
+	}
+}

@@ -1,0 +1,36 @@
+package ether
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func TestAbout(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		frame          []byte
+		sender, target string
+	}{
+		{"ARP request", arpRequest, "192.168.0.1", "192.168.0.2"},
+		{"tagged", tagged, "192.168.0.1", "192.168.0.2"},
+		{"solicitation", solicit, "fe80::5054:ff:fe00:9", "fe80::2"},
+		{"advertisement", advert, "fe80::5054:ff:fe00:9", "fe80::5054:ff:fe00:9"},
+	} {
+		h, _ := Parse(tt.frame)
+		sender, target := About(h, tt.frame)
+		if sender != netip.MustParseAddr(tt.sender) || target != netip.MustParseAddr(tt.target) {
+			t.Errorf("%s: got %v, %v", tt.name, sender, target)
+		}
+		for i := range tt.frame {
+			if h, err := Parse(tt.frame[:i]); err == nil {
+				About(h, tt.frame[:i])
+			}
+		}
+	}
+	for name, frame := range map[string][]byte{"BPDU": bpdu, "IPv4": long(false, 100, 0, protoUDP), "IPv6": long(true, 100, 0, protoUDP)} {
+		h, _ := Parse(frame)
+		if sender, target := About(h, frame); sender.IsValid() || target.IsValid() {
+			t.Errorf("%s: got %v, %v", name, sender, target)
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package l2ext
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+)
+
+// tellLeave bounds how long the other sites are told that a segment ends here.
+const tellLeave = 2 * time.Second
+
+// Dependent is a host for which a segment must stay stretched.
+type Dependent struct {
+	Binding
+	Why string
+}
+
+// Path is the way of a host's traffic to other networks.
+type Path struct {
+	Egress  string // site at which it leaves the segment; "" when nobody has said where the gateway is
+	Ingress string // site at which it enters
+}
+
+// path goes by the policy: guests reach the gateway that is at their home site,
+// or one that is at each site; what comes from elsewhere arrives at the home
+// site, unless a route to each host leads to where it is.
+func (p Policy) path(site string) Path {
+	switch {
+	case p.Gateway == GatewayAnycast && p.HostRoutes:
+		return Path{Egress: site, Ingress: site}
+	case p.Gateway == GatewayAnycast:
+		return Path{Egress: site, Ingress: p.Home}
+	}
+	return Path{Egress: p.Home, Ingress: p.Home}
+}
+
+// Path of the hosts of a segment, by the site at which they are.
+func (v View) Path(site string) Path { return v.Policy.path(site) }
+
+// Dependents lists the hosts of the segment for which it must stay stretched, by
+// MAC: all that are not at the home site of the segment, or, without one, at this
+// site. The gateways' own machines do not count.
+func (v View) Dependents(self string) (ds []Dependent) {
+	home := cmp.Or(v.Policy.Home, self)
+	for _, b := range v.Bindings {
+		if b.Site == home || v.isMachine(b.MAC) {
+			continue
+		}
+		why := "is at site " + b.Site
+		switch {
+		case b.Job != "":
+			why = fmt.Sprintf("has moved to site %s and is away from home", b.Site)
+		case v.Policy.Gateway != GatewayAnycast && v.Policy.Home != "":
+			why = fmt.Sprintf("is at site %s and uses the gateway at %s", b.Site, home)
+		}
+		ds = append(ds, Dependent{Binding: b, Why: why})
+	}
+	slices.SortFunc(ds, func(a, b Dependent) int { return bytes.Compare(a.MAC[:], b.MAC[:]) })
+	return ds
+}
+
+// isMachine tells the bridges of the gateways' machines, as far as they have no
+// address: one that has is a host like any other.
+func (v View) isMachine(mac MAC) bool {
+	return slices.ContainsFunc(v.Bindings, func(b Binding) bool { return b.MAC == mac && len(b.IPs) == 0 }) &&
+		slices.Contains(v.Machines, mac)
+}
+
+// Leave tells the other sites of a segment that no host of this site can be
+// reached on it any more. It is called before the segment is taken from the
+// wish; a site that is not told keeps its bindings until the hosts are seen
+// elsewhere.
+func (m *Manager) Leave(ctx context.Context, name string) error {
+	var seg *segment
+	var gone []announce.Record
+	err := m.call(ctx, func() error {
+		for _, s := range m.segments() {
+			if s.Name == name {
+				seg = s
+			}
+		}
+		if seg == nil {
+			return fmt.Errorf("l2ext: leaving segment %s: there is none", name)
+		}
+		seg.mu.Lock()
+		defer seg.mu.Unlock()
+		now := time.Now()
+		for _, b := range seg.table.byMAC {
+			if b.rec.Site == m.cfg.Site && !b.withdrawn() {
+				gone = append(gone, seg.table.withdraw(now, b))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, tellLeave)
+	defer cancel()
+	for _, site := range seg.Sites {
+		for chunk := range slices.Chunk(gone, announce.MaxRecords) {
+			b, err := announce.Message{Kind: announce.Update, VNI: seg.VNI, Records: chunk}.Append(nil)
+			if err != nil {
+				return fmt.Errorf("leaving segment %s: %w", name, err)
+			}
+			// Not by the queue, which ends with the segment.
+			if err := m.cfg.Carrier.SendUrgent(ctx, site, b); err != nil {
+				m.log.Info("site not told that a segment ends here", "segment", name, "peer", site, "err", err)
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// HostRoute is a route to one guest that has come to this site, away from the
+// site at which the rest of the network finds it, or that has left again.
+type HostRoute struct {
+	Segment string
+	MAC     MAC
+	IP      netip.Addr
+}
+
+// routes keeps the host routes of this site as the bindings want them.
+type routes struct {
+	have map[HostRoute]bool
+	wish chan map[HostRoute]bool // 1: only the newest counts
+}
+
+func newRoutes() *routes {
+	return &routes{have: make(map[HostRoute]bool), wish: make(chan map[HostRoute]bool, 1)}
+}
+
+// wishRoutes hands the routes that ought to be to run. It belongs to the loop.
+func (m *Manager) wishRoutes() {
+	if m.cfg.Route == nil {
+		return
+	}
+	wish := make(map[HostRoute]bool)
+	for _, seg := range m.segments() {
+		if !seg.Policy.HostRoutes || seg.Policy.Home == m.cfg.Site {
+			continue
+		}
+		seg.mu.RLock()
+		for mac, b := range seg.table.byMAC {
+			if b.rec.Site != m.cfg.Site || b.withdrawn() || mac == seg.attached.Bridge {
+				continue
+			}
+			for _, ip := range b.rec.IPs {
+				if !ip.IsLinkLocalUnicast() {
+					wish[HostRoute{Segment: seg.Name, MAC: mac, IP: ip}] = true
+				}
+			}
+		}
+		seg.mu.RUnlock()
+	}
+	select {
+	case <-m.routes.wish:
+	default:
+	}
+	m.routes.wish <- wish // has room: nobody else sends
+}
+
+// runRoutes makes the routes that are wished, one after the other, until ctx
+// ends; then it takes them all away. One that fails is tried again with the
+// next wish, which comes every second.
+func (m *Manager) runRoutes(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			m.setRoutes(context.WithoutCancel(ctx), nil)
+			return
+		case wish := <-m.routes.wish:
+			m.setRoutes(ctx, wish)
+		}
+	}
+}
+
+func (m *Manager) setRoutes(ctx context.Context, wish map[HostRoute]bool) {
+	for r := range m.routes.have {
+		if !wish[r] && m.route(ctx, r, "depart") {
+			delete(m.routes.have, r)
+		}
+	}
+	for r := range wish {
+		if !m.routes.have[r] && m.route(ctx, r, "arrive") {
+			m.routes.have[r] = true
+		}
+	}
+}
+
+func (m *Manager) route(ctx context.Context, r HostRoute, what string) bool {
+	if err := m.cfg.Route(ctx, what, r); err != nil {
+		m.log.Warn("host route; will be tried again", "stage", what, "segment", r.Segment, "mac", r.MAC, "ip", r.IP, "err", err)
+		return false
+	}
+	m.log.Info("host route", "stage", what, "segment", r.Segment, "mac", r.MAC, "ip", r.IP)
+	return true
+}
