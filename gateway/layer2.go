@@ -92,24 +92,29 @@ func (c *carrier) drop(site string, ch *tunnel.Channel) {
 // Layer2 stretches this site's segments over the links of a node, and does
 // what moves ask of them.
 type Layer2 struct {
-	m    *l2ext.Manager
+	site string
 	node *tunnel.Node
+	m    *l2ext.Manager
 	log  *slog.Logger
 
-	mu     sync.Mutex // guards what follows
-	wished []l2ext.Segment
+	mu       sync.Mutex // guards what follows
+	wished   []l2ext.Segment
+	policies map[string]SegmentPolicy // by segment, as they were given
+	hooks    map[string][]string      // host_route by segment; they outlive it, for the routes that then have to go
 }
 
 // NewLayer2 makes the segments' end at this site. Run serves.
 func NewLayer2(site string, node *tunnel.Node, host l2ext.Host, log *slog.Logger) (*Layer2, error) {
+	l := &Layer2{site: site, node: node, log: log, policies: make(map[string]SegmentPolicy), hooks: make(map[string][]string)}
 	m, err := l2ext.New(l2ext.Config{
-		Site: site, Host: host, Logger: log,
+		Site: site, Host: host, Logger: log, Route: l.route,
 		Carrier: &carrier{node: node, channels: map[string]*tunnel.Channel{}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Layer2{m: m, node: node, log: log}, nil
+	l.m = m
+	return l, nil
 }
 
 // Run serves until ctx ends.
@@ -250,7 +255,7 @@ func (l *Layer2) nics(nics []NIC) []l2ext.NIC {
 func (l *Layer2) Segments(context.Context) ([]Segment, error) {
 	all := []Segment{}
 	for _, v := range l.m.Segments() {
-		all = append(all, segmentView(v))
+		all = append(all, l.segmentView(v))
 	}
 	return all, nil
 }
@@ -265,18 +270,31 @@ func (l *Layer2) Segment(ctx context.Context, name string) (Segment, error) {
 	return all[i], nil
 }
 
-// AddSegment stretches one more segment.
-func (l *Layer2) AddSegment(ctx context.Context, s Segment) (Segment, error) {
+func (l *Layer2) addSegment(ctx context.Context, s Segment) (Segment, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if slices.ContainsFunc(l.wished, func(w l2ext.Segment) bool { return w.Name == s.Name || w.VNI == s.VNI }) {
 		return s, fmt.Errorf("segment %s or VNI %d: %w", s.Name, s.VNI, ErrExists)
 	}
-	next := append(slices.Clone(l.wished), l2ext.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, MTU: s.MTU, Sites: s.Sites})
+	policy, err := s.Policy.Policy()
+	if err != nil {
+		return s, err
+	}
+	next := append(slices.Clone(l.wished), l2ext.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, MTU: s.MTU, Sites: s.Sites, Policy: policy})
+	l.policies[s.Name], l.hooks[s.Name] = s.Policy, s.Policy.HostRoute
 	if err := l.m.Apply(ctx, next); err != nil {
+		delete(l.policies, s.Name)
 		return s, errors.Join(fmt.Errorf("%v: %w", err, ErrInvalid), l.m.Apply(ctx, l.wished))
 	}
 	l.wished = next
+	return s, nil
+}
+
+// AddSegment stretches one more segment.
+func (l *Layer2) AddSegment(ctx context.Context, s Segment) (Segment, error) {
+	if s, err := l.addSegment(ctx, s); err != nil {
+		return s, err
+	}
 	return l.Segment(ctx, s.Name)
 }
 
@@ -310,21 +328,28 @@ func (l *Layer2) RemoveSegment(ctx context.Context, name string) error {
 		return fmt.Errorf("removing segment %s: %w", name, err)
 	}
 	l.wished = next
+	delete(l.policies, name)
 	return nil
 }
 
-func segmentView(v l2ext.View) Segment {
+func (l *Layer2) segmentView(v l2ext.View) Segment {
 	s := Segment{
 		Name: v.Name, VNI: v.VNI, Bridge: v.Bridge, MTU: v.MTU, Sites: v.Sites,
 		Adopted: v.Adopted, Device: v.Device, Problem: v.Problem, Bindings: []Binding{},
 	}
 	sent, received, dropped := v.Frames()
 	s.Sent, s.Received, s.Dropped = int64(sent), int64(received), int64(dropped)
+	l.mu.Lock()
+	s.Policy = l.policies[v.Name]
+	l.mu.Unlock()
+	s.Counts = make(map[string]int64, len(v.Counts))
+	for c, n := range v.Counts {
+		s.Counts[c.String()] = int64(n)
+	}
 	for _, b := range v.Bindings {
 		g := Binding{MAC: b.MAC.String(), Site: b.Site, Seq: b.Seq, State: string(b.State), Job: b.Job}
-		for _, ip := range b.IPs {
-			g.IPs = append(g.IPs, ip.String())
-		}
+		g.IPs = texts(b.IPs)
+		l.addWay(&g, v.Path(b.Site))
 		s.Bindings = append(s.Bindings, g)
 	}
 	return s

@@ -218,6 +218,8 @@ type Segment struct {
 	MTU    int      `json:"mtu,omitempty" doc:"MTU of the segment, 1500 by default" minimum:"576" maximum:"9000"`
 	Sites  []string `json:"sites" doc:"the other sites on the segment"`
 
+	Policy SegmentPolicy `json:"policy,omitzero" doc:"what crosses, and where the guests' gateway is"`
+
 	Adopted  bool      `json:"adopted" readOnly:"true" doc:"the bridge was there before us"`
 	Device   string    `json:"device" readOnly:"true" doc:"VXLAN device"`
 	Bindings []Binding `json:"bindings" readOnly:"true" doc:"which site owns which MAC"`
@@ -225,6 +227,8 @@ type Segment struct {
 	Received int64     `json:"frames_received" readOnly:"true" doc:"frames received from other sites"`
 	Dropped  int64     `json:"frames_dropped" readOnly:"true" doc:"frames dropped, for any reason"`
 	Problem  string    `json:"problem,omitempty" readOnly:"true" doc:"why it does not work"`
+
+	Counts map[string]int64 `json:"counts,omitempty" readOnly:"true" doc:"what became of its frames, by name; those that begin with drop_ were dropped"`
 }
 
 // Binding says which site owns a MAC.
@@ -235,4 +239,8 @@ type Binding struct {
 	Seq   uint64   `json:"seq" doc:"sequence number; the higher wins"`
 	State string   `json:"state" doc:"confirmed, pending, flipped, or frozen: claimed by two sites in turn"`
 	Job   string   `json:"job,omitempty" doc:"job that moved it"`
+
+	Egress   string   `json:"egress,omitempty" doc:"site at which its traffic leaves the segment"`
+	Ingress  string   `json:"ingress,omitempty" doc:"site at which its traffic enters the segment"`
+	AddedRTT *float64 `json:"added_rtt_ms,omitempty" doc:"what that adds to a round trip, in milliseconds"`
 }

@@ -96,8 +96,8 @@ const (
 // maxGatewayIPs is more than a gateway has on one segment.
 const maxGatewayIPs = 16
 
-// check refuses a policy that has a word which means nothing.
-func (p Policy) check() error {
+// Check refuses a policy that has a word which means nothing.
+func (p Policy) Check() error {
 	switch {
 	case !slices.Contains([]Unknown{"", UnknownDrop, UnknownLimited}, p.Unknown):
 		return fmt.Errorf("unknown %q: drop or limited", p.Unknown)

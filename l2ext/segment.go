@@ -50,7 +50,7 @@ func (s Segment) check(self string) error {
 	case slices.Contains(s.Sites, self):
 		return fmt.Errorf("segment %s: site %s is this one, and must not be listed", s.Name, self)
 	}
-	if err := s.Policy.check(); err != nil {
+	if err := s.Policy.Check(); err != nil {
 		return fmt.Errorf("segment %s: %w", s.Name, err)
 	}
 	for _, site := range s.Sites {

@@ -126,20 +126,7 @@ VNI are the same everywhere.`,
 			}
 			return a.show(all, func(w io.Writer) error { return writeSegments(w, all) })
 		}),
-	}, &cobra.Command{
-		Use:               "show NAME",
-		Short:             "Show a segment and who owns which MAC on it",
-		Example:           "  longhaul segment show prod",
-		Args:              exactly("NAME"),
-		ValidArgsFunction: a.completeFirst(a.segmentNames),
-		RunE: a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
-			s, err := a.gateway().Segment(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			return a.show(s, func(w io.Writer) error { return writeSegment(w, s) })
-		}),
-	}, a.segmentClearCmd(), &cobra.Command{
+	}, a.segmentShowCmd(), a.segmentCaptureCmd(), a.segmentUnstretchCmd(), a.segmentClearCmd(), &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Stop stretching a segment from this site",
 		Long: `Stops stretching a segment from this site. A bridge that the gateway made goes
@@ -200,6 +187,7 @@ until it is removed or the gateway restarts; one that shall stay goes into the c
 	flags.IntVar(&s.MTU, "mtu", 1500, "MTU of the segment in `bytes`")
 	flags.StringSliceVar(&s.Sites, "site", nil, "other `site` on the segment; may be repeated")
 	_ = c.RegisterFlagCompletionFunc("site", a.siteNames) // fails for unknown flags only
+	policyFlags(flags, &s.Policy)
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
 		if err := require(c, "vni", "bridge", "site"); err != nil {
 			return err
@@ -230,11 +218,15 @@ func writeSegment(w io.Writer, s gateway.Segment) error {
 	if _, err := io.WriteString(w, "\n"); err != nil {
 		return err
 	}
-	t := newTable(w, "MAC", "SITE", "STATE", "SEQ", "IPS", "JOB")
+	t := newTable(w, "MAC", "SITE", "STATE", "SEQ", "IPS", "ENTERS", "LEAVES", "ADDS", "JOB")
 	for _, b := range s.Bindings {
-		t.row(b.MAC, b.Site, b.State, b.Seq, or(strings.Join(b.IPs, ","), "-"), or(b.Job, "-"))
+		t.row(b.MAC, b.Site, b.State, b.Seq, or(strings.Join(b.IPs, ","), "-"),
+			or(b.Ingress, "-"), or(b.Egress, "-"), added(b), or(b.Job, "-"))
 	}
-	return t.flush()
+	if err := t.flush(); err != nil {
+		return err
+	}
+	return writeCounts(w, s)
 }
 
 func yes(b bool) string {

@@ -52,6 +52,15 @@ type Backend interface {
 	// two of them in turn. ErrNotFound: there is no such segment or MAC.
 	ClearMAC(ctx context.Context, segment, mac string) error
 
+	// UnstretchSegment ends a segment at this site when no host depends on it,
+	// or when it is forced.
+	UnstretchSegment(ctx context.Context, name string, r gateway.UnstretchRequest) (gateway.Unstretched, error)
+
+	// CaptureSegment writes the frames of a segment as a pcap file, until ctx
+	// ends, write fails, or there are as many as were asked for. An error
+	// before the first call of write is the client's to see.
+	CaptureSegment(ctx context.Context, name string, r gateway.CaptureRequest, write func([]byte) error) error
+
 	// CreateToken makes a join token for a gateway at site, which may be
 	// used once and until it expires. ErrUnavailable: this gateway does not
 	// hold the fleet's CA key.

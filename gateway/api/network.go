@@ -56,6 +56,15 @@ func (s *Server) addSegments(a huma.API) {
 		return s.backend.AddSegment(ctx, in.Body)
 	})
 	handle(s, a, huma.Operation{
+		OperationID: "unstretch-segment", Method: http.MethodPost, Path: "/v1/segments/{name}/unstretch", Tags: tags,
+		Summary:     "End a segment at this site, if no host depends on it",
+		Description: "The answer lists the hosts that depend on the segment. It is cut when there are none, or when force is set.",
+		Errors:      []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *unstretch) (gateway.Unstretched, error) {
+		return s.backend.UnstretchSegment(ctx, in.Name, in.Body)
+	})
+	s.addCapture(a)
+	handle(s, a, huma.Operation{
 		OperationID: "remove-segment", Method: http.MethodDelete, Path: "/v1/segments/{name}", Tags: tags,
 		Summary: "Stop stretching a segment from this site", Errors: []int{http.StatusNotFound},
 	}, func(ctx context.Context, in *byName) (none, error) {

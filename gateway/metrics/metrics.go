@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -183,6 +184,22 @@ func (c *Collector) segments(ctx context.Context, m metrics) error {
 		m.counter("segment_sent_frames_total", "Frames sent to other sites.", s.Sent, "segment", s.Name)
 		m.counter("segment_received_frames_total", "Frames received from other sites.", s.Received, "segment", s.Name)
 		m.counter("segment_dropped_frames_total", "Frames dropped, for any reason.", s.Dropped, "segment", s.Name)
+		segmentCounts(m, s)
 	}
 	return nil
+}
+
+// segmentCounts shows what is counted of a segment, beside the sums.
+func segmentCounts(m metrics, s gateway.Segment) {
+	label := []string{"segment", s.Name}
+	m.counter("segment_sent_bytes_total", "Bytes of frames sent to other sites.", s.Counts["sent_bytes"], label...)
+	m.counter("segment_received_bytes_total", "Bytes of frames received from other sites.", s.Counts["received_bytes"], label...)
+	m.counter("segment_flips_total", "Times that a MAC has changed its site.", s.Counts["flips"], label...)
+	m.counter("segment_loops_total", "Times that a loop was found behind the gateways.", s.Counts["loop_trips"], label...)
+	m.counter("segment_conflicts_total", "Frames from a MAC that is bound to another site.", s.Counts["conflicts"], label...)
+	for name, n := range s.Counts {
+		if reason, ok := strings.CutPrefix(name, "drop_"); ok {
+			m.counter("segment_drops_total", "Frames dropped, by reason.", n, "segment", s.Name, "reason", reason)
+		}
+	}
 }

@@ -173,6 +173,9 @@ func (k *checker) segments(c Config) {
 		if s.MTU < 576 || s.MTU > 9000 {
 			k.fail(key+".mtu", "%d: 576 to 9000", s.MTU)
 		}
+		if err := s.Policy.Check(); err != nil {
+			k.fail(key+".policy", "%w", err)
+		}
 		for n, site := range s.Sites {
 			at := fmt.Sprintf("%s.sites[%d]", key, n)
 			k.name(at, site)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/longhaul-project/longhaul/gateway"
 	"github.com/longhaul-project/longhaul/internal/conffile"
 )
 
@@ -51,6 +52,12 @@ segments:
     bridge: br-prod
     mtu: 1450
     sites: [b]
+    policy:
+      home: b
+      gateway: anycast
+      gateway_ips: [10.0.0.1, 'fd00::1']
+      host_route: [/usr/local/sbin/host-route, -q]
+      limits: {resolve: 1000}
 forwards:
   - name: mig
     listen: tcp:127.0.0.1:49300
@@ -91,7 +98,10 @@ func TestEveryKey(t *testing.T) {
 			WorkDir: "/srv/vm", Env: []string{"LANG=C"},
 			Before: []string{"/bin/true"}, After: []string{"/bin/true"},
 		}},
-		Segments:     []Segment{{Name: "prod", VNI: 100, Bridge: "br-prod", MTU: 1450, Sites: []string{"b"}}},
+		Segments: []Segment{{Name: "prod", VNI: 100, Bridge: "br-prod", MTU: 1450, Sites: []string{"b"}, Policy: gateway.SegmentPolicy{
+			Home: "b", Gateway: "anycast", GatewayIPs: []string{"10.0.0.1", "fd00::1"},
+			HostRoute: []string{"/usr/local/sbin/host-route", "-q"}, Limits: gateway.SegmentLimits{Resolve: 1000},
+		}}},
 		Forwards:     []Forward{{Name: "mig", Listen: "tcp:127.0.0.1:49300", To: "b", Target: "unix:/run/longhaul/forward/x", Kind: "migration"}},
 		ForwardAllow: []string{"tcp:10.0.0.0/8:49152-49215"},
 		L2:           L2{Carrier: "tun9"},
@@ -154,6 +164,9 @@ func TestRefused(t *testing.T) {
 		{"pattern", "site: a\nhosts: [{name: h, qmp_dir: /q, emulators: ['/[']}]\n", `hosts[0].emulators[0]: "/["`},
 		{"own site", "site: a\nsegments: [{name: s, vni: 1, bridge: br, sites: [a]}]\n", "segments[0].sites[0]: a is this site"},
 		{"carrier", "site: a\nl2: {carrier: a/b}\n", `l2.carrier: "a/b" is no name`},
+		{"policy", "site: a\nsegments: [{name: s, vni: 1, bridge: br, policy: {gateway: nowhere}}]\n", `segments[0].policy: gateway "nowhere"`},
+		{"gateway's MAC", "site: a\nsegments: [{name: s, vni: 1, bridge: br, policy: {gateway_mac: x}}]\n", `segments[0].policy: gateway_mac "x"`},
+		{"policy's key", "site: a\nsegments: [{name: s, vni: 1, bridge: br, policy: {getaway: home}}]\n", "getaway"},
 		{"VNI", "site: a\nsegments: [{name: s, vni: 16777216, bridge: br}]\n", "segments[0].vni: 16777216"},
 		{"bridge", "site: a\nsegments: [{name: s, vni: 1, bridge: a-name-too-long-for-linux}]\n", "segments[0].bridge"},
 		{"VNI twice", "site: a\nsegments: [{name: s, vni: 1, bridge: x}, {name: t, vni: 1, bridge: y}]\n", "segments[1]: shares its name, VNI or bridge with s"},

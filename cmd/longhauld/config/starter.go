@@ -83,6 +83,8 @@ const starterRest = `
 #  - name: prod
 #    vni: 100
 #    bridge: br-prod
+#    policy:
+#      home: a            # where the rest of the network finds its hosts
 
 # Local ports that come out at another site: for virsh and QEMU by hand.
 #forwards:

@@ -113,3 +113,40 @@ func (f *Fake) RemoveSegment(ctx context.Context, name string) error {
 	f.segments = slices.Delete(f.segments, i, i+1)
 	return nil
 }
+
+// UnstretchSegment removes a segment when it is forced: one host depends on it.
+func (f *Fake) UnstretchSegment(ctx context.Context, name string, r gateway.UnstretchRequest) (gateway.Unstretched, error) {
+	if _, err := f.Segment(ctx, name); err != nil {
+		return gateway.Unstretched{}, err
+	}
+	out := gateway.Unstretched{Name: name, Cut: r.Force, Dependents: []gateway.Dependent{{
+		MAC: "52:54:00:00:00:02", IPs: []string{"10.0.0.6"}, Site: "b", Why: "has moved to site b and is away from home",
+	}}}
+	if !r.Force {
+		return out, nil
+	}
+	return out, f.RemoveSegment(ctx, name)
+}
+
+// CaptureSegment writes the header of an empty file and, if frames are asked
+// for, as many bytes.
+func (f *Fake) CaptureSegment(ctx context.Context, name string, r gateway.CaptureRequest, write func([]byte) error) error {
+	if _, err := f.Segment(ctx, name); err != nil {
+		return err
+	}
+	if err := write([]byte("pcap")); err != nil {
+		return err
+	}
+	for i := range int64(r.Frames) {
+		if r.Bytes > 0 && i+4 == r.Bytes {
+			return nil
+		}
+		if err := write([]byte(".")); err != nil {
+			return err
+		}
+	}
+	if r.Frames == 0 {
+		<-ctx.Done()
+	}
+	return nil
+}

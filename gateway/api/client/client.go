@@ -196,6 +196,29 @@ func (c *Client) ClearMAC(ctx context.Context, segment, mac string) error {
 	return c.do(ctx, "POST", "/v1/segments/"+url.PathEscape(segment)+"/bindings/"+url.PathEscape(mac)+"/clear", nil, nil)
 }
 
+// UnstretchSegment ends a segment at this site.
+func (c *Client) UnstretchSegment(ctx context.Context, name string, r gateway.UnstretchRequest) (out gateway.Unstretched, err error) {
+	return out, c.do(ctx, "POST", "/v1/segments/"+url.PathEscape(name)+"/unstretch", r, &out)
+}
+
+// CaptureSegment copies the frames of a segment to w, as a pcap file, until ctx
+// ends, w fails, or there are as many as were asked for.
+func (c *Client) CaptureSegment(ctx context.Context, name string, r gateway.CaptureRequest, w io.Writer) error {
+	q := url.Values{"snap": {fmt.Sprint(r.Snap)}, "frames": {fmt.Sprint(r.Frames)}, "bytes": {fmt.Sprint(r.Bytes)}}
+	if r.Only != "" {
+		q.Set("only", r.Only)
+	}
+	resp, err := c.send(ctx, "GET", "/v1/segments/"+url.PathEscape(name)+"/capture?"+q.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("capturing segment %s: %w", name, err)
+	}
+	return nil
+}
+
 // CreateToken makes a join token; a ttl of 0 is an hour.
 func (c *Client) CreateToken(ctx context.Context, site string, ttl time.Duration) (out api.Token, err error) {
 	in := api.TokenRequest{Site: site, TTL: int64(ttl / time.Second)}

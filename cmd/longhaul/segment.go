@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/longhaul-project/longhaul/gateway"
+)
+
+// policyFlags are those of a segment's policy.
+func policyFlags(flags *pflag.FlagSet, p *gateway.SegmentPolicy) {
+	flags.StringVar(&p.Home, "home", "", "`site` at which the rest of the network finds the segment's hosts")
+	flags.StringVar(&p.Gateway, "gateway", "", "`where` the guests' gateway is: home (the default) or anycast")
+	flags.StringVar(&p.GatewayMAC, "gateway-mac", "", "`MAC` of the anycast gateways")
+	flags.StringSliceVar(&p.GatewayIPs, "gateway-ip", nil, "`address` of the anycast gateways; may be repeated")
+	flags.StringVar(&p.Unknown, "unknown", "", "unicast for a MAC that nobody knows: `drop` (the default) or limited")
+	flags.StringVar(&p.Multicast, "multicast", "", "where multicast goes: `listeners` (the default), flood or link-local")
+	flags.StringVar(&p.DHCP, "dhcp", "", "DHCP that is not unicast: `carry` or local")
+	flags.StringVar(&p.RouterAdverts, "router-adverts", "", "IPv6 router advertisements: `carry` or local")
+	flags.StringVar(&p.FHRP, "fhrp", "", "hellos of VRRP, HSRP, GLBP and CARP: `local` (the default) or carry")
+}
+
+func (a *app) segmentShowCmd() *cobra.Command {
+	var live bool
+	c := &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show a segment and who owns which MAC on it",
+		Long: `Shows a segment: which site owns which MAC, at which site a host's traffic to
+other networks enters and leaves, what that adds to a round trip, and what
+became of the segment's frames.
+
+With --live it is shown anew every second until you stop it; with --json as
+well, each time as one line.`,
+		Example: `  longhaul segment show prod
+  longhaul segment show prod --live`,
+		Args:              exactly("NAME"),
+		ValidArgsFunction: a.completeFirst(a.segmentNames),
+	}
+	c.Flags().BoolVar(&live, "live", false, "show it anew every second")
+	c.RunE = a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+		if live {
+			return a.follow(ctx, args[0])
+		}
+		s, err := a.gateway().Segment(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		return a.show(s, func(w io.Writer) error { return writeSegment(w, s) })
+	})
+	return c
+}
+
+// refresh is how often --live asks.
+const refresh = time.Second
+
+// follow shows a segment until ctx ends.
+func (a *app) follow(ctx context.Context, name string) error {
+	tick := time.NewTicker(refresh)
+	defer tick.Stop()
+	screen := &display{w: a.stdout, width: func() int { return 0 }}
+	if f, ok := a.stdout.(*os.File); ok {
+		screen.width = func() int { return columns(f) }
+	}
+	var last gateway.Segment
+	for {
+		s, err := a.gateway().Segment(ctx, name)
+		if err != nil {
+			return err
+		}
+		if a.json {
+			err = json.NewEncoder(a.stdout).Encode(s)
+		} else {
+			err = screen.drawSegment(s, last)
+		}
+		if err != nil {
+			return err
+		}
+		last = s
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// drawSegment draws a segment in the place of what was drawn before, and with
+// each count what came since then.
+func (d *display) drawSegment(s, last gateway.Segment) error {
+	var b strings.Builder
+	if err := writeSegment(&b, s); err != nil {
+		return err
+	}
+	if last.Name != "" {
+		fmt.Fprintf(&b, "\nsince the last second: %d sent, %d received, %d dropped, %d flips\n",
+			s.Sent-last.Sent, s.Received-last.Received, s.Dropped-last.Dropped, s.Counts["flips"]-last.Counts["flips"])
+	}
+	width := d.width()
+	if width == 0 { // no terminal: one after the other
+		_, err := fmt.Fprintln(d.w, b.String())
+		return err
+	}
+	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	for i, l := range lines {
+		lines[i] = cut(clean(l), width)
+	}
+	d.draw(lines)
+	return nil
+}
+
+// writeCounts shows what became of the frames, beside the sums.
+func writeCounts(w io.Writer, s gateway.Segment) error {
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(s.Counts)), func(name string) bool { return s.Counts[name] == 0 })
+	if len(names) == 0 {
+		return nil
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	t := newTable(w, "COUNT", "FRAMES")
+	for _, name := range names {
+		t.row(strings.ReplaceAll(name, "_", " "), s.Counts[name])
+	}
+	return t.flush()
+}
+
+// added is what the way of a host's traffic adds to a round trip.
+func added(b gateway.Binding) string {
+	if b.AddedRTT == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f ms", *b.AddedRTT)
+}
+
+func (a *app) segmentCaptureCmd() *cobra.Command {
+	var r gateway.CaptureRequest
+	var file string
+	c := &cobra.Command{
+		Use:   "capture NAME --write FILE",
+		Short: "Write the frames of a segment to a file that tcpdump reads",
+		Long: `Writes the frames of a segment, as a pcap file, until there are enough or you
+stop it: those of this site as they come to the gateway, also such that it then
+drops, and those that other sites send. "--write -" is the standard output.`,
+		Example: `  longhaul segment capture prod --write prod.pcap --frames 1000
+  longhaul segment capture prod --write - | tcpdump -r -`,
+		Args:              exactly("NAME"),
+		ValidArgsFunction: a.completeFirst(a.segmentNames),
+	}
+	flags := c.Flags()
+	flags.StringVarP(&file, "write", "w", "", "`file` to write, - for the standard output")
+	flags.IntVar(&r.Frames, "frames", 0, "end after so many frames")
+	flags.IntVar(&r.Snap, "snap", 0, "`bytes` kept of each frame; all if not given")
+	flags.StringVar(&r.Only, "only", "", "`in`: frames from other sites; out: frames of this one")
+	flags.Int64Var(&r.Bytes, "max", 100<<20, "end before there are more `bytes`")
+	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
+		if err := require(c, "write"); err != nil {
+			return err
+		}
+		if _, err := a.gateway().Segment(ctx, args[0]); err != nil {
+			return err // before the file is made
+		}
+		out := &counted{w: a.stdout}
+		if file != "-" {
+			f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // frames are other people's business
+			if err != nil {
+				return fmt.Errorf("opening the capture's file: %w", err)
+			}
+			defer f.Close()
+			out.w = f
+		}
+		err := a.gateway().CaptureSegment(ctx, args[0], r, out)
+		if err != nil && (context.Cause(ctx) == nil || out.n == 0) {
+			return err
+		}
+		a.say("%d bytes written", out.n) // being stopped is how a capture ends
+		return nil
+	})
+	return c
+}
+
+// counted counts what is written.
+type counted struct {
+	w io.Writer
+	n int64
+}
+
+// Write writes to w.
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+func (a *app) segmentUnstretchCmd() *cobra.Command {
+	var r gateway.UnstretchRequest
+	c := &cobra.Command{
+		Use:   "unstretch NAME",
+		Short: "End a segment at this site when no host depends on it",
+		Long: `Lists the hosts for which the segment is still stretched: VMs that are away from
+home, and hosts that use the gateway of another site. When there are none the
+segment ends at this site, and the other sites are told so; otherwise nothing
+changes and the exit code is 5.
+
+--force ends it all the same: the hosts that are listed then lose their
+connections with this site, and with their gateway if that is here.`,
+		Example: `  longhaul segment unstretch prod
+  longhaul segment unstretch prod --force`,
+		Args:              exactly("NAME"),
+		ValidArgsFunction: a.completeFirst(a.segmentNames),
+	}
+	c.Flags().BoolVar(&r.Force, "force", false, "end it even if hosts depend on it")
+	c.RunE = a.do(func(ctx context.Context, _ *cobra.Command, args []string) error {
+		got, err := a.gateway().UnstretchSegment(ctx, args[0], r)
+		if err != nil {
+			return err
+		}
+		err = a.show(got, func(w io.Writer) error { return writeDependents(w, got) })
+		if err == nil && !got.Cut {
+			a.say("segment %s stays: %d hosts depend on it", got.Name, len(got.Dependents))
+			return fmt.Errorf("%w: %w", errShown, gateway.ErrBusy)
+		}
+		return err
+	})
+	return c
+}
+
+func writeDependents(w io.Writer, u gateway.Unstretched) error {
+	if u.Cut {
+		if _, err := fmt.Fprintf(w, "segment %s has ended at this site\n", u.Name); err != nil {
+			return err
+		}
+	}
+	if len(u.Dependents) == 0 {
+		return nil
+	}
+	t := newTable(w, "MAC", "IPS", "SITE", "DEPENDS BECAUSE IT")
+	for _, d := range u.Dependents {
+		t.row(d.MAC, or(strings.Join(d.IPs, ","), "-"), d.Site, d.Why)
+	}
+	return t.flush()
+}
