@@ -30,7 +30,9 @@ func (n *Net) Watch(ctx context.Context, report func(l2ext.Sighting)) error {
 	defer wg.Wait()
 	listening := make(chan struct{}) // closed when what is told from now on is heard, or cannot be
 	once := sync.OnceFunc(func() { close(listening) })
-	wg.Go(func() { n.again(ctx, "LAN ports are listened to again", func() error { return n.snoop(ctx, once, report) }) })
+	wg.Go(func() {
+		n.again(ctx, "LAN ports are listened to again", func() error { return n.snoop(ctx, once, report) })
+	})
 	<-listening
 	n.again(ctx, "forwarding database is read again", func() error { return n.watchOnce(ctx, report) })
 	return nil
