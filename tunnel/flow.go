@@ -19,13 +19,24 @@ type Flow struct {
 	lately int64
 	// rings are the channels with something to send, per class, in turn.
 	rings [2][]*Channel
+	// costs is what a byte counts in vt: 1, or backgroundCost.
+	costs int64
 	// vt is the virtual time of the flow per class: bytes sent, moved forward
 	// to the others' when it was idle. The lowest is next.
 	vt [2]int64
 }
 
 // NewFlow makes a flow. The name is for logs. It needs no closing.
-func (l *Link) NewFlow(name string) *Flow { return &Flow{link: l, name: name} }
+func (l *Link) NewFlow(name string) *Flow { return &Flow{link: l, name: name, costs: 1} }
+
+// backgroundCost makes a background flow one of hardly any weight.
+const backgroundCost = 64
+
+// NewBackgroundFlow makes a flow for what must not be in the way: beside others
+// it gets a sixty-fourth of what one of them gets, and alone all.
+func (l *Link) NewBackgroundFlow(name string) *Flow {
+	return &Flow{link: l, name: name, costs: backgroundCost}
+}
 
 // Name is the name that the flow was made with.
 func (f *Flow) Name() string { return f.name }

@@ -174,7 +174,7 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 			Channel: ch.id, Seq: m.seq, Total: uint32(len(m.data)), Offset: uint32(offset), Len: uint32(n),
 		}, data: m.data[offset : offset+n], flow: f}
 		q.vt = f.vt[class]
-		f.vt[class] += int64(n + frame.ChunkLen)
+		f.vt[class] += f.costs * int64(n+frame.ChunkLen)
 		l.sched.rotate(ch, class)
 		return p, true, 0
 	}
