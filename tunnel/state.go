@@ -24,6 +24,7 @@ type State struct {
 	RTT        time.Duration // smoothed, of the priority connection
 	Conns      int           // QUIC connections in use
 	Controller string        // congestion controller
+	Carrier    string        // what carries the link: "quic"
 	Rate       int64         // cap in bytes per second on the wire, 0 for none
 	Goodput    int64         // bytes of messages that arrived at the peer, per second, over the last second
 
@@ -52,7 +53,7 @@ type linkState struct {
 
 // State tells how the link is.
 func (l *Link) State() State {
-	s := State{Controller: controller, Rate: l.bucket.Rate()}
+	s := State{Controller: controller, Carrier: "quic", Rate: l.bucket.Rate()}
 	for c := range l.wire {
 		w := ClassWire{Sent: l.wire[c].sent.Load(), Received: l.wire[c].received.Load()}
 		s.ByClass[c] = w
