@@ -61,6 +61,7 @@
 //	codec.go        what to do to save bytes; content.go foretells what it costs
 //	limit.go        what holds a move up; effort.go, cores.go measure it
 //	hypervisor.go   what is needed of a hypervisor; adaptors live in internal/
+//	linktest.go     what a link carries: linktest_run.go asks, linktest_serve.go answers
 //	view.go         what the API shows
 //
 // # Words

@@ -96,6 +96,8 @@ type Gateway struct {
 	journal *Journal
 	jobs    jobs
 	since   time.Time
+	tests   linkTests
+	served  served // parts of peers' tests
 
 	patience patience
 	spoil    func([]byte) // of tests, see session
@@ -185,6 +187,8 @@ func (g *Gateway) accept(ctx context.Context) error {
 			g.wg.Go(func() { g.serveStore(g.ctx, ch) })
 		case kindPages:
 			g.wg.Go(func() { g.servePages(g.ctx, ch) })
+		case kindTest:
+			g.wg.Go(func() { g.served.serve(g.ctx, ch) })
 		case kindL2:
 			if g.cfg.Announcements == nil {
 				ch.Abort("this gateway stretches no segments")

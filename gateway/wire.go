@@ -27,6 +27,7 @@ const (
 	kindL2      uint16 = 3 // urgent messages of l2ext
 	kindStore   uint16 = 4 // a catalog each way: dedup.Catalog
 	kindPages   uint16 = 5 // pages that the opener has lost
+	kindTest    uint16 = 6 // part of a test of the link
 )
 
 // controlHeader opens a control channel.

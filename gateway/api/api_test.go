@@ -93,6 +93,21 @@ func TestRoundTrip(t *testing.T) {
 	if tok, err = c.CreateToken(ctx, "b", 0); err != nil || tok.Token != "lhtok-b-3600" {
 		t.Errorf("token of the usual life: %+v, %v", tok, err)
 	}
+	if _, err := c.LinkTest(ctx, "b"); !errors.Is(err, gateway.ErrNotFound) {
+		t.Errorf("a test before there was one: %v", err)
+	}
+	if lt, err := c.StartLinkTest(ctx, "b"); err != nil || lt.State != gateway.LinkTestRunning {
+		t.Errorf("test of the link: %+v, %v", lt, err)
+	}
+	if _, err := c.StartLinkTest(ctx, "b"); !errors.Is(err, gateway.ErrBusy) {
+		t.Errorf("a second test of the link: %v", err)
+	}
+	if err := c.StopLinkTest(ctx, "b"); err != nil {
+		t.Error(err)
+	}
+	if lt, err := c.LinkTest(ctx, "b"); err != nil || lt.State != gateway.LinkTestFailed || lt.Error == "" {
+		t.Errorf("a test that was stopped: %+v, %v", lt, err)
+	}
 	if err := c.Revoke(ctx, "b"); err != nil {
 		t.Errorf("revoke: %v", err)
 	}

@@ -61,6 +61,14 @@ type Backend interface {
 	// before the first call of write is the client's to see.
 	CaptureSegment(ctx context.Context, name string, r gateway.CaptureRequest, write func([]byte) error) error
 
+	// StartLinkTest begins a test of the link to a site, which outlives ctx and
+	// ends by itself within 15 s. ErrNoSite, ErrUnavailable, ErrBusy.
+	StartLinkTest(ctx context.Context, site string) (gateway.LinkTest, error)
+	// LinkTest is the newest test of that link. ErrNotFound.
+	LinkTest(ctx context.Context, site string) (gateway.LinkTest, error)
+	// StopLinkTest ends a test that runs. ErrNotFound.
+	StopLinkTest(ctx context.Context, site string) error
+
 	// CreateToken makes a join token for a gateway at site, which may be
 	// used once and until it expires. ErrUnavailable: this gateway does not
 	// hold the fleet's CA key.

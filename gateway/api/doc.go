@@ -10,6 +10,7 @@
 //	GET    /v1/forwards                POST /v1/forwards      DELETE /v1/forwards/{name}
 //	GET    /v1/segments                POST /v1/segments
 //	GET    /v1/segments/{name}         DELETE /v1/segments/{name}
+//	POST   /v1/links/{site}/test       GET, DELETE of the same: how it stands, ends it
 //	POST   /v1/tokens                  POST /v1/sites/{site}/revoke
 //	POST   /v1/reload
 //	GET    /openapi.json /openapi.yaml /metrics

@@ -133,6 +133,7 @@ func (s *Server) routes(cfg Config) http.Handler {
 	s.addJobs(a)
 	s.addForwards(a)
 	s.addSegments(a)
+	s.addLinks(a)
 	finishSchemas(a.OpenAPI())
 	serveDocument(mux, a.OpenAPI())
 	if cfg.Gatherer != nil {

@@ -25,6 +25,7 @@ type Fake struct {
 	forwards []gateway.Forward
 	segments []gateway.Segment
 	revoked  []string
+	test     *gateway.LinkTest // of the link to b
 	reloads  int
 	fail     error
 	happened map[string]int // by kind; see Next

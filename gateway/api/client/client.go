@@ -219,6 +219,21 @@ func (c *Client) CaptureSegment(ctx context.Context, name string, r gateway.Capt
 	return nil
 }
 
+// StartLinkTest begins to measure what the link to a site carries.
+func (c *Client) StartLinkTest(ctx context.Context, site string) (out gateway.LinkTest, err error) {
+	return out, c.do(ctx, "POST", "/v1/links/"+url.PathEscape(site)+"/test", nil, &out)
+}
+
+// LinkTest is the newest test of the link to a site.
+func (c *Client) LinkTest(ctx context.Context, site string) (out gateway.LinkTest, err error) {
+	return out, c.do(ctx, "GET", "/v1/links/"+url.PathEscape(site)+"/test", nil, &out)
+}
+
+// StopLinkTest ends the test of the link to a site.
+func (c *Client) StopLinkTest(ctx context.Context, site string) error {
+	return c.do(ctx, "DELETE", "/v1/links/"+url.PathEscape(site)+"/test", nil, nil)
+}
+
 // CreateToken makes a join token; a ttl of 0 is an hour.
 func (c *Client) CreateToken(ctx context.Context, site string, ttl time.Duration) (out api.Token, err error) {
 	in := api.TokenRequest{Site: site, TTL: int64(ttl / time.Second)}
