@@ -98,11 +98,11 @@ func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
 		}
 		j.nics = append(j.nics, attachedNIC{vni: seg.VNI, mac: nic.MAC})
 		byVNI[seg.VNI] = append(byVNI[seg.VNI], nic.MAC)
-		m.prepareNIC(now, seg, nic.MAC, j)
 	}
 	m.jobs[j.id] = j
 	for vni, macs := range byVNI {
 		seg := m.segments()[vni]
+		m.mark(now, seg, macs, j)
 		for some := range slices.Chunk(macs, announce.MaxMACs) {
 			for _, site := range seg.Sites {
 				m.enqueue(seg, site, announce.Message{Kind: announce.Prepare, VNI: vni, Job: j.id, Site: j.to, MACs: some})
@@ -112,20 +112,25 @@ func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
 	return nil
 }
 
-// prepareNIC makes sure that the MAC is bound, and marks it.
-func (m *Manager) prepareNIC(now time.Time, seg *segment, mac MAC, j *job) {
+// mark makes sure that the MACs are bound, and marks them.
+func (m *Manager) mark(now time.Time, seg *segment, macs []announce.MAC, j *job) {
 	var b batch
 	seg.mu.Lock()
-	known := seg.table.byMAC[mac]
-	switch {
-	case known != nil && known.rec.Job == j.id && known.rec.Site == j.to:
-		j.phase = flipped // before this gateway was restarted
-	case seg.table.see(now, mac, true) == changed:
-		b.records = append(b.records, seg.table.byMAC[mac].rec)
-		b.entries = append(b.entries, Entry{MAC: mac})
-	}
-	if known = seg.table.byMAC[mac]; known != nil {
-		known.listen(j)
+	for _, raw := range macs {
+		mac := MAC(raw)
+		known, before := seg.table.byMAC[mac], seg.table.site(mac)
+		switch {
+		case known != nil && known.rec.Job == j.id && known.rec.Site == j.to:
+			j.phase = flipped // before this gateway was restarted
+		case seg.table.see(now, mac, true) == changed:
+			b.records = append(b.records, seg.table.byMAC[mac].rec)
+			if before != "" {
+				b.entries = append(b.entries, Entry{MAC: mac})
+			}
+		}
+		if known = seg.table.byMAC[mac]; known != nil {
+			known.listen(j)
+		}
 	}
 	seg.mu.Unlock()
 	m.publish(seg, &b)
@@ -292,15 +297,17 @@ func (m *Manager) segmentHere(nic NIC) *segment {
 }
 
 // Confirm ends a job for good: the VM runs at its destination. Call it at both
-// sites. A job that is not known is no error, as it may have been forgotten.
+// sites. A job that was not flipped is flipped now. A job that is not known is no error, as it may have been forgotten.
 func (m *Manager) Confirm(ctx context.Context, id string) error {
 	return m.call(ctx, func() error {
 		j := m.jobs[id]
 		switch {
 		case j == nil:
 			return nil
-		case j.phase == revoked, j.phase == prepared && j.to != m.cfg.Site:
+		case j.phase == revoked:
 			return fmt.Errorf("confirming job %s: %w", id, ErrJobOver)
+		case j.phase == prepared && j.to != m.cfg.Site: // nobody has told of the STOP
+			m.moveAll(time.Now(), j, j.to, 1)
 		}
 		j.enter(time.Now(), confirmed)
 		m.finish(j)

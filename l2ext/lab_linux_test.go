@@ -2,7 +2,6 @@ package l2ext_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -279,66 +278,3 @@ func (v *vm) transmit(ctx context.Context) {
 
 // nics are those of the VM at any site.
 func (v *vm) nics() []l2ext.NIC { return []l2ext.NIC{{MAC: v.mac, Tap: tapName}} }
-
-// probe sends numbered datagrams to an echo at 1 kHz until stop is called,
-// which tells how many were lost and the longest time without an answer.
-func probe(t testing.TB, ns *nstest.NS, addr string) (stop func() (lost int, gap time.Duration)) {
-	t.Helper()
-	c := dialUDP(t, ns, addr)
-	var mu sync.Mutex
-	var answers []time.Time
-	done, quiet := make(chan struct{}), make(chan struct{})
-	sent := 0
-	go func() {
-		defer close(quiet)
-		for b := make([]byte, 100); ; {
-			if _, err := c.Read(b); errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
-				return
-			} else if err == nil {
-				mu.Lock()
-				answers = append(answers, time.Now())
-				mu.Unlock()
-			}
-		}
-	}()
-	go func() {
-		defer c.SetReadDeadline(time.Now().Add(time.Hour))
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-				return
-			case <-tick.C:
-				c.Write([]byte(fmt.Sprintf("%08d", sent)))
-				mu.Lock()
-				sent++
-				mu.Unlock()
-			}
-		}
-	}()
-	return func() (int, time.Duration) {
-		close(done)
-		until(t, "answers stop", func() bool {
-			mu.Lock()
-			defer mu.Unlock()
-			return len(answers) == 0 || time.Since(answers[len(answers)-1]) > 150*time.Millisecond
-		})
-		c.Close()
-		<-quiet
-		mu.Lock()
-		defer mu.Unlock()
-		var gap time.Duration
-		for i := 1; i < len(answers); i++ {
-			gap = max(gap, answers[i].Sub(answers[i-1]))
-		}
-		return sent - len(answers), gap
-	}
-}
-
-func median[T int | time.Duration](xs []T) T {
-	xs = slices.Clone(xs)
-	slices.Sort(xs)
-	return xs[len(xs)/2]
-}

@@ -220,7 +220,6 @@ func TestJobCalls(t *testing.T) {
 		}
 		is("prepare", a.Prepare(ctx, "j", nics, "b"), nil)
 		is("prepare again", a.Prepare(ctx, "j", nics, "b"), nil)
-		is("confirm before the flip", a.Confirm(ctx, "j"), l2ext.ErrJobOver)
 		is("flip", a.Flip(ctx, "j"), nil)
 		is("flip again", a.Flip(ctx, "j"), nil)
 		is("settle at the source", a.Settle(ctx, "j", nics), l2ext.ErrJobOver)
@@ -249,12 +248,19 @@ func TestJobCalls(t *testing.T) {
 		w.want(vmMAC, "a: b 5 flipped k; b: b 5 flipped k")
 		is("confirm", errors.Join(a.Confirm(ctx, "k"), b.Confirm(ctx, "k")), nil)
 
+		// Nobody tells of the STOP: the last step does it all.
+		is("prepare", b.Prepare(ctx, "l", nics, "a"), nil)
+		is("confirm before the flip", b.Confirm(ctx, "l"), nil)
+		w.settle()
+		w.want(vmMAC, "a: a 6 flipped l; b: a 6 confirmed l")
+		is("settle", errors.Join(a.Settle(ctx, "l", nics), a.Confirm(ctx, "l")), nil)
+
 		// A NIC that is on no shared segment stays behind, and is no error.
 		is("prepare a foreign NIC", a.Prepare(ctx, "m", []l2ext.NIC{{MAC: l2ext.MAC{1}}}, "b"), nil)
 		is("prepare to nowhere", a.Prepare(ctx, "n", nics, "z"), nil)
 		is("flip to nowhere", errors.Join(a.Flip(ctx, "m"), a.Flip(ctx, "n")), nil)
 		w.settle()
-		w.want(vmMAC, "a: b 5 confirmed k; b: b 5 confirmed k")
+		w.want(vmMAC, "a: a 6 confirmed l; b: a 6 confirmed l")
 	})
 }
 

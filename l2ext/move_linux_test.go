@@ -65,21 +65,25 @@ func TestFlipLosesNothing(t *testing.T) {
 // pause is how long a VM stands still, from STOP to RESUME.
 const pause = 60 * time.Millisecond
 
-// probedMove moves the VM while hosts at both sites probe it.
+// probedMove moves the VM while hosts at all sites probe it.
 func (l *lab) probedMove(t *testing.T, v *vm, job string, way [2]string, result func(role string, lost int, gap time.Duration)) {
+	l.probed(t, v, way, func() { l.move(t, v, job, way, pause) }, func(role string, p probed) { result(role, p.lost, p.gap) })
+	until(t, "all sites agree", func() bool { return l.isAt(v.mac, way[1]) })
+}
+
+// probed calls move while hosts at all sites probe the VM.
+func (l *lab) probed(t testing.TB, v *vm, way [2]string, move func(), result func(role string, p probed)) {
 	roles := map[string]string{way[0]: "source", way[1]: "destination", "c": "third site"}
-	stops := make(map[string]func() (int, time.Duration))
+	stops := make(map[string]func() probed)
 	for name, s := range l.sites {
 		stops[name] = probe(t, s.host, v.ip+":7")
 	}
 	<-time.After(150 * time.Millisecond)
-	l.move(t, v, job, way, pause)
+	move()
 	<-time.After(150 * time.Millisecond)
 	for name, stop := range stops {
-		n, gap := stop()
-		result(roles[name], n, gap)
+		result(roles[name], stop())
 	}
-	until(t, "both sites agree", func() bool { return l.isAt(v.mac, way[1]) })
 }
 
 // TestRevoke takes a VM back after its flip.

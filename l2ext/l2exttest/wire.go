@@ -33,6 +33,7 @@ type Wire struct {
 	mute   bool
 	frames int
 	urgent int
+	watch  func(datagram []byte)
 }
 
 type lane struct {
@@ -195,6 +196,14 @@ func (w *Wire) Sent() (frames, urgent int) {
 	return w.frames, w.urgent
 }
 
+// Watch has f see each datagram that is sent from now on, before it may be lost;
+// nil ends that. f must not keep it, nor call the Wire.
+func (w *Wire) Watch(f func(datagram []byte)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watch = f
+}
+
 // errCut says that there is no line.
 var errCut = errors.New("l2exttest: the wire is cut")
 
@@ -212,6 +221,9 @@ func (w *Wire) send(l lane, b []byte) error {
 		w.urgent++
 	} else {
 		w.frames++
+		if w.watch != nil {
+			w.watch(b)
+		}
 		if w.rnd.Float64() < w.line.Loss {
 			return nil
 		}
