@@ -23,20 +23,34 @@ func (n *Net) Point(vni uint32, entries []l2ext.Entry) error {
 	if !ok {
 		return fmt.Errorf("programming entries of VNI %d: %w", vni, unix.ENODEV)
 	}
-	var errs []error
+	return n.setAll(a.port, entries)
+}
+
+// setAll adds entries of a port, and removes those whose site is 0, all in one
+// go: a site's evacuation may flip thousands.
+func (n *Net) setAll(port int, entries []l2ext.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	reqs := make([]*nl.NetlinkRequest, 0, 2*len(entries))
 	for _, e := range entries {
-		var err error
-		if e.Site == 0 {
-			err = n.removeEntry(a.port, e.MAC)
-		} else {
-			err = n.addEntry(a.port, e)
+		self, bridge := n.selfEntry(port, e), bridgeEntry(port, e)
+		if e.Site == 0 { // the bridge's first: until it learns better, it floods frames for the MAC to the LAN
+			self, bridge = bridge, self
 		}
-		if err != nil {
-			errs = append(errs, err)
+		reqs = append(reqs, self, bridge)
+	}
+	var errs []error
+	for i, err := range n.raw.executeAll(reqs) {
+		if e := entries[i/2]; err != nil && (e.Site != 0 || !notFound(err)) {
+			errs = append(errs, fmt.Errorf("entry of %v, endpoint %d: %w", e.MAC, e.Site, err))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(errs[:min(len(errs), maxErrors)]...)
 }
+
+// maxErrors is how many errors of a batch are told: they are all the same.
+const maxErrors = 4
 
 // setEntries makes the wished entries of a port, and no others.
 func (n *Net) setEntries(port int, wished []l2ext.Entry) error {
@@ -44,22 +58,18 @@ func (n *Net) setEntries(port int, wished []l2ext.Entry) error {
 	if err != nil {
 		return err
 	}
+	var change []l2ext.Entry
 	for _, e := range wished {
 		h := have[e.MAC]
 		delete(have, e.MAC)
-		if h.bridge && h.site == e.Site {
-			continue
-		}
-		if err := n.addEntry(port, e); err != nil {
-			return err
+		if !h.bridge || h.site != e.Site {
+			change = append(change, e)
 		}
 	}
 	for mac := range have {
-		if err := n.removeEntry(port, mac); err != nil {
-			return err
-		}
+		change = append(change, l2ext.Entry{MAC: mac})
 	}
-	return nil
+	return n.setAll(port, change)
 }
 
 // entry is what the kernel has for a MAC behind a port.
@@ -94,41 +104,18 @@ func (n *Net) entries(port int) (map[l2ext.MAC]entry, error) {
 	return have, nil
 }
 
-// addEntry sends frames for the MAC into the port, and there to the site.
-// Static and sticky: a frame from the LAN with this source cannot move it.
-func (n *Net) addEntry(port int, e l2ext.Entry) error {
-	if err := n.raw.execute(n.selfEntry(unix.RTM_NEWNEIGH, port, e)); err != nil {
-		return fmt.Errorf("adding the way to %v: %w", e.MAC, err)
-	}
-	if err := n.raw.execute(bridgeEntry(unix.RTM_NEWNEIGH, port, e.MAC)); err != nil {
-		return fmt.Errorf("adding %v to the bridge: %w", e.MAC, err)
-	}
-	return nil
-}
-
-// removeEntry takes the bridge's entry away first: until it learns better, it
-// floods frames for the MAC to the LAN.
-func (n *Net) removeEntry(port int, mac l2ext.MAC) error {
-	err1 := n.raw.execute(bridgeEntry(unix.RTM_DELNEIGH, port, mac))
-	err2 := n.raw.execute(n.selfEntry(unix.RTM_DELNEIGH, port, l2ext.Entry{MAC: mac}))
-	for _, err := range []error{err1, err2} {
-		if err != nil && !notFound(err) {
-			return fmt.Errorf("removing the entry of %v: %w", mac, err)
-		}
-	}
-	return nil
-}
-
-func bridgeEntry(kind, port int, mac l2ext.MAC) *nl.NetlinkRequest {
-	return request(kind, &netlink.Ndmsg{
+// bridgeEntry sends frames for the MAC into the port, or no longer if there is no
+// site. Static and sticky: a frame from the LAN with this source cannot move it.
+func bridgeEntry(port int, e l2ext.Entry) *nl.NetlinkRequest {
+	return request(kindOf(e), &netlink.Ndmsg{
 		Family: unix.AF_BRIDGE, Index: uint32(port), State: netlink.NUD_NOARP, Flags: netlink.NTF_MASTER | netlink.NTF_STICKY,
-	}, nl.NewRtAttr(netlink.NDA_LLADDR, mac[:]))
+	}, nl.NewRtAttr(netlink.NDA_LLADDR, e.MAC[:]))
 }
 
-// selfEntry names the endpoint with its device, as link-local addresses must
-// be; the library's call cannot.
-func (n *Net) selfEntry(kind, port int, e l2ext.Entry) *nl.NetlinkRequest {
-	req := request(kind, &netlink.Ndmsg{
+// selfEntry sends them on to the site. It names the endpoint with its device, as
+// link-local addresses must be; the library's call cannot.
+func (n *Net) selfEntry(port int, e l2ext.Entry) *nl.NetlinkRequest {
+	req := request(kindOf(e), &netlink.Ndmsg{
 		Family: unix.AF_BRIDGE, Index: uint32(port), State: netlink.NUD_NOARP | netlink.NUD_PERMANENT, Flags: netlink.NTF_SELF,
 	}, nl.NewRtAttr(netlink.NDA_LLADDR, e.MAC[:]))
 	if e.Site != 0 {
@@ -157,6 +144,13 @@ func allMulticast(port int) *nl.NetlinkRequest {
 
 // routerPermanent is MDB_RTR_TYPE_PERM (include/uapi/linux/if_bridge.h).
 const routerPermanent = 2
+
+func kindOf(e l2ext.Entry) int {
+	if e.Site == 0 {
+		return unix.RTM_DELNEIGH
+	}
+	return unix.RTM_NEWNEIGH
+}
 
 func request(kind int, msg *netlink.Ndmsg, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
 	flags := unix.NLM_F_ACK

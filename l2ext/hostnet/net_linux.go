@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -152,27 +151,3 @@ func notFound(err error) bool {
 	var no netlink.LinkNotFoundError
 	return errors.As(err, &no) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
 }
-
-// rawSocket sends what netlink's API has no call for.
-type rawSocket struct {
-	mu sync.Mutex // guards what follows: one request at a time
-	s  map[int]*nl.SocketHandle
-}
-
-func openRaw(ns netns.NsHandle) (*rawSocket, error) {
-	s, err := nl.GetNetlinkSocketAt(ns, netns.None(), unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, fmt.Errorf("opening netlink: %w", err)
-	}
-	return &rawSocket{s: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}}, nil
-}
-
-func (r *rawSocket) execute(req *nl.NetlinkRequest) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	req.Sockets = r.s
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
-}
-
-func (r *rawSocket) close() { r.s[unix.NETLINK_ROUTE].Close() }

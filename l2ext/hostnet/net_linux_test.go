@@ -18,6 +18,7 @@ import (
 	"github.com/longhaul-project/longhaul/internal/nstest"
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
 func check(t *testing.T, errs ...error) {
@@ -268,8 +269,7 @@ func TestRepair(t *testing.T) {
 		{"MTU", func() error { return ns.SetMTU("lhvx100", 1300) }},
 		{"learning", func() error { return n.nl.LinkSetLearning(port, true) }},
 		{"entries", func() error {
-			return errors.Join(n.removeEntry(port.Attrs().Index, wishes[0].Entries[0].MAC),
-				n.addEntry(port.Attrs().Index, l2ext.Entry{MAC: l2ext.MAC{2, 0, 0, 0, 0, 9}, Site: 20}))
+			return n.setAll(port.Attrs().Index, []l2ext.Entry{{MAC: wishes[0].Entries[0].MAC}, {MAC: l2ext.MAC{2, 0, 0, 0, 0, 9}, Site: 20}})
 		}},
 		{"not static", func() error {
 			return n.nl.NeighSet(&netlink.Neigh{LinkIndex: port.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER,
@@ -376,5 +376,62 @@ func TestWatchOverflow(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPointMany programs more entries than go to the kernel at once, of which
+// one cannot be: the others are.
+func TestPointMany(t *testing.T) {
+	ns := nstest.New(t)
+	n := newNet(t, ns)
+	_, err := n.Apply(t.Context(), []l2ext.Wish{prod("br0")})
+	check(t, err)
+	port, err := n.nl.LinkByName("lhvx100")
+	check(t, err)
+	var all []l2ext.Entry
+	for i := range 2*maxTogether + 7 {
+		all = append(all, l2ext.Entry{MAC: l2ext.MAC{2, 0, 0, 0, byte(i >> 8), byte(i)}, Site: 17})
+	}
+	all[100].MAC = l2ext.MAC{1} // a group: the kernel refuses it
+	if err := n.Point(100, all); err == nil || !strings.Contains(err.Error(), "01:00:00:00:00:00") {
+		t.Errorf("programming an entry that cannot be: %v", err)
+	}
+	have, err := n.entries(port.Attrs().Index)
+	check(t, err)
+	if len(have) != len(all) { // one less, and one of the wish
+		t.Errorf("%d entries of %d", len(have), len(all))
+	}
+	for i := range all {
+		all[i].Site = 0
+	}
+	all[100].MAC = l2ext.MAC{2, 9}
+	check(t, n.Point(100, all), n.Point(100, all))
+	if have, _ = n.entries(port.Attrs().Index); len(have) != 1 {
+		t.Errorf("%d entries are left", len(have))
+	}
+}
+
+// BenchmarkPoint: one flip of 1000 MACs.
+func BenchmarkPoint(b *testing.B) {
+	ns := nstest.New(b)
+	n, err := New(Config{NetNS: ns.FD()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer n.Close()
+	if _, err := n.Apply(b.Context(), []l2ext.Wish{prod("br0")}); err != nil {
+		b.Fatal(err)
+	}
+	all := make([]l2ext.Entry, 1000)
+	for i := range all {
+		all[i].MAC = l2ext.MAC{2, 0, 0, 0, byte(i >> 8), byte(i)}
+	}
+	for i := 0; b.Loop(); i++ {
+		for k := range all {
+			all[k].Site = vxlan.Endpoint(i%2) * 17
+		}
+		if err := n.Point(100, all); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
