@@ -42,6 +42,7 @@ type job struct {
 	id      string
 	to      string
 	nics    []attachedNIC
+	has     map[attachedNIC]bool // of nics
 	phase   phase
 	changed time.Time
 
@@ -96,7 +97,7 @@ func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
 			m.log.Info("NIC is on no shared segment and stays behind", "mac", nic.MAC, "job", j.id)
 			continue
 		}
-		j.nics = append(j.nics, attachedNIC{vni: seg.VNI, mac: nic.MAC})
+		j.add(seg.VNI, nic.MAC)
 		byVNI[seg.VNI] = append(byVNI[seg.VNI], nic.MAC)
 	}
 	m.jobs[j.id] = j
@@ -190,12 +191,14 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 }
 
 func (j *job) add(vni uint32, mac MAC) {
-	for _, n := range j.nics {
-		if n.vni == vni && n.mac == mac {
-			return
+	nic := attachedNIC{vni: vni, mac: mac}
+	if !j.has[nic] {
+		if j.has == nil {
+			j.has = make(map[attachedNIC]bool)
 		}
+		j.has[nic] = true
+		j.nics = append(j.nics, nic)
 	}
-	j.nics = append(j.nics, attachedNIC{vni: vni, mac: mac})
 }
 
 // Flip binds the job's MACs to the destination, here and everywhere. Call it at

@@ -33,6 +33,19 @@ type site struct {
 	host *nstest.NS // a machine on its LAN
 	ip   string     // of that
 	m    *l2ext.Manager
+	net  *pointing
+}
+
+// pointing is a Host that counts the entries that it is told to change.
+type pointing struct {
+	l2ext.Host
+	entries atomic.Int64
+}
+
+func (p *pointing) Point(vni uint32, entries []l2ext.Entry) error {
+	err := p.Host.Point(vni, entries)
+	p.entries.Add(int64(len(entries)))
+	return err
 }
 
 const bridgeName = "brprod"
@@ -52,7 +65,8 @@ func newLabOf(t testing.TB, line l2exttest.Line, names ...string) *lab {
 		check(t, s.host.Addr("eth0", s.ip+"/24"), s.host.Addr("eth0", fmt.Sprintf("fd77::%d/64", i+1)))
 		n, err := hostnet.New(hostnet.Config{NetNS: s.gw.FD()})
 		check(t, err)
-		s.m, err = l2ext.New(l2ext.Config{Site: name, Host: n, Carrier: l.wire.End(name)})
+		s.net = &pointing{Host: n}
+		s.m, err = l2ext.New(l2ext.Config{Site: name, Host: s.net, Carrier: l.wire.End(name)})
 		check(t, err)
 		ms[name], l.sites[name] = s.m, s
 	}

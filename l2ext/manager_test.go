@@ -159,10 +159,8 @@ func TestThreeSites(t *testing.T) {
 		check(t, w.ms["a"].Flip(t.Context(), "j"))
 		w.settle()
 		w.want(vmMAC, "a: b 3 flipped j; b: b 3 flipped j; c: b 3 flipped j")
-		for _, site := range []string{"a", "c"} {
-			if got := w.receive(site, "lan", vmMAC); len(got) == 0 {
-				t.Errorf("the LAN of %s was not told", site)
-			}
+		if got := w.receive("a", "lan", vmMAC); len(got) == 0 {
+			t.Error("the LAN of a was not told")
 		}
 		check(t, w.ms["b"].Settle(t.Context(), "j", nics))
 		w.settle()

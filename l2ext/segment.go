@@ -161,8 +161,9 @@ type Wish struct {
 
 // Entry says behind which endpoint of the carrier a MAC is.
 type Entry struct {
-	MAC  MAC
-	Site vxlan.Endpoint
+	MAC   MAC
+	Site  vxlan.Endpoint
+	Moves bool // to Point: it was behind another endpoint, so that the bridge knows it already
 }
 
 // Attached is what a Host made of a Wish.

@@ -155,8 +155,10 @@ func (m *Manager) follow(now time.Time, seg *segment, r announce.Record, before 
 	case b.parked:
 		t.back[after] = append(t.back[after], mac)
 	}
-	t.entries = append(t.entries, seg.entryOf(mac, after))
-	if before != "" && after != "" && after != m.cfg.Site {
+	e := seg.entryOf(mac, after)
+	e.Moves = seg.endpoint[before] != 0 && e.Site != 0
+	t.entries = append(t.entries, e)
+	if before == m.cfg.Site && after != "" { // elsewhere it was behind us before
 		t.told = append(t.told, &moved{mac: mac, ips: r.IPs})
 	}
 }

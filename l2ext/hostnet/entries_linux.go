@@ -33,16 +33,20 @@ func (n *Net) setAll(port int, entries []l2ext.Entry) error {
 		return nil
 	}
 	reqs := make([]*nl.NetlinkRequest, 0, 2*len(entries))
+	of := make([]l2ext.Entry, 0, 2*len(entries))
 	for _, e := range entries {
-		self, bridge := n.selfEntry(port, e), bridgeEntry(port, e)
-		if e.Site == 0 { // the bridge's first: until it learns better, it floods frames for the MAC to the LAN
-			self, bridge = bridge, self
+		switch {
+		case e.Site == 0: // the bridge's first: until it learns better, it floods frames for the MAC to the LAN
+			reqs, of = append(reqs, bridgeEntry(port, e), n.selfEntry(port, e)), append(of, e, e)
+		case e.Moves:
+			reqs, of = append(reqs, n.selfEntry(port, e)), append(of, e)
+		default:
+			reqs, of = append(reqs, n.selfEntry(port, e), bridgeEntry(port, e)), append(of, e, e)
 		}
-		reqs = append(reqs, self, bridge)
 	}
 	var errs []error
 	for i, err := range n.raw.executeAll(reqs) {
-		if e := entries[i/2]; err != nil && (e.Site != 0 || !notFound(err)) {
+		if e := of[i]; err != nil && (e.Site != 0 || !notFound(err)) {
 			errs = append(errs, fmt.Errorf("entry of %v, endpoint %d: %w", e.MAC, e.Site, err))
 		}
 	}
