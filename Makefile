@@ -12,6 +12,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PACKAGES := qemu-system-x86 qemu-utils busybox-static iproute2 kmod libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients zstd
 PREFIX ?= /usr/local
 FUZZTIME ?= 30s
+MOVES ?= 50
 
 .PHONY: build
 build: ## static binaries in bin/
@@ -75,6 +76,17 @@ bench-wan: ## how much of a long line TCP, quic-go, wireguard-go and Longhaul ta
 	go build -o bin/bench-wan ./bench/wan/table
 	bin/bench-wan -wireguard bin/bench-wireguard $(WANFLAGS) | tee bin/wan.txt
 	mv bin/wan.txt bench/results/wan-$$(date +%Y-%m-%d)-$$(git rev-parse --short HEAD).txt
+
+.PHONY: bench-layer2
+bench-layer2: setup ## moves of a stand-in VM among three sites of kernels: loss, stalls, bindings, into bench/results
+	mkdir -p bin
+	{ echo "# make bench-layer2; $$(date -u +%FT%TZ), $$(git rev-parse --short HEAD), $$(nproc) CPUs, load $$(cut -d' ' -f1-3 /proc/loadavg)"
+	  go test -run '^$$' -bench 'Move$$/./trigger=all|MoveTCP' -benchtime $(MOVES)x -timeout 60m ./l2ext
+	  go test -run '^$$' -bench 'Move$$/./trigger=(rarp|resume|frame)|Bindings' -benchtime 10x -timeout 60m ./l2ext
+	  echo "# load at the end $$(cut -d' ' -f1-3 /proc/loadavg)"
+	} 2>&1 | tee bin/layer2.txt
+	! grep -q '^FAIL' bin/layer2.txt
+	mv bin/layer2.txt bench/results/layer2-$$(date +%Y-%m-%d).txt
 
 .PHONY: fuzz
 fuzz: ## every fuzz target, FUZZTIME each
