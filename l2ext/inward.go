@@ -56,6 +56,9 @@ type inward struct {
 
 func (i inward) frame(now time.Time, frame []byte) {
 	i.seg.taps.see(now, frame, true)
+	if i.takeEcho(now, frame) {
+		return
+	}
 	h, class, ok := i.seg.judge(now, frame, i.seg.in[i.from])
 	if !ok {
 		return

@@ -55,13 +55,14 @@ var (
 // safe for concurrent use, and all but Run and Segments need Run to be running.
 type Manager struct {
 	// Constant after New.
-	cfg   Config
-	log   *slog.Logger
-	done  chan struct{}                       // closed when Run has returned
-	calls chan func()                         // orders of this gateway; unbuffered, the caller waits for the answer
-	news  chan func()                         // what peers send; 64 so that the link's reader need not wait for one kernel call each
-	seen  chan Sighting                       // 1024: a bridge that learns many at once, and when full the next frame tells again
-	state atomic.Pointer[map[uint32]*segment] // by VNI; replaced, never changed
+	cfg    Config
+	log    *slog.Logger
+	done   chan struct{} // closed when Run has returned
+	calls  chan func()   // orders of this gateway; unbuffered, the caller waits for the answer
+	news   chan func()   // what peers send; 64 so that the link's reader need not wait for one kernel call each
+	seen   chan Sighting // 1024: a bridge that learns many at once, and when full the next frame tells again
+	echoes *echoes
+	state  atomic.Pointer[map[uint32]*segment] // by VNI; replaced, never changed
 
 	// Owned by Run's loop.
 	jobs       map[string]*job
@@ -94,6 +95,7 @@ func New(cfg Config) (*Manager, error) {
 		endpoints: make(map[string]vxlan.Endpoint),
 		peers:     make(map[string]*peer),
 		signer:    newSigner(),
+		echoes:    &echoes{waiting: make(map[uint64]chan struct{})},
 		routes:    newRoutes(),
 	}
 	m.state.Store(&map[uint32]*segment{})

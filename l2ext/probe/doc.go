@@ -23,4 +23,15 @@
 // gateways know, of all from 'L' to the site. The nonce counts up; a receiver takes
 // none twice. What follows the tag is padding. A frame of another version is
 // refused.
+//
+// An echo is a frame of the same type and destination by which one gateway asks
+// another, inside the tunnel, whether frames of a size arrive. It is not
+// signed: the tunnel is, and one that comes from a LAN is not answered.
+//
+//	+---------------+---------------+---------------+---------------+
+//	| destination, source, 0x88b5, as above (14)                    |
+//	+---------------+---------------+---------------+---------------+
+//	| 'L'           | 'E'           | version (1)   | 1 ask, 2 reply|
+//	| number (8)                                                    |
+//	| zeros, up to the size of the frame                            |
 package probe
