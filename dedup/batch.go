@@ -3,7 +3,6 @@ package dedup
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -33,7 +32,7 @@ type Batch struct {
 
 	once   sync.Once // guards digest
 	digest [record.DigestSize]byte
-	summed atomic.Bool // digest is known
+	link   *link
 }
 
 // buffers are the columns of a batch and the stream that it stands for.
@@ -75,12 +74,20 @@ func (b *Batch) full() bool {
 // sum is the digest of the batch's bytes. It is made outside of the serial
 // path, by Compress, unless somebody asks before.
 func (b *Batch) sum() [record.DigestSize]byte {
-	b.once.Do(func() {
-		b.digest = digestOf(b.bufs.raw, &b.msg)
-		b.summed.Store(true)
-	})
+	b.once.Do(func() { b.digest = digestOf(b.bufs.raw, &b.msg) })
 	return b.digest
 }
+
+// chain gives the batch its place behind those before it.
+func (b *Batch) chain(before *link) *link {
+	b.link = &link{before: before, batch: b}
+	return b.link
+}
+
+// Digest is the digest over all bytes of the channel up to the end of the batch.
+// Any goroutine may call it. It costs little once this batch and those before it
+// are compressed, and else what is missing of their digests.
+func (b *Batch) Digest() Digest { return b.link.sum() }
 
 // Compress makes the message to send. It may be called once, by any
 // goroutine, while the encoder goes on. The message belongs to the caller.
@@ -104,6 +111,7 @@ func (b *Batch) Compress() ([]byte, error) {
 	b.Stats.Wire = int64(len(out))
 	b.enc.wire.Add(int64(len(out)))
 	b.msg.Parts = [record.Columns]record.Part{}
+	b.link.sum() // by now others have compressed what is before, and the chain need not keep it
 	b.bufs = nil
 	f.reset()
 	bufferPool.Put(f)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"sync"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
 )
@@ -27,6 +28,27 @@ func (d Digest) next(h [record.DigestSize]byte, n int) Digest {
 	copy(b[len(d):], h[:])
 	binary.BigEndian.PutUint64(b[len(d)+len(h):], uint64(n))
 	return sha256.Sum256(b[:])
+}
+
+// A link is the digest of a channel up to a batch, made when it is asked for: the
+// bytes of a batch are summed on any core while the next ones are encoded.
+type link struct {
+	once   sync.Once // guards what follows
+	before *link     // nil for the first, and once digest is known
+	batch  *Batch    // nil once digest is known
+	digest Digest
+}
+
+// sum is the digest; that of nothing if l is nil.
+func (l *link) sum() Digest {
+	if l == nil {
+		return Digest{}
+	}
+	l.once.Do(func() {
+		l.digest = l.before.sum().next(l.batch.sum(), l.batch.Raw)
+		l.before, l.batch = nil, nil
+	})
+	return l.digest
 }
 
 // digestOf is the digest of one batch: of the bytes that it stands for, and of

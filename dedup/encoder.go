@@ -32,7 +32,7 @@ type Encoder struct {
 	course         course
 	differ         differ
 	bases          bases
-	last           table
+	lastTable      table
 	scratch        [page.Size]byte // of content
 	patched        [page.Size]byte // a page that the stream has in part
 	diff           []byte          // of makes
@@ -46,8 +46,7 @@ type Encoder struct {
 	seq            uint64
 	batch          *Batch   // being gathered, nil if nothing is
 	ready          []*Batch // cut by a change of marks, waiting for Cut; two at most
-	unsummed       []*Batch // cut, and not yet in digest
-	digest         Digest
+	last           *link    // of the last batch
 	cut            Counts
 
 	mayUse atomic.Bool  // the peer keeps what it sent for us
@@ -177,8 +176,7 @@ func (e *Encoder) close() {
 	e.cut.Add(b.Stats)
 	e.hold(b)
 	e.ready = append(e.ready, b)
-	e.unsummed = append(e.unsummed, b)
-	e.fold(false)
+	e.last = b.chain(e.last)
 }
 
 // hold keeps what the batch refers to until the peer has decoded it, and
@@ -265,21 +263,7 @@ func (e *Encoder) acked(seq uint64) (floor uint64) {
 }
 
 // Digest is the digest over all batches cut.
-func (e *Encoder) Digest() Digest {
-	e.fold(true)
-	return e.digest
-}
-
-// fold chains the digests of the batches that are summed, or of all, and sums
-// them itself.
-func (e *Encoder) fold(all bool) {
-	n := 0
-	for ; n < len(e.unsummed) && (all || e.unsummed[n].summed.Load()); n++ {
-		b := e.unsummed[n]
-		e.digest = e.digest.next(b.sum(), b.Raw)
-	}
-	e.unsummed = append(e.unsummed[:0], e.unsummed[n:]...)
-}
+func (e *Encoder) Digest() Digest { return e.last.sum() }
 
 // Stats sums up the batches cut so far; Wire counts those compressed. Any
 // goroutine may call it.

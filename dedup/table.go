@@ -64,7 +64,7 @@ func (e *Encoder) table(b []byte) {
 	}
 	e.flush()
 	e.batch.Stats.Opaque += int64(len(b))
-	e.batch.bufs.opaque = e.last.code(e.batch.bufs.opaque, b)
+	e.batch.bufs.opaque = e.lastTable.code(e.batch.bufs.opaque, b)
 	e.batch.msg.Items++
 	e.write(record.Op{Kind: record.Table, Count: len(b)})
 }

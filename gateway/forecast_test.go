@@ -114,7 +114,7 @@ func TestSentQueue(t *testing.T) {
 	if batch, raw := q.upTo(5); batch != 0 || raw != 0 {
 		t.Errorf("nothing was sent, and batch %d with %d bytes is acknowledged", batch, raw)
 	}
-	for _, p := range []parcel{{batch: &dedup.Batch{Seq: 1, Raw: 10}}, {seal: []byte("{}")}, {batch: &dedup.Batch{Seq: 2, Raw: 5}}} {
+	for _, p := range []parcel{{batch: &dedup.Batch{Seq: 1, Raw: 10}}, {seal: []place{}}, {batch: &dedup.Batch{Seq: 2, Raw: 5}}} {
 		q.put(p)
 	}
 	for _, c := range []struct{ seq, batch, raw uint64 }{{2, 1, 10}, {2, 0, 0}, {3, 2, 5}, {9, 0, 0}} {

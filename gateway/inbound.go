@@ -155,7 +155,8 @@ func (in *inbound) replay(ctx context.Context, d delivery, connected chan<- net.
 	}
 	in.raw = raw
 	in.s.logical.Add(int64(len(raw)))
-	in.s.advance(in.state, len(raw), in.dec.Digest())
+	digest := in.dec.Digest()
+	in.s.advance(in.state, len(raw), func() dedup.Digest { return digest })
 	if err := in.deliver(ctx, raw, mark, connected); err != nil {
 		return err
 	}

@@ -48,8 +48,8 @@ type outbound struct {
 type parcel struct {
 	batch *dedup.Batch
 	took  time.Duration // CPU time of steps 2 and 3
-	seal  []byte
-	msg   []byte // after step 4
+	seal  []place       // how far all channels have come; of a seal
+	msg   []byte        // after step 4
 }
 
 // run carries the leg until both directions have ended. It takes conn.
@@ -192,18 +192,17 @@ func (o *outbound) add(ctx context.Context, it page.Item, out chan<- parcel) err
 // as far as they are now, with our digests.
 func (o *outbound) cut(ctx context.Context, out chan<- parcel) error {
 	for {
-		sealed := o.s.streams()
 		b := o.enc.Cut()
 		if b == nil {
 			return nil
 		}
 		o.s.note(o.scan.Facts())
 		if b.Mark&page.Seal != 0 {
-			if err := o.give(ctx, out, parcel{seal: encodeJSON(seal{sealed})}); err != nil {
+			if err := o.give(ctx, out, parcel{seal: o.s.places()}); err != nil {
 				return err
 			}
 		}
-		o.s.advance(o.state, b.Raw, o.enc.Digest())
+		o.s.advance(o.state, b.Raw, b.Digest)
 		if err := o.give(ctx, out, parcel{batch: b}); err != nil {
 			return err
 		}
@@ -225,10 +224,11 @@ func (o *outbound) give(ctx context.Context, out chan<- parcel, p parcel) error 
 	}
 }
 
-// compress is step 4; it runs on all cores.
+// compress is step 4; it runs on all cores. What is summed for a digest is
+// summed here as well.
 func (o *outbound) compress(p parcel) (parcel, error) {
 	if p.batch == nil {
-		p.msg = p.seal
+		p.msg = encodeJSON(seal{digests(p.seal)})
 		return p, nil
 	}
 	var clock cpuClock

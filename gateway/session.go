@@ -72,7 +72,19 @@ type legState struct {
 	win    *window         // of bytes of stream; at the source
 	over   bool            // the source has closed it, but the leg may not have ended yet
 	bytes  int64           // of stream, encoded or delivered
-	digest string          // over these bytes, hex
+	digest digester        // over these bytes; nil while there are none
+}
+
+// A digester makes the digest of a stream up to a place when it is asked to: at
+// the source the bytes before it may not have been summed yet.
+type digester func() dedup.Digest
+
+// hex is the digest in hex; "" when nothing has come yet.
+func (d digester) hex() string {
+	if d == nil {
+		return ""
+	}
+	return d().String()
 }
 
 func newSession(token string, link *tunnel.Link, store *dedup.Store, log *slog.Logger) *session {
@@ -168,9 +180,9 @@ func (s *session) digest() string {
 
 // behind tells whether the peer has not come as far as we on some leg.
 func (s *session) behind(peer []streamDigest) bool {
-	for _, o := range s.streams() {
-		i := slices.IndexFunc(peer, func(p streamDigest) bool { return p.Index == o.Index })
-		if i < 0 && o.Bytes > 0 || i >= 0 && peer[i].Bytes < o.Bytes {
+	for _, o := range s.places() {
+		i := slices.IndexFunc(peer, func(p streamDigest) bool { return p.Index == o.index })
+		if i < 0 && o.bytes > 0 || i >= 0 && peer[i].Bytes < o.bytes {
 			return true
 		}
 	}
@@ -195,26 +207,45 @@ func (s *session) told() page.Facts {
 }
 
 // advance notes that a leg has come n bytes further.
-func (s *session) advance(l *legState, n int, d dedup.Digest) {
+func (s *session) advance(l *legState, n int, d digester) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.bytes += int64(n)
-	l.digest = hex.EncodeToString(d[:])
+	l.digest = d
 	close(s.moved)
 	s.moved = make(chan struct{})
 }
 
-// streams tells how far all legs have come.
-func (s *session) streams() []streamDigest {
+// A place is how far a leg has come, with a digest that is still to be made.
+type place struct {
+	index  int
+	bytes  int64
+	digest digester
+}
+
+// places tells how far all legs have come, in the order of their indexes.
+func (s *session) places() []place {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]streamDigest, 0, len(s.legs))
+	all := make([]place, 0, len(s.legs))
 	for _, l := range s.legs {
-		all = append(all, streamDigest{l.index, l.bytes, l.digest})
+		all = append(all, place{l.index, l.bytes, l.digest})
 	}
-	slices.SortFunc(all, func(a, b streamDigest) int { return a.Index - b.Index })
+	slices.SortFunc(all, func(a, b place) int { return a.index - b.index })
 	return all
 }
+
+// digests makes the digests of places.
+func digests(all []place) []streamDigest {
+	made := make([]streamDigest, len(all))
+	for i, p := range all {
+		made[i] = streamDigest{p.index, p.bytes, p.digest.hex()}
+	}
+	return made
+}
+
+// streams tells how far all legs have come, with their digests.
+func (s *session) streams() []streamDigest { return digests(s.places()) }
 
 // errDigest says that the two ends do not agree on what crossed.
 var errDigest = errors.New("digests disagree")
@@ -249,8 +280,8 @@ func (s *session) compare(want []streamDigest) (missing bool, err error) {
 		}
 		l := s.legs[i]
 		missing = missing || l.bytes < w.Bytes
-		if l.bytes == w.Bytes && l.digest != w.Digest {
-			return false, fmt.Errorf("connection %d at byte %d: %w: %s here, %s at the peer", w.Index, w.Bytes, errDigest, l.digest, w.Digest)
+		if ours := l.digest.hex(); l.bytes == w.Bytes && ours != w.Digest {
+			return false, fmt.Errorf("connection %d at byte %d: %w: %s here, %s at the peer", w.Index, w.Bytes, errDigest, ours, w.Digest)
 		}
 	}
 	return missing, nil
