@@ -103,6 +103,9 @@ func effortOf(s dedup.Setting) effort {
 	return firstEffort
 }
 
+// coresFor is how many cores can compress with a setting at once.
+func coresFor(s dedup.Setting) int { return int(codecRungs[effortOf(s).codec].cores) }
+
 // A price is what a byte of stream takes under an effort.
 type price struct {
 	serial   float64 // CPU seconds of the one core that encodes a channel

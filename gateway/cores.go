@@ -10,6 +10,7 @@ import (
 // cores are the machine's, which the sessions of a gateway share.
 type cores struct {
 	sharers atomic.Int32 // sessions that have something to send
+	turns   turnstile    // of their batches
 
 	mu        sync.Mutex // guards what follows
 	at        time.Time  // of the last look

@@ -40,7 +40,7 @@
 // and the order to run is not sent before both ends agree on all digests
 // (session.go same). Bounded: backlog.go. One owner: commit.go. Outage-proof:
 // legs block while the WAN is away, and tunnel sessions go on where they were. As
-// fast as the slower of CPU and line: codec.go.
+// fast as the slower of CPU and line: codec.go. Fair: turnstile.go.
 //
 // # The rest of the story
 //
@@ -60,6 +60,7 @@
 //	pace.go         every 100 ms: the bounds of the backlog, how hard to compress
 //	codec.go        what to do to save bytes; content.go foretells what it costs
 //	limit.go        what holds a move up; effort.go, cores.go measure it
+//	turnstile.go    moves share the cores: whose batch is compressed next
 //	hypervisor.go   what is needed of a hypervisor; adaptors live in internal/
 //	linktest.go     what a link carries: linktest_run.go asks, linktest_serve.go answers
 //	view.go         what the API shows

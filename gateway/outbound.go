@@ -71,7 +71,9 @@ func (o *outbound) run(ctx context.Context) error {
 		return err
 	})
 	g.Go(func() error {
-		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), parcels, o.compress, func(p parcel) error { return o.send(ctx, p) })
+		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), parcels,
+			func(p parcel) (parcel, error) { return o.compress(ctx, p) },
+			func(p parcel) error { return o.send(ctx, p) })
 		if err == nil {
 			err = o.ch.CloseSend(ctx)
 		}
@@ -224,22 +226,28 @@ func (o *outbound) give(ctx context.Context, out chan<- parcel, p parcel) error 
 	}
 }
 
-// compress is step 4; it runs on all cores. What is summed for a digest is
-// summed here as well.
-func (o *outbound) compress(p parcel) (parcel, error) {
+// compress is step 4; it runs on all cores, which the moves of a gateway share.
+// What is summed for a digest is summed here as well.
+func (o *outbound) compress(ctx context.Context, p parcel) (parcel, error) {
 	if p.batch == nil {
 		p.msg = encodeJSON(seal{digests(p.seal)})
 		return p, nil
+	}
+	if err := o.s.cores.turns.enter(ctx, &o.s.share, coresFor(p.batch.Setting)); err != nil {
+		return p, err
 	}
 	var clock cpuClock
 	clock.start()
 	msg, err := p.batch.Compress()
 	clock.stop()
+	took := clock.take()
+	// Where threads do not tell their time, a byte is a nanosecond.
+	o.s.cores.turns.leave(&o.s.share, max(p.took+took, time.Duration(p.batch.Raw)))
 	if err != nil {
 		return p, fmt.Errorf("compressing batch %d: %w", p.batch.Seq, err)
 	}
 	p.msg = msg
-	o.s.tally.add(p.batch, p.took, clock.take())
+	o.s.tally.add(p.batch, p.took, took)
 	return p, nil
 }
 

@@ -100,9 +100,6 @@ type codecPace struct {
 const idleAfter = time.Second
 
 func newCodecPace(s *session) *codecPace {
-	if s.cores == nil {
-		s.cores = new(cores)
-	}
 	return &codecPace{s: s, chooser: newChooser(), at: time.Now()}
 }
 

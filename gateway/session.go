@@ -40,7 +40,8 @@ type session struct {
 
 	delivered atomic.Int64 // bytes of stream that the destination has taken
 
-	cores              *cores    // that the sessions of this gateway share; nil: alone
+	cores              *cores    // that the sessions of this gateway share
+	share              share     // of them that it has had; the turnstile's
 	tally              tally     // what was done to batches
 	lineWait, loadWait stopwatch // for the line, and for the destination to load
 
@@ -90,7 +91,7 @@ func (d digester) hex() string {
 func newSession(token string, link *tunnel.Link, store *dedup.Store, log *slog.Logger) *session {
 	return &session{
 		token: token, link: link, store: store, log: log.With("session", token[:8]),
-		mainOpen: make(chan struct{}), moved: make(chan struct{}),
+		mainOpen: make(chan struct{}), moved: make(chan struct{}), cores: new(cores),
 	}
 }
 
