@@ -1,6 +1,8 @@
 package dedup
 
 import (
+	"bytes"
+
 	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
 )
@@ -14,18 +16,87 @@ const leastShort = 64
 // again is cut alike, so it costs references; so does what is equal in another
 // one from the next cut on.
 func (e *Encoder) chunk(b []byte) {
-	for ; len(b) >= page.Size; b = b[page.Size:] {
+	for len(b) >= page.Size {
+		if n := e.ahead(b); n > 0 {
+			e.short(b[:n])
+			b = b[n:]
+		}
 		e.page(page.Item{Kind: page.Full, Data: b[:page.Size]})
-	}
-	if len(b) < leastShort {
-		e.bytes(b)
-		return
+		b = b[page.Size:]
 	}
 	e.short(b)
 }
 
+// ahead is how many bytes, less than a page, stand before a page that both ends
+// hold; 0 if there is none, or one begins right here. So the pages of a guest are
+// found in a stream of whatever hypervisor, wherever they lie in it.
+func (e *Encoder) ahead(b []byte) int {
+	if f := e.lookup(fingerprint(b[:page.Size]), b[:page.Size]); f.seg != nil {
+		return 0
+	}
+	if q := b[min(e.gap, len(b)):]; len(q) >= page.Size { // as before: the head of each page, say
+		if f := e.lookup(fingerprint(q[:page.Size]), q[:page.Size]); f.seg != nil {
+			return e.gap
+		}
+	}
+	if f := e.next(found{}); f.seg != nil {
+		if n := begins(b, e.content(&f)); n > 0 {
+			e.gap = n
+			return n
+		}
+	}
+	c := &e.bases
+	c.anchors.find(b)
+	e.store.anchors.vote(&c.anchors, &c.votes)
+	for range record.MaxBases {
+		h := c.votes.best()
+		if h == 0 {
+			return 0
+		}
+		f := e.usable(h)
+		if f.seg == nil {
+			continue
+		}
+		if n := begins(b, e.content(&f)); n > 0 {
+			e.gap = n
+			return n
+		}
+	}
+	return 0
+}
+
+const (
+	headLook  = 32 // bytes of a page's start that are looked for
+	headTries = 4  // places that begin alike: zeros do
+)
+
+// begins is where, in the first page of b but not at its start, the page q
+// begins; 0 if it does not.
+func begins(b, q []byte) int {
+	if len(q) < page.Size {
+		return 0
+	}
+	at := 1
+	for range headTries {
+		i := bytes.Index(b[at:min(page.Size+headLook, len(b))], q[:headLook])
+		if i < 0 || at+i+page.Size > len(b) {
+			return 0
+		}
+		at += i
+		if bytes.Equal(b[at:at+page.Size], q) {
+			return at
+		}
+		at++
+	}
+	return 0
+}
+
 // short encodes less than a page.
 func (e *Encoder) short(b []byte) {
+	if len(b) < leastShort {
+		e.bytes(b)
+		return
+	}
 	p := e.patched[:]
 	clear(p[copy(p, b):])
 	e.batch.Stats.Pages++

@@ -36,6 +36,7 @@ type Encoder struct {
 	scratch        [page.Size]byte // of content
 	patched        [page.Size]byte // a page that the stream has in part
 	diff           []byte          // of makes
+	gap            int             // bytes that stood before the last page that ahead has found
 	run            record.Op       // gathered, not yet written; Count 0: none
 	seg            *segment        // being filled, nil if there is none
 	segSure        bool            // seg is pinned by this batch

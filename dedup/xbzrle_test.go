@@ -144,3 +144,28 @@ func TestChunks(t *testing.T) {
 	w.add(page.Item{Kind: page.Chunk}, page.Item{Kind: page.Chunk, Head: []byte("h"), Data: make([]byte, 5000)})
 	w.flush()
 }
+
+// TestPagesInChunks: the pages of a guest are found in chunks, wherever they lie.
+func TestPagesInChunks(t *testing.T) {
+	a, b := NewStore(Config{}), NewStore(Config{})
+	w := newWire(t, a, b, EncoderConfig{Setting: Setting{Codec: Raw}})
+	const n = 200
+	var chunk []byte
+	for i := range n {
+		p := make([]byte, page.Size)
+		fillRandom(p, uint64(i))
+		w.add(fullPage(1, uint64(i), p))
+		chunk = append(append(chunk, bytes.Repeat([]byte{byte(i)}, 3+i*7%300)...), p...)
+	}
+	w.flush()
+	before := w.sent
+	for len(chunk) > 0 {
+		m := min(len(chunk), 128<<10)
+		w.add(page.Item{Kind: page.Chunk, Data: chunk[:m]})
+		chunk = chunk[m:]
+	}
+	w.flush()
+	if got := w.e.Stats(); w.sent-before > n*page.Size/8 || got.Refs < n*9/10 {
+		t.Errorf("%d bytes for %d known pages in chunks: %+v", w.sent-before, n, got)
+	}
+}

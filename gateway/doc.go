@@ -54,6 +54,7 @@
 //	fetch.go        pages of it that one end has lost, from the other
 //	sink_process.go the process that waits at the destination
 //	recover.go      what a restart finds in the journal
+//	late.go         a connection that was silent when it was opened
 //	crew.go         the goroutines of one leg, and when it is cut off
 //	forward.go      fixed local addresses that come out at the other site
 //	job.go          a move as operators watch it; forecast.go, meter.go

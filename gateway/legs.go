@@ -204,6 +204,9 @@ func (s *session) recognise(ctx context.Context, conn net.Conn, req legRequest) 
 			return buf[:n], scan, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if s.maySpeakSecond(req) {
+				if !req.opaque {
+					scan = &late{formats: req.formats}
+				}
 				return nil, scan, nil
 			}
 		case err != nil:

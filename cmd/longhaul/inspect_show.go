@@ -39,6 +39,9 @@ func writeCapture(w io.Writer, f inspect.File, known bool) error {
 func writeFacts(w io.Writer, f inspect.File) error {
 	t := newTable(w)
 	t.row("  stream", size(f.Bytes)+", "+kind(f))
+	if f.Packed > 0 {
+		t.row("  captured", size(f.Packed)+", as QEMU has compressed it")
+	}
 	if f.Machine != "" {
 		t.row("  machine", fmt.Sprintf("%s, pages of %s", f.Machine, size(int64(f.PageSize))))
 	}
@@ -87,6 +90,9 @@ func writePages(w io.Writer, p inspect.Pages, known bool) error {
 	row("resent as they were", p.ResentSame)
 	row("duplicates", p.Duplicate)
 	row("distinct", p.Distinct)
+	if p.Differences > 0 {
+		row("differences (XBZRLE)", p.Differences)
+	}
 	if known {
 		row("  known from files before", p.Known)
 	}

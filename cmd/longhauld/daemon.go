@@ -21,7 +21,6 @@ import (
 	"github.com/longhaul-project/longhaul/gateway/api"
 	"github.com/longhaul-project/longhaul/gateway/cluster"
 	"github.com/longhaul-project/longhaul/gateway/metrics"
-	"github.com/longhaul-project/longhaul/internal/page"
 	"github.com/longhaul-project/longhaul/internal/qemu/host"
 	"github.com/longhaul-project/longhaul/internal/qemu/vmstream"
 	"github.com/longhaul-project/longhaul/l2ext/hostnet"
@@ -154,7 +153,7 @@ func (d *daemon) buildGateway(cfg config.Config) error {
 	d.cluster.SetPeers(d.peers.sites())
 	g := gateway.Config{
 		Site: cfg.Site, Name: cfg.Gateway, Version: version, Listen: cfg.Listen, Node: d.node, Network: d.layer2,
-		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: func() page.Scanner { return vmstream.NewOpaque() }, Pack: vmstream.NewPacker},
+		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: vmstream.NewOpaque, Pack: vmstream.NewPacker},
 		StateDir: cfg.Dir, RunDir: cfg.RunDir, StoreMemory: int64(cfg.Store.Memory),
 		StoreDisk: int64(cfg.Store.Disk), StoreDir: filepath.Join(cfg.Dir, "store"), AllowForward: cfg.AllowForward,
 		Announcements: d.layer2.Serve, LinkChanged: d.linkChanged, CertEnd: d.id.Expires, Logger: d.log,

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"errors"
@@ -40,6 +41,37 @@ type cutter struct {
 
 	read int64
 	file File // what the streams said of themselves
+}
+
+// newCutter makes the cutter of a capture. QEMU's own compression of a multifd
+// channel is taken out before anything is looked at; packed counts the bytes with
+// it, and is nil if there may be none.
+func newCutter(r *bufio.Reader) (c *cutter, packed *reading) {
+	first, _ := r.Peek(recogniseSize) // an error comes again when it is read
+	scan, _ := vmstream.Recognise(first)
+	u, ok := scan.(page.Unpacker)
+	if !ok {
+		return &cutter{r: r}, nil
+	}
+	packed = &reading{r: r}
+	c = &cutter{r: u.Unpack(packed), scan: u}
+	c.file.Streams = 1
+	return c, packed
+}
+
+// recogniseSize is how many bytes vmstream.Recognise wants at most.
+const recogniseSize = 64
+
+// reading counts what is read.
+type reading struct {
+	r io.Reader
+	n int64
+}
+
+func (c *reading) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
 }
 
 // next reads a chunk into into. It borrows prev, the one before.
@@ -115,7 +147,7 @@ func (c *cutter) item(b []byte, last bool) (it page.Item, n int) {
 	it, n = c.scan.Next(b)
 	if n == 0 && last {
 		it, n = c.scan.Cut(b), len(b)
-		c.torn = true
+		c.torn = c.scan.Facts().Format != "opaque" // which has no whole items
 	}
 	seals := it.Mark&page.Seal != 0
 	if seals {

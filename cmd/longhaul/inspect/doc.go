@@ -13,13 +13,14 @@
 //
 // # Pages
 //
-// Each page of a capture is one of these four, so they add up:
+// Each page of a capture is one of these five, so they add up:
 //
 //	zero         all its bytes are zero
 //	resent same  it was sent before in this migration, and has not changed
 //	duplicate    its content came before in this capture, as another page or
 //	             as an older version of this one
 //	distinct     its content comes for the first time in this capture
+//	differences  QEMU has sent how it has changed (XBZRLE)
 //
 // Besides, a page that was sent before in this migration may have changed, and
 // changed only a little: in fewer than 64 of its 512 words.
@@ -38,11 +39,14 @@
 // # Bytes left
 //
 // The whole stream as LZ4, zstd 1 and zstd 3 make it, as "qemu | zstd" would.
-// By zero pages and duplicates alone: opaque bytes and heads of pages as they
-// are, distinct contents in full, and a fingerprint for each other page. By
+// By zero pages and duplicates alone: opaque bytes, heads of pages and QEMU's
+// differences as they are, distinct contents in full, and a fingerprint for each other page. By
 // Longhaul: the messages of dedup.Encoder, with batches as full as they can be
 // and without the headers of the tunnel. All of it is decoded again with a store
 // of its own, as the peer has one, and compared with the capture.
+//
+// QEMU may have compressed a multifd channel by itself: what is looked at is what
+// that expands to, as a gateway does.
 //
 // Captures that follow each other go to the same peer, as the moves of several
 // VMs do. So duplicates and Longhaul are measured twice: on their own, and with

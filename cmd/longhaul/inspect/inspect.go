@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func (in *Inspector) Inspect(ctx context.Context, name string, r io.Reader) (Fil
 		return File{}, err
 	}
 	defer m.close()
-	c := &cutter{r: r}
+	c, packed := newCutter(bufio.NewReader(r))
 	if err := pump(ctx, c, m.all()); err != nil {
 		return File{}, err
 	}
@@ -76,6 +77,9 @@ func (in *Inspector) Inspect(ctx context.Context, name string, r io.Reader) (Fil
 	}
 	f := c.file
 	f.Name, f.Gzip, f.Bytes = name, zipped, c.read
+	if packed != nil && packed.n != c.read {
+		f.Packed = packed.n
+	}
 	m.fill(&f)
 	return f, nil
 }

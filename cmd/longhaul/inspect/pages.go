@@ -7,6 +7,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/longhaul-project/longhaul/internal/page"
+	"github.com/longhaul-project/longhaul/internal/page/xbzrle"
 )
 
 // Limits of what is followed, in pages.
@@ -73,6 +74,10 @@ func (p *pageCounter) item(it page.Item) {
 	case page.Zero:
 		p.heads += int64(it.Len())
 		content = nil
+	case page.XBZRLE:
+		p.heads += int64(it.Len())
+		p.difference(it)
+		return
 	default:
 		p.opaque += int64(it.Len())
 		return
@@ -87,6 +92,29 @@ func (p *pageCounter) item(it page.Item) {
 	}
 	if it.Addr.Space > 0 {
 		p.version(key(it.Addr), h, content)
+	}
+}
+
+// difference counts a page that QEMU sent as what has changed. Its content is
+// followed if that before it was kept whole.
+func (p *pageCounter) difference(it page.Item) {
+	p.n.All++
+	p.n.Differences++
+	if it.Addr.Space == 0 || len(it.Data) < 3 {
+		return
+	}
+	k := key(it.Addr)
+	var blank, next [page.Size]byte
+	base := p.bases.m[k]
+	last, sent := p.versions.m[k]
+	if sent && last == 0 {
+		base = blank[:]
+	}
+	if base != nil && xbzrle.Apply(next[:], base, it.Data[3:]) == nil {
+		p.version(k, max(xxhash.Sum64(next[:]), 1), next[:])
+	} else if sent { // it has changed, nobody knows into what
+		p.n.ResentChanged += p.versions.weight(k)
+		p.versions.put(k, max(xxhash.Sum64(it.Data), 1))
 	}
 }
 

@@ -5,7 +5,8 @@ type File struct {
 	Name    string `json:"file"`
 	Gzip    bool   `json:"gzip,omitempty"` // it was compressed; all that follows is of what is in it
 	Bytes   int64  `json:"stream_bytes"`
-	Streams int    `json:"streams"` // migrations in it, one after the other
+	Packed  int64  `json:"packed_bytes,omitempty"` // as captured, if QEMU has compressed it; all else is of what that expands to
+	Streams int    `json:"streams"`                // migrations in it, one after the other
 
 	Format     string `json:"format"` // of the first stream, as page.Facts has it
 	Machine    string `json:"machine,omitempty"`
@@ -33,9 +34,10 @@ type Pages struct {
 	ResentSame    int64 `json:"resent_same"`
 	Duplicate     int64 `json:"duplicate"`
 	Distinct      int64 `json:"distinct"`
-	Known         int64 `json:"known"`          // of the distinct, those that an earlier capture has
-	ResentChanged int64 `json:"resent_changed"` // of all
-	ChangedLittle int64 `json:"changed_little"` // of the changed
+	Differences   int64 `json:"differences,omitempty"` // sent by XBZRLE
+	Known         int64 `json:"known"`                 // of the distinct, those that an earlier capture has
+	ResentChanged int64 `json:"resent_changed"`        // of all
+	ChangedLittle int64 `json:"changed_little"`        // of the changed
 
 	Sampled bool `json:"sampled,omitempty"` // estimated from a sample of the pages
 }

@@ -12,7 +12,7 @@
 //	08 00 01..0b            recovery    page-aware: the main channel after a postcopy pause
 //	00 …, a named ram word  preempt     page-aware: pages that a vCPU waits for
 //	16 03                   TLS         opaque
-//	anything else           opaque
+//	anything else           opaque, in chunks that its content bounds
 //
 // A preempt channel is usually silent at first, as an NBD client is: then the
 // caller has to know which of the two it must be.

@@ -87,7 +87,7 @@ func isTLS(b []byte) (page.Scanner, verdict) {
 	if b[1] != 3 || b[2] > 4 {
 		return nil, no
 	}
-	return newOpaque("tls"), yes
+	return &opaque{format: "tls"}, yes
 }
 
 // isRecover looks for a COMMAND: after a postcopy pause the source goes on
