@@ -13,6 +13,7 @@ PACKAGES := qemu-system-x86 qemu-utils busybox-static iproute2 kmod libvirt-daem
 PREFIX ?= /usr/local
 FUZZTIME ?= 30s
 MOVES ?= 50
+SEED ?= 1
 
 .PHONY: build
 build: ## static binaries in bin/
@@ -44,6 +45,7 @@ test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, rea
 	go test -race -run '^$$' ./... > /dev/null
 	export LONGHAUL_NO_SKIP=1
 	go test -run IndexOf100Million ./dedup # takes 12 GB with -race
+	go test -run Adversary ./dedup -adversary.pages 1000000 # ten times as slow with -race
 	if ! go test -race -shuffle=on -p 1 -timeout 30m ./... 2>&1 | tee bin/test.log; then
 	  failed=$$(awk '/^FAIL\t/ {print $$2}' bin/test.log)
 	  [ -n "$$failed" ] || exit 1
@@ -52,6 +54,10 @@ test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, rea
 	  echo "once more:" $$failed
 	  go test -race -shuffle=on -p 1 -timeout 30m $$failed
 	fi
+
+.PHONY: adversary
+adversary: ## 10^7 pages of hostile guests through stores with planted errors, about ten minutes
+	go test -run Adversary -v -timeout 3h ./dedup -adversary.pages 10000000 -adversary.seed $(SEED) | grep -v '^ *\(===\|--- PASS: TestAdversary/\)'
 
 .PHONY: bench
 bench: setup ## all benchmarks, as benchstat reads them, into bench/results

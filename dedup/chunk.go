@@ -78,7 +78,7 @@ func begins(b, q []byte) int {
 	}
 	at := 1
 	for range headTries {
-		i := bytes.Index(b[at:min(page.Size+headLook, len(b))], q[:headLook])
+		i := bytes.Index(b[at:min(page.Size-1+headLook, len(b))], q[:headLook])
 		if i < 0 || at+i+page.Size > len(b) {
 			return 0
 		}

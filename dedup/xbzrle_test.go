@@ -145,6 +145,12 @@ func TestChunks(t *testing.T) {
 	w.flush()
 }
 
+func noise(n int) []byte {
+	b := make([]byte, page.Size*2)
+	fillRandom(b, uint64(n)+1000)
+	return b[:n]
+}
+
 // TestPagesInChunks: the pages of a guest are found in chunks, wherever they lie.
 func TestPagesInChunks(t *testing.T) {
 	a, b := NewStore(Config{}), NewStore(Config{})
@@ -163,6 +169,13 @@ func TestPagesInChunks(t *testing.T) {
 		m := min(len(chunk), 128<<10)
 		w.add(page.Item{Kind: page.Chunk, Data: chunk[:m]})
 		chunk = chunk[m:]
+	}
+	w.flush()
+	p, q := make([]byte, page.Size), make([]byte, page.Size)
+	fillRandom(p, 6)
+	fillRandom(q, 7)
+	for _, n := range []int{1, page.Size - 1, page.Size, page.Size + 1} { // between two known pages
+		w.add(page.Item{Kind: page.Chunk, Data: bytes.Join([][]byte{p, noise(n), q}, nil)})
 	}
 	w.flush()
 	if got := w.e.Stats(); w.sent-before > n*page.Size/8 || got.Refs < n*9/10 {

@@ -1,0 +1,352 @@
+package dedup
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+var (
+	adversaryPages = flag.Int("adversary.pages", 20_000, "pages of TestAdversary; make adversary sends 10^7")
+	adversarySeed  = flag.Uint64("adversary.seed", 1, "seed of TestAdversary")
+)
+
+// TestAdversary sends the pages of hostile guests over stores in which errors are
+// planted, with acknowledgements that are lost or out of order, messages that are
+// damaged, and ends that start anew. Each batch gives the bytes that were sent or
+// is refused; where nothing was done to it, it is not refused.
+func TestAdversary(t *testing.T) {
+	var sum tally
+	for seed := *adversarySeed; sum.pages < *adversaryPages; seed++ {
+		var got tally
+		ok := t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			m := newMischief(t, seed)
+			for m.pages < min(20_000, *adversaryPages) {
+				m.step()
+			}
+			m.finish()
+			got = m.tally
+		})
+		if !ok {
+			return
+		}
+		sum.add(got)
+	}
+	t.Logf("from seed %d: %+v", *adversarySeed, sum)
+	if sum.refs == 0 || sum.deltas == 0 || sum.nacks == 0 || sum.damages == 0 || sum.restarts == 0 {
+		t.Errorf("something did not happen: %+v", sum)
+	}
+}
+
+// A tally is what has happened.
+type tally struct {
+	pages, batches int
+	refs, deltas   int64
+	fetched        int64
+	nacks          int // batches that were refused
+	damages        int // errors planted in a store
+	tampered       int // messages damaged or out of order
+	restarts       int
+	late           int // messages that came after a restart
+}
+
+func (t *tally) add(o tally) {
+	t.pages, t.batches = t.pages+o.pages, t.batches+o.batches
+	t.refs, t.deltas, t.fetched = t.refs+o.refs, t.deltas+o.deltas, t.fetched+o.fetched
+	t.nacks, t.damages, t.tampered = t.nacks+o.nacks, t.damages+o.damages, t.tampered+o.tampered
+	t.restarts, t.late = t.restarts+o.restarts, t.late+o.late
+}
+
+// A mischief is two stores, the channels between them, and what is done to
+// them.
+type mischief struct {
+	tally
+	t       *testing.T
+	rng     *rand.Rand
+	guest   *forger
+	stores  [2]*Store
+	twin    *twin // nil: the stores are in memory only
+	lines   []*victim
+	damager bool // errors are planted
+	damaged bool // … and were
+}
+
+// A victim is one channel.
+type victim struct {
+	e        *Encoder
+	d        *Decoder
+	from     int // the store that sends
+	before   map[uint64][]byte
+	msgs     [][]byte
+	want     [][]byte
+	pending  []byte
+	decoded  uint64
+	tampered bool
+}
+
+func newMischief(t *testing.T, seed uint64) *mischief {
+	m := &mischief{t: t, rng: rand.New(rand.NewPCG(seed, 22)), guest: newForger(seed), damager: seed%2 == 0}
+	if seed%8 < 2 {
+		m.twin = newTwin(t, LibraryConfig{Memory: 8 << 20, Disk: 64 << 20})
+		m.stores = m.twin.stores
+	} else {
+		m.fresh()
+	}
+	return m
+}
+
+func (m *mischief) fresh() {
+	for i := range m.stores {
+		m.stores[i] = NewStore(Config{Budget: 32 << 20})
+	}
+}
+
+// step does one thing that may happen at any time.
+func (m *mischief) step() {
+	if len(m.lines) == 0 || len(m.lines) < 5 && m.rng.IntN(20) == 0 {
+		m.open()
+	}
+	l := m.lines[m.rng.IntN(len(m.lines))]
+	switch n := m.rng.IntN(400); {
+	case n < 150:
+		m.send(l)
+	case n < 280:
+		for range m.rng.IntN(len(l.msgs) + 1) {
+			if !m.deliver(l) {
+				return
+			}
+		}
+	case n < 350:
+		l.e.Acked(l.decoded)
+	case n < 365: // again, or of the past
+		l.e.Acked(uint64(m.rng.IntN(int(l.decoded) + 1)))
+	case n < 372:
+		m.end(l)
+	case n < 376:
+		m.drop(l)
+	case n < 381:
+		m.tamper(l)
+	case n < 383:
+		m.stores[m.rng.IntN(2)].Forget()
+	case n < 385:
+		m.restart()
+	case m.damager:
+		m.damage()
+	}
+}
+
+func (m *mischief) open() {
+	l := &victim{from: m.rng.IntN(2), before: map[uint64][]byte{}}
+	from, to := m.stores[l.from], m.stores[1-l.from]
+	var c DecoderConfig
+	if m.rng.IntN(2) == 0 {
+		c.Fetch = from.Pages
+	}
+	l.d = to.NewDecoder(c)
+	l.e = from.NewEncoder(EncoderConfig{PeerReady: true, Setting: Setting{Codec: []Codec{Raw, LZ4, Zstd}[m.rng.IntN(3)]}})
+	m.lines = append(m.lines, l)
+}
+
+func (m *mischief) send(l *victim) {
+	for range 1 + m.rng.IntN(300) {
+		it := m.guest.item(l.before)
+		m.pages++
+		l.pending = append(append(l.pending, it.Head...), it.Data...)
+		if l.e.Add(it) {
+			m.cut(l)
+		}
+	}
+	m.cut(l)
+}
+
+func (m *mischief) cut(l *victim) {
+	for b := l.e.Cut(); b != nil; b = l.e.Cut() {
+		msg, err := b.Compress()
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		l.msgs, l.want = append(l.msgs, msg), append(l.want, bytes.Clone(l.pending[:b.Raw]))
+		l.pending = append(l.pending[:0], l.pending[b.Raw:]...)
+	}
+}
+
+// deliver decodes the next message. It is false when the channel is lost.
+func (m *mischief) deliver(l *victim) bool {
+	msg, want := l.msgs[0], l.want[0]
+	l.msgs, l.want = l.msgs[1:], l.want[1:]
+	raw, err := decodeWith(l.d, msg)
+	m.batches++
+	switch {
+	case err == nil && !bytes.Equal(raw, want):
+		m.t.Fatalf("batch %d: wrong bytes came out", l.decoded+1)
+	case err != nil && !m.damaged && !l.tampered:
+		m.t.Fatalf("batch %d, to which nothing was done: %v", l.decoded+1, err)
+	case err != nil: // as a gateway does that hears of it
+		m.nacks++
+		m.stores[l.from].Forget()
+		m.drop(l)
+		return false
+	}
+	l.decoded++
+	return true
+}
+
+func decodeWith(d *Decoder, msg []byte) ([]byte, error) {
+	x, err := Expand(msg)
+	if err != nil {
+		return nil, err
+	}
+	raw, _, err := d.Decode(nil, x)
+	return raw, err
+}
+
+// end ends a channel as a move does.
+func (m *mischief) end(l *victim) {
+	m.cut(l)
+	for len(l.msgs) > 0 {
+		if !m.deliver(l) {
+			return
+		}
+	}
+	if l.e.Digest() != l.d.Digest() {
+		m.t.Fatal("digests differ")
+	}
+	l.e.Acked(l.decoded)
+	m.drop(l)
+}
+
+// drop closes a channel, whatever is in flight.
+func (m *mischief) drop(l *victim) {
+	c := l.d.Stats()
+	m.refs, m.deltas, m.fetched = m.refs+c.Refs, m.deltas+c.Deltas, m.fetched+c.Fetched
+	l.e.Close()
+	l.d.Close()
+	for i := range m.lines {
+		if m.lines[i] == l {
+			m.lines = append(m.lines[:i], m.lines[i+1:]...)
+			return
+		}
+	}
+}
+
+// tamper damages a message in flight, or lets it be overtaken.
+func (m *mischief) tamper(l *victim) {
+	n := len(l.msgs)
+	if n == 0 {
+		return
+	}
+	m.tampered++
+	l.tampered = true
+	i := m.rng.IntN(n)
+	if j := m.rng.IntN(n); j != i {
+		l.msgs[i], l.msgs[j] = l.msgs[j], l.msgs[i]
+		l.want[i], l.want[j] = l.want[j], l.want[i]
+		return
+	}
+	msg := bytes.Clone(l.msgs[i])
+	msg[m.rng.IntN(len(msg))] ^= 1 << m.rng.IntN(8)
+	l.msgs[i] = msg
+}
+
+// restart ends both stores and begins with what is left of them. What was in
+// flight comes late.
+func (m *mischief) restart() {
+	m.restarts++
+	old := m.lines
+	for len(m.lines) > 0 {
+		m.drop(m.lines[0])
+	}
+	if m.twin == nil {
+		m.fresh()
+		return
+	}
+	m.twin.stop()
+	if m.damager {
+		m.damageFile()
+	}
+	m.twin.start()
+	m.stores = m.twin.stores
+	for _, l := range old {
+		for i, msg := range l.msgs {
+			m.late++
+			raw, err := decodeWith(m.stores[1-l.from].NewDecoder(DecoderConfig{}), msg)
+			if err == nil && !bytes.Equal(raw, l.want[i]) {
+				m.t.Fatal("a message of the past gave wrong bytes")
+			}
+		}
+	}
+}
+
+// damage plants an error in a page or a segment that one of the ends holds: a bit, with its
+// fingerprint or without, or other content of the same fingerprint.
+func (m *mischief) damage() {
+	s := m.stores[m.rng.IntN(2)]
+	s.Flush() // the disk's goroutine reads the same memory
+	sh := s.sent
+	if m.rng.IntN(2) == 0 {
+		sh = s.received
+	}
+	if sh.next <= sh.free {
+		return
+	}
+	g := sh.at(sh.free + m.rng.Uint64N(sh.next-sh.free))
+	if g == nil || g.mem.Load() == nil || g.written.Load() == 0 {
+		return
+	}
+	m.damages++
+	m.damaged = true
+	first, n := 0, int(g.written.Load())
+	if m.rng.IntN(2) == 0 {
+		first, n = m.rng.IntN(n), 1
+	}
+	how := m.rng.IntN(3)
+	for i := first; i < first+n; i++ {
+		p := g.slot(i)
+		q := bytes.Clone(p)
+		q[m.rng.IntN(len(q))] ^= 1 << m.rng.IntN(8)
+		switch how {
+		case 0:
+			collide(q, p)
+		case 1:
+			g.sums[i] = fingerprint(q)
+		}
+		copy(p, q)
+	}
+}
+
+// damageFile damages a file of one end: it is cut, gone, or a bit is wrong.
+func (m *mischief) damageFile() {
+	files, err := filepath.Glob(filepath.Join(m.twin.dirs[m.rng.IntN(2)].Path(), "*", "*"))
+	if err != nil || len(files) == 0 {
+		return
+	}
+	m.damages++
+	m.damaged = true
+	name := files[m.rng.IntN(len(files))]
+	b, err := os.ReadFile(name)
+	if err != nil || len(b) == 0 {
+		return
+	}
+	switch m.rng.IntN(3) {
+	case 0:
+		os.Remove(name)
+		return
+	case 1:
+		b = b[:m.rng.IntN(len(b))]
+	case 2:
+		b[m.rng.IntN(len(b))] ^= 1 << m.rng.IntN(8)
+	}
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *mischief) finish() {
+	for len(m.lines) > 0 {
+		m.end(m.lines[0])
+	}
+}
