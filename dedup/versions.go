@@ -16,6 +16,7 @@ type versions struct {
 	chunks map[chunkKey]*[chunkPages]handle
 	last   *[chunkPages]handle // chunk of lastKey; nil before the first
 	key    chunkKey
+	none   chunkKey // a chunk that cleared has found to be not there; of space 0 if there is none
 }
 
 type chunkKey struct {
@@ -40,6 +41,9 @@ func (v *versions) at(a page.Addr) *handle {
 			if v.chunks == nil {
 				v.chunks = make(map[chunkKey]*[chunkPages]handle)
 			}
+			if v.none == key {
+				v.none = chunkKey{}
+			}
 			c = new([chunkPages]handle)
 			v.chunks[key] = c
 		}
@@ -57,8 +61,12 @@ const blank handle = 1
 // cleared notes that a page of zeros has come for a.
 func (v *versions) cleared(a page.Addr) {
 	key := chunkKey{a.Space, a.Offset / page.Size / chunkPages}
-	if a.Space == 0 || v.last == nil || v.key != key && v.chunks[key] == nil {
+	if a.Space == 0 || key == v.none {
 		return // nothing has come for it, so that nothing is remembered either
+	}
+	if key != v.key && v.chunks[key] == nil {
+		v.none = key
+		return
 	}
 	if at := v.at(a); *at != 0 {
 		*at = blank

@@ -256,7 +256,7 @@ func (s *session) takeLeg(ctx context.Context, ch *tunnel.Channel, h legHeader, 
 		in.patience = mainPatience
 	}
 	if h.Unpacked {
-		in.pack = end.pack
+		in.pack = end.pack // a gateway has one, see Config
 	}
 	if err := in.run(ctx); err != nil {
 		return fmt.Errorf("%s connection %d: %w", h.Role, h.Index, err)
