@@ -1,0 +1,292 @@
+package congestion
+
+import "time"
+
+// Phase is what the model is doing. See the package comment.
+type phase uint8
+
+const (
+	startup phase = iota // doubling, while the line takes it
+	drain                // letting the queue run off that startup or a probe made
+	cruise               // at the rate the line has
+	probe                // a little more: has it become faster?
+	await                // what came of the probe
+	settle               // little in flight: how short is the line really?
+)
+
+func (p phase) String() string {
+	return [...]string{"startup", "drain", "cruise", "probe", "await", "settle"}[p]
+}
+
+// What the model reckons with. Sizes are bytes on the wire, rates bytes per
+// second on the wire.
+const (
+	// startWindow is in flight at first: what five connections of quic-go may
+	// send (32 packets each).
+	startWindow = 5 * 32 * 1322
+	// guessRTT until the first acknowledgement paces the start: short, since the
+	// handshakes have made sure that the line is there.
+	guessRTT = 20 * time.Millisecond
+	// leastPace and leastWindow are never undercut, so that there is always
+	// something to measure: a packet each millisecond or so.
+	leastPace   = 64 << 10
+	leastWindow = 16 * 1500
+
+	startupGain = 2.885 // 2/ln 2: doubles each round (BBR, section 5.6.2)
+	drainGain   = 0.5
+	probeGain   = 1.25
+	trimGain    = 0.9
+	settleGain  = 0.5
+	windowGain  = 2.0 // BBR's cwnd_gain
+	// configuredGain leaves the line what drains the queue of a burst.
+	configuredGain = 0.995
+
+	// tolerated loss in a round is not congestion; from there on it is, if it is
+	// not less than leastLost packets.
+	tolerated = 0.05
+	leastLost = 8
+	// giveWay is the most that one round of congestion takes off the rate
+	// (CUBIC's beta, and BBRv3's).
+	giveWay = 0.7
+	// leastSamples make a round's smallest RTT believable.
+	leastSamples = 8
+	// flatRounds without a quarter more end startup (BBR, section 5.3.1.2).
+	flatRounds = 3
+	flatGrowth = 1.25
+	// found more in a probe than this: it goes on.
+	foundGrowth = 1.08
+	// trimRounds of trimming that leave a queue standing: it is not ours.
+	trimRounds = 6
+	// rivalFor is how long it is then taken for granted.
+	rivalFor = 5 * time.Second
+	// settleFor at least are little in flight (BBR's ProbeRTTDuration is 200 ms).
+	settleFor = 100 * time.Millisecond
+)
+
+// A model is what we think of the line and what we do about it. It knows no
+// connections. Path.mu guards it.
+type model struct {
+	rate int64 // configured, 0 for none
+	// free: the configured rate is taken for what the line carries. Congestion
+	// ends that until a probe reaches it again.
+	free bool
+
+	// Delivery, as draft-ietf-ccwg-bbr, section 4.5 has it.
+	delivered    int64
+	deliveredAt  time.Duration
+	firstSent    time.Duration
+	limitedUntil int64 // samples are of a sender with too little to send until so much is delivered
+	lostEver     int64
+
+	bw  maxFilter
+	rtt minFilter
+
+	phase   phase
+	since   time.Duration // when the phase began
+	inPhase int           // whole rounds since then
+	round   round
+	rounds  int64
+
+	full      int64 // startup: best rate so far
+	flat      int   // startup: rounds without growth
+	probed    int64 // the rate before the probe
+	wins      int   // probes in a row that found more
+	nextProbe time.Duration
+	pause     time.Duration // between probes: longer when there is nothing to find
+
+	trimmed    int // rounds of trimming in a row
+	rivalUntil time.Duration
+	collapses  int
+	obeyed     int64 // the round in which we gave way last
+}
+
+// A round is a round trip: from the sending of a packet until the first packet
+// is acknowledged that was sent after the acknowledgement of that one.
+type round struct {
+	end         int64 // ends when a packet is acknowledged that was sent at this count
+	began       time.Duration
+	from        int64 // delivered at its begin
+	lost        int64 // bytes
+	lostPackets int
+	marks       int
+	samples     int
+	rtt         time.Duration // smallest
+	limited     bool
+	held        bool // a packet had to wait for us: the sender had more than we let pass
+}
+
+func newModel(rate int64) model {
+	m := model{}
+	m.setRate(rate)
+	return m
+}
+
+func (m *model) setRate(rate int64) {
+	was := m.rate
+	m.rate = max(rate, 0)
+	switch {
+	case m.rate > 0 && (was == 0 || m.free):
+		m.free = true
+		if m.phase == startup {
+			m.phase = cruise
+		}
+	case m.rate == 0 && m.free:
+		// Nothing has been measured but that so much passed: go on from there.
+		m.free = false
+		m.bw.add(was)
+	}
+}
+
+// bandwidth is the rate that the line is thought to have for us; 0 while unknown.
+func (m *model) bandwidth() int64 {
+	if m.free {
+		return m.rate
+	}
+	bw := m.bw.value()
+	if m.rate > 0 {
+		bw = min(bw, m.rate)
+	}
+	return bw
+}
+
+// pace is the rate at which packets may leave.
+func (m *model) pace() int64 {
+	bw := m.bandwidth()
+	if bw == 0 {
+		return max(m.firstPace(), leastPace)
+	}
+	p := int64(m.gain() * float64(bw))
+	if m.phase == startup {
+		p = max(p, m.firstPace()) // the first samples are of a handful of packets
+	}
+	if m.rate > 0 {
+		p = min(p, int64(configuredGain*float64(m.rate)))
+	}
+	return max(p, leastPace)
+}
+
+// firstPace spreads the first window over a round trip.
+func (m *model) firstPace() int64 {
+	rtt := m.rtt.rtt
+	if rtt == 0 {
+		rtt = guessRTT
+	}
+	return int64(startWindow / rtt.Seconds())
+}
+
+func (m *model) gain() float64 {
+	switch m.phase {
+	case startup:
+		return startupGain
+	case drain:
+		return drainGain
+	case probe:
+		return probeGain
+	case settle:
+		return settleGain
+	case await:
+		return 1
+	}
+	if m.trimmed > 0 {
+		return trimGain
+	}
+	return 1
+}
+
+// bdp is what fills the line without a queue, in bytes; 0 while unknown.
+func (m *model) bdp() int64 {
+	return int64(float64(m.bandwidth()) * m.rtt.rtt.Seconds())
+}
+
+// window is how much may be in flight.
+func (m *model) window() int64 {
+	bdp := m.bdp()
+	if bdp == 0 {
+		if m.free { // the rate is known, the length of the line is not
+			return max(startWindow, int64(float64(m.rate)*guessRTT.Seconds()))
+		}
+		return startWindow
+	}
+	w := float64(bdp) * windowGain
+	if m.phase == startup {
+		w = float64(bdp) * startupGain
+	}
+	// What a stalled receiver acknowledges late is in flight too.
+	late := int64(float64(m.bandwidth()) * (10 * time.Millisecond).Seconds())
+	return max(int64(w)+late, startWindow, leastWindow)
+}
+
+// sent notes a packet. before is what was in flight without it.
+func (m *model) sent(now time.Duration, s *sentPacket, before int64) {
+	if before == 0 || m.deliveredAt == 0 {
+		// After idleness the intervals begin anew.
+		m.firstSent, m.deliveredAt = now, now
+	}
+	s.at, s.delivered, s.deliveredAt, s.firstSent = now, m.delivered, m.deliveredAt, m.firstSent
+	s.limited = m.delivered < m.limitedUntil
+}
+
+// limited: the sender has not used its pace. What is in flight now says nothing
+// of what the line could do.
+func (m *model) limited(inFlight int64) {
+	m.limitedUntil = m.delivered + max(inFlight, 1)
+	m.round.limited = true
+}
+
+// marked: the path has marked packets (ECN).
+func (m *model) marked() { m.round.marks++ }
+
+func (m *model) lost(s sentPacket) {
+	m.round.lost += s.size
+	m.round.lostPackets++
+	m.lostEver += s.size
+}
+
+func (m *model) spurious(size int64) {
+	if m.round.lostPackets > 0 {
+		m.round.lostPackets--
+		m.round.lost = max(m.round.lost-size, 0)
+	}
+	m.lostEver = max(m.lostEver-size, 0)
+}
+
+// acked takes in the acknowledgement of a packet. inFlight is what is left.
+func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
+	m.delivered += s.size
+	m.deliveredAt = now
+	m.firstSent = max(m.firstSent, s.at)
+	rtt := max(now-s.at, time.Microsecond)
+	m.rtt.add(now, rtt)
+	if r := &m.round; r.samples == 0 || rtt < r.rtt {
+		r.rtt = rtt
+	}
+	m.round.samples++
+
+	ends := s.delivered >= m.round.end
+	if ends || m.phase == startup {
+		m.sample(now, s)
+	}
+	if ends {
+		m.endRound(now, inFlight)
+	}
+	m.drained(now, inFlight)
+}
+
+// sample takes in the delivery rate that a packet has seen:
+//
+//	(delivered now - delivered then) / max(time to send, time to acknowledge)
+func (m *model) sample(now time.Duration, s sentPacket) {
+	interval := max(s.at-s.firstSent, now-s.deliveredAt)
+	if interval < m.rtt.rtt || interval <= 0 {
+		return // acknowledgements that came together: not to be believed
+	}
+	v := int64(float64(m.delivered-s.delivered) / interval.Seconds())
+	if !s.limited || v >= m.bw.value() {
+		m.bw.add(v)
+	}
+}
+
+// enter begins a phase.
+func (m *model) enter(now time.Duration, p phase) {
+	m.phase, m.since, m.inPhase = p, now, 0
+}

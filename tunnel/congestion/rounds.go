@@ -1,0 +1,190 @@
+package congestion
+
+import "time"
+
+// slack is how much longer than the line a round trip may take before we say
+// that a queue is standing: schedulers and timers at both ends are no queue.
+func (m *model) slack() time.Duration { return max(m.rtt.rtt/10, 4*time.Millisecond) }
+
+// standing: the whole round through, packets have waited in a queue.
+func (m *model) standing(r round) bool {
+	return r.samples >= leastSamples && r.rtt > m.rtt.rtt+m.slack()
+}
+
+func (r round) loss(delivered int64) float64 {
+	if r.lost == 0 {
+		return 0
+	}
+	return float64(r.lost) / float64(r.lost+delivered)
+}
+
+// endRound judges the round that is over, and begins the next.
+func (m *model) endRound(now time.Duration, inFlight int64) {
+	if !m.round.held {
+		m.limited(inFlight)
+	}
+	r := m.round
+	delivered := m.delivered - r.from
+	var got int64 // average rate of delivery over the round
+	if past := now - r.began; past > 0 && r.began > 0 {
+		got = int64(float64(delivered) / past.Seconds())
+	}
+	m.round = round{end: m.delivered, began: now, from: m.delivered, limited: m.delivered < m.limitedUntil}
+	m.rounds++
+	m.inPhase++
+
+	queue := m.standing(r) || r.marks > 0
+	// What is lost in the two rounds after we have given way was sent before.
+	lossy := r.lostPackets >= leastLost && r.loss(delivered) >= tolerated && m.rounds >= m.obeyed+2
+	if lossy && got > 0 {
+		m.collapse(now, got)
+	} else {
+		m.step(now, r, queue, got)
+	}
+	if !r.limited {
+		m.bw.next()
+		if m.bw.value() == 0 { // cannot be: ten rounds without a sample
+			m.bw.add(got)
+		}
+	}
+}
+
+// collapse gives way: what is lost is more than a line loses.
+func (m *model) collapse(now time.Duration, got int64) {
+	bw := m.bandwidth()
+	m.free = false
+	m.bw.limit(max(got, int64(giveWay*float64(bw))))
+	m.collapses++
+	m.obeyed = m.rounds
+	m.trimmed = 0
+	m.wins = 0
+	m.wait(now, false)
+	m.enter(now, drain)
+}
+
+// step is what happens at the end of a round without congestion.
+func (m *model) step(now time.Duration, r round, queue bool, got int64) {
+	switch m.phase {
+	case startup:
+		m.stepStartup(now, r, queue)
+	case drain:
+		if m.inPhase >= 3 { // others fill the queue: it does not run off
+			m.enter(now, cruise)
+		}
+	case probe:
+		m.enter(now, await)
+	case await:
+		m.stepAwait(now, queue)
+	case cruise:
+		m.stepCruise(now, r, queue, got)
+	}
+}
+
+func (m *model) stepStartup(now time.Duration, r round, queue bool) {
+	if bw := m.bw.value(); float64(bw) >= flatGrowth*float64(m.full) {
+		m.full, m.flat = bw, 0
+	} else if !r.limited {
+		m.flat++
+	}
+	if queue || m.flat >= flatRounds {
+		m.wait(now, true)
+		m.enter(now, drain)
+	}
+}
+
+// stepAwait judges a probe: while there is more, on.
+func (m *model) stepAwait(now time.Duration, queue bool) {
+	found := float64(m.bw.value()) >= foundGrowth*float64(m.probed)
+	if m.rate > 0 && float64(m.bw.value()) >= 0.97*float64(m.rate) {
+		m.free, found = true, false
+	}
+	switch {
+	case found && !queue:
+		m.wins++
+		m.startProbe(now)
+		return
+	case queue:
+		m.enter(now, drain)
+	default:
+		m.enter(now, cruise)
+	}
+	m.wins = 0
+	m.wait(now, found)
+}
+
+func (m *model) startProbe(now time.Duration) {
+	m.probed = m.bandwidth()
+	m.enter(now, probe)
+	if m.wins >= 2 { // there is much more: as at the start
+		m.full, m.flat, m.wins = 0, 0, 0
+		m.enter(now, startup)
+	}
+}
+
+func (m *model) stepCruise(now time.Duration, r round, queue bool, got int64) {
+	if m.rivalUntil > now {
+		queue = false
+	}
+	switch {
+	case queue && m.trimmed >= trimRounds:
+		m.trimmed = 0
+		m.rivalUntil = now + rivalFor
+	case queue:
+		// The line is full, so what arrives is what it carries for us.
+		if m.trimmed > 1 && !r.limited && got > 0 && float64(got) < 0.95*trimGain*float64(m.bandwidth()) {
+			m.free = false
+			m.bw.limit(max(got, int64(giveWay*float64(m.bandwidth()))))
+		}
+		m.trimmed++
+	default:
+		m.trimmed = 0
+	}
+	if m.rtt.old(now) {
+		m.enter(now, settle)
+		return
+	}
+	if !m.free && !r.limited && now >= m.nextProbe && m.trimmed == 0 {
+		m.startProbe(now)
+	}
+}
+
+// Between probes.
+const (
+	leastPause = 500 * time.Millisecond
+	mostPause  = 3 * time.Second
+)
+
+// wait says when to probe next: soon after something was found or lost, then
+// ever more rarely.
+func (m *model) wait(now time.Duration, soon bool) {
+	if soon {
+		m.pause = 0
+	}
+	m.pause = min(max(2*m.pause, leastPause, 4*m.rtt.rtt), mostPause)
+	m.nextProbe = now + m.pause
+}
+
+// drained ends the phases that last until little is in flight.
+func (m *model) drained(now time.Duration, inFlight int64) {
+	switch m.phase {
+	case drain:
+		if inFlight <= m.bdp() {
+			m.enter(now, cruise)
+		}
+	case settle:
+		if inFlight <= m.bdp()/2 || now-m.since > 2*time.Second {
+			if now-m.since >= max(settleFor, 2*m.rtt.rtt) {
+				m.rtt = minFilter{rtt: m.round.settled(m.rtt.rtt), seen: now}
+				m.enter(now, cruise)
+			}
+		}
+	}
+}
+
+// settled is the RTT that a round with little in flight has seen.
+func (r round) settled(was time.Duration) time.Duration {
+	if r.samples == 0 {
+		return was
+	}
+	return r.rtt
+}
