@@ -12,6 +12,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/longhaul-project/longhaul/tunnel/congestion"
 	"github.com/longhaul-project/longhaul/tunnel/frame"
 )
 
@@ -37,7 +38,8 @@ type carrier struct {
 	conn   *quic.Conn
 	ctl    *quic.Stream
 	frames frameReader
-	moved  func(net.Addr) // tells the socket that the peer's address is another now; may be nil
+	member *congestion.Member // its place in the path's model; nil while it has NewReno
+	moved  func(net.Addr)     // tells the socket that the peer's address is another now; may be nil
 	began  time.Time
 
 	// wake tells the writer that there is something to say; capacity 1: one
@@ -58,9 +60,16 @@ type carrier struct {
 // maxPongs bounds answers that wait to be written; more pings than that are not answered.
 const maxPongs = 4
 
+// newCarrier makes a connection one of the link. The caller holds mu.
 func (l *Link) newCarrier(c *candidate, role frame.Role) *carrier {
+	member, err := l.sit(c.conn, role)
+	if err != nil && l.unseated == nil && l.node.stock == nil {
+		l.unseated = err
+		l.node.log.Warn("congestion control is quic-go's NewReno", "site", l.site, "err", err)
+	}
 	return &carrier{
-		link: l, id: l.node.lastCarrier.Add(1), role: role, set: l.set, conn: c.conn, ctl: c.ctl, frames: c.frames, moved: c.moved,
+		member: member,
+		link:   l, id: l.node.lastCarrier.Add(1), role: role, set: l.set, conn: c.conn, ctl: c.ctl, frames: c.frames, moved: c.moved,
 		began: time.Now(), wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 }

@@ -42,11 +42,14 @@ type Config struct {
 	// Patience is how long channels wait for a link that is away. Zero means 10 minutes.
 	Patience time.Duration
 	// Conns is the number of bulk connections of a link that this end dials.
-	// Zero: begin with 4 to 16, by the round trip and the cap, and grow to 16
+	// Zero: 4; of NewReno 4 to 16 by the round trip and the cap, growing to 16
 	// while losses limit the goodput.
 	Conns int
 	// Rate caps what each link sends, in bytes per second on the wire. Zero means no cap.
 	Rate int64
+	// NewReno has quic-go's own congestion controller used, with up to 16
+	// connections, in place of ours.
+	NewReno bool
 	// Memory bounds the message bytes that one peer can make us hold. Zero means 512 MiB.
 	Memory int64
 	// Logger may be nil, which discards.

@@ -15,11 +15,6 @@ import (
 	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
-// controller says what connect makes connections with: quic-go has one
-// controller and no choice; NewReno is fair to others and slow on lossy lines,
-// hence the number of connections.
-const controller = "newreno x16"
-
 // What every connection is made with.
 const (
 	// smallPacket passes wherever QUIC does; discovery of the path's MTU (RFC
@@ -105,6 +100,9 @@ func connect(ctx context.Context, s Sockets, addr string, m *meter, conf *tls.Co
 		_ = tr.Close()
 		_ = pc.Close()
 	}
+	if s := seatOf(ctx); s != nil {
+		conf = s.install(tr, conf)
+	}
 	conn, err := tr.Dial(ctx, to, conf, quicConfig(packet))
 	if err != nil {
 		free()
@@ -120,7 +118,11 @@ func (l *Link) dial(ctx context.Context, role frame.Role, id frame.ID, addr stri
 	c.meter = &meter{bucket: l.bucket, class: class, count: &l.wire[class]}
 	conf := l.node.cfg.ClientTLS.Clone()
 	conf.ServerName = pki.ServerName(l.site)
-	conn, free, err := connect(ctx, l.node.cfg.Sockets, addr, c.meter, conf, l.packetFor(role))
+	dialing := ctx
+	if l.node.stock == nil {
+		dialing = withSeat(ctx)
+	}
+	conn, free, err := connect(dialing, l.node.cfg.Sockets, addr, c.meter, conf, l.packetFor(role))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -142,7 +144,7 @@ func (l *Link) packetFor(role frame.Role) uint16 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if role == frame.Datagrams && !l.dials.small {
-		return l.node.datagramPacket
+		return l.node.firstPacket
 	}
 	return smallPacket
 }

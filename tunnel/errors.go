@@ -21,6 +21,13 @@ var (
 	ErrTooMany = errors.New("tunnel: too many channels")
 )
 
+var (
+	// errAsked: Config.NewReno.
+	errAsked = errors.New("as configured")
+	// errNotAsked: quic-go took our controller and does not ask it.
+	errNotAsked = errors.New("quic-go does not ask the controller that it was given")
+)
+
 // errProtocol: the peer broke a rule of the protocol. It closes the link.
 var errProtocol = errors.New("protocol error")
 

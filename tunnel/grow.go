@@ -19,7 +19,7 @@ const (
 	fullPacket  = largePacket + overhead4
 )
 
-// growth decides how many bulk connections a link has. It only grows: a
+// growth decides how many bulk connections a link with NewReno has. It only grows: a
 // connection costs little, and the next move needs it again.
 type growth struct {
 	want  int
@@ -34,7 +34,7 @@ type growth struct {
 // cap by slow start within two round trips. The caller holds mu.
 func (l *Link) fit() {
 	rate, rtt := l.bucket.Rate(), l.set.priority.conn.ConnectionStats().MinRTT
-	if l.node.cfg.Conns != 0 || rate == 0 || rtt < growRTT {
+	if l.node.cfg.Conns != 0 || rate == 0 || rtt < growRTT || !l.stock() {
 		return
 	}
 	packets := int64(rtt.Seconds()*float64(rate)) / fullPacket
@@ -84,7 +84,7 @@ func (l *Link) measure(now time.Time) {
 	l.good.tick(now, sent-int64(lost)*fullPacket, pending)
 	full := l.bucket.Rate() > 0 && float64(sent)/now.Sub(g.at).Seconds() > 0.9*float64(l.bucket.Rate())
 	g.at, g.lost = now, all
-	if l.node.cfg.Conns == 0 && l.set.ready {
+	if l.node.cfg.Conns == 0 && l.set.ready && l.stock() {
 		l.fit()
 		if lost > 0 && slack && !full && l.sched.backlog(now.Sub(l.born)) {
 			g.step(now)
@@ -101,7 +101,8 @@ func (l *Link) lossy() (lost uint64, slack bool) {
 	for _, c := range l.set.all() {
 		if c.role == frame.Bulk {
 			s := c.conn.ConnectionStats()
-			lost += s.PacketsLost
+			n, _ := c.lossCount()
+			lost += n
 			least += s.MinRTT
 			smooth += s.SmoothedRTT
 			n++

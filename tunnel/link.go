@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/longhaul-project/longhaul/tunnel/congestion"
 	"github.com/longhaul-project/longhaul/tunnel/frame"
 	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
@@ -21,6 +22,7 @@ type Link struct {
 	decides bool // this end says which set of connections is used: the lower name
 	born    time.Time
 	bucket  *shaper.Bucket
+	path    *congestion.Path
 	wire    [3]traffic // by shaper.Class
 	rest    *Flow      // of channels that have no flow
 
@@ -36,6 +38,8 @@ type Link struct {
 	serial uint64
 	epoch  frame.ID // of the peer; zero before the first contact
 	peer   peerInfo
+	// unseated says why a connection of the set in use has NewReno; nil: none has.
+	unseated error
 
 	state   linkState
 	dials   dialState
@@ -71,6 +75,7 @@ func newLink(n *Node, site string) *Link {
 		decides:  n.cfg.Site < site,
 		born:     time.Now(),
 		bucket:   shaper.New(n.cfg.Rate),
+		path:     congestion.New(n.cfg.Rate),
 		wake:     make(chan struct{}, 1),
 		channels: make(map[uint64]*Channel),
 		account:  account{factor: startFactor},
@@ -98,7 +103,10 @@ func (l *Link) Epoch() [16]byte {
 
 // SetRate caps what the link sends, in bytes per second on the wire, at once.
 // 0 removes the cap.
-func (l *Link) SetRate(rate int64) { l.bucket.SetRate(rate) }
+func (l *Link) SetRate(rate int64) {
+	l.bucket.SetRate(rate)
+	l.path.SetRate(rate)
+}
 
 func (l *Link) setAddrs(addrs []string) {
 	l.mu.Lock()

@@ -66,7 +66,11 @@ func (n *Node) listen(ctx context.Context) error {
 		StatelessResetKey:   (*quic.StatelessResetKey)(n.cfg.ResetKey),
 		VerifySourceAddress: func(net.Addr) bool { return n.newConns.add(time.Now()) > validateAbove },
 	}
-	ln, err := tr.Listen(n.cfg.ServerTLS, listenConfig(m))
+	conf := n.cfg.ServerTLS
+	if n.stock == nil {
+		conf = serverSeats(tr, conf)
+	}
+	ln, err := tr.Listen(conf, listenConfig(m))
 	if err != nil {
 		release()
 		return fmt.Errorf("tunnel: listening on %s: %w", n.cfg.Listen, err)

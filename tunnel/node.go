@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/quic-go/quic-go/ccslot"
+
 	"github.com/longhaul-project/longhaul/tunnel/frame"
 )
 
@@ -24,8 +26,10 @@ type Node struct {
 	cfg   Config
 	log   *slog.Logger
 	epoch frame.ID
-	// datagramPacket is largePacket; tests in virtual time need smallPacket.
-	datagramPacket uint16
+	// firstPacket is largePacket; tests in virtual time need smallPacket.
+	firstPacket uint16
+	// stock says why quic-go's controller is used; nil: ours is.
+	stock error
 	// newConns counts handshakes begun by strangers in the current second.
 	newConns window
 
@@ -55,7 +59,14 @@ func New(cfg Config) (*Node, error) {
 		wake:  make(chan struct{}, 1),
 		links: make(map[string]*Link),
 
-		datagramPacket: largePacket,
+		firstPacket: largePacket,
+		stock:       ccslot.Check(),
+	}
+	if cfg.NewReno {
+		n.stock = errAsked
+	}
+	if n.stock != nil {
+		n.log.Warn("congestion control is quic-go's NewReno", "err", n.stock)
 	}
 	_, _ = rand.Read(n.epoch[:]) // never fails (crypto/rand)
 	return n, nil

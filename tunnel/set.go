@@ -83,6 +83,8 @@ func (l *Link) adopt(c *candidate, id frame.ID, serial uint64) (*carrier, uint64
 		id: id, serial: serial, dialed: c.dialed, gateway: c.theirs.Gateway,
 		addr: c.conn.RemoteAddr().String(), others: make(map[*carrier]struct{}),
 	}
+	l.unseated = nil
+	l.path.Reset() // another address, or the line as it is after an outage
 	l.set.priority = l.newCarrier(c, frame.Priority)
 	l.state.addr = l.set.addr
 	for _, ch := range l.channels {
@@ -152,6 +154,9 @@ func (l *Link) drop(why error, code quic.ApplicationErrorCode) {
 
 // lost is called when a connection has ended, for whatever reason.
 func (l *Link) lost(c *carrier, why error) {
+	if c.member != nil {
+		c.member.Leave()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.end(why, codeDead)

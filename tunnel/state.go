@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/longhaul-project/longhaul/tunnel/congestion"
 )
 
 // State is a link as it is now.
@@ -21,12 +23,13 @@ type State struct {
 	Gateway string // the peer's gateway and the version of its software,
 	Version string // as of the last contact
 
-	RTT        time.Duration // smoothed, of the priority connection
-	Conns      int           // QUIC connections in use
-	Controller string        // congestion controller
-	Carrier    string        // what carries the link: "quic"
-	Rate       int64         // cap in bytes per second on the wire, 0 for none
-	Goodput    int64         // bytes of messages that arrived at the peer, per second, over the last second
+	RTT        time.Duration    // smoothed, of the priority connection
+	Conns      int              // QUIC connections in use
+	Controller string           // congestion controller, and why not ours
+	Path       congestion.State // what the model knows; not with NewReno
+	Carrier    string           // what carries the link: "quic"
+	Rate       int64            // cap in bytes per second on the wire, 0 for none
+	Goodput    int64            // bytes of messages that arrived at the peer, per second, over the last second
 
 	WireSent, WireReceived   int64        // bytes on the wire, headers included
 	ByClass                  [3]ClassWire // the same by shaper.Class: bulk, L2, urgent
@@ -53,7 +56,7 @@ type linkState struct {
 
 // State tells how the link is.
 func (l *Link) State() State {
-	s := State{Controller: controller, Carrier: "quic", Rate: l.bucket.Rate()}
+	s := State{Carrier: "quic", Rate: l.bucket.Rate(), Path: l.path.State()}
 	for c := range l.wire {
 		w := ClassWire{Sent: l.wire[c].sent.Load(), Received: l.wire[c].received.Load()}
 		s.ByClass[c] = w
@@ -73,6 +76,7 @@ func (l *Link) State() State {
 		conns, priority = l.set.all(), l.set.priority
 	}
 	s.Conns = len(conns)
+	s.Controller = l.controller()
 	s.Goodput = l.good.rate
 	s.Channels = len(l.channels)
 	for _, ch := range l.channels {
@@ -83,9 +87,9 @@ func (l *Link) State() State {
 
 	s.Buffered = l.buffered.held.Load()
 	for _, c := range conns {
-		cs := c.conn.ConnectionStats()
-		s.PacketsSent += cs.PacketsSent
-		s.PacketsLost += cs.PacketsLost
+		lost, sent := c.lossCount()
+		s.PacketsSent += sent
+		s.PacketsLost += lost
 	}
 	if priority != nil {
 		s.RTT = priority.conn.ConnectionStats().SmoothedRTT

@@ -35,6 +35,28 @@ func (f *maxFilter) limit(v int64) {
 	f.add(v)
 }
 
+// A window is the smallest RTT over a stretch of time, in two halves: what it
+// tells is of at least one length and at most two.
+type window struct {
+	began     time.Duration
+	now, last time.Duration // smallest of this half and of the one before; 0: none
+}
+
+// add notes an RTT. It tells the smallest over the last length; 0 while too
+// little is known.
+func (w *window) add(now, rtt, length time.Duration) time.Duration {
+	if now-w.began >= length {
+		w.last, w.now, w.began = w.now, 0, now
+	}
+	if w.now == 0 || rtt < w.now {
+		w.now = rtt
+	}
+	if w.last == 0 {
+		return 0
+	}
+	return min(w.now, w.last)
+}
+
 // minRTTFor is how long a minimum RTT counts without having been seen again.
 const minRTTFor = 10 * time.Second
 

@@ -142,10 +142,11 @@ func (m *Member) Sent(now time.Duration, packet int64, size, inFlight int64, eli
 	defer p.mu.Unlock()
 	t := p.time(now)
 	wire := size + m.overhead
-	p.charge(t, m.class, wire)
 	if !elicits {
+		p.chargeAcks(t, m.class, wire)
 		return
 	}
+	p.charge(t, m.class, wire)
 	before := p.inFlight
 	m.setInFlight(p, inFlight)
 	s := m.packets.add(packet)

@@ -29,7 +29,7 @@ const (
 	guessRTT = 20 * time.Millisecond
 	// leastPace and leastWindow are never undercut, so that there is always
 	// something to measure: a packet each millisecond or so.
-	leastPace   = 64 << 10
+	leastPace   = 16 << 10
 	leastWindow = 16 * 1500
 
 	startupGain = 2.885 // 2/ln 2: doubles each round (BBR, section 5.6.2)
@@ -87,14 +87,18 @@ type model struct {
 	round   round
 	rounds  int64
 
-	full      int64 // startup: best rate so far
-	flat      int   // startup: rounds without growth
-	probed    int64 // the rate before the probe
-	wins      int   // probes in a row that found more
+	early     window // startup: RTTs of late
+	full      int64  // startup: best rate so far
+	flat      int    // startup: rounds without growth
+	queued    bool   // startup: a queue has begun
+	probed    int64  // the rate before the probe
+	wins      int    // probes in a row that found more
 	nextProbe time.Duration
 	pause     time.Duration // between probes: longer when there is nothing to find
 
-	trimmed    int // rounds of trimming in a row
+	usual      float64 // loss of late, at most what is tolerated
+	bad        bool    // the last round's losses were beyond
+	trimmed    int     // rounds of trimming in a row
 	rivalUntil time.Duration
 	collapses  int
 	obeyed     int64 // the round in which we gave way last
@@ -156,8 +160,11 @@ func (m *model) pace() int64 {
 		return max(m.firstPace(), leastPace)
 	}
 	p := int64(m.gain() * float64(bw))
-	if m.phase == startup {
+	switch {
+	case m.phase == startup:
 		p = max(p, m.firstPace()) // the first samples are of a handful of packets
+	case m.trimmed == 0:
+		p = int64(float64(p) / (1 - m.usual)) // what is lost has passed the bottleneck, or never comes there
 	}
 	if m.rate > 0 {
 		p = min(p, int64(configuredGain*float64(m.rate)))
@@ -208,9 +215,6 @@ func (m *model) window() int64 {
 		return startWindow
 	}
 	w := float64(bdp) * windowGain
-	if m.phase == startup {
-		w = float64(bdp) * startupGain
-	}
 	// What a stalled receiver acknowledges late is in flight too.
 	late := int64(float64(m.bandwidth()) * (10 * time.Millisecond).Seconds())
 	return max(int64(w)+late, startWindow, leastWindow)
@@ -262,12 +266,18 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 	}
 	m.round.samples++
 
+	if m.phase == startup && m.early.add(now, rtt, max(m.rtt.rtt/4, 5*time.Millisecond)) > m.rtt.rtt+max(m.rtt.rtt/8, 4*time.Millisecond) {
+		m.queued = true
+	}
 	ends := s.delivered >= m.round.end
 	if ends || m.phase == startup {
 		m.sample(now, s)
 	}
-	if ends {
+	switch {
+	case ends:
 		m.endRound(now, inFlight)
+	case m.queued && m.phase == startup:
+		m.endStartup(now)
 	}
 	m.drained(now, inFlight)
 }

@@ -63,7 +63,7 @@ type State struct {
 	Lost       int64         // bytes on the wire found lost, ever
 	Phase      string        // what the model is doing
 	Members    int
-	Collapses  int // how often congestion has made it give way
+	Collapses  int  // how often congestion has made it give way
 	Contending bool // others keep a queue full; it takes its share
 }
 
@@ -107,16 +107,32 @@ func (p *Path) wait(now time.Duration, c Class) time.Duration {
 	return p.budget.Take(now, shaperClass(c), 0)
 }
 
-// charge takes n bytes from the budget, whether there is budget or not. A
+// charge takes n bytes from the budget, whether there is budget or not, unless
+// the debt is deep: what need not wait must not hold up the others for long. A
 // budget that was full tells the model that its pace was not used.
 func (p *Path) charge(now time.Duration, c Class, n int64) {
 	if p.budget.Full(now) && p.inFlight < p.model.window() {
 		p.model.limited(p.inFlight)
 	}
+	if p.wait(now, Bulk) > mostDebt {
+		return
+	}
 	if p.budget.Take(now, shaperClass(c), int(n)) > 0 {
 		p.budget.Charge(now, int(n))
 	}
 }
+
+// chargeAcks takes an acknowledgement of n bytes from the budget. Nobody can
+// hold these back, so they count only against a rate that is known, where they
+// leave less for the rest.
+func (p *Path) chargeAcks(now time.Duration, c Class, n int64) {
+	if p.model.rate > 0 {
+		p.charge(now, c, n)
+	}
+}
+
+// mostDebt of the budget, as time at the pace.
+const mostDebt = 20 * time.Millisecond
 
 func shaperClass(c Class) shaper.Class {
 	if c == Priority {

@@ -34,9 +34,7 @@ func (m *model) endRound(now time.Duration, inFlight int64) {
 	m.inPhase++
 
 	queue := m.standing(r) || r.marks > 0
-	// What is lost in the two rounds after we have given way was sent before.
-	lossy := r.lostPackets >= leastLost && r.loss(delivered) >= tolerated && m.rounds >= m.obeyed+2
-	if lossy && got > 0 {
+	if m.congested(r, delivered, queue) && got > 0 {
 		m.collapse(now, got)
 	} else {
 		m.step(now, r, queue, got)
@@ -47,6 +45,19 @@ func (m *model) endRound(now time.Duration, inFlight int64) {
 			m.bw.add(got)
 		}
 	}
+}
+
+// congested tells whether what was lost in a round is more than a line loses. A
+// round alone may be bad luck: it counts with a queue, with many losses, or
+// after another one. What is lost in the two rounds after we have given way was
+// sent before.
+func (m *model) congested(r round, delivered int64, queue bool) bool {
+	loss := r.loss(delivered)
+	m.usual += (min(loss, tolerated) - m.usual) / 8
+	bad := r.lostPackets >= leastLost && loss >= tolerated
+	again := m.bad
+	m.bad = bad
+	return bad && (queue || again || loss >= 3*tolerated) && m.rounds >= m.obeyed+2
 }
 
 // collapse gives way: what is lost is more than a line loses.
@@ -83,13 +94,17 @@ func (m *model) step(now time.Duration, r round, queue bool, got int64) {
 func (m *model) stepStartup(now time.Duration, r round, queue bool) {
 	if bw := m.bw.value(); float64(bw) >= flatGrowth*float64(m.full) {
 		m.full, m.flat = bw, 0
-	} else if !r.limited {
+	} else if !r.limited && m.delivered-r.from >= startWindow/2 {
 		m.flat++
 	}
-	if queue || m.flat >= flatRounds {
-		m.wait(now, true)
-		m.enter(now, drain)
+	if queue || m.queued || m.flat >= flatRounds {
+		m.endStartup(now)
 	}
+}
+
+func (m *model) endStartup(now time.Duration) {
+	m.wait(now, true)
+	m.enter(now, drain)
 }
 
 // stepAwait judges a probe: while there is more, on.
@@ -116,8 +131,8 @@ func (m *model) startProbe(now time.Duration) {
 	m.probed = m.bandwidth()
 	m.enter(now, probe)
 	if m.wins >= 2 { // there is much more: as at the start
-		m.full, m.flat, m.wins = 0, 0, 0
-		m.enter(now, startup)
+		m.wins = 0
+		m.enterStartup(now)
 	}
 }
 
@@ -153,6 +168,11 @@ const (
 	leastPause = 500 * time.Millisecond
 	mostPause  = 3 * time.Second
 )
+
+func (m *model) enterStartup(now time.Duration) {
+	m.full, m.flat, m.queued, m.early = 0, 0, false, window{}
+	m.enter(now, startup)
+}
 
 // wait says when to probe next: soon after something was found or lost, then
 // ever more rarely.
