@@ -101,8 +101,8 @@ func (l *Link) lossy() (lost uint64, slack bool) {
 	for _, c := range l.set.all() {
 		if c.role == frame.Bulk {
 			s := c.conn.ConnectionStats()
-			n, _ := c.lossCount()
-			lost += n
+			its, _ := c.lossCount()
+			lost += its
 			least += s.MinRTT
 			smooth += s.SmoothedRTT
 			n++

@@ -120,7 +120,8 @@ func TestGrowth(t *testing.T) {
 		{"near", testwan.Line{Delay: time.Millisecond, Rate: 500_000, Loss: 0.002}, 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inLab(t, tt.line, options{}, func(t *testing.T, l *lab) {
+			stock := func(c *Config) { c.NewReno = true }
+			inLab(t, tt.line, options{a: stock, b: stock}, func(t *testing.T, l *lab) {
 				l.up()
 				from, to := l.open(Spec{})
 				ctx, cancel := context.WithCancel(t.Context())

@@ -36,6 +36,7 @@ var may = []struct {
 	{"dedup", []string{"dedup/", "internal/page"}},
 	{"tunnel/frame", nil},
 	{"tunnel/shaper", nil},
+	{"tunnel/congestion", nil},
 	{"tunnel", []string{"tunnel/", "internal/page"}},
 	{"l2ext/vxlan", nil},
 	{"l2ext/announce", nil},
@@ -55,7 +56,7 @@ var formats = []string{"dedup/record", "tunnel/frame", "l2ext/vxlan", "l2ext/ann
 // doors says which packages may import a library. A test may also use one to
 // stand on the other side of a door.
 var doors = map[string][]string{
-	"github.com/quic-go/quic-go":          {"tunnel", "internal/testwan", "bench/wan"}, // the bench compares with it as it comes
+	"github.com/quic-go/quic-go":          {"tunnel", "internal/testwan", "bench/wan"}, // with our own module tunnel/congestion/ccslot, by its name; the bench compares with it as it comes
 	"github.com/vishvananda/netlink":      {"l2ext/hostnet", "internal/nstest", "bench/lab"},
 	"github.com/vishvananda/netns":        {"l2ext/hostnet", "internal/nstest", "bench/lab"},
 	"github.com/google/nftables":          {"l2ext/hostnet"},
@@ -238,6 +239,28 @@ func TestNoInit(t *testing.T) {
 		for _, d := range f.Decls {
 			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
 				t.Errorf("%s: func init: wire things in cmd", fset.Position(fn.Pos()))
+			}
+		}
+	})
+}
+
+// unsafes are the files that may import unsafe, with the most lines that each may have.
+var unsafes = map[string]int{
+	"tunnel/congestion/ccslot/slot.go": 150, // sets unexported fields of quic-go
+	"bench/wanem/tap_linux.go":         500, // system calls that x/sys does not have
+}
+
+func TestUnsafe(t *testing.T) {
+	sources(t, func(path string, src []byte, f *ast.File, _ *token.FileSet) {
+		rel, _ := filepath.Rel(root(t), path)
+		most, ok := unsafes[filepath.ToSlash(rel)]
+		for _, imp := range f.Imports {
+			switch n := bytes.Count(src, []byte("\n")); {
+			case imp.Path.Value != `"unsafe"` || strings.HasSuffix(path, "_test.go"):
+			case !ok:
+				t.Errorf("%s imports unsafe (see unsafes)", rel)
+			case n > most:
+				t.Errorf("%s imports unsafe and has %d lines, over %d", rel, n, most)
 			}
 		}
 	})

@@ -114,7 +114,7 @@ func (m *Member) HasBudget(now time.Duration) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	passes := p.wait(p.time(now), m.class) == 0
+	passes := p.budget.wait(p.time(now), m.class) == 0
 	p.model.round.held = p.model.round.held || !passes
 	return passes
 }
@@ -127,7 +127,7 @@ func (m *Member) NextSend() time.Duration {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.external(p.now + max(p.wait(p.now, m.class), leastWait))
+	return p.external(p.now + max(p.budget.wait(p.now, m.class), leastWait))
 }
 
 // Sent implements ccslot.Controller.

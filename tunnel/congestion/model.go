@@ -164,7 +164,9 @@ func (m *model) pace() int64 {
 	case m.phase == startup:
 		p = max(p, m.firstPace()) // the first samples are of a handful of packets
 	case m.trimmed == 0:
-		p = int64(float64(p) / (1 - m.usual)) // what is lost has passed the bottleneck, or never comes there
+		// What a line loses by itself does not fill it. Half of it is made up
+		// for: if we are the cause after all, it fades.
+		p = int64(float64(p) / (1 - m.usual/2))
 	}
 	if m.rate > 0 {
 		p = min(p, int64(configuredGain*float64(m.rate)))
@@ -209,8 +211,8 @@ func (m *model) bdp() int64 {
 func (m *model) window() int64 {
 	bdp := m.bdp()
 	if bdp == 0 {
-		if m.free { // the rate is known, the length of the line is not
-			return max(startWindow, int64(float64(m.rate)*guessRTT.Seconds()))
+		if m.free { // the rate is known, the length of the line is not: pacing is enough
+			return max(startWindow, m.rate)
 		}
 		return startWindow
 	}

@@ -3,8 +3,6 @@ package congestion
 import (
 	"sync"
 	"time"
-
-	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
 // leastWait between two looks of a member at the budget: waking costs more than
@@ -23,7 +21,7 @@ type Path struct {
 	members  map[*Member]struct{}
 	inFlight int64 // bytes of packets of all members
 	model    model
-	budget   shaper.Core
+	budget   budget
 	paced    int64 // the budget's rate
 }
 
@@ -98,28 +96,17 @@ func (p *Path) external(t time.Duration) time.Duration { return t - p.shift }
 func (p *Path) setPace(now time.Duration) {
 	if r := p.model.pace(); r != p.paced {
 		p.paced = r
-		p.budget.SetRate(now, r)
+		p.budget.setRate(now, r)
 	}
 }
 
-// wait is how long a class has to wait for the budget.
-func (p *Path) wait(now time.Duration, c Class) time.Duration {
-	return p.budget.Take(now, shaperClass(c), 0)
-}
-
-// charge takes n bytes from the budget, whether there is budget or not, unless
-// the debt is deep: what need not wait must not hold up the others for long. A
-// budget that was full tells the model that its pace was not used.
+// charge takes n bytes from the budget. A budget that lay idle tells the model
+// that its pace was not used.
 func (p *Path) charge(now time.Duration, c Class, n int64) {
-	if p.budget.Full(now) && p.inFlight < p.model.window() {
+	if p.budget.idle(now) && p.inFlight < p.model.window() {
 		p.model.limited(p.inFlight)
 	}
-	if p.wait(now, Bulk) > mostDebt {
-		return
-	}
-	if p.budget.Take(now, shaperClass(c), int(n)) > 0 {
-		p.budget.Charge(now, int(n))
-	}
+	p.budget.charge(now, c, n)
 }
 
 // chargeAcks takes an acknowledgement of n bytes from the budget. Nobody can
@@ -127,16 +114,6 @@ func (p *Path) charge(now time.Duration, c Class, n int64) {
 // leave less for the rest.
 func (p *Path) chargeAcks(now time.Duration, c Class, n int64) {
 	if p.model.rate > 0 {
-		p.charge(now, c, n)
+		p.budget.charge(now, c, n)
 	}
-}
-
-// mostDebt of the budget, as time at the pace.
-const mostDebt = 20 * time.Millisecond
-
-func shaperClass(c Class) shaper.Class {
-	if c == Priority {
-		return shaper.Urgent
-	}
-	return shaper.Bulk
 }

@@ -124,13 +124,6 @@ func (c *Core) Charge(now time.Duration, n int) {
 	c.peak = min(max(c.peak-cost, -maxDebt*nano), peakRate(c.rate)*int64(peakCredit))
 }
 
-// Full tells whether all the credit is there that there can be: nobody has used
-// the rate for Credit or longer. Without a cap it is never full.
-func (c *Core) Full(now time.Duration) bool {
-	c.settle(now)
-	return c.rate > 0 && c.long >= c.rate*int64(Credit)
-}
-
 // settle reckons the budgets up to now.
 func (c *Core) settle(now time.Duration) {
 	past := int64(now - c.at)

@@ -1,0 +1,84 @@
+package congestion
+
+import "time"
+
+// What the budget holds, as time at the pace. A stall of the scheduler of up to
+// credit is made up for afterwards; longer ones are lost, because what would
+// make up for them stands in the line's queue in the way of others. It is made
+// up for at 1.25 times the pace (see package shaper).
+const (
+	credit       = 15 * time.Millisecond
+	peakCredit   = 3 * time.Millisecond
+	peakFactor   = 1.25
+	urgentCredit = 10 * time.Millisecond
+	// mostDebt is how deep what need not wait may push it.
+	mostDebt = 20 * time.Millisecond
+	// idleFor without anybody who used the pace: the sender has too little.
+	idleFor = 30 * time.Millisecond
+)
+
+// A budget is what may leave now, in bytes on the wire. Path.mu guards it. A
+// level below zero is a debt that those who pay attention to it wait for; a
+// packet may leave at zero, so that its size is of no matter.
+type budget struct {
+	rate   float64       // bytes per second
+	at     time.Duration // until when the levels are reckoned
+	long   float64       // filled at the rate
+	peak   float64       // filled at peakFactor times the rate
+	urgent float64       // filled at the rate, used by Priority alone
+	full   time.Duration // since when long is full
+}
+
+// setRate changes the rate at once. Debts keep their time, so that a slow past
+// does not hold up a faster present.
+func (b *budget) setRate(now time.Duration, rate int64) {
+	b.fill(now)
+	was := b.rate
+	b.rate = float64(max(rate, 1))
+	for _, level := range []*float64{&b.long, &b.peak, &b.urgent} {
+		if *level < 0 && b.rate < was {
+			*level *= b.rate / was
+		}
+	}
+	b.fill(now)
+}
+
+// fill reckons the levels up to now.
+func (b *budget) fill(now time.Duration) {
+	past := max(now-b.at, 0).Seconds()
+	b.at = max(now, b.at)
+	most := b.rate * credit.Seconds()
+	if b.long+past*b.rate < most {
+		b.full = now
+	}
+	b.long = min(b.long+past*b.rate, most)
+	b.peak = min(b.peak+past*b.rate*peakFactor, b.rate*peakCredit.Seconds())
+	b.urgent = min(b.urgent+past*b.rate, b.rate*urgentCredit.Seconds())
+}
+
+// wait is how long a class has to wait until its next packet may leave.
+func (b *budget) wait(now time.Duration, c Class) time.Duration {
+	b.fill(now)
+	w := max(-b.long/b.rate, -b.peak/(peakFactor*b.rate), 0)
+	if c == Priority {
+		w = min(w, max(-b.urgent/b.rate, 0))
+	}
+	return time.Duration(w * float64(time.Second))
+}
+
+// charge takes n bytes, whether they are there or not.
+func (b *budget) charge(now time.Duration, c Class, n int64) {
+	b.fill(now)
+	deepest := -b.rate * mostDebt.Seconds()
+	b.long = max(b.long-float64(n), min(b.long, deepest))
+	b.peak = max(b.peak-float64(n), min(b.peak, deepest))
+	if c == Priority {
+		b.urgent -= float64(n)
+	}
+}
+
+// idle tells whether nobody has used the pace for a while.
+func (b *budget) idle(now time.Duration) bool {
+	b.fill(now)
+	return now-b.full > idleFor-credit
+}
