@@ -102,7 +102,10 @@ func (m *Member) CanSend(inFlight int64) bool {
 		used = inFlight
 	}
 	room := used < p.model.window()
-	p.model.round.held = p.model.round.held || !room
+	if !room {
+		p.model.round.held = true
+		p.fullAt = p.now
+	}
 	return room
 }
 

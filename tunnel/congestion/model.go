@@ -34,7 +34,8 @@ const (
 
 	startupGain = 2.885 // 2/ln 2: doubles each round (BBR, section 5.6.2)
 	drainGain   = 0.5
-	probeGain   = 1.25
+	lookGain    = 1.1  // a first look for more, which a short queue can take
+	probeGain   = 1.25 // when there is more, or when others fill the queue (BBR)
 	trimGain    = 0.9
 	settleGain  = 0.5
 	windowGain  = 2.0 // BBR's cwnd_gain
@@ -48,13 +49,19 @@ const (
 	// giveWay is the most that one round of congestion takes off the rate
 	// (CUBIC's beta, and BBRv3's).
 	giveWay = 0.7
+	// leastRound is for short lines: over less, the processors of both ends
+	// decide what arrives.
+	leastRound = 10 * time.Millisecond
 	// leastSamples make a round's smallest RTT believable.
 	leastSamples = 8
 	// flatRounds without a quarter more end startup (BBR, section 5.3.1.2).
 	flatRounds = 3
 	flatGrowth = 1.25
 	// found more in a probe than this: it goes on.
-	foundGrowth = 1.08
+	foundGrowth = 1.05
+	// trimFor at least a queue stands before what arrives is taken for all that
+	// the line has for us.
+	trimFor = 150 * time.Millisecond
 	// trimRounds of trimming that leave a queue standing: it is not ours.
 	trimRounds = 6
 	// rivalFor is how long it is then taken for granted.
@@ -87,20 +94,27 @@ type model struct {
 	round   round
 	rounds  int64
 
-	early     window // startup: RTTs of late
-	full      int64  // startup: best rate so far
-	flat      int    // startup: rounds without growth
-	queued    bool   // startup: a queue has begun
-	probed    int64  // the rate before the probe
-	wins      int    // probes in a row that found more
+	early     window  // startup: RTTs of late
+	full      int64   // startup: best rate so far
+	flat      int     // startup: rounds without growth
+	queued    bool    // startup: a queue has begun
+	probing   float64 // gain of the probe
+	probed    int64   // the rate before the probe
+	wins      int     // probes in a row that found more
 	nextProbe time.Duration
 	pause     time.Duration // between probes: longer when there is nothing to find
 
-	usual      float64 // loss of late, at most what is tolerated
-	bad        bool    // the last round's losses were beyond
-	trimmed    int     // rounds of trimming in a row
+	usual      float64       // loss of late, at most what is put up with
+	bad        bool          // the last round's losses were beyond
+	trimmed    int           // rounds of trimming in a row
+	trimmedAt  time.Duration // when the row began
 	rivalUntil time.Duration
 	collapses  int
+	before     time.Duration // when we gave way last
+	bwBefore   int64         // bandwidth and loss when a row of giving way began
+	lossBefore float64
+	deafTo     float64 // loss that is put up with until deafUntil
+	deafUntil  time.Duration
 	obeyed     int64 // the round in which we gave way last
 }
 
@@ -190,7 +204,7 @@ func (m *model) gain() float64 {
 	case drain:
 		return drainGain
 	case probe:
-		return probeGain
+		return m.probing
 	case settle:
 		return settleGain
 	case await:
@@ -271,7 +285,10 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 	if m.phase == startup && m.early.add(now, rtt, max(m.rtt.rtt/4, 5*time.Millisecond)) > m.rtt.rtt+max(m.rtt.rtt/8, 4*time.Millisecond) {
 		m.queued = true
 	}
-	ends := s.delivered >= m.round.end
+	if r := &m.round; m.phase == startup && r.lostPackets >= 2*leastLost && r.loss(m.delivered-r.from) >= 2*tolerated {
+		m.queued = true // one too short to be seen
+	}
+	ends := s.delivered >= m.round.end && now-m.round.began >= leastRound
 	if ends || m.phase == startup {
 		m.sample(now, s)
 	}

@@ -21,6 +21,7 @@ type Path struct {
 	members  map[*Member]struct{}
 	inFlight int64 // bytes of packets of all members
 	model    model
+	fullAt   time.Duration // when the window was last found full
 	budget   budget
 	paced    int64 // the budget's rate
 }
@@ -103,7 +104,7 @@ func (p *Path) setPace(now time.Duration) {
 // charge takes n bytes from the budget. A budget that lay idle tells the model
 // that its pace was not used.
 func (p *Path) charge(now time.Duration, c Class, n int64) {
-	if p.budget.idle(now) && p.inFlight < p.model.window() {
+	if p.budget.idle(now) && now-p.fullAt > idleFor {
 		p.model.limited(p.inFlight)
 	}
 	p.budget.charge(now, c, n)

@@ -34,8 +34,8 @@ func (m *model) endRound(now time.Duration, inFlight int64) {
 	m.inPhase++
 
 	queue := m.standing(r) || r.marks > 0
-	if m.congested(r, delivered, queue) && got > 0 {
-		m.collapse(now, got)
+	if m.congested(now, r, delivered, queue) && got > 0 {
+		m.collapse(now, got, r.loss(delivered), queue)
 	} else {
 		m.step(now, r, queue, got)
 	}
@@ -51,25 +51,40 @@ func (m *model) endRound(now time.Duration, inFlight int64) {
 // round alone may be bad luck: it counts with a queue, with many losses, or
 // after another one. What is lost in the two rounds after we have given way was
 // sent before.
-func (m *model) congested(r round, delivered int64, queue bool) bool {
+func (m *model) congested(now time.Duration, r round, delivered int64, queue bool) bool {
 	loss := r.loss(delivered)
-	m.usual += (min(loss, tolerated) - m.usual) / 8
-	bad := r.lostPackets >= leastLost && loss >= tolerated
+	limit := tolerated
+	if m.deafUntil > now {
+		limit = m.deafTo
+	}
+	m.usual += (min(loss, limit) - m.usual) / 8
+	bad := r.lostPackets >= leastLost && loss >= limit
 	again := m.bad
 	m.bad = bad
-	return bad && (queue || again || loss >= 3*tolerated) && m.rounds >= m.obeyed+2
+	return bad && (queue || again || loss >= 3*limit) && m.rounds >= m.obeyed+2
 }
 
 // collapse gives way: what is lost is more than a line loses.
-func (m *model) collapse(now time.Duration, got int64) {
+//
+// Losses that do not become fewer when we send less are not ours. After a third
+// less without effect and without a queue, they are put up with for a while.
+func (m *model) collapse(now time.Duration, got int64, loss float64, queue bool) {
 	bw := m.bandwidth()
+	switch {
+	case queue || m.bwBefore == 0 || now-m.before > deafAfter:
+		m.bwBefore, m.lossBefore = bw, loss
+	case float64(bw) < giveWay*float64(m.bwBefore) && loss > giveWay*m.lossBefore:
+		m.deafTo, m.deafUntil = min(1.5*loss, mostDeaf), now+deafFor
+		m.bwBefore = 0
+	}
+	m.before = now
 	m.free = false
 	m.bw.limit(max(got, int64(giveWay*float64(bw))))
 	m.collapses++
 	m.obeyed = m.rounds
 	m.trimmed = 0
 	m.wins = 0
-	m.wait(now, false)
+	m.wait(now, m.deafUntil > now)
 	m.enter(now, drain)
 }
 
@@ -129,6 +144,10 @@ func (m *model) stepAwait(now time.Duration, queue bool) {
 
 func (m *model) startProbe(now time.Duration) {
 	m.probed = m.bandwidth()
+	m.probing = lookGain
+	if m.wins > 0 || m.rivalUntil > now || m.deafUntil > now {
+		m.probing = probeGain
+	}
 	m.enter(now, probe)
 	if m.wins >= 2 { // there is much more: as at the start
 		m.wins = 0
@@ -141,12 +160,15 @@ func (m *model) stepCruise(now time.Duration, r round, queue bool, got int64) {
 		queue = false
 	}
 	switch {
-	case queue && m.trimmed >= trimRounds:
+	case queue && m.trimmed >= trimRounds && now-m.trimmedAt >= 2*trimFor:
 		m.trimmed = 0
 		m.rivalUntil = now + rivalFor
 	case queue:
 		// The line is full, so what arrives is what it carries for us.
-		if m.trimmed > 1 && !r.limited && got > 0 && float64(got) < 0.95*trimGain*float64(m.bandwidth()) {
+		if m.trimmed == 0 {
+			m.trimmedAt = now
+		}
+		if m.trimmed > 1 && now-m.trimmedAt >= trimFor && !r.limited && got > 0 && float64(got) < 0.95*trimGain*float64(m.bandwidth()) {
 			m.free = false
 			m.bw.limit(max(got, int64(giveWay*float64(m.bandwidth()))))
 		}
@@ -163,10 +185,18 @@ func (m *model) stepCruise(now time.Duration, r round, queue bool, got int64) {
 	}
 }
 
+// Losses that are not ours: how soon after each other rounds of them must come,
+// for how long they are put up with, and how many at most.
+const (
+	deafAfter = 2 * time.Second
+	deafFor   = 30 * time.Second
+	mostDeaf  = 0.3
+)
+
 // Between probes.
 const (
 	leastPause = 500 * time.Millisecond
-	mostPause  = 3 * time.Second
+	mostPause  = 2 * time.Second
 )
 
 func (m *model) enterStartup(now time.Duration) {

@@ -29,6 +29,7 @@ type line struct {
 	delay time.Duration // one way
 	queue int64         // bytes
 	loss  float64
+	stall time.Duration
 	burst float64 // mean length of bursts of losses; up to 1 for none
 }
 
@@ -90,7 +91,23 @@ func (s *sim) send(size int64, arrived func()) {
 		s.lost++
 		return
 	}
-	s.after(s.free-s.now+2*s.line.delay, arrived)
+	s.after(s.stall(s.free+2*s.line.delay)-s.now, arrived)
+}
+
+// stall delays what would arrive while the receiver's processor is elsewhere:
+// once in each 50 ms, for up to line.stall.
+func (s *sim) stall(at time.Duration) time.Duration {
+	if s.line.stall == 0 {
+		return at
+	}
+	const slot = 50 * time.Millisecond
+	r := rand.New(rand.NewPCG(uint64(at/slot), 2))
+	begin := at/slot*slot + time.Duration(r.Int64N(int64(slot-s.line.stall)))
+	end := begin + time.Duration(r.Int64N(int64(s.line.stall)))
+	if begin <= at && at < end {
+		return end
+	}
+	return at
 }
 
 // loses draws the fate of a packet (Gilbert, as bench/wanem).
