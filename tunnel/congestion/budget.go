@@ -3,18 +3,19 @@ package congestion
 import "time"
 
 // What the budget holds, as time at the pace. A stall of the scheduler of up to
-// credit is made up for afterwards; longer ones are lost, because what would
-// make up for them stands in the line's queue in the way of others. It is made
-// up for at 1.25 times the pace (see package shaper).
+// credit is made up for afterwards, at 1.25 times the pace (see package shaper).
+// On a line that has no more than the pace, what makes up for it stands in the
+// queue: once a queue is seen, there is only shortCredit.
 const (
-	credit       = 15 * time.Millisecond
+	credit       = 30 * time.Millisecond
+	shortCredit  = 5 * time.Millisecond
 	peakCredit   = 3 * time.Millisecond
 	peakFactor   = 1.25
 	urgentCredit = 10 * time.Millisecond
 	// mostDebt is how deep what need not wait may push it.
 	mostDebt = 20 * time.Millisecond
 	// idleFor without anybody who used the pace: the sender has too little.
-	idleFor = 30 * time.Millisecond
+	idleFor = 40 * time.Millisecond
 )
 
 // A budget is what may leave now, in bytes on the wire. Path.mu guards it. A
@@ -26,7 +27,8 @@ type budget struct {
 	long   float64       // filled at the rate
 	peak   float64       // filled at peakFactor times the rate
 	urgent float64       // filled at the rate, used by Priority alone
-	full   time.Duration // since when long is full
+	full   time.Duration // when long was last not full
+	short  bool          // there is shortCredit only
 }
 
 // setRate changes the rate at once. Debts keep their time, so that a slow past
@@ -48,6 +50,9 @@ func (b *budget) fill(now time.Duration) {
 	past := max(now-b.at, 0).Seconds()
 	b.at = max(now, b.at)
 	most := b.rate * credit.Seconds()
+	if b.short {
+		most = b.rate * shortCredit.Seconds()
+	}
 	if b.long+past*b.rate < most {
 		b.full = now
 	}
@@ -80,5 +85,8 @@ func (b *budget) charge(now time.Duration, c Class, n int64) {
 // idle tells whether nobody has used the pace for a while.
 func (b *budget) idle(now time.Duration) bool {
 	b.fill(now)
+	if b.short {
+		return now-b.full > idleFor-shortCredit
+	}
 	return now-b.full > idleFor-credit
 }

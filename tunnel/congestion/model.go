@@ -39,6 +39,10 @@ const (
 	trimGain    = 0.9
 	settleGain  = 0.5
 	windowGain  = 2.0 // BBR's cwnd_gain
+	// lateAcks of window, as time at the rate, is for what a busy receiver
+	// acknowledges late; lateFree while pacing alone keeps the queue empty.
+	lateAcks = 10 * time.Millisecond
+	lateFree = 200 * time.Millisecond
 	// configuredGain leaves the line what drains the queue of a burst.
 	configuredGain = 0.995
 
@@ -231,9 +235,12 @@ func (m *model) window() int64 {
 		return startWindow
 	}
 	w := float64(bdp) * windowGain
-	// What a stalled receiver acknowledges late is in flight too.
-	late := int64(float64(m.bandwidth()) * (10 * time.Millisecond).Seconds())
-	return max(int64(w)+late, startWindow, leastWindow)
+	late := lateAcks
+	if m.free {
+		late = lateFree
+	}
+	w += float64(m.bandwidth()) * late.Seconds()
+	return max(int64(w), startWindow, leastWindow)
 }
 
 // sent notes a packet. before is what was in flight without it.

@@ -95,6 +95,7 @@ func (p *Path) external(t time.Duration) time.Duration { return t - p.shift }
 
 // setPace has the budget follow the model.
 func (p *Path) setPace(now time.Duration) {
+	p.budget.short = p.model.trimmed > 0
 	if r := p.model.pace(); r != p.paced {
 		p.paced = r
 		p.budget.setRate(now, r)
