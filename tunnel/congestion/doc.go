@@ -1,0 +1,81 @@
+// Package congestion decides how much may be sent on a path: all QUIC
+// connections between this gateway and one address of a peer. It is told the
+// time, knows no sockets and starts no goroutines. How it gets into quic-go is
+// told in package ccslot below it.
+//
+//	Path            one model, one pacing budget
+//	├─ model        what the line has, and what we do about it   model.go, rounds.go
+//	├─ budget       what may leave now                            budget.go
+//	└─ Member       one connection, as quic-go asks and tells it  member.go
+//
+// # Why not per connection
+//
+// N controllers on one line compete: each probes, each fills the queue for
+// itself, and the urgent connection waits behind the bulk of its own siblings.
+// One model sees what all have delivered, and one budget paces them together. A
+// Priority member is charged and does not wait: it goes ahead of all bulk that
+// has not left yet, and what it uses bulk leaves free.
+//
+// # The model
+//
+// Rates are bytes per second on the wire, with all headers, as operators count
+// and as package shaper does. Equations and names are those of BBR
+// (draft-ietf-ccwg-bbr; delivery rate: its section 4.5, formerly
+// draft-cheng-iccrg-delivery-rate-estimation), with the differences below.
+//
+//	rate of a sample    (delivered now - delivered when the packet was sent)
+//	                    / max(time to send those, time to acknowledge those)
+//	bandwidth           the largest sample of the last 10 rounds; samples of a
+//	                    sender with too little to send count if they are larger
+//	RTT                 the smallest of the last 10 s
+//	BDP                 bandwidth x RTT
+//	pace                gain x bandwidth / (1 - usual loss / 2)
+//	window              2 x BDP + 10 ms x bandwidth
+//	round               until a packet is acknowledged that was sent after the
+//	                    acknowledgement that ended the last one; at least 10 ms
+//
+//	phase     gain    until
+//	startup   2.885   a queue begins, loss of 10 %, or three rounds without growth
+//	drain     0.5     what is in flight fits into the BDP
+//	cruise    1, 0.9  0.9 while a queue stands
+//	probe     1.1     a round; 1.25 when the last one found more, or among rivals
+//	await     1       a round later: 5 % more? probe again, after two: startup
+//	settle    0.5     no RTT near the minimum for 10 s: until that is seen anew
+//
+// # A queue
+//
+// A queue stands when the *smallest* RTT of a whole round, of at least 8
+// packets, exceeds the minimum by a tenth and 4 ms. Busy processors delay some
+// packets of a round; a queue delays all. Then the pace is trimmed. If the
+// queue stays although we send less, and less arrives than we think there is,
+// the line has become slower: what arrives is the new bandwidth. If it stays
+// although we get what we think is ours, others keep it full: for 5 s we
+// neither trim nor believe the RTT and take our share as BBR does, bounded by
+// the window. Measured in simulation (TestFairness), beside one CUBIC flow for
+// a minute and queues of 0.2 to 2 BDP: 0.5 to 1.6 times a fair share.
+//
+// # Loss
+//
+// Long lines lose packets for reasons that are not congestion. Below 5 % in a
+// round loss changes nothing. Above, with a queue or in two rounds in a row, or
+// at once from 15 %: the bandwidth becomes what arrives, but no less than 0.7 of
+// what it was (CUBIC's and BBRv3's beta), and what was lost on the way there
+// does not count again. When sending a third less has not made the losses fewer
+// and no queue is there, they are the line's own and put up with for 30 s, up
+// to 30 %. ECN marks count as a queue.
+//
+// # A configured rate
+//
+// It is taken for what the line carries: pace 0.995 of it from the first
+// packet on, no startup, no probes, a queue only by accident. The line may
+// still turn out not to have it: then congestion, or a queue that trimming does
+// not move, makes the model find out by itself, never beyond the rate, until a
+// probe reaches it again. Unless that has happened pacing alone is enough, and
+// 200 ms more are let in flight for receivers that acknowledge late.
+//
+// # The budget
+//
+// A stall of up to 30 ms is made up for at 1.25 times the pace; once a queue is
+// seen, of 5 ms. Acknowledgements cannot wait; with a configured rate they are
+// charged.
+package congestion
