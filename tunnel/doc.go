@@ -6,7 +6,7 @@
 //	   ├─ set            the QUIC connections in use: dialed by one end, each from a socket of its own
 //	   │  ├─ priority    control frames, urgent channels, raw connections
 //	   │  ├─ datagrams   stretched Layer 2 frames, membership
-//	   │  └─ bulk        4 to 16 of them, 4 streams each
+//	   │  └─ bulk        4 of them, 4 streams each; up to 16 with NewReno
 //	   └─ Channel        messages both ways, in order, across the loss of any connection
 //
 // # The way of a message
@@ -14,10 +14,11 @@
 //  1. Send waits for the window and keeps the message in the outbox     channel.go, outbox.go
 //  2. a free stream takes cells of it, fairly between flows, as caps permit   sched.go, flow.go
 //  3. the chunk is written to the stream                                carrier.go:sendData
-//  4. the socket waits for the link's cap, urgent first, and counts     socket.go
-//  5. at the far end each stream is read without pause                  carrier.go:readData
-//  6. cells become messages and messages are put in order               inbox.go:add
-//  7. Recv gives them out; Done acknowledges them                       inbox.go, control.go
+//  4. quic-go makes packets of it as fast as the path's model says      seat.go, congestion
+//  5. the socket waits for the link's cap, urgent first, and counts     socket.go
+//  6. at the far end each stream is read without pause                  carrier.go:readData
+//  7. cells become messages and messages are put in order               inbox.go:add
+//  8. Recv gives them out; Done acknowledges them                       inbox.go, control.go
 //
 // # Sessions above QUIC
 //
@@ -60,5 +61,10 @@
 //
 // # Congestion
 //
-// The controller is quic-go's NewReno; see controller in dial.go.
+// All connections of a link are members of one model of the path (package
+// congestion), which is set into quic-go during the handshake (seat.go, package
+// ccslot): bulk is paced by it, the others are charged. Its pace is a little
+// below the link's cap, so that the bucket at the socket seldom holds anything
+// back. Where quic-go is not as ccslot knows it, it is quic-go's NewReno with 4
+// to 16 connections (grow.go); State.Controller says so.
 package tunnel
