@@ -59,7 +59,7 @@ func (n *Node) listen(ctx context.Context) error {
 		return fmt.Errorf("tunnel: listening on %s: %w", n.cfg.Listen, err)
 	}
 	defer pc.Close()
-	m := &meters{byAddr: make(map[netip.AddrPort]*meter), sizes: make(map[netip.AddrPort]int)}
+	m := &meters{dropped: &n.dropped, byAddr: make(map[netip.AddrPort]*meter), sizes: make(map[netip.AddrPort]int)}
 	sock, release := wrap(ctx, pc, m)
 	tr := &quic.Transport{
 		Conn:                sock,

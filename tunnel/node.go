@@ -44,6 +44,7 @@ type Node struct {
 	conns    queue[*Conn]
 	closed   bool
 
+	dropped     atomic.Uint64 // packets that found the listening socket's buffer full
 	lastCarrier atomic.Uint32 // numbers connections for logs and ownership of cells
 }
 

@@ -21,7 +21,10 @@ const (
 )
 
 // traffic counts bytes on the wire.
-type traffic struct{ sent, received atomic.Int64 }
+type traffic struct {
+	sent, received atomic.Int64
+	dropped        atomic.Uint64 // packets that found the buffer of their socket full
+}
 
 // A meter shapes and counts the packets of one connection.
 type meter struct {
@@ -33,7 +36,8 @@ type meter struct {
 // meters finds the meter of a remote address. A dialed socket has one
 // connection; a listening one has many.
 type meters struct {
-	only *meter // of a dialed socket
+	only    *meter         // of a dialed socket
+	dropped *atomic.Uint64 // packets that found the socket's buffer full; not of a dialed one
 
 	mu     sync.RWMutex // guards what follows; taken for each packet or batch
 	byAddr map[netip.AddrPort]*meter
@@ -153,7 +157,15 @@ func wrap(ctx context.Context, pc net.PacketConn, m *meters) (net.PacketConn, co
 	if u, ok := pc.(*net.UDPConn); ok {
 		// ipv4 serves IPv6 as well here: both Messages are one type, and
 		// reading them is the same system call.
-		return &udpSocket{UDPConn: u, socket: s, batch: ipv4.NewPacketConn(u)}, s.cancel
+		x := &udpSocket{UDPConn: u, socket: s, batch: ipv4.NewPacketConn(u)}
+		if tune(u) {
+			dropped := m.dropped
+			if m.only != nil {
+				dropped = &m.only.count.dropped
+			}
+			x.joined = newSplitter(func(ms []ipv4.Message) (int, error) { return x.batch.ReadBatch(ms, 0) }, dropped)
+		}
+		return x, s.cancel
 	}
 	return &packetSocket{PacketConn: pc, socket: s}, s.cancel
 }
@@ -162,12 +174,18 @@ func wrap(ctx context.Context, pc net.PacketConn, m *meters) (net.PacketConn, co
 type udpSocket struct {
 	*net.UDPConn
 	socket
-	batch *ipv4.PacketConn
+	batch  *ipv4.PacketConn
+	joined *splitter // nil: a read brings one packet
 }
 
 // ReadBatch makes quic-go read through us rather than around us.
 func (s *udpSocket) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
-	n, err := s.batch.ReadBatch(ms, flags)
+	n, err := 0, error(nil)
+	if s.joined != nil {
+		n, err = s.joined.packets(ms)
+	} else {
+		n, err = s.batch.ReadBatch(ms, flags)
+	}
 	for i := range max(n, 0) {
 		s.arrive(ms[i].Buffers[0][:ms[i].N], ms[i].Addr)
 	}

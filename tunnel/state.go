@@ -38,6 +38,9 @@ type State struct {
 	Buffered                 int64        // bytes of messages that we hold for local readers
 	DatagramsDropped         int64        // either way, in our queues
 	PacketsSent, PacketsLost uint64       // of the connections in use
+	// PacketsDropped came and found our socket's buffer full: of sockets that
+	// we dialed with, and of the listening one, which all links share.
+	PacketsDropped uint64
 }
 
 // ClassWire is the traffic of one class in bytes on the wire.
@@ -62,7 +65,9 @@ func (l *Link) State() State {
 		s.ByClass[c] = w
 		s.WireSent += w.Sent
 		s.WireReceived += w.Received
+		s.PacketsDropped += l.wire[c].dropped.Load()
 	}
+	s.PacketsDropped += l.node.dropped.Load()
 	var conns []*carrier
 	var priority *carrier
 	l.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -233,7 +234,7 @@ func (d *discard) WriteTo(b []byte, _ net.Addr) (int, error) {
 func TestSocketClasses(t *testing.T) {
 	d := &discard{}
 	bucket, count := shaper.New(50_000), new(traffic)
-	m := &meters{byAddr: map[netip.AddrPort]*meter{}, sizes: map[netip.AddrPort]int{}}
+	m := &meters{dropped: new(atomic.Uint64), byAddr: map[netip.AddrPort]*meter{}, sizes: map[netip.AddrPort]int{}}
 	bulk, urgent := &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 2}
 	m.set(bulk, &meter{bucket, shaper.Bulk, count})
 	m.set(urgent, &meter{bucket, shaper.Urgent, count})
