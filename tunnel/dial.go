@@ -18,14 +18,16 @@ import (
 // What every connection is made with.
 const (
 	// smallPacket passes wherever QUIC does; discovery of the path's MTU (RFC
-	// 8899) makes it larger within 20 round trips. It must be quic-go's
-	// default: with another initial size the pacer of v0.65.0 goes on to
+	// 8899) makes it larger within 20 round trips. A set begins with it, so that
+	// urgent messages pass at once on any line. Of NewReno, bulk must begin with
+	// it, too: with another initial size the pacer of quic-go v0.65.0 goes on to
 	// reckon with 1280 (newPacer), wakes before it may send a packet, and spins:
 	// at less than 11 Mbit/s, 12 % of a core for each connection.
 	smallPacket = 1280
 	// largePacket fills an Ethernet MTU of 1500 (1452 + 40 + 8) and is quic-go's
-	// largest. The datagram connection begins with it, so that frames need not
-	// wait for the discovery; it is seldom limited by the pacer.
+	// largest. Datagrams and bulk begin with it, so that frames need not wait for
+	// the discovery; when it does not pass the handshake fails, and the next try
+	// is small.
 	largePacket = 1452
 	// IdleTimeout without a packet from the peer ends a connection: four lost
 	// keep-alives.
@@ -143,7 +145,9 @@ func (l *Link) dial(ctx context.Context, role frame.Role, id frame.ID, addr stri
 func (l *Link) packetFor(role frame.Role) uint16 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if role == frame.Datagrams && !l.dials.small {
+	switch {
+	case time.Now().Before(l.dials.small):
+	case role == frame.Datagrams, role == frame.Bulk && l.node.stock == nil:
 		return l.node.firstPacket
 	}
 	return smallPacket

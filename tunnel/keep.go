@@ -21,6 +21,10 @@ const (
 	backoffMax = 2 * time.Second
 	// readyWithin is how long a new set may take to tell where channels stand.
 	readyWithin = 10 * time.Second
+	// smallFor is how long connections begin with small packets after one could
+	// not be made with large ones; the discovery of the path's MTU may still
+	// find that larger ones pass.
+	smallFor = 10 * time.Minute
 	// protocolPause is how long we leave a peer alone that broke the protocol.
 	protocolPause = 5 * time.Second
 )
@@ -33,7 +37,7 @@ type dialState struct {
 	busy    bool               // a priority connection is being dialed
 	addr    string             // what the last success used
 	extra   map[frame.Role]int // further connections being dialed
-	small   bool               // large packets do not pass: the last try to use them failed
+	small   time.Time          // until then large packets are not tried: they did not pass
 }
 
 func (d *dialState) reset() { *d = dialState{busy: d.busy, extra: d.extra} }
@@ -99,7 +103,7 @@ func (l *Link) dialed(err error, addr string) {
 	d := &l.dials
 	d.busy = false
 	if err == nil {
-		d.addr, d.small = addr, false
+		d.addr = addr
 		return
 	}
 	d.failed()
@@ -137,7 +141,7 @@ func (l *Link) dialOther(ctx context.Context, role frame.Role, s *set, addr stri
 	l.dials.extra[role]--
 	if err != nil && l.set == s {
 		l.dials.failed()
-		l.dials.small = l.dials.small || role == frame.Datagrams
+		l.dials.small = time.Now().Add(smallFor)
 		l.node.log.Debug("dial", "site", l.site, "peer", addr, "role", roleName(role), "err", err)
 	}
 	l.mu.Unlock()

@@ -110,7 +110,7 @@ func run(t testing.TB, c Config, peers ...Peer) running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Sockets != nil {
+	if c.Sockets != nil && n.stock != nil {
 		n.firstPacket = smallPacket // see there
 	}
 	if err := n.SetPeers(peers); err != nil {
