@@ -129,6 +129,7 @@ func (l *Link) dial(ctx context.Context, role frame.Role, id frame.ID, addr stri
 		return nil, nil, err
 	}
 	c.conn = conn
+	c.meter.watch(conn)
 	x, err := l.greet(ctx, c)
 	if err != nil {
 		_ = conn.CloseWithError(codeRefused, err.Error())

@@ -49,6 +49,14 @@
 // Of a flow or a link with a cap of 1 Mbit/s and more, any second is within 5 %
 // of it: 3 of them are credit for moments in which nothing could be sent.
 //
+// # Sockets
+//
+// Writes are joined by quic-go (UDP_SEGMENT), reads by the kernel (UDP_GRO,
+// gro.go). The receive buffer is 64 MiB where that is permitted, and the reader
+// waits for a connection that is too busy to take more, because quic-go drops
+// silently what exceeds 256 packets. What is lost at our own end all the same
+// is counted: State.PacketsDropped and ReadsPressed.
+//
 // # Memory that a peer can make us use
 //
 // Messages: a channel is granted a window out of Config.Memory, 256 KiB at

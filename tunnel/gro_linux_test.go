@@ -169,3 +169,39 @@ func TestJoinedReads(t *testing.T) {
 		_, _ = from.Write(batch[:1000])
 	}
 }
+
+// TestPress: the reader waits for a busy connection, and not for ever.
+func TestPress(t *testing.T) {
+	to, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	m := &meters{only: &meter{count: new(traffic)}}
+	sock, cancel := wrap(t.Context(), to, m)
+	defer cancel()
+	for _, tt := range []struct {
+		busy    int // how often it says that it is
+		pressed uint64
+	}{{0, 0}, {5, 0}, {1 << 30, 1}} {
+		asked := 0
+		waiting := func() int {
+			asked++
+			if asked <= tt.busy {
+				return 256
+			}
+			return 255
+		}
+		m.only.waiting.Store(&waiting)
+		if _, err := to.WriteTo([]byte{1}, to.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		ms := []ipv4.Message{{Buffers: [][]byte{make([]byte, 1452)}, OOB: make([]byte, 128)}}
+		if n, err := sock.(*udpSocket).ReadBatch(ms, 0); n != 1 || err != nil {
+			t.Fatalf("%d packets: %v", n, err)
+		}
+		if got := m.only.count.pressed.Load(); asked <= min(tt.busy, 10) || got != tt.pressed {
+			t.Errorf("busy %d times: asked %d times, pressed %d", tt.busy, asked, got)
+		}
+	}
+}

@@ -117,6 +117,7 @@ func (n *Node) welcome(ctx context.Context, conn *quic.Conn, m *meters) {
 	}
 	class := shapedRole(c.theirs.Role)
 	c.meter = &meter{bucket: l.bucket, class: class, count: &l.wire[class]}
+	c.meter.watch(conn)
 	m.set(conn.RemoteAddr(), c.meter)
 	c.free = func() { m.remove(c.meter) }
 	c.moved = func(a net.Addr) { m.set(a, c.meter) }

@@ -93,6 +93,16 @@ func (l *Link) sit(conn *quic.Conn, role frame.Role) (*congestion.Member, error)
 	return s.member, nil
 }
 
+// watch has the reader of the socket wait for the connection when it is busy.
+func (m *meter) watch(conn *quic.Conn) {
+	q, err := ccslot.QueueOf(conn)
+	if err != nil {
+		return // the test of ccslot says so; without it, packets may be dropped
+	}
+	waiting := q.Len
+	m.waiting.Store(&waiting)
+}
+
 // Names of controllers, for status and metrics.
 const (
 	nameConfigured = "path model, configured rate"

@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/quic-go/quic-go/ccslot"
 	"golang.org/x/net/ipv4"
 
 	"github.com/longhaul-project/longhaul/tunnel/shaper"
@@ -24,6 +26,7 @@ const (
 type traffic struct {
 	sent, received atomic.Int64
 	dropped        atomic.Uint64 // packets that found the buffer of their socket full
+	pressed        atomic.Uint64 // reads whose connection had no room in time: quic-go may have dropped of them
 }
 
 // A meter shapes and counts the packets of one connection.
@@ -31,6 +34,9 @@ type meter struct {
 	bucket *shaper.Bucket
 	class  shaper.Class
 	count  *traffic
+	// waiting tells how many received packets the connection has not taken yet;
+	// nil inside: not known.
+	waiting atomic.Pointer[func() int]
 }
 
 // meters finds the meter of a remote address. A dialed socket has one
@@ -188,8 +194,39 @@ func (s *udpSocket) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	}
 	for i := range max(n, 0) {
 		s.arrive(ms[i].Buffers[0][:ms[i].N], ms[i].Addr)
+		if i == 0 || key(ms[i].Addr) != key(ms[i-1].Addr) {
+			s.press(ms[i].Addr, n)
+		}
 	}
 	return n, err
+}
+
+const (
+	// pressWait is how long the reader waits for a connection that is busy, at
+	// most: others may be waiting behind it. The socket's buffer holds what comes
+	// meanwhile.
+	pressWait = 20 * time.Millisecond
+	pressStep = 250 * time.Microsecond
+)
+
+// press waits until a connection has room for n more packets: quic-go would
+// drop them, and our controller would take that for congestion.
+func (s *udpSocket) press(from net.Addr, n int) {
+	m := s.meters.of(from)
+	if m == nil {
+		return
+	}
+	waiting := m.waiting.Load()
+	if waiting == nil {
+		return
+	}
+	for waited := time.Duration(0); (*waiting)()+n > ccslot.QueueLimit; waited += pressStep {
+		if waited >= pressWait {
+			m.count.pressed.Add(1)
+			return
+		}
+		time.Sleep(pressStep)
+	}
 }
 
 // WriteMsgUDP sends what may be a batch of up to 20 KiB (quic-go). At less than

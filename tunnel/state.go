@@ -41,6 +41,9 @@ type State struct {
 	// PacketsDropped came and found our socket's buffer full: of sockets that
 	// we dialed with, and of the listening one, which all links share.
 	PacketsDropped uint64
+	// ReadsPressed found a connection too busy for too long: of their packets
+	// quic-go has dropped what it had no room for.
+	ReadsPressed uint64
 }
 
 // ClassWire is the traffic of one class in bytes on the wire.
@@ -66,6 +69,7 @@ func (l *Link) State() State {
 		s.WireSent += w.Sent
 		s.WireReceived += w.Received
 		s.PacketsDropped += l.wire[c].dropped.Load()
+		s.ReadsPressed += l.wire[c].pressed.Load()
 	}
 	s.PacketsDropped += l.node.dropped.Load()
 	var conns []*carrier

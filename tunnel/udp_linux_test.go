@@ -41,7 +41,7 @@ func TestBatchesAreSplit(t *testing.T) {
 		}
 		defer from.Close()
 		count := new(traffic)
-		s, cancel := wrap(t.Context(), from, &meters{only: &meter{shaper.New(tt.rate), shaper.Bulk, count}})
+		s, cancel := wrap(t.Context(), from, &meters{only: &meter{bucket: shaper.New(tt.rate), class: shaper.Bulk, count: count}})
 		defer cancel()
 		u := s.(*udpSocket)
 		var parts []int

@@ -236,8 +236,8 @@ func TestSocketClasses(t *testing.T) {
 	bucket, count := shaper.New(50_000), new(traffic)
 	m := &meters{dropped: new(atomic.Uint64), byAddr: map[netip.AddrPort]*meter{}, sizes: map[netip.AddrPort]int{}}
 	bulk, urgent := &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 2}
-	m.set(bulk, &meter{bucket, shaper.Bulk, count})
-	m.set(urgent, &meter{bucket, shaper.Urgent, count})
+	m.set(bulk, &meter{bucket: bucket, class: shaper.Bulk, count: count})
+	m.set(urgent, &meter{bucket: bucket, class: shaper.Urgent, count: count})
 	s, cancel := wrap(t.Context(), d, m)
 	defer cancel()
 	var wg sync.WaitGroup

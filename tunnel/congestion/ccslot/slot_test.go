@@ -26,7 +26,8 @@ import (
 // are read by the test while the run loop goes on; all else is the run loop's.
 type counting struct {
 	sent, acked, migrated, lost atomic.Int64
-	inFlight                    int64 // not atomic on purpose: the race detector watches it
+	hold                        atomic.Pointer[chan struct{}] // while it is there, Acked waits for it
+	inFlight                    int64                         // not atomic on purpose: the race detector watches it
 }
 
 func (c *counting) CanSend(n int64) bool         { c.inFlight = n; return n < 512<<10 }
@@ -36,12 +37,17 @@ func (c *counting) Sent(_ time.Duration, _ int64, _, inFlight int64, _ bool) {
 	c.inFlight = inFlight
 	c.sent.Add(1)
 }
-func (c *counting) Acked(time.Duration, int64, int64) { c.acked.Add(1) }
-func (c *counting) Lost(int64, int64)                 { c.lost.Add(1) }
-func (c *counting) Spurious(int64)                    {}
-func (c *counting) SetPacketSize(int64)               {}
-func (c *counting) Migrated()                         { c.migrated.Add(1) }
-func (c *counting) Window() int64                     { return 512 << 10 }
+func (c *counting) Acked(time.Duration, int64, int64) {
+	c.acked.Add(1)
+	if ch := c.hold.Load(); ch != nil {
+		<-*ch
+	}
+}
+func (c *counting) Lost(int64, int64)   { c.lost.Add(1) }
+func (c *counting) Spurious(int64)      {}
+func (c *counting) SetPacketSize(int64) {}
+func (c *counting) Migrated()           { c.migrated.Add(1) }
+func (c *counting) Window() int64       { return 512 << 10 }
 
 type key struct{}
 
