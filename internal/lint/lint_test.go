@@ -248,6 +248,7 @@ func TestNoInit(t *testing.T) {
 var unsafes = map[string]int{
 	"tunnel/congestion/ccslot/slot.go": 150, // sets unexported fields of quic-go
 	"bench/wanem/tap_linux.go":         500, // system calls that x/sys does not have
+	"l2ext/hostnet/snoop_linux.go":     500, // the address of a packet filter, for the kernel
 }
 
 func TestUnsafe(t *testing.T) {
