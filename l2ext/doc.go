@@ -5,7 +5,8 @@
 //
 //  1. bridge    the segment's bridge sends it to the port lhvx<VNI>, a kernel VXLAN device      hostnet
 //  2. carrier   the kernel wraps it and routes it into our TUN device                            l2ext/vxlan
-//  3. judge     never-carry list, limits of broadcasts, TCP's segment size                       outward.go
+//  3. judge     is its source ours? a question that has its answer here?                         owner.go, answer.go
+//     never-carry list, limits of broadcasts, TCP's segment size                       outward.go
 //  4. choose    the site that the binding of its destination names, or all of them               outward.go
 //  5. send      as one datagram of the link, or in parts                                         l2ext/frag
 //  6. rejoin    at the other site: whole again, judged again                                     inward.go
@@ -18,7 +19,17 @@
 //
 // A move takes its MACs along, see jobs.go: Prepare, at the source's STOP Flip,
 // at the destination's RESUME Settle, then Confirm; or Revoke. From the flip on
-// the old site sends what still reaches it on to the new one, for MoveGrace.
+// the old site sends what still reaches it on to the new one, for MoveGrace, and
+// there frames for the VM wait until it runs, or follow it back (park.go). The
+// port behind which it waits gets no broadcasts meanwhile (expect.go). The
+// triggers back each other up: should the flip be lost, the RARP of the
+// hypervisor, the first frame of the VM, Settle or Confirm does the same, later.
+//
+// A MAC has one owner. Its frames are carried from there only, so that a VM that
+// was started twice reaches nobody but its own LAN; a MAC that two sites claim in
+// turn stays where a job has left it (owner.go). Addresses belong to MACs
+// (addresses.go): who asks for one of another site's host gets the answer here,
+// and what all sites know already does not cross (answer.go).
 //
 // One goroutine, Run, changes bindings and programs the kernel. Frames pass in
 // two others, which only read: the TUN's reader, and the caller of
@@ -27,8 +38,8 @@
 // The way of the code: segment.go has the words and the two interfaces,
 // manager.go the loop, apply.go the wished state, state.go what is known of a
 // segment, outward.go and inward.go the frames, peers.go and urgent.go the
-// announcements, bindings.go the rules, jobs.go the moves, view.go what an
-// operator sees.
+// announcements, bindings.go the rules, jobs.go the moves, report.go what the
+// network saw of them, view.go what an operator sees.
 //
 // Storms and loops: what is not for one known host is limited by the kernel for
 // each LAN port (hostnet) and here for each segment (limits.go); a policy says
@@ -37,9 +48,9 @@
 // of the two gateways then shuts its broadcast (loop.go, l2ext/probe).
 //
 // Limits: one gateway for each site; a segment is one VLAN, untagged on its
-// bridge (frames with a tag are carried as they are); ARP and neighbour
-// discovery cross the WAN, within their limits. The TAP of a paused VM takes broadcasts of its new
-// LAN, which the VM reads when it resumes.
+// bridge (frames with a tag are carried as they are, and teach MACs only). Frames
+// between the VM and hosts of its own LAN do not pass the gateway: the silence
+// that a job reports is that of what crosses. A twin still confuses its own LAN.
 //
 // Nothing here knows how frames reach the other site (Carrier) nor how a
 // machine's network is changed (Host).

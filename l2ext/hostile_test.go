@@ -76,6 +76,7 @@ func FuzzPeer(f *testing.F) {
 		{Kind: announce.Prepare, VNI: 100, Job: "j", Site: "a", MACs: []announce.MAC{vmMAC}},
 		{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: vmMAC, Cause: announce.Moved, Seq: 6, Site: "a", Job: "j"}}},
 		{Kind: announce.Digest, VNI: 100}, {Kind: announce.Request, VNI: 100},
+		{Kind: announce.Clear, VNI: 100, MACs: []announce.MAC{vmMAC}}, {Kind: announce.Arrived, VNI: 100, Job: "j", After: 1, Held: 1},
 	} {
 		b, err := msg.Append(nil)
 		if err != nil {

@@ -20,10 +20,10 @@ type NIC struct {
 
 // Bounds of jobs.
 const (
-	maxJobNICs = 1 << 14          // of one job: a whole site in one order
-	maxJobs    = 4096             // known at one time; a site of 1000 VMs, several times over
-	keepJob    = 10 * time.Minute // an ended job is known for so long, so that a late call has an answer
-	staleJob   = 24 * time.Hour   // a prepared job that nobody ended is forgotten
+	maxNICs  = 1 << 17          // of all jobs that peers tell of: twice what one segment holds
+	maxJobs  = 4096             // known at one time; a site of 1000 VMs, several times over
+	keepJob  = 10 * time.Minute // an ended job is known for so long, so that a late call has an answer
+	staleJob = 24 * time.Hour   // a prepared job that nobody ended is forgotten
 )
 
 // phase is how far a job is.
@@ -176,7 +176,11 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 		j = &job{id: msg.Job, to: msg.Site, changed: now}
 		m.jobs[msg.Job] = j
 	}
-	if j.to != msg.Site || j.phase != prepared || len(j.nics)+len(msg.MACs) > maxJobNICs {
+	if j.to != msg.Site || j.phase != prepared {
+		return
+	}
+	if m.knownNICs()+len(msg.MACs) > maxNICs {
+		m.log.Warn("NICs of a job not noted: too many are known", "job", msg.Job, "peer", from)
 		return
 	}
 	j.origin = from
@@ -187,17 +191,6 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 		if b := seg.table.byMAC[MAC(raw)]; b != nil {
 			b.listen(j)
 		}
-	}
-}
-
-func (j *job) add(vni uint32, mac MAC) {
-	nic := attachedNIC{vni: vni, mac: mac}
-	if !j.has[nic] {
-		if j.has == nil {
-			j.has = make(map[attachedNIC]bool)
-		}
-		j.has[nic] = true
-		j.nics = append(j.nics, nic)
 	}
 }
 
@@ -255,37 +248,6 @@ func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 	})
 }
 
-// wake gives a VM that has come to run here the frames that waited for it, and
-// begins to wait for its own.
-func (m *Manager) wake(j *job, again bool) {
-	for vni, macs := range j.macs() {
-		seg := m.segments()[vni]
-		if seg == nil {
-			continue
-		}
-		j.release(m.letGo(seg, macs))
-		if again {
-			continue
-		}
-		seg.mu.RLock()
-		for _, mac := range macs {
-			if b := seg.table.byMAC[mac]; b != nil && b.ear != nil {
-				b.ear.await.Store(true)
-			}
-		}
-		seg.mu.RUnlock()
-	}
-}
-
-// macs are those of the job's NICs, by segment.
-func (j *job) macs() map[uint32][]MAC {
-	all := make(map[uint32][]MAC)
-	for _, nic := range j.nics {
-		all[nic.vni] = append(all[nic.vni], nic.mac)
-	}
-	return all
-}
-
 // segmentHere finds the segment of a NIC that has come to this site.
 func (m *Manager) segmentHere(nic NIC) *segment {
 	if vni, ok := m.cfg.Host.PortSegment(nic.Tap); ok {
@@ -341,20 +303,6 @@ func (m *Manager) Revoke(ctx context.Context, id string) error {
 		m.unmark(j)
 		m.unmute(j)
 		return nil
-	})
-}
-
-// isAway tells whether one of the job's MACs is bound to its destination: where
-// the flip is missing, the RARP of a hypervisor that has loaded the VM may have
-// done that.
-func (m *Manager) isAway(j *job) bool {
-	return slices.ContainsFunc(j.nics, func(nic attachedNIC) bool {
-		seg := m.segments()[nic.vni]
-		if seg == nil {
-			return false
-		}
-		site, _ := seg.lookup(nic.mac)
-		return site == j.to
 	})
 }
 
@@ -434,40 +382,6 @@ func (m *Manager) jobMoved(now time.Time, r announce.Record) {
 		j.phase = revoked // its source has taken the MACs back
 		m.unmark(j)
 		m.unmute(j)
-	}
-}
-
-// finish ends the job here: whoever waited for its VM does so no longer.
-func (m *Manager) finish(j *job) {
-	m.unmute(j)
-	if j.to == m.cfg.Site {
-		for vni, macs := range j.macs() {
-			if seg := m.segments()[vni]; seg != nil {
-				j.release(m.runsHere(seg, macs))
-			}
-		}
-	}
-	m.unmark(j)
-}
-
-// unmark takes the job's mark from its bindings. One whose VM has not been heard
-// yet is still listened to.
-func (m *Manager) unmark(j *job) {
-	for _, nic := range j.nics {
-		seg := m.segments()[nic.vni]
-		if seg == nil {
-			continue
-		}
-		seg.mu.Lock()
-		if b := seg.table.byMAC[nic.mac]; b != nil {
-			if b.job == j.id {
-				b.job = ""
-			}
-			if b.ear != nil && b.ear.job == j.id && !b.ear.await.Load() {
-				b.ear = nil
-			}
-		}
-		seg.mu.Unlock()
 	}
 }
 
