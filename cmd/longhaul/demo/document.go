@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/bench/lab"
+	"github.com/longhaul-project/longhaul/gateway"
 )
 
 // Document is what "longhaul demo --json" writes. Times are milliseconds,
@@ -75,6 +76,8 @@ type Move struct {
 	Zero      int64   `json:"zero_pages"`
 	Refs      int64   `json:"references"`
 	Deltas    int64   `json:"deltas"`
+
+	Network *gateway.Silence `json:"network,omitempty"` // what the gateways saw of the switchover
 }
 
 func linkOf(l lab.Link) Link {

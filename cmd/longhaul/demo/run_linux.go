@@ -243,6 +243,7 @@ func (r *runner) moveOnce(ctx context.Context, gateways *pair.Pair, from, to *la
 		m.Downtime = ms(rep.ResumedAt.Sub(rep.StoppedAt)) // one machine, one clock
 		m.Logical, m.Rounds, m.Reduction = rep.LogicalBytes, rep.Rounds, rep.Reduction
 		m.Pages, m.Zero, m.Refs, m.Deltas = rep.Pages, rep.ZeroPages, rep.Refs, rep.Deltas
+		m.Network = rep.Network
 	}
 	r.doc.Moves = append(r.doc.Moves, m)
 	if j.State != gateway.JobDone {
