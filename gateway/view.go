@@ -184,7 +184,7 @@ type CodecReport struct {
 
 // Silence is a move's switchover as the VM's peers see it.
 type Silence struct {
-	Gap  int64 `json:"gap_ms" doc:"from the VM's last frame that left the source's site to its first frame at the destination, in milliseconds; -1 when either was not seen"`
+	Gap  int64 `json:"gap_ms" doc:"from the VM's last frame at the source to its first at the destination, in milliseconds and to within 10; -1 when either was not seen"`
 	Held int   `json:"held" doc:"frames that waited at the destination and reached the VM"`
 	Lost int   `json:"lost" doc:"frames that could not wait"`
 }

@@ -48,9 +48,9 @@
 // of the two gateways then shuts its broadcast (loop.go, l2ext/probe).
 //
 // Limits: one gateway for each site; a segment is one VLAN, untagged on its
-// bridge (frames with a tag are carried as they are, and teach MACs only). Frames
-// between the VM and hosts of its own LAN do not pass the gateway: the silence
-// that a job reports is that of what crosses. A twin still confuses its own LAN.
+// bridge (frames with a tag are carried as they are, and teach MACs only). Of a
+// VM on another host than the gateway the bridge hears only what comes its way,
+// and so does the silence that a job reports. A twin still confuses its own LAN.
 //
 // Nothing here knows how frames reach the other site (Carrier) nor how a
 // machine's network is changed (Host).

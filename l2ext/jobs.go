@@ -205,9 +205,10 @@ func (m *Manager) Flip(ctx context.Context, id string) error {
 			return fmt.Errorf("flipping job %s: %w", id, ErrNoJob)
 		case j.phase == prepared:
 			now := time.Now()
+			quiet := m.silence(now, j)
 			j.enter(now, flipped)
 			m.moveAll(now, j, j.to, 1)
-			j.flippedAt, j.gap, j.ended = now, Gap{Before: m.silence(now, j), After: -1}, make(chan struct{})
+			j.flippedAt, j.gap, j.ended = now, Gap{Before: quiet, After: -1}, make(chan struct{})
 		case j.phase == revoked:
 			return fmt.Errorf("flipping job %s: %w", id, ErrJobOver)
 		}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
@@ -137,6 +138,10 @@ type Host interface {
 
 	// Unmute ends that. A port that is gone is no error.
 	Unmute(port string) error
+
+	// Heard tells how long ago a host on a LAN port of a segment sent its last
+	// frame, to within some 10 ms.
+	Heard(vni uint32, mac MAC) (ago time.Duration, ok bool)
 
 	// PortSegment tells on which segment a port, such as a VM's tap, is.
 	PortSegment(port string) (vni uint32, ok bool)

@@ -267,7 +267,9 @@ func TestGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := switching(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b")
 		check(t, w.hosts["a"].Send("vm", frameTo(hostOf("b"), vmMAC, 100)))
-		w.pass(3 * time.Millisecond) // it says nothing more until STOP
+		w.pass(30 * time.Millisecond)
+		check(t, w.hosts["a"].Send("vm", frameTo(hostOf("a"), vmMAC, 100))) // does not cross: only the bridge sees it
+		w.pass(3 * time.Millisecond)                                        // it says nothing more until STOP
 		check(t, w.ms["a"].Flip(t.Context(), "j"))
 		w.pass(60 * time.Millisecond)
 		w.say("a", 1)

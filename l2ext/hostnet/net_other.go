@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext"
 )
@@ -40,6 +41,9 @@ func (n *Net) Mute(string) error { return errors.ErrUnsupported }
 
 // Unmute fails here.
 func (n *Net) Unmute(string) error { return errors.ErrUnsupported }
+
+// Heard has heard nobody.
+func (n *Net) Heard(uint32, l2ext.MAC) (time.Duration, bool) { return 0, false }
 
 // PortSegment finds nothing here.
 func (n *Net) PortSegment(string) (uint32, bool) { return 0, false }

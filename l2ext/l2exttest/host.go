@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
@@ -39,6 +40,7 @@ type bridge struct {
 	learned map[l2ext.MAC]string // on which LAN port
 	ports   map[string]chan []byte
 	muted   map[string]bool // ports that get no broadcast
+	heard   map[l2ext.MAC]time.Time
 }
 
 type overlay struct {
@@ -68,7 +70,7 @@ func (h *Host) AddBridge(name string) {
 }
 
 func (h *Host) addBridge(name string, ours bool) *bridge {
-	b := &bridge{ours: ours, learned: make(map[l2ext.MAC]string), ports: make(map[string]chan []byte), muted: make(map[string]bool)}
+	b := &bridge{ours: ours, learned: make(map[l2ext.MAC]string), ports: make(map[string]chan []byte), muted: make(map[string]bool), heard: make(map[l2ext.MAC]time.Time)}
 	b.mac = l2ext.MAC{0x0a, 0, 0, 0, 0, byte(len(h.bridges) + 1)}
 	h.bridges[name] = b
 	return b
@@ -219,6 +221,18 @@ func (h *Host) PortSegment(port string) (uint32, bool) {
 	return 0, false
 }
 
+// Heard tells when a host sent its last frame.
+func (h *Host) Heard(vni uint32, mac l2ext.MAC) (time.Duration, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := h.segments[vni]
+	if o == nil || o.entries[mac] != 0 {
+		return 0, false
+	}
+	at, ok := h.bridges[o.wish.Bridge].heard[mac]
+	return time.Since(at), ok
+}
+
 // Mute keeps broadcast and multicast from a port.
 func (h *Host) Mute(port string) error {
 	h.mu.Lock()
@@ -295,7 +309,7 @@ func (h *Host) forward(name, from string, head ether.Header, frame []byte) {
 	if o != nil {
 		site = o.entries[head.Dst]
 		if from != "" && o.entries[head.Src] == 0 {
-			b.learned[head.Src] = from
+			b.learned[head.Src], b.heard[head.Src] = from, time.Now()
 		}
 	}
 	if to, ok := b.learned[head.Dst]; ok && site == 0 {

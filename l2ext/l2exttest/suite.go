@@ -190,6 +190,17 @@ func testWatch(t *testing.T, f Fixture) {
 	}
 	f.send(t, "lan1", leaseFor(hostA))
 	until(hostA, netip.MustParseAddr("10.0.0.77"), true)
+	if ago, ok := f.Host.Heard(100, hostC); !ok || ago > Patience {
+		t.Errorf("a host was heard %v ago, %t", ago, ok)
+	}
+	for _, mac := range []l2ext.MAC{hostB, {2, 9}} { // it is at another site; nobody knows it
+		if ago, ok := f.Host.Heard(100, mac); ok {
+			t.Errorf("%v was heard %v ago", mac, ago)
+		}
+	}
+	if _, ok := f.Host.Heard(99, hostC); ok {
+		t.Error("a host was heard on a segment that is not")
+	}
 	f.want(t, "bridge brprod adopted", "fdb lhvx100 52:54:00:00:00:0b site 16", "port lhvx100 on brprod mtu 1500")
 	cancel()
 	if err := <-ended; err != nil {
