@@ -135,6 +135,9 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 		return
 	}
 	m.setProblem(seg, "")
+	if a.MTU > 0 && a.MTU < seg.MTU {
+		m.setOdd(now, seg, fmt.Sprintf("bridge %s has MTU %d, the segment %d: full frames of other sites do not reach this LAN", seg.Bridge, a.MTU, seg.MTU))
+	}
 	seg.counts[DropKernel].Store(a.Limited)
 	m.checkDelivery(now, seg, a.Delivered-before.Delivered)
 	if before.Bridge != a.Bridge {

@@ -178,6 +178,7 @@ type Attached struct {
 	Bridge  MAC    // of the bridge itself: the machine is a host on the segment, too
 	Err     error  // why the segment does not work
 
+	MTU       int    // of the bridge; 0 when it is not known
 	Limited   uint64 // frames over a limit that the kernel has dropped, since the Host was made
 	Delivered uint64 // packets from the carrier that reached the bridge since the device was made
 }

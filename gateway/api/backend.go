@@ -69,6 +69,9 @@ type Backend interface {
 	// StopLinkTest ends a test that runs. ErrNotFound.
 	StopLinkTest(ctx context.Context, site string) error
 
+	// Doctor looks at this gateway, its machine and its links.
+	Doctor(ctx context.Context) (gateway.Checkup, error)
+
 	// CreateToken makes a join token for a gateway at site, which may be
 	// used once and until it expires. ErrUnavailable: this gateway does not
 	// hold the fleet's CA key.

@@ -44,6 +44,13 @@ func (s *Server) addSite(a huma.API) {
 		return s.backend.Status(ctx)
 	})
 	handle(s, a, huma.Operation{
+		OperationID: "doctor", Method: http.MethodGet, Path: "/v1/doctor", Tags: []string{"site"},
+		Summary:     "Look at this gateway, its machine and its links",
+		Description: "Takes some seconds when frames do not come back from other sites.",
+	}, func(ctx context.Context, _ *none) (gateway.Checkup, error) {
+		return s.backend.Doctor(ctx)
+	})
+	handle(s, a, huma.Operation{
 		OperationID: "list-vms", Method: http.MethodGet, Path: "/v1/vms", Tags: []string{"site"},
 		Summary: "VMs of this site's hosts",
 	}, func(ctx context.Context, _ *none) ([]gateway.VMInfo, error) {

@@ -136,6 +136,7 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 		return l2ext.Attached{Err: fmt.Errorf("finding bridge %s: %w", w.Bridge, err)}
 	}
 	copy(a.Bridge[:], br.Attrs().HardwareAddr)
+	a.MTU = br.Attrs().MTU
 	if s := port.Attrs().Statistics; s != nil {
 		a.Delivered = s.RxPackets
 	}

@@ -1,6 +1,9 @@
 package hostnet
 
-import "log/slog"
+import (
+	"errors"
+	"log/slog"
+)
 
 // Config of a Net. The zero value works.
 type Config struct {
@@ -18,3 +21,6 @@ const DefaultTun = "lhtun0"
 
 // mark begins the alias of every device made here.
 const mark = "longhaul:"
+
+// ErrRights says that a process may not do what it would have to.
+var ErrRights = errors.New("hostnet: not enough rights")

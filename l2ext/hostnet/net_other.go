@@ -19,6 +19,9 @@ var _ l2ext.Host = (*Net)(nil)
 // New fails: this system has no VXLAN devices.
 func New(Config) (*Net, error) { return nil, errors.ErrUnsupported }
 
+// Examine fails: there is nothing to look at on this system.
+func Examine(context.Context) ([]error, error) { return nil, errors.ErrUnsupported }
+
 // Cleanup fails: nothing can have been made on this system.
 func Cleanup(context.Context, *slog.Logger) error { return errors.ErrUnsupported }
 

@@ -45,7 +45,7 @@ const portMemory = 10 * time.Second
 type storm struct {
 	rules  string            // as text; the same text needs no programming
 	before map[uint32]uint64 // drops that earlier rules have counted, by VNI
-	warned bool
+	err    error             // why the kernel does not limit; nil if it does
 }
 
 // classes of frames, in the order in which they are told apart.
@@ -88,13 +88,14 @@ func (n *Net) limitStorms(wishes []l2ext.Wish) {
 		return
 	}
 	n.keepDrops()
+	told := n.storm.err != nil
 	err := n.program(wishes)
+	n.storm.err = err
 	if err == nil {
 		n.storm.rules = rules
 		return
 	}
-	if !n.storm.warned {
-		n.storm.warned = true
+	if !told {
 		n.log.Warn("no limits of broadcasts in the kernel; the gateway's own hold", "err", err)
 	}
 }

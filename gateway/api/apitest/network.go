@@ -150,3 +150,16 @@ func (f *Fake) CaptureSegment(ctx context.Context, name string, r gateway.Captur
 	}
 	return nil
 }
+
+// Doctor finds fault with a link while the fake has one that is down.
+func (f *Fake) Doctor(ctx context.Context) (gateway.Checkup, error) {
+	st, err := f.Status(ctx)
+	if err != nil {
+		return gateway.Checkup{}, err
+	}
+	segments, err := f.Segments(ctx)
+	if err != nil {
+		return gateway.Checkup{}, err
+	}
+	return gateway.NewCheckup(gateway.Examine(st.Since, st, segments)), nil
+}

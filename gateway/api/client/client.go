@@ -116,6 +116,11 @@ func (c *Client) Status(ctx context.Context) (out gateway.Status, err error) {
 	return out, c.do(ctx, "GET", "/v1/status", nil, &out)
 }
 
+// Doctor has the gateway look at itself, its machine and its links.
+func (c *Client) Doctor(ctx context.Context) (out gateway.Checkup, err error) {
+	return out, c.do(ctx, "GET", "/v1/doctor", nil, &out)
+}
+
 // VMs lists the VMs of the site.
 func (c *Client) VMs(ctx context.Context) (out []gateway.VMInfo, err error) {
 	return out, c.do(ctx, "GET", "/v1/vms", nil, &out)

@@ -1,0 +1,48 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestExamine(t *testing.T) {
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	good := Status{
+		Site: "a", Version: "1", Listen: ":7447", CertEnd: now.AddDate(1, 0, 0),
+		Peers: []PeerStatus{{Site: "b", Alive: true, Version: "1", RTT: 40, Conns: 5}},
+		Hosts: []HostStatus{{Name: "h1", VMs: 3}},
+	}
+	seg := Segment{Name: "prod", Device: "lhvx100", Sites: []string{"b"}, Counts: map[string]int64{}}
+	if c := NewCheckup(Examine(now, good, []Segment{seg})); !c.OK || len(c.Checks) != 8 || c.Checks[0].State != CheckOK {
+		t.Errorf("all is well, and found is %+v", c)
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*Status, *Segment)
+		want   string // of the worst
+	}{
+		{"expired", func(st *Status, _ *Segment) { st.CertEnd = now }, "fail certificate  has expired"},
+		{"expires", func(st *Status, _ *Segment) { st.CertEnd = now.AddDate(0, 0, 3) }, "warn certificate  ends in 3 days"},
+		{"down", func(st *Status, _ *Segment) {
+			st.Peers = []PeerStatus{{Site: "b", Why: "timeout", Address: "b:7447"}}
+		}, "fail link b is down: timeout; does a firewall let UDP pass to b:7447?"},
+		{"version", func(st *Status, _ *Segment) { st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "2"}} }, "warn link b runs longhauld 2"},
+		{"host", func(st *Status, _ *Segment) { st.Hosts = []HostStatus{{Name: "h1", Problem: "no socket"}} }, "fail host h1 no socket"},
+		{"problem", func(_ *Status, s *Segment) { s.Problem = "firewall" }, "fail segment prod firewall"},
+		{"no device", func(_ *Status, s *Segment) { s.Device = "" }, "fail segment prod is not attached"},
+		{"loop", func(_ *Status, s *Segment) { s.Counts = map[string]int64{"loop_trips": 2} }, "warn loops prod found 2 times"},
+		{"twin", func(_ *Status, s *Segment) { s.Counts = map[string]int64{"conflicts": 9} }, "warn duplicate MACs prod 9 frames"},
+		{"storm", func(_ *Status, s *Segment) { s.Counts = map[string]int64{"drop_kernel": 9} }, "warn storms prod 9 frames"},
+	} {
+		st, s := good, seg
+		tt.change(&st, &s)
+		c := NewCheckup(Examine(now, st, []Segment{s}))
+		worst := c.Checks[0]
+		got := fmt.Sprintf("%s %s %s %s", worst.State, worst.Name, worst.Subject, worst.Detail)
+		if !strings.HasPrefix(got, tt.want) || c.OK != (worst.State != CheckFail) {
+			t.Errorf("%s: got %s, %t", tt.name, got, c.OK)
+		}
+	}
+}
