@@ -21,14 +21,14 @@ type SegmentPolicy struct {
 	Gateway    string   `json:"gateway,omitempty" yaml:"gateway" doc:"where the guests' default gateway is: home, at the home site (the default), or anycast, one with the same addresses at each site" enum:"home,anycast"`
 	GatewayMAC string   `json:"gateway_mac,omitempty" yaml:"gateway_mac" doc:"MAC of the anycast gateways; not needed for that of a virtual router"`
 	GatewayIPs []string `json:"gateway_ips,omitempty" yaml:"gateway_ips" doc:"addresses of the anycast gateways"`
-	HostRoute  []string `json:"host_route,omitempty" yaml:"host_route" doc:"command that makes a route to a guest that is here and away from home; it is called with arrive or depart, segment, MAC and IP"`
+	HostRoute  []string `json:"host_route,omitempty" yaml:"host_route" doc:"command that makes a route to a guest that is here and away from home; it is called with arrive or depart, segment, MAC and IP. Only in the config"`
 
 	Unknown       string        `json:"unknown,omitempty" yaml:"unknown" doc:"unicast for a MAC that nobody knows: drop (the default) or limited" enum:"drop,limited"`
 	Multicast     string        `json:"multicast,omitempty" yaml:"multicast" doc:"where multicast goes: listeners (the default), flood or link-local" enum:"listeners,flood,link-local"`
 	RouterAdverts string        `json:"router_adverts,omitempty" yaml:"router_adverts" doc:"IPv6 router advertisements: carry (the default with a gateway at home) or local" enum:"carry,local"`
 	DHCP          string        `json:"dhcp,omitempty" yaml:"dhcp" doc:"DHCP that is not unicast: carry (the default with a gateway at home) or local" enum:"carry,local"`
 	FHRP          string        `json:"fhrp,omitempty" yaml:"fhrp" doc:"hellos of VRRP, HSRP, GLBP and CARP: local (the default) or carry" enum:"carry,local"`
-	Limits        SegmentLimits `json:"limits,omitzero" yaml:"limits" doc:"frames a second that are not for one known host"`
+	Limits        SegmentLimits `json:"limits,omitzero" yaml:"limits" doc:"frames a second that are not for one known host; one LAN port may send half of them"`
 }
 
 // SegmentLimits bound the frames that are not for one known host, in frames a

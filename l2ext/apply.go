@@ -78,7 +78,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	}
 	seg.lot = old.lot
 	maps.Copy(seg.machines, old.machines)
-	seg.table.flips = old.table.flips
+	seg.table.flips, seg.given = old.table.flips, old.given
 	seg.attached, seg.problem, seg.odd, seg.oddUntil = old.attached, old.problem, old.odd, old.oddUntil
 	for i := range old.counts {
 		seg.counts[i].Store(old.counts[i].Load())

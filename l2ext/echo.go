@@ -102,13 +102,15 @@ func (i inward) takeEcho(now time.Time, frame []byte) bool {
 
 // Clocks tells how far the clocks of other sites are ahead of this machine's,
 // less the time that the news took. It knows only sites with which a segment is
-// shared.
+// shared, once their gateways have said something.
 func (m *Manager) Clocks() map[string]time.Duration {
 	m.signer.mu.Lock()
 	defer m.signer.mu.Unlock()
 	out := make(map[string]time.Duration, len(m.signer.clock))
 	for site, d := range m.signer.clock {
-		out[site] = d
+		if m.peer(site) != nil {
+			out[site] = d
+		}
 	}
 	return out
 }

@@ -119,7 +119,8 @@ func (l *loop) fresh(site string, nonce uint64) bool {
 	return true
 }
 
-// forget makes any nonce of a site new: it has a new key, and may count anew.
+// forget makes any nonce of a site new: it has a new key. What was recorded
+// under the one before is believed once more, for a minute at most.
 func (l *loop) forget(site string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -236,12 +237,13 @@ func (m *Manager) takeKey(now time.Time, seg *segment, from string, msg announce
 	s := m.signer
 	s.mu.Lock()
 	known := s.keys[from]
-	if known[0] != probe.Key(msg.Key) {
+	fresh := known[0] != probe.Key(msg.Key)
+	if fresh {
 		s.keys[from] = [2]probe.Key{msg.Key, known[0]}
 	}
 	s.clock[from] = time.Unix(0, msg.Time).Sub(now)
 	s.mu.Unlock()
-	if known[1] == (probe.Key{}) { // its gateway, or ours, has just started
+	if fresh { // perhaps its gateway has just started, and counts anew
 		for _, seg := range m.segments() {
 			seg.loop.forget(from)
 		}

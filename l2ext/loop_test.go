@@ -296,3 +296,30 @@ func TestListeners(t *testing.T) {
 		}
 	})
 }
+
+// TestBackDoorAfterRestart restarts a gateway: its probes count anew, and must
+// be believed all the same.
+func TestBackDoorAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		w.pass(5 * time.Minute)
+		w.backDoor("a", "b") // once, so that b knows a high number
+		w.settle()
+		w.pass(2 * time.Minute)
+		w.wire.Cut()
+		w.stop["a"]()
+		w.make("a")
+		w.wire.Join(w.ms)
+		w.start("a", []string{"a", "b"})
+		w.wire.Heal()
+		w.pass(time.Second)
+		if got := w.problem("b"); strings.Contains(got, "joined") {
+			t.Fatalf("before the cable is back: %q", got)
+		}
+		w.backDoor("a", "b")
+		w.pass(time.Second)
+		if got := w.problem("b"); !strings.Contains(got, "shut at this site") {
+			t.Errorf("problem %q", got)
+		}
+	})
+}

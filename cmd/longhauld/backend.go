@@ -30,6 +30,15 @@ var _ api.Backend = (*backend)(nil)
 // Run is ambiguous between the embedded parts, and nobody's to call here.
 func (b *backend) Run(context.Context) error { return errors.ErrUnsupported }
 
+// AddSegment implements api.Backend. Who may use the API may not have commands
+// run by root.
+func (b *backend) AddSegment(ctx context.Context, s gateway.Segment) (gateway.Segment, error) {
+	if len(s.Policy.HostRoute) > 0 {
+		return s, fmt.Errorf("segment %s: host_route can only be set in the config: %w", s.Name, gateway.ErrInvalid)
+	}
+	return b.Layer2.AddSegment(ctx, s)
+}
+
 // CreateToken implements api.Backend.
 func (b *backend) CreateToken(_ context.Context, site string, ttl time.Duration) (string, time.Time, error) {
 	cfg := b.d.conf.get()

@@ -196,10 +196,10 @@ func segmentCounts(m metrics, s gateway.Segment) {
 	m.counter("segment_received_bytes_total", "Bytes of frames received from other sites.", s.Counts["received_bytes"], label...)
 	m.counter("segment_flips_total", "Times that a MAC has changed its site.", s.Counts["flips"], label...)
 	m.counter("segment_loops_total", "Times that a loop was found behind the gateways.", s.Counts["loop_trips"], label...)
-	m.counter("segment_conflicts_total", "Frames from a MAC that is bound to another site.", s.Counts["conflicts"], label...)
+	m.counter("segment_conflict_frames_total", "Frames from a MAC that is bound to another site.", s.Counts["conflicts"], label...)
 	for name, n := range s.Counts {
 		if reason, ok := strings.CutPrefix(name, "drop_"); ok {
-			m.counter("segment_drops_total", "Frames dropped, by reason.", n, "segment", s.Name, "reason", reason)
+			m.counter("segment_drop_reason_frames_total", "Frames dropped, by reason.", n, "segment", s.Name, "reason", reason)
 		}
 	}
 }
