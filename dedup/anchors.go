@@ -1,6 +1,8 @@
 package dedup
 
 import (
+	"math/bits"
+	"slices"
 	"sync/atomic"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
@@ -22,10 +24,12 @@ const (
 )
 
 // Slots of 8 bytes per page in an anchor table: when it has just grown, and at
-// least. A page has 16 anchors, and most are never met again.
+// least. A page has 16 anchors, of which most are never met again; no more than
+// keptAnchors of them are kept.
 const (
-	roomyAnchors = 14
-	leastAnchors = 10
+	roomyAnchors = 15
+	leastAnchors = 13
+	keptAnchors  = 14
 )
 
 // gear has a random number for each byte: splitmix64 from seed 1. Only the
@@ -93,7 +97,7 @@ type anchorTable struct {
 	most  int                             // slots that it may have
 }
 
-// newAnchorTable makes the table of a store that will hold n pages: 80 to 112
+// newAnchorTable makes the table of a store that will hold n pages: 104 to 120
 // bytes per page, as pages come.
 func newAnchorTable(n int) *anchorTable {
 	t := &anchorTable{most: roomyAnchors * n &^ 1}
@@ -132,11 +136,23 @@ func mark(h uint64) uint64 { return h * anchorMix >> 32 }
 // place is the slot of a mark in a table of n.
 func place(mark uint64, n int) uint64 { return mark * uint64(n) >> 32 }
 
-// put remembers that page p has the anchors a.
+// put remembers that page p has the anchors a. Of a page with many it keeps those
+// that are lowest, by the half of the mark that does not say where they go: pages
+// that are alike then keep the same ones, and the anchors of others stay.
 func (t *anchorTable) put(a *anchors, p handle) {
 	slots := *t.slots.Load()
-	for _, h := range a.hash[:a.n] {
-		putAnchor(slots, mark(h), p)
+	var all [maxAnchors]uint32
+	kept := all[:a.n]
+	for i, h := range a.hash[:a.n] {
+		kept[i] = bits.RotateLeft32(uint32(mark(h)), 16)
+	}
+	if len(kept) > keptAnchors {
+		slices.Sort(kept)
+		kept = slices.Compact(kept)
+		kept = kept[:min(len(kept), keptAnchors)]
+	}
+	for _, m := range kept {
+		putAnchor(slots, uint64(bits.RotateLeft32(m, 16)), p)
 	}
 }
 

@@ -2,8 +2,10 @@ package dedup
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
+	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
 )
 
@@ -229,6 +231,38 @@ func TestSettingInWords(t *testing.T) {
 		if got := s.String(); got != want {
 			t.Errorf("%+v is %q, want %q", s, got, want)
 		}
+	}
+}
+
+// A page with many anchors keeps as many as others do: the same ones in whatever
+// order they come, all over the table.
+func TestManyAnchors(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 6))
+	var a anchors
+	for range maxAnchors {
+		a.add(anchorMark | rng.Uint64()>>8)
+	}
+	kept := func() (marks []uint64) {
+		table := newAnchorTable(record.SegmentPages)
+		table.put(&a, 5)
+		slots := *table.slots.Load()
+		for i := range slots {
+			if v := slots[i].Load(); v != 0 {
+				marks = append(marks, v>>32)
+			}
+		}
+		return marks
+	}
+	first := kept()
+	if len(first) != keptAnchors {
+		t.Errorf("%d anchors of %d are kept, want %d", len(first), a.n, keptAnchors)
+	}
+	if low, high := first[0], first[len(first)-1]; low > 1<<30 || high < 3<<30 {
+		t.Errorf("marks from %08x to %08x: the table is used in part only", low, high)
+	}
+	rng.Shuffle(a.n, func(i, j int) { a.hash[i], a.hash[j] = a.hash[j], a.hash[i] })
+	if again := kept(); !slices.Equal(again, first) {
+		t.Errorf("in another order %x are kept, not %x", again, first)
 	}
 }
 
