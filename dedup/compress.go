@@ -82,8 +82,8 @@ const (
 	worth = 32
 )
 
-// zstdWindow covers a whole column: batches are closed at 512 KiB of
-// literals, and reach more only with opaque bytes.
+// zstdWindow covers a whole column: batches are closed at 1 MiB of
+// literals at most, and reach more only with opaque bytes.
 const zstdWindow = 1 << 20
 
 // compressors are what a store's encoders share: a few compressors for each

@@ -4,6 +4,7 @@
 //
 //	encode    Encoder.Add          zero? same as before? known? changed? else literal   encode.go
 //	          Encoder.Cut          a batch of 512 KiB of literals or 2 MiB of stream    encoder.go
+//	                               (1 MiB or 3 MiB with strong settings)
 //	compress  Batch.Compress       each column on its own; any goroutine                batch.go, compress.go
 //	expand    Expand               parse and decompress; any goroutine                  expand.go
 //	          Decoder.Decode       resolve references in order, verify                  decoder.go, rebuild.go

@@ -82,9 +82,7 @@ const (
 	lateRound  = 3
 	lateHaste  = 100 * time.Millisecond
 	pageHaste  = 10 * time.Millisecond
-	batchPlain = 512 << 10 // bytes to compress in a full batch (dedup)
-	batchRaw   = 2 << 20   // bytes of stream in one, at most
-	capHeaders = 1.06      // bytes on the wire, which caps count, for each byte of messages
+	capHeaders = 1.06 // bytes on the wire, which caps count, for each byte of messages
 )
 
 func newChooser() *chooser {
@@ -182,7 +180,8 @@ func (c *chooser) rate(e effort, b bounds) float64 {
 	p := c.content.price(e)
 	rate := min(b.line/p.wire, b.channels/p.serial, b.cores/p.cpu(), codecRungs[e.codec].cores/p.parallel)
 	if b.haste > 0 {
-		batch := min(batchPlain/max(c.content.plain, 0.01), batchRaw)
+		plain, raw := e.setting().BatchSize()
+		batch := min(float64(plain)/max(c.content.plain, 0.01), float64(raw))
 		rate *= b.haste.Seconds() / (b.haste.Seconds() + batch*p.parallel)
 	}
 	return rate
