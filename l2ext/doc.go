@@ -48,7 +48,8 @@
 // of the two gateways then shuts its broadcast (loop.go, l2ext/probe).
 //
 // Limits: one gateway for each site; a segment is one VLAN, untagged on its
-// bridge (frames with a tag are carried as they are, and teach MACs only). Of a
+// bridge (frames with a tag are carried as they are, and teach MACs only); on a
+// bridge that filters VLANs the hosts of all of them are taken for its own. Of a
 // VM on another host than the gateway the bridge hears only what comes its way,
 // and so does the silence that a job reports. A twin still confuses its own LAN.
 //
