@@ -45,7 +45,12 @@
 // each LAN port (hostnet) and here for each segment (limits.go); a policy says
 // what crosses at all (policy.go), and multicast goes where somebody listens
 // (members.go). Probes find LANs that are joined behind the gateways' backs; one
-// of the two gateways then shuts its broadcast (loop.go, l2ext/probe).
+// of the two gateways then shuts its broadcast (loop.go, l2ext/probe). Who sends
+// packets that are too long is told so (toobig.go).
+//
+// For operators: where guests' traffic enters and leaves, and for whom a segment
+// is still stretched (home.go), what passes (capture.go, l2ext/pcap), and whether
+// full frames come back from another site (echo.go).
 //
 // Limits: one gateway for each site; a segment is one VLAN, untagged on its
 // bridge (frames with a tag are carried as they are, and teach MACs only); on a
