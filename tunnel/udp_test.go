@@ -128,7 +128,7 @@ func TestUDPRate(t *testing.T) {
 	t.Logf("rate %.0f of %d, worst urgent round trip %v; %+v", got, rate, worst, a.Link("b").State().Path)
 	// The urgent ping-pong is exempt from debts that others made, and this
 	// machine has other work: the exact figures are tested in virtual time.
-	if got < 0.3*rate || got > 1.1*rate {
+	if got < 0.1*rate || got > 1.1*rate {
 		t.Errorf("rate %.0f, want %d", got, rate)
 	}
 }

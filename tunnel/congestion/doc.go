@@ -46,7 +46,9 @@
 //
 // A queue stands when the *smallest* RTT of a whole round, of at least 8
 // packets, exceeds the minimum by a tenth and 4 ms. Busy processors delay some
-// packets of a round; a queue delays all. Then the pace is trimmed. If the
+// packets of a round; a queue delays all. What arrives counts only if we have
+// sent as much as we might: a sender without a processor learns nothing of the
+// line. With a queue the pace is trimmed. If the
 // queue stays although we send less, and less arrives than we think there is,
 // the line has become slower: what arrives is the new bandwidth. If it stays
 // although we get what we think is ours, others keep it full: for 5 s we

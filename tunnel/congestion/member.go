@@ -103,7 +103,7 @@ func (m *Member) CanSend(inFlight int64) bool {
 	}
 	room := used < p.model.window()
 	if !room {
-		p.model.round.held = true
+		p.model.round.held, p.model.round.full = true, true
 		p.fullAt = p.now
 	}
 	return room

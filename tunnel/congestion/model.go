@@ -109,6 +109,7 @@ type model struct {
 	pause     time.Duration // between probes: longer when there is nothing to find
 
 	usual      float64       // loss of late, at most what is put up with
+	used       bool          // the last round's sender kept up with the pace
 	bad        bool          // the last round's losses were beyond
 	trimmed    int           // rounds of trimming in a row
 	trimmedAt  time.Duration // when the row began
@@ -134,7 +135,9 @@ type round struct {
 	samples     int
 	rtt         time.Duration // smallest
 	limited     bool
-	held        bool // a packet had to wait for us: the sender had more than we let pass
+	sent        int64 // bytes
+	full        bool  // the window was found full
+	held        bool  // a packet had to wait for us: the sender had more than we let pass
 }
 
 func newModel(rate int64) model {
@@ -249,6 +252,7 @@ func (m *model) sent(now time.Duration, s *sentPacket, before int64) {
 		// After idleness the intervals begin anew.
 		m.firstSent, m.deliveredAt = now, now
 	}
+	m.round.sent += s.size
 	s.at, s.delivered, s.deliveredAt, s.firstSent = now, m.delivered, m.deliveredAt, m.firstSent
 	s.limited = m.delivered < m.limitedUntil
 }

@@ -23,6 +23,9 @@ func (m *model) endRound(now time.Duration, inFlight int64) {
 	if !m.round.held {
 		m.limited(inFlight)
 	}
+	kept := m.used
+	m.used = m.keptUp(now)
+	kept = kept && m.used
 	r := m.round
 	delivered := m.delivered - r.from
 	var got int64 // average rate of delivery over the round
@@ -37,9 +40,9 @@ func (m *model) endRound(now time.Duration, inFlight int64) {
 	if m.congested(now, r, delivered, queue) && got > 0 {
 		m.collapse(now, got, r.loss(delivered), queue)
 	} else {
-		m.step(now, r, queue, got)
+		m.step(now, r, queue, got, kept)
 	}
-	if !r.limited {
+	if !r.limited && kept {
 		m.bw.next()
 		if m.bw.value() == 0 { // cannot be: ten rounds without a sample
 			m.bw.add(got)
@@ -62,6 +65,14 @@ func (m *model) congested(now time.Duration, r round, delivered int64, queue boo
 	again := m.bad
 	m.bad = bad
 	return bad && (queue || again || loss >= 3*limit) && m.rounds >= m.obeyed+2
+}
+
+// keptUp tells whether the sender has sent as much in the round as it might
+// have. If not, because its processor was elsewhere, what arrives tells nothing
+// of the line.
+func (m *model) keptUp(now time.Duration) bool {
+	r := &m.round
+	return r.full || float64(r.sent) >= 0.75*float64(m.pace())*(now-r.began).Seconds()
 }
 
 // collapse gives way: what is lost is more than a line loses.
@@ -89,7 +100,7 @@ func (m *model) collapse(now time.Duration, got int64, loss float64, queue bool)
 }
 
 // step is what happens at the end of a round without congestion.
-func (m *model) step(now time.Duration, r round, queue bool, got int64) {
+func (m *model) step(now time.Duration, r round, queue bool, got int64, kept bool) {
 	switch m.phase {
 	case startup:
 		m.stepStartup(now, r, queue)
@@ -102,7 +113,7 @@ func (m *model) step(now time.Duration, r round, queue bool, got int64) {
 	case await:
 		m.stepAwait(now, queue)
 	case cruise:
-		m.stepCruise(now, r, queue, got)
+		m.stepCruise(now, r, queue, got, kept)
 	}
 }
 
@@ -155,7 +166,7 @@ func (m *model) startProbe(now time.Duration) {
 	}
 }
 
-func (m *model) stepCruise(now time.Duration, r round, queue bool, got int64) {
+func (m *model) stepCruise(now time.Duration, r round, queue bool, got int64, kept bool) {
 	if m.rivalUntil > now {
 		queue = false
 	}
@@ -168,7 +179,7 @@ func (m *model) stepCruise(now time.Duration, r round, queue bool, got int64) {
 		if m.trimmed == 0 {
 			m.trimmedAt = now
 		}
-		if m.trimmed > 1 && now-m.trimmedAt >= trimFor && !r.limited && got > 0 && float64(got) < 0.95*trimGain*float64(m.bandwidth()) {
+		if m.trimmed > 1 && now-m.trimmedAt >= trimFor && !r.limited && kept && got > 0 && float64(got) < 0.95*trimGain*float64(m.bandwidth()) {
 			m.free = false
 			m.bw.limit(max(got, int64(giveWay*float64(m.bandwidth()))))
 		}
