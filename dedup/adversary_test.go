@@ -90,7 +90,7 @@ type victim struct {
 
 func newMischief(t *testing.T, seed uint64) *mischief {
 	m := &mischief{t: t, rng: rand.New(rand.NewPCG(seed, 22)), guest: newForger(seed), damager: seed%2 == 0}
-	if seed%8 < 2 {
+	if seed%16 < 2 {
 		m.twin = newTwin(t, LibraryConfig{Memory: 8 << 20, Disk: 64 << 20})
 		m.stores = m.twin.stores
 	} else {

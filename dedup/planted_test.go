@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/longhaul-project/longhaul/internal/page"
+	"github.com/longhaul-project/longhaul/internal/page/xbzrle"
 )
 
 // plant flips a bit in every page of a shelf.
@@ -171,6 +172,10 @@ func variety(tb testing.TB) (msg, raw []byte) {
 		{Kind: page.Full, Addr: page.Addr{Space: 3, Offset: 1 << 30}, Head: bytes.Repeat([]byte("h"), 265), Data: text},
 		{Kind: page.Zero, Addr: page.Addr{Space: 3, Offset: 77}, Head: []byte("odd"), Data: []byte{0}},
 		{Kind: page.Zero, Data: []byte{9}}, {Kind: page.Full, Data: []byte("short")},
+		diffItem(1, 7, xbzrle.Append(nil, changed, edited(changed, 5, 9))), diffItem(1, 8, xbzrle.Append(nil, text, edited(text, 3, 20))),
+		diffItem(1, 7, xbzrle.Append(nil, edited(changed, 5, 9), text)),
+		{Kind: page.Chunk, Data: append(bytes.Clone(text), changed[:3000]...)}, {Kind: page.Chunk, Data: changed[:3000]},
+		{Kind: page.Table, Data: changed[:64]},
 	}
 	e := NewStore(Config{ID: 1, Budget: 1}).NewEncoder(EncoderConfig{Setting: Setting{Codec: LZ4}})
 	for _, it := range items {

@@ -106,6 +106,9 @@ func (r *rebuild) difference(o *record.Op, a page.Addr) error {
 	}
 	r.stats.Deltas++
 	start := len(r.out)
+	if start-r.start+xbzrleHead+o.Len > r.msg.Raw {
+		return errTooMuch
+	}
 	r.out = binary.BigEndian.AppendUint16(append(r.out, 1), uint16(o.Len))
 	if err := r.take(&r.literals, o.Len); err != nil {
 		return err
