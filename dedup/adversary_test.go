@@ -273,7 +273,9 @@ func (m *mischief) restart() {
 	for _, l := range old {
 		for i, msg := range l.msgs {
 			m.late++
-			raw, err := decodeWith(m.stores[1-l.from].NewDecoder(DecoderConfig{}), msg)
+			d := m.stores[1-l.from].NewDecoder(DecoderConfig{})
+			raw, err := decodeWith(d, msg)
+			d.Close()
 			if err == nil && !bytes.Equal(raw, l.want[i]) {
 				m.t.Fatal("a message of the past gave wrong bytes")
 			}

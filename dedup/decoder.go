@@ -77,8 +77,9 @@ func (s *Store) NewDecoder(c DecoderConfig) *Decoder {
 		lease:    l,
 	}
 	s.sent.lease(l)
-	// A forgotten Close must not keep pages for ever.
-	runtime.AddCleanup(d, s.sent.release, l)
+	// A forgotten Close must not keep pages for ever. Nothing here may hold the
+	// store, from which there is a way back to the decoder.
+	runtime.AddCleanup(d, (*lease).abandon, l)
 	return d
 }
 

@@ -51,7 +51,12 @@ type shelf struct {
 type lease struct {
 	floor uint64
 	ended bool
+
+	abandoned atomic.Bool // whoever had it is gone without a word; no lock
 }
+
+// abandon ends a lease for good, when somebody next sweeps.
+func (l *lease) abandon() { l.abandoned.Store(true) }
 
 // Parts of a window. The oldest quarter retires, so that what is in use has
 // time to be kept anew; the oldest eighth is let go, so that the peer has
@@ -143,6 +148,10 @@ func (sh *shelf) sweep() {
 	sh.floor.Store(floor)
 	keep := min(floor, sh.heard)
 	for l := range sh.leases {
+		if l.abandoned.Load() {
+			delete(sh.leases, l)
+			continue
+		}
 		keep = min(keep, l.floor)
 	}
 	sh.drop(keep)
