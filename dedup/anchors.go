@@ -106,6 +106,9 @@ func newAnchorTable(n int) *anchorTable {
 	return t
 }
 
+// bytes is the memory of the table.
+func (t *anchorTable) bytes() int64 { return 8 * int64(len(*t.slots.Load())) }
+
 // tight tells whether the table should grow before it is for n pages.
 func (t *anchorTable) tight(n int) bool {
 	m := len(*t.slots.Load())

@@ -7,6 +7,7 @@ type Counts struct {
 	Refs     int64 // of these, known to the peer
 	Deltas   int64 // of these, sent as a change of a known page
 	Searched int64 // of the deltas, from a page that only a search by anchors finds; of an encoder
+	Claims   int64 // of these, which the peer has from elsewhere, sent as hashes
 	Literals int64 // of these, sent in full
 	Opaque   int64 // bytes of stream that were not pages or their heads
 	Fetched  int64 // times that a decoder asked its peer for what it should have held
@@ -22,6 +23,7 @@ func (c *Counts) Add(o Counts) {
 	c.Refs += o.Refs
 	c.Deltas += o.Deltas
 	c.Searched += o.Searched
+	c.Claims += o.Claims
 	c.Literals += o.Literals
 	c.Opaque += o.Opaque
 	c.Fetched += o.Fetched

@@ -175,6 +175,7 @@ func (d *Decoder) took(x *Expanded, r *rebuild) {
 			d.store.received.save(g)
 		}
 	}
+	d.store.count(r.stats)
 	d.seq = x.msg.Seq
 	d.digest = d.digest.next(x.msg.Digest, x.Raw)
 	r.stats.Raw, r.stats.Wire = int64(x.Raw), int64(x.wire)

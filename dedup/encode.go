@@ -168,6 +168,9 @@ func (e *Encoder) fresh(h uint64, at *handle, same found, it page.Item) {
 		e.literal(record.Passing, it)
 		return
 	}
+	if e.elsewhere(h, at, it) {
+		return
+	}
 	e.choose(same, it.Data)
 	f := e.batch.bufs
 	place := len(f.literals)

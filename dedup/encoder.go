@@ -175,6 +175,7 @@ func (e *Encoder) close() {
 	}
 	e.received.release()
 	e.cut.Add(b.Stats)
+	e.store.count(b.Stats)
 	e.hold(b)
 	e.ready = append(e.ready, b)
 	e.last = b.chain(e.last)

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
@@ -14,6 +15,10 @@ type Wanted struct {
 	Theirs bool   `json:"theirs"` // they are numbered by the end that is asked, not by the one that asks
 	Number uint64 `json:"number"` // of the first page
 	Count  int    `json:"count"`  // pages with consecutive numbers, 1 to MaxWanted; fewer may come
+
+	// Claimed pages were never held: they came as claims, and the one who asks
+	// does not have them from elsewhere.
+	Claimed bool `json:"claimed,omitempty"`
 }
 
 // MaxWanted is the most pages that are asked for at a time: a segment.
@@ -25,7 +30,7 @@ type Fetch func(Wanted) ([]byte, error)
 
 // Pages returns the pages that the peer wants and that are whole here, from the
 // first on. From now on nothing refers to their segments: the peer has lost
-// more of them, maybe.
+// more of them, maybe; but for those that it gets now for the first time.
 func (s *Store) Pages(w Wanted) ([]byte, error) {
 	if w.Store != s.id {
 		return nil, fmt.Errorf("%w: wanted of store %016x, this is %016x", ErrStore, w.Store, s.id)
@@ -42,7 +47,11 @@ func (s *Store) Pages(w Wanted) ([]byte, error) {
 		return nil, fmt.Errorf("page %d is not held", w.Number)
 	}
 	defer g.unpin(&s.memory)
-	g.shunned.Store(true)
+	if w.Claimed {
+		s.hints.failed()
+	} else {
+		g.shunned.Store(true)
+	}
 	var b []byte
 	var scratch [page.Size]byte
 	first := int(w.Number % record.SegmentPages)
@@ -66,9 +75,12 @@ type fetched map[uint64][]byte
 // maxFetched bounds the pages that are kept of what was fetched.
 const maxFetched = 2 * MaxWanted
 
-// fetch asks the peer for the page that f is about. If all of its segment may be
-// lost, or it is the second of it, it asks for all pages behind it as well.
-func (d *Decoder) fetch(f found, all bool) ([]byte, error) {
+// errNobody: there is nobody to ask for pages.
+var errNobody = errors.New("the peer cannot be asked for it")
+
+// fetch asks the peer for the page that f is about, and as many behind it as w
+// wants; if it is the second of its segment, for all behind it.
+func (d *Decoder) fetch(f found, w Wanted) ([]byte, error) {
 	key := f.number << 1
 	if !f.other {
 		key |= 1
@@ -77,15 +89,15 @@ func (d *Decoder) fetch(f found, all bool) ([]byte, error) {
 		return p, nil
 	}
 	if d.cfg.Fetch == nil {
-		return nil, nil
+		return nil, errNobody
 	}
 	segment := f.number/record.SegmentPages<<1 | key&1
-	all = all || segment == d.bad
-	d.bad = segment
-	w := Wanted{Store: d.store.peer.Load(), Theirs: !f.other, Number: f.number, Count: 1}
-	if all {
-		w.Count = MaxWanted - int(f.number%record.SegmentPages)
+	if segment == d.bad {
+		w.Count = MaxWanted
 	}
+	d.bad = segment
+	w.Store, w.Theirs, w.Number = d.store.peer.Load(), !f.other, f.number
+	w.Count = min(w.Count, MaxWanted-int(f.number%record.SegmentPages))
 	b, err := d.cfg.Fetch(w)
 	if err != nil {
 		return nil, fmt.Errorf("asking the peer for page %d: %w", f.number, err)

@@ -23,6 +23,10 @@ type LibraryConfig struct {
 	Memory int64
 	// Disk bounds the pages on disk in bytes. Zero means DefaultDisk.
 	Disk int64
+	// Key is the fleet's, for claims; Elsewhere finds the pages that the peer
+	// claims we have. Nil: none.
+	Key       Key
+	Elsewhere Elsewhere
 	// Logger may be nil, which discards.
 	Logger *slog.Logger
 }
@@ -114,15 +118,18 @@ func (l *Library) Agree(peer Catalog) (*Store, error) {
 		return nil, fmt.Errorf("catalog of the peer: store %016x with a budget of %d bytes", peer.Store, peer.Budget)
 	}
 	l.agreed = true
-	c := Config{Budget: l.cfg.Disk, PeerBudget: peer.Budget, ID: l.id}
+	c := Config{Budget: l.cfg.Disk, PeerBudget: peer.Budget, ID: l.id, Elsewhere: l.cfg.Elsewhere}
+	slabs := 0
+	if l.dir != nil {
+		slabs = int(max(l.cfg.Memory/slabSize, minShelf))
+	}
+	s := newStore(c, slabs)
+	s.peer.Store(peer.Store)
+	s.key = l.cfg.Key.between(l.id, peer.Store)
 	if l.dir == nil {
-		s := newStore(c, 0)
-		s.peer.Store(peer.Store)
 		return s, nil
 	}
-	s := newStore(c, int(max(l.cfg.Memory/slabSize, minShelf)))
 	s.writer = newWriter(l.cfg.Logger)
-	s.peer.Store(peer.Store)
 	s.sent.disk = &saver{l.dir.Shelf(sentShelf), s.writer}
 	s.received.disk = &saver{l.dir.Shelf(receivedShelf), s.writer}
 	s.sent.adopt(l.sent, peer.Received)

@@ -138,6 +138,13 @@ func (r *rebuild) page(o *record.Op, first bool, a page.Addr) error {
 			return nil
 		}
 		return r.keep(at, r.out[len(r.out)-page.Size:])
+	case record.Elsewhere:
+		r.stats.Claims++
+		if err := r.claimed(); err != nil {
+			return err
+		}
+		d.course.missed()
+		return r.keep(at, r.out[len(r.out)-page.Size:])
 	}
 	base, err := r.known(o, first, at)
 	if err != nil {
@@ -220,13 +227,15 @@ func (r *rebuild) held(f found) (found, error) {
 		return f, nil
 	}
 	// The digest of the batch will tell whether what comes is right.
-	p, err := d.fetch(f, f.page == nil)
-	switch {
-	case err != nil:
-		return f, fmt.Errorf("%w: page %d of %s %s: %w", ErrMismatch, f.number, whose(f.other), what, err)
-	case p == nil:
-		return f, fmt.Errorf("%w: page %d of %s %s", ErrMismatch, f.number, whose(f.other), what)
+	w := Wanted{Count: 1}
+	if f.page == nil { // all of its segment may be lost
+		w.Count = MaxWanted
 	}
+	p, err := d.fetch(f, w)
+	if err != nil {
+		return f, fmt.Errorf("%w: page %d of %s %s: %w", ErrMismatch, f.number, whose(f.other), what, err)
+	}
+	d.store.damaged.Add(1)
 	f.page = p
 	return f, nil
 }

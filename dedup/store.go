@@ -36,6 +36,9 @@ type Config struct {
 
 	// ID names the store to the peer. Zero means a random one.
 	ID uint64
+
+	// Elsewhere finds the pages that the peer claims we have. Nil: none.
+	Elsewhere Elsewhere
 }
 
 // shelfSize is the number of segments of a direction that budget allows.
@@ -62,6 +65,13 @@ type Store struct {
 	received *shelf        // pages that the peer numbers
 	peer     atomic.Uint64 // name of the peer's store; 0 before it has sent anything
 
+	key       Key // of this store and the peer's
+	elsewhere Elsewhere
+	hints     hints        // what the peer has from elsewhere
+	damaged   atomic.Int64 // pages found lost or rotten
+	refs      atomic.Int64 // pages that were referred to, either way
+	claims    atomic.Int64 // pages that crossed as hashes, either way
+
 	compressors compressors
 	closed      atomic.Bool
 }
@@ -79,7 +89,7 @@ func newStore(c Config, slabs int) *Store {
 	}
 	received := shelfSize(c.Budget)
 	sent := min(received, shelfSize(c.PeerBudget))
-	s := &Store{id: c.ID, budget: int64(2*received) * slabSize}
+	s := &Store{id: c.ID, budget: int64(2*received) * slabSize, elsewhere: c.Elsewhere}
 	s.memory.max = slabs
 	pages := (sent + received) * record.SegmentPages
 	s.index.table.Store(newIndexTable(record.SegmentPages))
@@ -132,12 +142,26 @@ func (s *Store) Forget() {
 // Stats is what a store holds.
 type Stats struct {
 	Budget   int64 // bytes of pages that may be held
+	Resident int64 // bytes of pages that may be in memory; the Budget without a disk
 	Bytes    int64 // bytes of pages that are held, rounded up to segments
 	Memory   int64 // of these, bytes in memory
 	Disk     int64 // of these, bytes on disk
+	Segments int64 // held
 	Sent     int64 // pages held that this end sent
 	Received int64 // pages held that the peer sent
+	Index    int64 // bytes of memory of the index and the fingerprints
+	Anchors  int64 // bytes of memory of the anchors
+	Hints    int64 // pages that the peer has told to have from elsewhere
+	Refs     int64 // pages that were referred to so far, either way
+	Claims   int64 // pages that crossed as hashes so far, either way
 	Evicted  int64 // segments that made room for others so far, on both shelves
+	Damaged  int64 // pages that were found to be lost or rotten so far
+}
+
+// count counts what a batch has used.
+func (s *Store) count(c Counts) {
+	s.refs.Add(c.Refs)
+	s.claims.Add(c.Claims)
 }
 
 // Pages is the number of pages held.
@@ -146,9 +170,21 @@ func (s Stats) Pages() int64 { return s.Sent + s.Received }
 // Stats tells what the store holds.
 func (s *Store) Stats() Stats {
 	sent, received := s.sent.held(), s.received.held()
+	segments, resident := sent.segments+received.segments, s.budget
+	if s.memory.max > 0 {
+		resident = int64(s.memory.max) * slabSize
+	}
 	return Stats{
 		Budget:   s.budget,
-		Bytes:    (sent.segments + received.segments) * slabSize,
+		Resident: resident,
+		Segments: segments,
+		Index:    8 * (int64(len(s.index.table.Load().slots)) + segments*record.SegmentPages),
+		Anchors:  s.anchors.bytes(),
+		Hints:    int64(s.hints.len()),
+		Refs:     s.refs.Load(),
+		Claims:   s.claims.Load(),
+		Damaged:  s.damaged.Load(),
+		Bytes:    segments * slabSize,
 		Memory:   (sent.resident + received.resident) * slabSize,
 		Disk:     (sent.saved + received.saved) * page.Size,
 		Sent:     sent.pages,

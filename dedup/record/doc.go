@@ -33,7 +33,7 @@
 //	Ops        the ops drawn below, in the order of the stream
 //	Deltas     copy/insert instructions of changed pages (dedup/delta.go)
 //	Literals   bytes of pages: whole pages, short ones, what deltas insert, and QEMU's own differences
-//	Opaque     bytes without structure, heads that were not predicted, residues of tables
+//	Opaque     bytes without structure, heads that were not predicted, residues of tables, claims
 //
 // Each is compressed on its own: like stands beside like, and a receiver can
 // expand them on any core. All sizes are bounded by Raw and Items, which are
@@ -76,6 +76,15 @@
 // Many is the number of bases after the first, 1 to 3. With bit 2 set the first
 // is the page that last came for this address, and its Ref is left out. A page
 // of several bases is a delta against all of them, one behind the other.
+//
+// Elsewhere has a claim in the column Opaque for each page, behind its head:
+//
+//	| Fingerprint (8) | Hash (16) |
+//
+//	Fingerprint  xxhash64 of the page: the receiver looks for it among what it
+//	             has from elsewhere
+//	Hash         keyed hash of the page (dedup/key.go): what is found is the
+//	             page only if it has the same
 //
 // Kinds are appended, never renumbered; an unknown kind, codec, flag or
 // version is refused, for nothing in a batch can be left out.

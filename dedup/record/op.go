@@ -50,12 +50,16 @@ const (
 	// the page, whose other bytes are zero, is kept like a Literal; or of a
 	// page that both stores hold. Such an op is of one item.
 	Short
+	// Elsewhere is a page that the receiver has from elsewhere, named by the
+	// ClaimSize bytes of a Claim in the column Opaque; it is kept like a
+	// Literal.
+	Elsewhere
 
-	lastKind = Short
+	lastKind = Elsewhere // the last that four bits hold
 )
 
 // kindNames are indexed by Kind.
-var kindNames = [...]string{"none", "bytes", "zero", "blank", "same", "ref", "literal", "passing", "delta", "delta-ref", "segment", "delta-many", "table", "xbzrle", "short"}
+var kindNames = [...]string{"none", "bytes", "zero", "blank", "same", "ref", "literal", "passing", "delta", "delta-ref", "segment", "delta-many", "table", "xbzrle", "short", "elsewhere"}
 
 // String names the kind.
 func (k Kind) String() string {
@@ -66,7 +70,7 @@ func (k Kind) String() string {
 }
 
 // IsPage reports whether the kind's items are whole pages of the stream.
-func (k Kind) IsPage() bool { return k >= Blank && k <= DeltaRef || k == DeltaMany }
+func (k Kind) IsPage() bool { return k >= Blank && k <= DeltaRef || k == DeltaMany || k == Elsewhere }
 
 // HeadMode says what stands before the page in the stream.
 type HeadMode uint8

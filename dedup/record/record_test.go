@@ -109,6 +109,8 @@ var ops = []struct {
 	{Op{Kind: DeltaRef, Head: HeadOne, Addr: AddrNext, Count: 1}, "9d 00"},
 	{Op{Kind: Segment, Segment: 1000}, "a0 e807"},
 	{Op{Kind: Table, Count: 1344}, "c0 c00a"},
+	{Op{Kind: Elsewhere, Head: HeadPredicted, Addr: AddrNext, Count: 256}, "f5 8002"},
+	{Op{Kind: Elsewhere, Count: 1}, "f0 01"},
 	{Op{Kind: DeltaMany, Head: HeadOne, Addr: AddrNext, Count: 1, Ref: 5, Many: 1, More: [3]Base{{Ref: -1, Other: true}}}, "bd 01 14 03"},
 	{Op{Kind: DeltaMany, Addr: AddrNext, Count: 1, Same: true, Many: 3, More: [3]Base{{Ref: 1}, {Ref: 2}, {Ref: 3}}}, "b1 07 04 08 0c"},
 	{Op{Kind: XBZRLE, Head: HeadOne, Addr: AddrNext, Count: 1, Len: 300}, "dd ac02"},
@@ -143,7 +145,7 @@ func TestOps(t *testing.T) {
 func TestRefusedOps(t *testing.T) {
 	for _, tt := range []struct{ hex, want string }{
 		{"00", "unknown kind 0"},
-		{"f0 00", "unknown kind 15"},
+		{"f0 00", "run of 0"},
 		{"dc 00 00", "xbzrle without an address"},
 		{"d1 05", "xbzrle without a head"},
 		{"d5 05", "run of xbzrle"},
@@ -171,6 +173,20 @@ func TestRefusedOps(t *testing.T) {
 	} {
 		if _, _, err := ParseOp(unhex(t, tt.hex)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: error %v, want one with %q", tt.hex, err, tt.want)
+		}
+	}
+}
+
+func TestClaim(t *testing.T) {
+	c := Claim{Fingerprint: 0x1122334455667788, Hash: [HashSize]byte{1, 15: 16}}
+	want := unhex(t, "1122334455667788 01000000000000000000000000000010")
+	b := c.Append(nil)
+	if got, err := ParseClaim(b); !bytes.Equal(b, want) || got != c || err != nil {
+		t.Errorf("written %x, want %x; parsed %+v, %v", b, want, got, err)
+	}
+	for i := range want {
+		if _, err := ParseClaim(want[:i]); !errors.Is(err, ErrShort) {
+			t.Errorf("cut at %d: error %v", i, err)
 		}
 	}
 }
