@@ -42,7 +42,7 @@ func newPool(t testing.TB, c PoolConfig) *Pool {
 func seed(t testing.TB, p *Pool, pages [][]byte) (fresh int) {
 	t.Helper()
 	for _, b := range pages {
-		f, err := p.Add(b)
+		_, f, err := p.Add(b)
 		if err != nil {
 			t.Fatal(err)
 		}

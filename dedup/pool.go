@@ -46,7 +46,6 @@ type Pool struct {
 	open     *pooled // being filled; nil if none is
 	filling  *slab   // its pages
 	cache    [poolCache]cached
-	changed  chan struct{} // closed and replaced when there is a segment more
 }
 
 // pooled is one segment of a pool.
@@ -74,7 +73,7 @@ func OpenPool(shelf *store.Shelf, c PoolConfig) (*Pool, error) {
 	most := cmp.Or(c.Disk, DefaultDisk) / slabSize
 	p := &Pool{
 		disk: shelf, max: int(min(max(most, minShelf), maxShelf)), log: c.Logger,
-		segments: map[uint64]*pooled{}, next: 1, changed: make(chan struct{}),
+		segments: map[uint64]*pooled{}, next: 1,
 	}
 	all, removed, err := shelf.List()
 	if err != nil {
@@ -112,17 +111,18 @@ func poolHandle(g *pooled, slot int) handle {
 	return handle((firstNumber(g.ID) + uint64(slot)) & numberMask)
 }
 
-// Add keeps a page, unless the pool has it; fresh tells that it had not. Pages
-// that were added together lie together.
-func (p *Pool) Add(b []byte) (fresh bool, err error) {
+// Add keeps a page, unless the pool has it; fresh tells that it had not. It
+// returns the number of the segment that has it, 0 for a zero page, which need not
+// be kept. Pages that were added together lie together.
+func (p *Pool) Add(b []byte) (segment uint64, fresh bool, err error) {
 	if isZero(b) {
-		return false, nil
+		return 0, false, nil
 	}
 	h := fingerprint(b)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.find(h, func(q []byte) bool { return bytes.Equal(b, q) }) {
-		return false, nil
+	if g := p.find(h, func(q []byte) bool { return bytes.Equal(b, q) }); g != nil {
+		return g.ID, false, nil
 	}
 	if p.open == nil {
 		p.begin()
@@ -132,9 +132,9 @@ func (p *Pool) Add(b []byte) (fresh bool, err error) {
 	g.Sums = append(g.Sums, h)
 	p.index.put(h, poolHandle(g, len(g.Sums)-1))
 	if len(g.Sums) == record.SegmentPages {
-		return true, p.save()
+		return g.ID, true, p.save()
 	}
-	return true, nil
+	return g.ID, true, nil
 }
 
 // begin opens a segment. The caller holds mu.
@@ -175,8 +175,6 @@ func (p *Pool) save() error {
 	p.use(g)
 	p.segments[g.ID] = g
 	p.order = append(p.order, g.ID)
-	close(p.changed)
-	p.changed = make(chan struct{})
 	return nil
 }
 
@@ -212,15 +210,15 @@ func (p *Pool) drop(id uint64) {
 func (p *Pool) Find(h uint64, is func(p []byte) bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	found := p.find(h, is)
+	found := p.find(h, is) != nil
 	if found {
 		p.hits.Add(1)
 	}
 	return found
 }
 
-// find looks for a page. The caller holds mu.
-func (p *Pool) find(h uint64, is func(p []byte) bool) bool {
+// find is the segment that has a page; nil if none has. The caller holds mu.
+func (p *Pool) find(h uint64, is func(p []byte) bool) *pooled {
 	first, second := p.index.candidates(h)
 	for _, slots := range [2][]atomic.Uint64{first, second} {
 		for i := range slots {
@@ -237,10 +235,10 @@ func (p *Pool) find(h uint64, is func(p []byte) bool) bool {
 				continue
 			}
 			p.use(g)
-			return true
+			return g
 		}
 	}
-	return false
+	return nil
 }
 
 // at is the segment and slot that a handle means; nil when it has gone.
@@ -300,11 +298,11 @@ func (p *Pool) load(g *pooled) *slab {
 	return c.mem
 }
 
-// Changed is closed when there is a segment more than now.
-func (p *Pool) Changed() <-chan struct{} {
+// Generation rises when a segment is added.
+func (p *Pool) Generation() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.changed
+	return p.next
 }
 
 // Segments lists the segments that are complete, by number.

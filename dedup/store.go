@@ -121,6 +121,9 @@ func (s *Store) Closed() bool { return s.closed.Load() }
 // ID names the store in the messages that its encoders make.
 func (s *Store) ID() uint64 { return s.id }
 
+// Peer names the peer's store; 0 while that is not known.
+func (s *Store) Peer() uint64 { return s.peer.Load() }
+
 // Keep keeps all pages that we have sent and still hold, until release is
 // called: the peer may refer to them before we have a decoder for its channel.
 // It is for the time between the promise to take a move and its channels.
@@ -138,6 +141,9 @@ func (s *Store) Forget() {
 	s.sent.forget()
 	s.received.forget()
 }
+
+// Room is how many bytes of pages that we send the store can hold at most.
+func (s *Store) Room() int64 { return int64(len(s.sent.ring)) * slabSize }
 
 // Stats is what a store holds.
 type Stats struct {

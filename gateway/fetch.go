@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/tunnel"
@@ -27,12 +28,15 @@ func parsePagesHeader(b []byte) (pagesHeader, error) {
 	return h, nil
 }
 
-// fetcher asks the peer of a session for pages. It waits while the WAN is away,
-// until ctx ends.
-func (s *session) fetcher(ctx context.Context) dedup.Fetch {
+// fetcher asks a peer for pages. It waits while the WAN is away, until ctx ends.
+func fetcher(ctx context.Context, link *tunnel.Link, log *slog.Logger) dedup.Fetch {
 	return func(w dedup.Wanted) ([]byte, error) {
-		s.log.Warn("pages of the content store are lost or rotten here; asking the peer", "peer", s.link.Site(), "page", w.Number, "pages", w.Count)
-		ch, err := s.link.Open(ctx, tunnel.Spec{
+		if w.Claimed {
+			log.Info("the peer thinks that pages are here which are not; asking it for them", "peer", link.Site(), "page", w.Number, "pages", w.Count)
+		} else {
+			log.Warn("pages of the content store are lost or rotten here; asking the peer", "peer", link.Site(), "page", w.Number, "pages", w.Count)
+		}
+		ch, err := link.Open(ctx, tunnel.Spec{
 			Kind: kindPages, Header: encodeJSON(pagesHeader{Version: protoVersion, Wanted: w}), Class: tunnel.Urgent,
 		})
 		if err != nil {
@@ -80,7 +84,7 @@ func (g *Gateway) answerPages(ctx context.Context, ch *tunnel.Channel) error {
 	if err != nil {
 		return err
 	}
-	g.log.Info("a peer has lost pages of the content store; they go there again", "peer", ch.Site(), "bytes", len(b))
+	g.log.Info("a peer does not have pages of the content store; they go there again", "peer", ch.Site(), "bytes", len(b))
 	if _, err := ch.Send(ctx, b); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/tunnel"
 )
 
@@ -34,6 +35,20 @@ type Config struct {
 	StoreMemory int64
 	StoreDisk   int64
 	StoreDir    string
+
+	// ContentKey is the fleet's, for hashes of pages; see dedup.Key.
+	ContentKey dedup.Key
+
+	// Images opens what can be seeded. Nil, or no StoreDir: nothing can be, and
+	// peers are not asked what they have.
+	Images Images
+
+	// SeedDirs are directories whose images are kept seeded. SeedRate caps what
+	// of them crosses to each peer, in bits per second; 0 is no cap. SeedLocal
+	// sends none of it.
+	SeedDirs  []string
+	SeedRate  int64
+	SeedLocal bool
 
 	// AllowForward tells whether a peer's forward may come out at this local
 	// address. Nil allows none.
@@ -99,9 +114,11 @@ type Gateway struct {
 	tests   linkTests
 	served  served // parts of peers' tests
 
-	patience patience
-	spoil    func([]byte) // of tests, see session
-	noPages  atomic.Bool  // of tests: peers do not get what they have lost
+	images               images
+	patience             patience
+	hearEvery, keepEvery time.Duration // tests shorten them
+	spoil                func([]byte)  // of tests, see session
+	noPages              atomic.Bool   // of tests: peers do not get what they have lost
 
 	ctx  context.Context // of Run; set before anything is served
 	stop context.CancelFunc
@@ -140,9 +157,11 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), patience: patience{query: queryEvery, standstill: standstill, switchover: switchPatience},
+		hearEvery: hearEvery, keepEvery: keepEvery,
 		jobs: jobs{byID: map[string]*job{}}, commons: map[string]*common{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}
+	g.openImages()
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g, nil
 }
@@ -160,6 +179,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	if g.cfg.LinkChanged != nil {
 		g.wg.Go(func() { g.watchLinks(g.ctx) })
+	}
+	if g.images.pool != nil {
+		g.wg.Go(func() { g.hearPeers(g.ctx) })
+	}
+	if g.images.pool != nil && len(g.cfg.SeedDirs) > 0 {
+		g.wg.Go(func() { g.keepSeeded(g.ctx) })
 	}
 	err := g.accept(ctx)
 	g.abortAll(errStopping)
@@ -189,6 +214,10 @@ func (g *Gateway) accept(ctx context.Context) error {
 			g.wg.Go(func() { g.servePages(g.ctx, ch) })
 		case kindTest:
 			g.wg.Go(func() { g.served.serve(g.ctx, ch) })
+		case kindSeed:
+			g.wg.Go(func() { g.serveSeed(g.ctx, ch) })
+		case kindSummary:
+			g.wg.Go(func() { g.serveSummary(g.ctx, ch) })
 		case kindL2:
 			if g.cfg.Announcements == nil {
 				ch.Abort("this gateway stretches no segments")

@@ -50,6 +50,8 @@ type site struct {
 	l2    *fakeL2
 
 	sockets tunnel.Sockets // nil for real ones
+	images  *fakeImages    // nil: nothing can be seeded
+	dirs    []string       // that are kept seeded
 
 	g    *gateway.Gateway
 	node *tunnel.Node
@@ -77,6 +79,12 @@ func newPair(t testing.TB, guest hvtest.Guest) (a, b *site, ledger *hvtest.Ledge
 // newPairOver is newPair over a simulated WAN, or over real sockets if wan is nil.
 func newPairOver(t testing.TB, guest hvtest.Guest, wan *testwan.WAN) (a, b *site, ledger *hvtest.Ledger) {
 	t.Helper()
+	return newPairWith(t, guest, wan, func(*site) {})
+}
+
+// newPairWith is newPairOver with sites that prepare has changed before they start.
+func newPairWith(t testing.TB, guest hvtest.Guest, wan *testwan.WAN, prepare func(*site)) (a, b *site, ledger *hvtest.Ledger) {
+	t.Helper()
 	idA, idB := identities(t)
 	ledger = &hvtest.Ledger{}
 	mk := func(name string, id *pki.Identity) *site {
@@ -98,6 +106,8 @@ func newPairOver(t testing.TB, guest hvtest.Guest, wan *testwan.WAN) (a, b *site
 	b.peers = []tunnel.Peer{{Site: "a", Addrs: []string{a.addr}}}
 	guest.Name = "db1"
 	a.host.Add(guest)
+	prepare(a)
+	prepare(b)
 	a.start()
 	b.start()
 	a.waitUp("b")
@@ -122,16 +132,22 @@ func (s *site) start() {
 	if err := node.SetPeers(s.peers); err != nil {
 		s.t.Fatal(err)
 	}
-	g, err := gateway.New(gateway.Config{
+	cfg := gateway.Config{
 		Site: s.name, Node: node, Hosts: []gateway.Host{s.host}, Network: s.l2, Logger: log,
 		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: newOpaque, Pack: vmstream.NewPacker},
 		StateDir: filepath.Join(s.dir, "state"), StoreDir: filepath.Join(s.dir, "store"), StoreDisk: 256 << 20, RunDir: s.run,
 		AllowForward: func(string, string) error { return nil },
-	})
+		SeedDirs:     s.dirs,
+	}
+	if s.images != nil {
+		cfg.Images = s.images
+	}
+	g, err := gateway.New(cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	g.Hurry(300*time.Millisecond, 10*time.Second, time.Second)
+	g.HurryImages(100 * time.Millisecond)
 	s.g, s.node = g, node
 	nodeCtx, stopNode := context.WithCancel(context.Background())
 	runCtx, stopRun := context.WithCancel(context.Background())

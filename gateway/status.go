@@ -60,6 +60,13 @@ func (g *Gateway) storeStatus() StoreStatus {
 	if sum.Budget == 0 {
 		sum.Budget = g.cfg.StoreMemory // for the first peer
 	}
+	if p := g.images.pool; p != nil {
+		st := p.Stats()
+		sum.Pages += st.Pages
+		sum.Bytes += st.Segments << 20
+		sum.Budget += st.Budget
+		sum.Disk += st.Bytes
+	}
 	return sum
 }
 

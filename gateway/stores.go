@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/longhaul-project/longhaul/dedup"
@@ -28,6 +29,13 @@ type common struct {
 	site string
 	dir  *store.Dir // nil: nothing is on disk
 
+	live    atomic.Pointer[dedup.Store] // store, for who looks for a page
+	more    chan struct{}               // one place: the peer has more of its own than it has told
+	content atomic.Uint64               // how much it had the last time
+
+	telling sync.Mutex // guards told; held while the peer is told
+	told    telling
+
 	mu      sync.Mutex // guards what follows; not held while the peer is asked
 	epoch   [16]byte   // the life of the peer that all below is for
 	lib     *dedup.Library
@@ -42,7 +50,7 @@ func (g *Gateway) commonWith(site string) *common {
 	defer g.mu.Unlock()
 	c := g.commons[site]
 	if c == nil {
-		c = &common{g: g, site: site}
+		c = &common{g: g, site: site, more: make(chan struct{}, 1)}
 		if g.cfg.StoreDir != "" {
 			dir, err := store.Open(filepath.Join(g.cfg.StoreDir, site))
 			if err != nil {
@@ -97,18 +105,25 @@ func (c *common) open(link *tunnel.Link) (dedup.Catalog, *dedup.Store, error) {
 // begin opens the library anew. Moves under way keep the store that they have;
 // it keeps nothing on disk any more. The caller holds mu.
 func (c *common) begin() error {
-	if c.store != nil {
-		c.store.Close()
-	}
-	c.store, c.lib, c.peer = nil, nil, 0
+	c.drop()
 	lib, err := dedup.OpenLibrary(c.dir, dedup.LibraryConfig{
 		Memory: c.g.cfg.StoreMemory, Disk: c.g.cfg.StoreDisk, Logger: c.g.log.With("peer", c.site),
+		Key: c.g.cfg.ContentKey, Elsewhere: c.g.elsewhere(c.site),
 	})
 	if err != nil {
 		return fmt.Errorf("content store of site %s: %w", c.site, err)
 	}
 	c.lib, c.catalog = lib, lib.Catalog()
 	return nil
+}
+
+// drop lets go of the store. The caller holds mu.
+func (c *common) drop() {
+	c.live.Store(nil)
+	if c.store != nil {
+		c.store.Close()
+	}
+	c.store, c.lib, c.peer = nil, nil, 0
 }
 
 // agree makes the store, given the peer's catalog, if ours is still the one
@@ -132,6 +147,7 @@ func (c *common) agree(theirs dedup.Catalog, ours uint64) (*dedup.Store, error) 
 		return nil, fmt.Errorf("content store of site %s: %w", c.site, err)
 	}
 	c.store, c.peer = s, theirs.Store
+	c.live.Store(s)
 	st := s.Stats()
 	c.g.log.Info("content store", "peer", c.site, "pages", st.Pages(), "bytes", st.Bytes)
 	c.g.wg.Go(func() { s.Warm(func() bool { return c.g.ctx.Err() != nil || s.Closed() }) })
@@ -216,10 +232,7 @@ func (g *Gateway) dropStore(site string) {
 	c := g.commonWith(site)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.store != nil {
-		c.store.Close()
-	}
-	c.store, c.lib, c.peer = nil, nil, 0
+	c.drop()
 	if c.dir == nil {
 		return
 	}
@@ -235,15 +248,15 @@ func (g *Gateway) closeStores() {
 	for _, c := range g.commons {
 		c.close()
 	}
+	if err := g.images.close(); err != nil {
+		g.log.Warn("closing the pool of images", "err", err)
+	}
 }
 
 func (c *common) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.store != nil {
-		c.store.Close()
-	}
-	c.store, c.lib = nil, nil
+	c.drop()
 	if c.dir != nil {
 		if err := c.dir.Close(); err != nil {
 			c.g.log.Warn("closing a content store", "peer", c.site, "err", err)

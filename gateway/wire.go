@@ -28,6 +28,8 @@ const (
 	kindStore   uint16 = 4 // a catalog each way: dedup.Catalog
 	kindPages   uint16 = 5 // pages that the opener has lost
 	kindTest    uint16 = 6 // part of a test of the link
+	kindSeed    uint16 = 7 // images: batches for the store, and seedEnd if they cannot be taken
+	kindSummary uint16 = 8 // what the other end has of its own: parts of a dedup.Summary
 )
 
 // controlHeader opens a control channel.
@@ -49,7 +51,7 @@ type legHeader struct {
 	Unpacked bool `json:"unpacked,omitempty"`
 }
 
-// storeHeader opens an exchange of catalogs.
+// storeHeader opens an exchange of catalogs, or a channel of images.
 type storeHeader struct {
 	Version int `json:"version"`
 }
@@ -165,10 +167,10 @@ func parseLegHeader(b []byte) (legHeader, error) {
 func parseStoreHeader(b []byte) error {
 	var h storeHeader
 	if err := decodeJSON(b, &h); err != nil {
-		return fmt.Errorf("reading header of an exchange of catalogs: %w", err)
+		return fmt.Errorf("reading header of a store's channel: %w", err)
 	}
 	if h.Version != protoVersion {
-		return fmt.Errorf("reading header of an exchange of catalogs: version %d, this gateway speaks %d", h.Version, protoVersion)
+		return fmt.Errorf("reading header of a store's channel: version %d, this gateway speaks %d", h.Version, protoVersion)
 	}
 	return nil
 }
