@@ -86,6 +86,25 @@ func TestRoundTrip(t *testing.T) {
 	if got, err := c.Segment(ctx, "prod"); err != nil || len(got.Bindings) != 1 {
 		t.Errorf("segment: %+v, %v", got, err)
 	}
+	task, err := c.Seed(ctx, gateway.SeedRequest{Sources: []string{"/img/slow"}})
+	if err != nil || task.ID != "store-1" || len(task.Peers) != 1 {
+		t.Errorf("seed: %+v, %v", task, err)
+	}
+	if task, err = c.AbortStoreTask(ctx, task.ID); err != nil || task.State != gateway.TaskAborted {
+		t.Errorf("abort of a task: %+v, %v", task, err)
+	}
+	if task, err = c.VerifyStore(ctx); err != nil || task.Kind != gateway.TaskVerify {
+		t.Errorf("verify: %+v, %v", task, err)
+	}
+	if task, err = c.StoreTask(ctx, task.ID); err != nil || task.Done == 0 {
+		t.Errorf("task: %+v, %v", task, err)
+	}
+	if all, err := c.StoreTasks(ctx); err != nil || len(all) != 2 {
+		t.Errorf("tasks: %+v, %v", all, err)
+	}
+	if r, err := c.Store(ctx); err != nil || len(r.Peers) != 2 || r.Peers[0].Hits != 812345 {
+		t.Errorf("store: %+v, %v", r, err)
+	}
 	tok, err := c.CreateToken(ctx, "b", 90*time.Second)
 	if err != nil || tok.Token != "lhtok-b-90" || !tok.Expires.Equal(apitest.Epoch().Add(90*time.Second)) {
 		t.Errorf("token: %+v, %v", tok, err)
@@ -120,6 +139,8 @@ func TestRoundTrip(t *testing.T) {
 	wantState := `job job-1 stuck a->b aborted
 forward mig tcp:127.0.0.1:49300 -> b tcp:127.0.0.1:49300
 segment prod vni 100 br-prod
+task store-1 seed /img/slow aborted
+task store-2 verify  running
 revoked b
 `
 	if got := fake.String(); got != wantState {
@@ -225,6 +246,8 @@ func TestRefused(t *testing.T) {
 		{"VNI too large", "POST", "/v1/segments", `{"name":"x","vni":16777216,"bridge":"br","sites":["b"]}`, 422, `body.vni`},
 		{"unknown query", "GET", "/v1/vms?x=1", "", 422, `urn:longhaul:problem:invalid`},
 		{"too large", "POST", "/v1/jobs", `{"vm":"` + strings.Repeat("x", 65<<10), 413, `urn:longhaul:problem:too-large`},
+		{"nothing to seed", "POST", "/v1/store/seed", `{"sources":[]}`, 422, `body.sources`},
+		{"no such task", "GET", "/v1/store/tasks/store-9", "", 404, `urn:longhaul:problem:not-found`},
 		{"long id", "GET", "/v1/jobs/" + strings.Repeat("x", 65), "", 422, `path.id`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -243,7 +266,7 @@ func TestRefused(t *testing.T) {
 
 func TestListsAreNeverNull(t *testing.T) {
 	h := api.New(api.Config{Backend: apitest.New()}).Handler()
-	for _, path := range []string{"/v1/status", "/v1/vms", "/v1/jobs", "/v1/forwards", "/v1/segments"} {
+	for _, path := range []string{"/v1/status", "/v1/vms", "/v1/jobs", "/v1/forwards", "/v1/segments", "/v1/store", "/v1/store/tasks"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
 		if w.Code != 200 || strings.Contains(w.Body.String(), "null") {

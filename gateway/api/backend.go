@@ -72,6 +72,21 @@ type Backend interface {
 	// Doctor looks at this gateway, its machine and its links.
 	Doctor(ctx context.Context) (gateway.Checkup, error)
 
+	// StoreReport tells what the content stores hold.
+	StoreReport(ctx context.Context) (gateway.StoreReport, error)
+
+	// Seed and VerifyStore start tasks on the store, which outlive ctx.
+	// ErrUnavailable: there is no store on disk. ErrBusy: too many tasks.
+	Seed(ctx context.Context, r gateway.SeedRequest) (gateway.StoreTask, error)
+	VerifyStore(ctx context.Context) (gateway.StoreTask, error)
+
+	// StoreTasks lists the tasks, the newest last.
+	StoreTasks(ctx context.Context) ([]gateway.StoreTask, error)
+	StoreTask(ctx context.Context, id string) (gateway.StoreTask, error)
+
+	// AbortStoreTask asks a task to end; it may take a moment. ErrBusy: it has ended.
+	AbortStoreTask(ctx context.Context, id string) (gateway.StoreTask, error)
+
 	// CreateToken makes a join token for a gateway at site, which may be
 	// used once and until it expires. ErrUnavailable: this gateway does not
 	// hold the fleet's CA key.

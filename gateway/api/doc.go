@@ -11,6 +11,10 @@
 //	GET    /v1/segments                POST /v1/segments
 //	GET    /v1/segments/{name}         DELETE /v1/segments/{name}
 //	POST   /v1/links/{site}/test       GET, DELETE of the same: how it stands, ends it
+//	GET    /v1/store
+//	POST   /v1/store/seed              POST /v1/store/verify  each starts a task
+//	GET    /v1/store/tasks
+//	GET    /v1/store/tasks/{id}        POST /v1/store/tasks/{id}/abort
 //	POST   /v1/tokens                  POST /v1/sites/{site}/revoke
 //	POST   /v1/reload
 //	GET    /openapi.json /openapi.yaml /metrics

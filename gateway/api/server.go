@@ -134,6 +134,7 @@ func (s *Server) routes(cfg Config) http.Handler {
 	s.addForwards(a)
 	s.addSegments(a)
 	s.addLinks(a)
+	s.addStore(a)
 	finishSchemas(a.OpenAPI())
 	serveDocument(mux, a.OpenAPI())
 	if cfg.Gatherer != nil {

@@ -26,6 +26,7 @@ type Fake struct {
 	segments []gateway.Segment
 	revoked  []string
 	test     *gateway.LinkTest // of the link to b
+	tasks    []gateway.StoreTask
 	reloads  int
 	fail     error
 	happened map[string]int // by kind; see Next
@@ -104,6 +105,9 @@ func (f *Fake) String() string {
 	}
 	for _, s := range f.segments {
 		fmt.Fprintf(&b, "segment %s vni %d %s\n", s.Name, s.VNI, s.Bridge)
+	}
+	for _, t := range f.tasks {
+		fmt.Fprintf(&b, "task %s %s %s %s\n", t.ID, t.Kind, strings.Join(t.Sources, ","), t.State)
 	}
 	for _, s := range f.revoked {
 		fmt.Fprintf(&b, "revoked %s\n", s)

@@ -239,6 +239,36 @@ func (c *Client) StopLinkTest(ctx context.Context, site string) error {
 	return c.do(ctx, "DELETE", "/v1/links/"+url.PathEscape(site)+"/test", nil, nil)
 }
 
+// Store tells what the content stores hold.
+func (c *Client) Store(ctx context.Context) (out gateway.StoreReport, err error) {
+	return out, c.do(ctx, "GET", "/v1/store", nil, &out)
+}
+
+// Seed starts to seed images.
+func (c *Client) Seed(ctx context.Context, r gateway.SeedRequest) (out gateway.StoreTask, err error) {
+	return out, c.do(ctx, "POST", "/v1/store/seed", r, &out)
+}
+
+// VerifyStore starts to read all that is on disk.
+func (c *Client) VerifyStore(ctx context.Context) (out gateway.StoreTask, err error) {
+	return out, c.do(ctx, "POST", "/v1/store/verify", nil, &out)
+}
+
+// StoreTasks lists the tasks on the store, the newest last.
+func (c *Client) StoreTasks(ctx context.Context) (out []gateway.StoreTask, err error) {
+	return out, c.do(ctx, "GET", "/v1/store/tasks", nil, &out)
+}
+
+// StoreTask finds a task.
+func (c *Client) StoreTask(ctx context.Context, id string) (out gateway.StoreTask, err error) {
+	return out, c.do(ctx, "GET", "/v1/store/tasks/"+url.PathEscape(id), nil, &out)
+}
+
+// AbortStoreTask ends a task; what it has done stays done.
+func (c *Client) AbortStoreTask(ctx context.Context, id string) (out gateway.StoreTask, err error) {
+	return out, c.do(ctx, "POST", "/v1/store/tasks/"+url.PathEscape(id)+"/abort", nil, &out)
+}
+
 // CreateToken makes a join token; a ttl of 0 is an hour.
 func (c *Client) CreateToken(ctx context.Context, site string, ttl time.Duration) (out api.Token, err error) {
 	in := api.TokenRequest{Site: site, TTL: int64(ttl / time.Second)}
