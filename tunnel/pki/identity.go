@@ -3,6 +3,7 @@ package pki
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -197,6 +198,16 @@ func (id *Identity) RenewDue(now time.Time) bool {
 func (id *Identity) Fingerprint() string {
 	fp := fingerprint(id.ca)
 	return hex.EncodeToString(fp[:])
+}
+
+// FleetKey is a key for a purpose that all gateways of the fleet have, and that is
+// another one in every fleet. It is made of the CA's certificate, which who joins
+// or connects may see: it tells fleets apart, and is no secret.
+func (id *Identity) FleetKey(purpose string) (key [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, id.ca.Raw)
+	mac.Write([]byte(purpose))
+	mac.Sum(key[:0])
+	return key
 }
 
 func (id *Identity) certificate() *tls.Certificate {

@@ -51,6 +51,12 @@ func (c Config) check() error {
 	if c.Store.Disk < minMemory {
 		k.fail("store.disk", "%s is too little: at least 8MiB", c.Store.Disk)
 	}
+	for i, d := range c.Store.Seed.Dirs {
+		k.path(fmt.Sprintf("store.seed.dirs[%d]", i), d)
+	}
+	if c.Store.Seed.Rate < 0 {
+		k.fail("store.seed.rate", "%s is negative", c.Store.Seed.Rate)
+	}
 	k.peers(c)
 	k.hosts(c.Hosts)
 	k.segments(c)

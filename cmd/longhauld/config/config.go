@@ -114,6 +114,25 @@ type Store struct {
 	// Disk bounds what is on disk of it, below Dir, for each peer. 16GiB if
 	// not given, at least 8MiB.
 	Disk conffile.Size `yaml:"disk"`
+
+	Seed Seed `yaml:"seed"`
+}
+
+// Seed is content of this site that its peers are to know: templates, ISO files
+// and disk images.
+type Seed struct {
+	// Dirs are directories whose files are kept seeded: new and changed ones are
+	// noticed within a minute. What is kept of them takes up to Store.Disk once
+	// more.
+	Dirs []string `yaml:"dirs"`
+
+	// Rate caps what of them crosses to each peer, in bits per second. 0, the
+	// default, is no cap but that of the link; moves go first in any case.
+	Rate conffile.Rate `yaml:"rate"`
+
+	// Local sends nothing of them: only what a peer has seeded as well becomes
+	// known to both, by hashes.
+	Local bool `yaml:"local"`
 }
 
 // Host is a hypervisor host of this site: the QEMUs that this gateway reaches

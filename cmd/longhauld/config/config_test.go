@@ -154,6 +154,7 @@ func TestRefused(t *testing.T) {
 		{"connections", "site: a\nlink: {connections: 17}\n", "link.connections: 17"},
 		{"memory", "site: a\nstore: {memory: 1MiB}\n", "store.memory: 1MiB is too little"},
 		{"disk", "site: a\nstore: {disk: 1MiB}\n", "store.disk: 1MiB is too little"},
+		{"directory of images", "site: a\nstore: {seed: {dirs: [/srv, tpl]}}\n", `store.seed.dirs[1]: "tpl" is not an absolute path`},
 		{"host without VMs", "site: a\nhosts: [{name: h}]\n", "hosts[0]: needs qmp or qmp_dir"},
 		{"host twice", "site: a\nhosts: [{name: h, qmp_dir: /q}, {name: h, qmp_dir: /r}]\n", "hosts[1].name: h is there twice"},
 		{"launcher", "site: a\nhosts: [{name: h, qmp_dir: /q, launch: [start]}]\n", `hosts[0].launch[0]: "start" is not an absolute path`},

@@ -72,6 +72,15 @@ const starterRest = `
 #  rate: 200Mbit
 #  patience: 10m
 
+# What is kept for each other site, and directories of templates, ISO files and
+# disk images that are kept known to all sites.
+#store:
+#  memory: 512MiB
+#  disk: 16GiB
+#  seed:
+#    dirs: [/srv/templates]
+#    rate: 50Mbit
+
 # The QEMUs of this site: one QMP socket per VM (-qmp
 # unix:/run/qemu/NAME.qmp,server=on,wait=off).
 #hosts:

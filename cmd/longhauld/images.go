@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/internal/image"
+)
+
+// images opens what can be seeded: files, directories and exports of NBD servers.
+type images struct{}
+
+var _ gateway.Images = images{}
+
+// List implements gateway.Images.
+func (images) List(ctx context.Context, name string) ([]gateway.ImageFile, error) {
+	if strings.HasPrefix(name, "nbd") {
+		return []gateway.ImageFile{{Name: name}}, nil
+	}
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !st.IsDir() {
+		return []gateway.ImageFile{{Name: name, Size: st.Size(), Changed: st.ModTime()}}, nil
+	}
+	found, skipped := image.Walk(ctx, name)
+	files := make([]gateway.ImageFile, 0, len(found))
+	for _, f := range found {
+		st, err := os.Stat(f.Name)
+		if err != nil {
+			continue // removed meanwhile
+		}
+		files = append(files, gateway.ImageFile{Name: f.Name, Size: st.Size(), Changed: st.ModTime()})
+	}
+	return files, skipped
+}
+
+// Open implements gateway.Images.
+func (images) Open(ctx context.Context, name string) (gateway.Image, error) {
+	im, err := image.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return &openImage{im, im.Blocks(0)}, nil
+}
+
+// openImage is an image that is read.
+type openImage struct {
+	*image.Image
+	blocks *image.Blocks
+}
+
+// Next implements gateway.Image.
+func (o *openImage) Next(ctx context.Context) ([]byte, int64, error) {
+	if o.blocks.Next(ctx) {
+		return o.blocks.Data(), o.blocks.Done(), nil
+	}
+	if err := o.blocks.Err(); err != nil {
+		return nil, o.blocks.Done(), err
+	}
+	return nil, o.blocks.Done(), io.EOF
+}
