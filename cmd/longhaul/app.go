@@ -81,7 +81,7 @@ func (a *app) rootCmd() *cobra.Command {
 	root.AddGroup(&cobra.Group{ID: "setup", Title: "Set up:"}, &cobra.Group{ID: "use", Title: "Use:"})
 	root.AddCommand(
 		a.initCmd(), a.tokenCmd(), a.joinCmd(), a.revokeCmd(), a.reloadCmd(),
-		a.statusCmd(), a.doctorCmd(), a.vmCmd(), a.migrateCmd(), a.jobCmd(), a.forwardCmd(), a.segmentCmd(), a.linkCmd(), a.inspectCmd(), a.demoCmd(),
+		a.statusCmd(), a.doctorCmd(), a.vmCmd(), a.migrateCmd(), a.jobCmd(), a.forwardCmd(), a.segmentCmd(), a.storeCmd(), a.linkCmd(), a.inspectCmd(), a.demoCmd(),
 		a.versionCmd(),
 		&cobra.Command{Use: "exit-codes", Short: "Exit codes of all commands", Long: exitTopic},
 	)
