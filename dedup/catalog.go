@@ -8,8 +8,9 @@ import (
 	"github.com/longhaul-project/longhaul/dedup/record"
 )
 
-// A Catalog lists the segments that a library holds. Two ends that exchange
-// theirs know what both hold.
+// A Catalog lists the segments that a library holds, or a part of them. Two ends
+// that exchange theirs know what both hold; they exchange outlines first, and then
+// what differs.
 //
 //	| Version (1) = 1 | Store (8) | Budget (uv) |
 //	| Sent (uv) | an entry for each |
@@ -48,13 +49,18 @@ func (c *Catalog) Append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(c.Budget))
 	for _, list := range [][]Entry{c.Sent, c.Received} {
 		b = binary.AppendUvarint(b, uint64(len(list)))
-		last := uint64(0)
-		for _, e := range list {
-			b = binary.AppendUvarint(b, e.ID-last)
-			b = binary.BigEndian.AppendUint64(b, e.Birth)
-			b = binary.AppendUvarint(b, uint64(e.Pages))
-			last = e.ID
-		}
+		b = appendEntries(b, list)
+	}
+	return b
+}
+
+func appendEntries(b []byte, list []Entry) []byte {
+	last := uint64(0)
+	for _, e := range list {
+		b = binary.AppendUvarint(b, e.ID-last)
+		b = binary.BigEndian.AppendUint64(b, e.Birth)
+		b = binary.AppendUvarint(b, uint64(e.Pages))
+		last = e.ID
 	}
 	return b
 }

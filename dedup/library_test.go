@@ -5,7 +5,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/longhaul-project/longhaul/dedup/store"
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -52,7 +55,8 @@ func (w *twin) start() {
 		libs[i] = l
 	}
 	for i, l := range libs {
-		s, err := l.Agree(catalogs[1-i])
+		theirs, _ := swap(w.t, catalogs[i], catalogs[1-i])
+		s, err := l.Agree(theirs)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -269,7 +273,87 @@ func TestLibraryBirth(t *testing.T) {
 	w.send(0, guest(1, 600))
 }
 
+// swap is what one end makes of the other's outline, and of what differs.
+func swap(t testing.TB, ours, theirs Catalog) (got Catalog, told int) {
+	t.Helper()
+	through := func(o Outline) Outline {
+		b := o.Append(nil)
+		p, err := ParseOutline(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told += len(b)
+		return p
+	}
+	part, differs := theirs.Differs(through(ours.Outline()))
+	mine, alike := ours.Differs(through(theirs.Outline()))
+	if differs != alike || !differs && len(part.Sent)+len(part.Received)+len(mine.Sent)+len(mine.Received) > 0 {
+		t.Fatalf("one end finds a difference: %v, the other: %v", differs, alike)
+	}
+	told += 16 * (len(part.Sent) + len(part.Received))
+	return ours.Complete(theirs.Outline(), part), told
+}
+
+// What an end makes of an outline and a part is the other's catalog, whatever the
+// two hold; and as long as they hold about the same, little is told.
+func TestOutline(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		entries := rapid.Custom(func(rt *rapid.T) []Entry {
+			var all []Entry
+			for id := range rapid.SliceOfDistinct(rapid.Uint64Range(1, 6<<groupBits), func(v uint64) uint64 { return v }).Draw(rt, "ids") {
+				all = append(all, Entry{ID: uint64(id) * 300, Birth: 5, Pages: rapid.IntRange(1, 256).Draw(rt, "pages")})
+			}
+			return slices.DeleteFunc(all, func(e Entry) bool { return e.ID == 0 })
+		})
+		ours := Catalog{Store: 1, Budget: 2, Sent: entries.Draw(rt, "sent"), Received: entries.Draw(rt, "received")}
+		theirs := Catalog{Store: 3, Budget: 4, Sent: slices.Clone(ours.Received), Received: slices.Clone(ours.Sent)}
+		if rapid.Bool().Draw(rt, "other") {
+			theirs.Sent = entries.Draw(rt, "their sent")
+		}
+		if n := len(theirs.Received); n > 0 && rapid.Bool().Draw(rt, "less") {
+			at := rapid.IntRange(0, n-1).Draw(rt, "gone")
+			theirs.Received = slices.Delete(theirs.Received, at, at+1)
+		}
+		got, _ := swap(t, ours, theirs)
+		if !slices.Equal(got.Sent, theirs.Sent) || !slices.Equal(got.Received, theirs.Received) || got.Store != 3 || got.Budget != 4 {
+			rt.Errorf("made %+v of %+v, holding %+v", got, theirs, ours)
+		}
+	})
+	big := Catalog{Store: 1, Budget: 1}
+	for i := range uint64(20 << groupBits) {
+		big.Sent = append(big.Sent, Entry{ID: 1000 + i, Birth: 7, Pages: 256})
+	}
+	mirror := Catalog{Store: 2, Budget: 1, Received: slices.Clone(big.Sent)}
+	if _, told := swap(t, big, mirror); told > 21*2*11+50 {
+		t.Errorf("20 GiB that both hold cost %d bytes", told)
+	}
+	mirror.Received = slices.Delete(mirror.Received, 5000, 5001)
+	if _, told := swap(t, big, mirror); told > 16<<groupBits+21*2*11+50 {
+		t.Errorf("20 GiB but for one segment cost %d bytes", told)
+	}
+}
+
+func FuzzOutline(f *testing.F) {
+	f.Add((&Outline{Store: 7, Budget: 1 << 30, Sent: []Group{{0, [8]byte{1}}, {9, [8]byte{2}}}, Received: []Group{{1 << 30, [8]byte{3}}}}).Append(nil))
+	f.Add((&Outline{}).Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o, err := ParseOutline(b)
+		if err != nil {
+			return
+		}
+		if got := o.Append(nil); !bytes.Equal(got, b) {
+			t.Errorf("%x parses, but is written %x", b, got)
+		}
+	})
+}
+
 func TestCatalog(t *testing.T) {
+	o := Outline{Store: 7, Budget: 1, Sent: []Group{{1, [8]byte{1}}, {9, [8]byte{2}}}, Received: []Group{{3, [8]byte{3}}}}
+	for i, b := 0, o.Append(nil); i < len(b); i++ {
+		if _, err := ParseOutline(b[:i]); err == nil {
+			t.Errorf("outline cut at %d: no error", i)
+		}
+	}
 	c := Catalog{Store: 7, Budget: 1 << 30, Sent: []Entry{{1, 2, 3}, {9, 4, 256}}, Received: []Entry{{1 << 40, 5, 1}}}
 	b := c.Append(nil)
 	for i := range b {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -69,12 +70,16 @@ func (g *Gateway) storeOf(ctx context.Context, link *tunnel.Link) (*dedup.Store,
 	c := g.commonWith(link.Site())
 	ctx, cancel := context.WithTimeout(ctx, agreeTime)
 	defer cancel()
-	for {
+	for tries := 1; ; tries++ {
 		ours, s, err := c.open(link)
 		if err != nil || s != nil {
 			return s, err
 		}
 		theirs, err := exchange(ctx, link, ours)
+		var refused *tunnel.AbortError // the peer has begun anew meanwhile, say
+		if errors.As(err, &refused) && tries < agreeTries {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("agreeing with site %s on what both hold: %w", link.Site(), err)
 		}
@@ -83,6 +88,10 @@ func (g *Gateway) storeOf(ctx context.Context, link *tunnel.Link) (*dedup.Store,
 		}
 	}
 }
+
+// agreeTries is how often the peer is asked: a second time if one end has begun
+// anew, a third if both have.
+const agreeTries = 3
 
 // open makes the library ready for the peer's present life. The store is nil if
 // the two have not agreed yet.
@@ -154,25 +163,50 @@ func (c *common) agree(theirs dedup.Catalog, ours uint64) (*dedup.Store, error) 
 	return s, nil
 }
 
-// exchange tells the peer our catalog and hears its.
+// exchange finds out the peer's catalog, and tells it ours. The two tell each
+// other outlines first, and then of their catalogs what does not follow from these.
 func exchange(ctx context.Context, link *tunnel.Link, ours dedup.Catalog) (dedup.Catalog, error) {
 	ch, err := link.Open(ctx, tunnel.Spec{Kind: kindStore, Header: encodeJSON(storeHeader{Version: protoVersion}), Class: tunnel.Urgent})
 	if err != nil {
 		return dedup.Catalog{}, err
 	}
 	defer ch.Abort("answered") // if it has not ended
-	if _, err := ch.Send(ctx, ours.Append(nil)); err != nil {
+	short := ours.Outline()
+	if _, err := ch.Send(ctx, short.Append(nil)); err != nil {
 		return dedup.Catalog{}, err
+	}
+	theirs, err := receive(ctx, ch, dedup.ParseOutline)
+	if err != nil {
+		return dedup.Catalog{}, err
+	}
+	part, err := receive(ctx, ch, dedup.ParseCatalog)
+	if err != nil {
+		return dedup.Catalog{}, err
+	}
+	if mine, differ := ours.Differs(theirs); differ {
+		if _, err := ch.Send(ctx, mine.Append(nil)); err != nil {
+			return dedup.Catalog{}, err
+		}
 	}
 	if err := ch.CloseSend(ctx); err != nil {
 		return dedup.Catalog{}, err
 	}
-	m, err := ch.Recv(ctx)
-	if err != nil {
+	if err := ch.Flush(ctx); err != nil { // it has agreed as well
 		return dedup.Catalog{}, err
 	}
-	ch.Done(m.Seq)
-	return dedup.ParseCatalog(m.Data)
+	return ours.Complete(theirs, part), nil
+}
+
+// receive reads the next message of a channel.
+func receive[T any](ctx context.Context, ch *tunnel.Channel, parse func([]byte) (T, error)) (v T, err error) {
+	m, err := ch.Recv(ctx)
+	if err != nil {
+		return v, err
+	}
+	if v, err = parse(m.Data); err == nil {
+		ch.Done(m.Seq)
+	}
+	return v, err
 }
 
 // serveStore answers a peer that tells its catalog.
@@ -193,37 +227,57 @@ func (g *Gateway) answerCatalog(ctx context.Context, ch *tunnel.Channel) error {
 	if link == nil {
 		return fmt.Errorf("site %s: %w", ch.Site(), ErrNoSite)
 	}
-	m, err := ch.Recv(ctx)
+	theirs, err := receive(ctx, ch, dedup.ParseOutline)
 	if err != nil {
 		return err
 	}
-	theirs, err := dedup.ParseCatalog(m.Data)
-	if err != nil {
-		return err
-	}
-	ch.Done(m.Seq)
 	c := g.commonWith(ch.Site())
-	for range 3 { // a second time if the peer has begun anew, a third if we have as well
-		ours, _, err := c.open(link)
-		if err != nil {
-			return err
-		}
-		s, err := c.agree(theirs, ours.Store)
-		if err != nil {
-			return err
-		}
-		if s == nil {
-			continue
-		}
-		if _, err := ch.Send(ctx, ours.Append(nil)); err != nil {
-			return err
-		}
-		if err := ch.CloseSend(ctx); err != nil {
-			return err
-		}
-		return ch.Flush(ctx)
+	ours, err := c.openFor(link, theirs.Store)
+	if err != nil {
+		return err
 	}
-	return errors.New("the store is being changed")
+	short := ours.Outline()
+	mine, differ := ours.Differs(theirs)
+	for _, msg := range [][]byte{short.Append(nil), mine.Append(nil)} {
+		if _, err := ch.Send(ctx, msg); err != nil {
+			return err
+		}
+	}
+	var part dedup.Catalog
+	if differ {
+		if part, err = receive(ctx, ch, dedup.ParseCatalog); err != nil {
+			return err
+		}
+	}
+	s, err := c.agree(ours.Complete(theirs, part), ours.Store)
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		return errors.New("the store has been begun anew meanwhile")
+	}
+	if _, err := ch.Recv(ctx); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("more than a catalog came: %w", err)
+	}
+	if err := ch.CloseSend(ctx); err != nil {
+		return err
+	}
+	return ch.Flush(ctx)
+}
+
+// openFor is open for a peer that names its store: if ours is in common with
+// another one, which the peer has lost, it begins anew.
+func (c *common) openFor(link *tunnel.Link, peer uint64) (dedup.Catalog, error) {
+	ours, _, err := c.open(link)
+	if err != nil {
+		return ours, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.store != nil && c.peer != peer {
+		err = c.begin()
+	}
+	return c.catalog, err
 }
 
 // dropStore forgets what is held in common with a peer, because the two do not
