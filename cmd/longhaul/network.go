@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -197,9 +198,28 @@ until it is removed or the gateway restarts; one that shall stay goes into the c
 		if err != nil {
 			return err
 		}
+		a.warnUnknown(ctx, s.Sites)
 		return a.show(got, func(w io.Writer) error { return writeSegments(w, []gateway.Segment{got}) })
 	})
 	return c
+}
+
+// warnUnknown tells of sites that the gateway does not know. A segment may name one
+// that joins later, so that is no error.
+func (a *app) warnUnknown(ctx context.Context, sites []string) {
+	st, err := a.gateway().Status(ctx)
+	if err != nil {
+		return // the segment is there all the same
+	}
+	var known []string
+	for _, p := range st.Peers {
+		known = append(known, p.Site)
+	}
+	for _, s := range sites {
+		if !slices.Contains(known, s) {
+			a.say("warning: the gateway knows no site %q yet, so the segment does not reach it; it knows %s", s, or(strings.Join(known, ", "), "none"))
+		}
+	}
 }
 
 func writeSegments(w io.Writer, all []gateway.Segment) error {
