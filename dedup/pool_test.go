@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -144,6 +145,29 @@ func TestPoolScrub(t *testing.T) {
 	if got := p.Scrub(func(s Scrubbed) bool { return false }); got.Segments != 1 || got.Damaged != 0 {
 		t.Errorf("stopped at once: %+v", got)
 	}
+}
+
+// A store can be scrubbed before the peer is heard of; what is dropped crosses again.
+func TestScrubDir(t *testing.T) {
+	w := newTwin(t, LibraryConfig{})
+	items := guest(6, 2000)
+	w.send(0, items)
+	w.stop()
+	files := segmentFiles(t, w.dirs[0].Path())
+	flip(t, files[1], 1<<19)
+	if err := os.Truncate(files[2], 5000); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	got := ScrubDir(w.dirs[0], log, func(Scrubbed) bool { return true })
+	if got.Damaged != 2 || got.Dropped != 2 || got.Segments != int64(len(files))-1 || got.Bytes != got.Total {
+		t.Errorf("%+v", got)
+	}
+	if again := ScrubDir(w.dirs[0], log, func(Scrubbed) bool { return true }); again.Damaged != 0 {
+		t.Errorf("the second time: %+v", again)
+	}
+	w.start()
+	w.send(0, items) // compares
 }
 
 // A scrub of a store drops damaged segments at one end; the other end still

@@ -1,6 +1,10 @@
 package dedup
 
 import (
+	"errors"
+	"io/fs"
+	"log/slog"
+
 	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/dedup/store"
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -77,6 +81,46 @@ func (s *Store) scrub(sh *shelf, g *segment, mem *slab, done *Scrubbed) {
 	g.saved.Store(0)
 	sh.disk.remove(g.id)
 	sh.disk.w.log.Warn("content store: a segment is damaged and was dropped", "segment", g.id, "pages", damaged, "err", err)
+}
+
+// ScrubDir is Store.Scrub for what is on disk in common with a peer that was not
+// heard of yet, so that there is no Store.
+func ScrubDir(dir *store.Dir, log *slog.Logger, step func(Scrubbed) bool) (done Scrubbed) {
+	mem := new(slab)
+	for _, name := range []string{sentShelf, receivedShelf} {
+		shelf := dir.Shelf(name)
+		all, removed, err := shelf.List()
+		if err != nil {
+			log.Warn("content store: a shelf cannot be read", "shelf", name, "err", err)
+			continue
+		}
+		done.Damaged += int64(removed) // a page each, at least
+		done.Dropped += int64(removed)
+		for i := range all {
+			done.Total += int64(len(all[i].Sums)) * page.Size
+		}
+		for i := range all {
+			h := &all[i]
+			bad, err := shelf.Verify(h, mem[:])
+			done.Segments++
+			done.Bytes += int64(len(h.Sums)) * page.Size
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // it has gone meanwhile
+			}
+			if err != nil {
+				bad = make([]int, len(h.Sums))
+			}
+			if len(bad) > 0 {
+				done.Damaged += int64(len(bad))
+				done.Dropped++
+				log.Warn("content store: a segment is damaged and is dropped", "segment", h.ID, "pages", len(bad), "err", errors.Join(err, shelf.Remove(h.ID)))
+			}
+			if !step(done) {
+				return done
+			}
+		}
+	}
+	return done
 }
 
 // Scrub is Store.Scrub for the pool.

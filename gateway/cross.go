@@ -263,17 +263,21 @@ func (g *Gateway) serveSeed(ctx context.Context, ch *tunnel.Channel) {
 	if err == nil {
 		return
 	}
-	if ctx.Err() == nil {
-		g.log.Warn("taking images of a peer", "peer", ch.Site(), "err", err)
-		end := seedEnd{Why: err.Error(), Rotten: errors.Is(err, dedup.ErrMismatch), Store: errors.Is(err, dedup.ErrStore)}
-		if end.Store {
-			g.dropStore(ch.Site())
-		}
-		ctx, cancel := context.WithTimeout(ctx, answerTime)
-		defer cancel()
-		if _, e := ch.Send(ctx, encodeJSON(end)); e == nil && ch.CloseSend(ctx) == nil {
-			_ = ch.Flush(ctx) // the channel ends with this, heard or not
-		}
+	var ended *tunnel.AbortError
+	if errors.As(err, &ended) || errors.Is(err, tunnel.ErrPeerRestarted) || ctx.Err() != nil {
+		g.log.Info("images of a peer end early; they go on when it seeds again", "peer", ch.Site(), "err", err)
+		ch.Abort(err.Error())
+		return
+	}
+	g.log.Warn("taking images of a peer", "peer", ch.Site(), "err", err)
+	end := seedEnd{Why: err.Error(), Rotten: errors.Is(err, dedup.ErrMismatch), Store: errors.Is(err, dedup.ErrStore)}
+	if end.Store {
+		g.dropStore(ch.Site())
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	if _, e := ch.Send(ctx, encodeJSON(end)); e == nil && ch.CloseSend(ctx) == nil {
+		_ = ch.Flush(ctx) // the channel ends with this, heard or not
 	}
 	ch.Abort(err.Error())
 }

@@ -52,48 +52,56 @@ func (g *Gateway) VerifyStore(context.Context) (StoreTask, error) {
 	return t.snapshot(), nil
 }
 
-// scrub reads one store after the other.
-func (g *Gateway) scrub(ctx context.Context, t *storeTask) error {
-	type part struct {
-		name  string
-		total int64
-		scrub func(step func(dedup.Scrubbed) bool) dedup.Scrubbed
-	}
-	var parts []part
+// scrubbing is one store to be read.
+type scrubbing struct {
+	name  string
+	total int64 // bytes, if that is known
+	run   func(step func(dedup.Scrubbed) bool) dedup.Scrubbed
+}
+
+// scrubbings are the stores that are on disk: those of the peers, and the pool.
+func (g *Gateway) scrubbings() (all []scrubbing) {
 	for _, c := range g.others("") {
+		name := "what site " + c.site + " holds as well"
 		if s := c.live.Load(); s != nil {
-			parts = append(parts, part{"what site " + c.site + " holds as well", s.Stats().Disk, s.Scrub})
+			all = append(all, scrubbing{name, s.Stats().Disk, s.Scrub})
+		} else if c.dir != nil { // the peer was not reached yet
+			all = append(all, scrubbing{name, 0, func(step func(dedup.Scrubbed) bool) dedup.Scrubbed {
+				return dedup.ScrubDir(c.dir, g.log, step)
+			}})
 		}
 	}
-	slices.SortFunc(parts, func(a, b part) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(all, func(a, b scrubbing) int { return strings.Compare(a.name, b.name) })
 	if p := g.images.pool; p != nil {
-		parts = append(parts, part{"images", p.Stats().Bytes, p.Scrub})
+		all = append(all, scrubbing{"images", p.Stats().Bytes, p.Scrub})
 	}
+	return all
+}
+
+// scrub reads one store after the other.
+func (g *Gateway) scrub(ctx context.Context, t *storeTask) error {
 	var total int64
-	for _, p := range parts {
-		total += p.total
+	all := g.scrubbings()
+	for _, s := range all {
+		total += s.total
 	}
-	var before dedup.Scrubbed // of the parts that are done
-	show := func(s dedup.Scrubbed) {
-		s.Add(before)
-		t.update(func(v *StoreTask) {
-			v.Total, v.Done = max(total, s.Bytes), s.Bytes
-			v.Segments, v.Damaged, v.Dropped = s.Segments, s.Damaged, s.Dropped
-		})
-	}
-	for _, p := range parts {
-		t.update(func(v *StoreTask) { v.Phase = "reading " + p.name })
-		before.Add(p.scrub(func(s dedup.Scrubbed) bool {
-			show(s)
+	var before dedup.Scrubbed // of the stores that are done
+	for _, s := range all {
+		t.update(func(v *StoreTask) { v.Phase = "reading " + s.name })
+		before.Add(s.run(func(done dedup.Scrubbed) bool {
+			done.Add(before)
+			t.update(func(v *StoreTask) { v.scrubbed(done, total) })
 			return ctx.Err() == nil
 		}))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
-	show(dedup.Scrubbed{})
-	if total > 0 {
-		t.update(func(v *StoreTask) { v.Total = v.Done })
-	}
+	t.update(func(v *StoreTask) { v.scrubbed(before, before.Bytes) })
 	return nil
+}
+
+func (v *StoreTask) scrubbed(s dedup.Scrubbed, total int64) {
+	v.Total, v.Done = max(total, s.Bytes), s.Bytes
+	v.Segments, v.Damaged, v.Dropped = s.Segments, s.Damaged, s.Dropped
 }

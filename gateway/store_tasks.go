@@ -62,6 +62,7 @@ func (t *storeTask) snapshot() StoreTask {
 // startTask makes a task and runs it until it returns or is aborted.
 func (g *Gateway) startTask(v StoreTask, run func(context.Context, *storeTask) error) (*storeTask, error) {
 	ctx, stop := context.WithCancelCause(g.ctx)
+	v.Phase = "beginning"
 	t := &storeTask{stop: stop, view: v}
 	if err := g.images.tasks.add(t); err != nil {
 		stop(err)

@@ -191,7 +191,7 @@ func exchange(ctx context.Context, link *tunnel.Link, ours dedup.Catalog) (dedup
 	if err := ch.CloseSend(ctx); err != nil {
 		return dedup.Catalog{}, err
 	}
-	if err := ch.Flush(ctx); err != nil { // it has agreed as well
+	if err := atEnd(ctx, ch); err != nil { // the peer has agreed as well
 		return dedup.Catalog{}, err
 	}
 	return ours.Complete(theirs, part), nil
@@ -207,6 +207,18 @@ func receive[T any](ctx context.Context, ch *tunnel.Channel, parse func([]byte) 
 		ch.Done(m.Seq)
 	}
 	return v, err
+}
+
+// atEnd waits for the end of what the peer says.
+func atEnd(ctx context.Context, ch *tunnel.Channel) error {
+	_, err := ch.Recv(ctx)
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err == nil:
+		return errors.New("more came than a catalog")
+	}
+	return err
 }
 
 // serveStore answers a peer that tells its catalog.
@@ -256,8 +268,8 @@ func (g *Gateway) answerCatalog(ctx context.Context, ch *tunnel.Channel) error {
 	if s == nil {
 		return errors.New("the store has been begun anew meanwhile")
 	}
-	if _, err := ch.Recv(ctx); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("more than a catalog came: %w", err)
+	if err := atEnd(ctx, ch); err != nil {
+		return err
 	}
 	if err := ch.CloseSend(ctx); err != nil {
 		return err

@@ -157,20 +157,25 @@ func (g *Gateway) answerSummary(ctx context.Context, ch *tunnel.Channel) error {
 	if err != nil {
 		return err
 	}
-	c := g.commonWith(ch.Site())
-	s := c.live.Load()
-	if s == nil || s.Peer() != h.Store {
+	link := g.node.Link(ch.Site())
+	if link == nil {
+		return fmt.Errorf("site %s: %w", ch.Site(), ErrNoSite)
+	}
+	s, err := g.storeOf(ctx, link) // the peer may have agreed a moment before us
+	if err != nil {
+		return err
+	}
+	if s.Peer() != h.Store {
 		return errors.New("the two stores have not agreed")
 	}
+	c := g.commonWith(ch.Site())
 	c.hasMore(h.Content)
 	c.telling.Lock()
 	defer c.telling.Unlock()
 	if c.told.store != s || c.told.heard != h.Heard {
 		c.told = telling{s, h.Heard, nil}
 	}
-	if link := g.node.Link(ch.Site()); link != nil {
-		ch.SetFlow(link.NewBackgroundFlow("summary"))
-	}
+	ch.SetFlow(link.NewBackgroundFlow("summary"))
 	if err := g.summarize(ctx, ch, s, &c.told); err != nil {
 		c.told = telling{} // what of it was heard is not known
 		return err
