@@ -12,7 +12,12 @@
 // record draws the message. Under both ends lies a Store:
 //
 //	store.go        what this gateway and one peer both hold
-//	library.go      what is left of it on disk after a restart; catalog.go tells the peer
+//	library.go      what is left of it on disk after a restart
+//	catalog.go      tells the peer what that is; outline.go says it in short first
+//	elsewhere.go    pages that one end has from elsewhere, sent as hashes; key.go
+//	summary.go      what a peer has from elsewhere, as it tells
+//	pool.go         what a site has of its own: the pages of its images
+//	scrub.go        reads all that is on disk
 //	shelf.go        one direction of it: segments, their window, eviction in step
 //	segment.go      1 MiB of pages, in memory or on disk, and who has it pinned
 //	tier.go         the budget of memory
@@ -50,6 +55,14 @@
 //     for us: from EncoderConfig.PeerReady (its decoder exists, or it called
 //     Store.Keep) or the first acknowledgement on.
 //
+// What only the peer holds, of its own images or from other sites, cannot be
+// compared. The peer tells in summaries what that is, and such a page goes as a
+// claim: its fingerprint, and 128 bits of SHA-256 keyed by the fleet and by the
+// random names of the two stores (key.go), so that a hash is of no use to anybody
+// else. The receiver takes a page only if it has that hash, and asks the sender for
+// it otherwise. Nobody waits for an answer before a page is sent; from then on both
+// hold it in common.
+//
 // A fingerprint only finds candidates. The receiver checks the fingerprint of
 // every page that it reads from a store, and the SHA-256 of every batch before
 // it returns one byte of it. So a bit that rots in a store, in a delta's base,
@@ -81,8 +94,9 @@
 // A segment goes to disk when it is full or its channel ends, and stays in
 // memory while the budget of memory lasts. When either gateway restarts, both
 // open what they have on disk as a Library and exchange catalogs, which list
-// segments by number and by the store that gave the number out. What both have
-// is the new Store; the rest is removed. So a lost disk is noticed at once, and
+// segments by number and by the store that gave the number out; outlines with a
+// digest for each 1024 segments go first, so that what is the same is not told.
+// What both have is the new Store; the rest is removed. So a lost disk is noticed at once, and
 // a crash, a full disk or a rotten file costs bandwidth.
 //
 // The budget of a store is split in two fixed halves, one for each direction,

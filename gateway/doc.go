@@ -52,6 +52,11 @@
 //	query.go        a destination without orders asks for them; late orders
 //	stores.go       what a peer and we both hold, over restarts of either
 //	fetch.go        pages of it that one end has lost, from the other
+//	images.go       what this site has of its own: templates, ISO files, disks
+//	seed.go         reads them; keep.go keeps the directories of the config
+//	cross.go        brings what a peer lacks of them there, behind all moves
+//	summary.go      what a peer has of its own, so that hashes of it are enough
+//	store_tasks.go  seeding and verifying as operators watch them; store_report.go
 //	sink_process.go the process that waits at the destination
 //	recover.go      what a restart finds in the journal
 //	late.go         a connection that was silent when it was opened
