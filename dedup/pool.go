@@ -40,8 +40,9 @@ type Pool struct {
 	mu       sync.Mutex // guards what follows; held while a segment is read or written
 	segments map[uint64]*pooled
 	order    []uint64 // numbers of segments, ascending
-	next     uint64
-	clock    uint64 // rises with each use
+	next     uint64   // number of the next segment
+	saved    uint64   // rises with each segment; begins anywhere
+	clock    uint64   // rises with each use
 	index    index
 	open     *pooled // being filled; nil if none is
 	filling  *slab   // its pages
@@ -73,7 +74,7 @@ func OpenPool(shelf *store.Shelf, c PoolConfig) (*Pool, error) {
 	most := cmp.Or(c.Disk, DefaultDisk) / slabSize
 	p := &Pool{
 		disk: shelf, max: int(min(max(most, minShelf), maxShelf)), log: c.Logger,
-		segments: map[uint64]*pooled{}, next: 1,
+		segments: map[uint64]*pooled{}, next: 1, saved: rand.Uint64() >> 1,
 	}
 	all, removed, err := shelf.List()
 	if err != nil {
@@ -175,6 +176,7 @@ func (p *Pool) save() error {
 	p.use(g)
 	p.segments[g.ID] = g
 	p.order = append(p.order, g.ID)
+	p.saved++
 	return nil
 }
 
@@ -298,11 +300,11 @@ func (p *Pool) load(g *pooled) *slab {
 	return c.mem
 }
 
-// Generation rises when a segment is added.
+// Generation rises when a segment is added. It begins anywhere.
 func (p *Pool) Generation() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.next
+	return p.saved
 }
 
 // Segments lists the segments that are complete, by number.

@@ -130,9 +130,9 @@ type hints struct {
 }
 
 const (
-	// DefaultHints is the most pages that a summary is heard of: 16 GiB of
-	// images, in at most 64 MiB of memory.
-	DefaultHints = 4 << 20
+	// DefaultHints is the most pages that a summary is heard of: 8 GiB of
+	// images, in at most 48 MiB of memory.
+	DefaultHints = 2 << 20
 
 	// maxWrong is how many claims may be wrong before the summary is not
 	// believed any more. The peer may have lost a disk, or a guest may have made

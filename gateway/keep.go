@@ -22,6 +22,9 @@ const keepEvery = 30 * time.Second
 // written is read when it is whole.
 const settleTime = 10 * time.Second
 
+// longestPause is how long a peer that does not take images is left alone at most.
+const longestPause = 15 * time.Minute
+
 // A keeper keeps the directories of the config seeded: it looks for files that are
 // new or have changed, by size and time. What was of a file that is gone makes
 // room in the pool some day.
@@ -31,6 +34,9 @@ type keeper struct {
 	failed map[string]seenFile // could not be read; tried again when they change
 	at     map[string]position // how far each peer has what was read
 	told   string              // the last problem, which is not told again and again
+
+	pause time.Duration // before a peer that could not be brought up to date is tried again
+	after time.Time     // when it is
 }
 
 // seenFile is a file as it was when it was read whole.
@@ -96,7 +102,7 @@ func (k *keeper) round(ctx context.Context, reads int) (read int) {
 		read = 1
 	}
 	at := k.positions(reads + read)
-	if len(changed) == 0 && (len(k.seen) == 0 || k.g.cfg.SeedLocal || k.have(at)) {
+	if len(changed) == 0 && (len(k.seen) == 0 || k.g.cfg.SeedLocal || k.have(at) || time.Now().Before(k.after)) {
 		return 0
 	}
 	done := make(chan struct{})
@@ -105,9 +111,10 @@ func (k *keeper) round(ctx context.Context, reads int) (read int) {
 		s := &seeding{g: k.g, task: t, files: changed, segments: map[uint64]bool{}}
 		s.total()
 		err := k.seed(ctx, s)
-		if err == nil || len(s.problems) > 0 {
-			k.at = at
+		if k.pause = min(max(2*k.pause, k.g.keepEvery), longestPause); err == nil || len(s.problems) > 0 {
+			k.at, k.pause = at, 0
 		}
+		k.after = time.Now().Add(k.pause)
 		return err
 	})
 	if err != nil {

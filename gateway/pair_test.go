@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -52,6 +53,7 @@ type site struct {
 	sockets tunnel.Sockets // nil for real ones
 	images  *fakeImages    // nil: nothing can be seeded
 	dirs    []string       // that are kept seeded
+	disk    int64          // of the store in bytes; 0: 256 MiB
 
 	g    *gateway.Gateway
 	node *tunnel.Node
@@ -135,7 +137,7 @@ func (s *site) start() {
 	cfg := gateway.Config{
 		Site: s.name, Node: node, Hosts: []gateway.Host{s.host}, Network: s.l2, Logger: log,
 		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: newOpaque, Pack: vmstream.NewPacker},
-		StateDir: filepath.Join(s.dir, "state"), StoreDir: filepath.Join(s.dir, "store"), StoreDisk: 256 << 20, RunDir: s.run,
+		StateDir: filepath.Join(s.dir, "state"), StoreDir: filepath.Join(s.dir, "store"), StoreDisk: cmp.Or(s.disk, 256<<20), RunDir: s.run,
 		AllowForward: func(string, string) error { return nil },
 		SeedDirs:     s.dirs,
 	}

@@ -281,6 +281,39 @@ func TestMoveFindsWhatThePeerHas(t *testing.T) {
 	}
 }
 
+// What was left out of a summary because both held it in common is told once the
+// store has let go of it.
+func TestSummaryAfterEviction(t *testing.T) {
+	a, b, _ := newPairWith(t, hvtest.Guest{}, nil, func(s *site) { s.images, s.disk = newImages(), 16<<20 })
+	img := disk(11, 2)
+	for _, s := range []*site{a, b} {
+		s.images.put("/img/tpl", img)
+	}
+	b.seed(gateway.SeedRequest{Sources: []string{"/img/tpl"}, Local: true})
+	a.seed(gateway.SeedRequest{Sources: []string{"/img/tpl"}})
+	a.stop() // what a has heard is lost; now both hold it in common
+	a.start()
+	a.waitUp("b")
+	p := newThrough(t, a, b)
+	if n := p.wire(a, ramStream(img)); n > few {
+		t.Fatalf("before the eviction it cost %d bytes", n)
+	}
+	if r, _ := a.g.StoreReport(t.Context()); r.Peers[0].Hints != 0 {
+		t.Errorf("a was told of %d pages that both hold in common", r.Peers[0].Hints)
+	}
+	p.wire(a, ramStream(disk(12, 12)))
+	await(t, "the hints of what has gone", func() (int64, bool) {
+		r, err := a.g.StoreReport(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Peers[0].Hints, r.Peers[0].Hints == 512
+	})
+	if n := p.wire(a, ramStream(img)); n > 512*26+few {
+		t.Errorf("after the eviction it cost %d bytes", n)
+	}
+}
+
 // The pool of the destination is lost after it has told what it has: its pages come
 // in full, and the stream is right.
 func TestMoveWithoutWhatThePeerHad(t *testing.T) {

@@ -131,9 +131,10 @@ func (g *Gateway) hear(ctx context.Context, l *tunnel.Link, s *dedup.Store) (bus
 
 // telling is what a peer has been told.
 type telling struct {
-	store *dedup.Store // that it is about
-	heard uint64       // as the peer names it
-	told  map[piece]bool
+	store   *dedup.Store  // that it is about
+	heard   uint64        // as the peer names it
+	told    map[piece]int // pages; what both hold in common was left out
+	evicted int64         // of the store, then: what has gone since is told after all
 }
 
 // piece names a segment: of a peer's store, or of the pool.
@@ -173,7 +174,7 @@ func (g *Gateway) answerSummary(ctx context.Context, ch *tunnel.Channel) error {
 	c.telling.Lock()
 	defer c.telling.Unlock()
 	if c.told.store != s || c.told.heard != h.Heard {
-		c.told = telling{s, h.Heard, nil}
+		c.told = telling{store: s, heard: h.Heard}
 	}
 	ch.SetFlow(link.NewBackgroundFlow("summary"))
 	if err := g.summarize(ctx, ch, s, &c.told); err != nil {
@@ -201,8 +202,11 @@ func (c *common) hasMore(content uint64) {
 func (g *Gateway) summarize(ctx context.Context, ch *tunnel.Channel, s *dedup.Store, t *telling) error {
 	var m dedup.Summary
 	if t.told == nil || g.stale(t.told) {
-		t.told, m.Anew = map[piece]bool{}, true
+		t.told, m.Anew = map[piece]int{}, true
 	}
+	evicted := s.Stats().Evicted
+	again := evicted != t.evicted
+	t.evicted = evicted
 	var err error
 	send := func() {
 		m.Busy = g.images.busy.Load() > 0
@@ -217,17 +221,19 @@ func (g *Gateway) summarize(ctx context.Context, ch *tunnel.Channel, s *dedup.St
 		if left -= len(sums); left < 0 || err != nil {
 			break
 		}
-		if t.told[name] {
+		n, told := t.told[name]
+		if told && (n == len(sums) || !again) {
 			continue
 		}
-		t.told[name] = true
 		unknown = unknown[:0]
 		for _, h := range sums {
 			if !s.Holds(h) { // else both have it in common
 				unknown = append(unknown, h)
 			}
 		}
-		s.Hints(&m, unknown)
+		if t.told[name] = len(unknown); len(unknown) > n {
+			s.Hints(&m, unknown)
+		}
 		if m.Len() > dedup.MaxHints-record.SegmentPages {
 			send()
 		}
@@ -237,10 +243,10 @@ func (g *Gateway) summarize(ctx context.Context, ch *tunnel.Channel, s *dedup.St
 }
 
 // stale tells whether much of what a peer was told is gone.
-func (g *Gateway) stale(told map[piece]bool) bool {
+func (g *Gateway) stale(told map[piece]int) bool {
 	there := 0
 	for name := range g.contents("") {
-		if told[name] {
+		if _, ok := told[name]; ok {
 			there++
 		}
 	}
