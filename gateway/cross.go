@@ -65,7 +65,7 @@ func (g *Gateway) crossAll(ctx context.Context, t *storeTask, segments []uint64,
 }
 
 // A crossing brings content of the pool to one peer, in batches like those of a
-// move that nobody replays, on a flow that gives way to all moves.
+// move that nobody replays, on a flow in the background.
 type crossing struct {
 	g     *Gateway
 	link  *tunnel.Link

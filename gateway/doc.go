@@ -54,7 +54,7 @@
 //	fetch.go        pages of it that one end has lost, from the other
 //	images.go       what this site has of its own: templates, ISO files, disks
 //	seed.go         reads them; keep.go keeps the directories of the config
-//	cross.go        brings what a peer lacks of them there, behind all moves
+//	cross.go        brings what a peer lacks of them there, in the background
 //	summary.go      what a peer has of its own, so that hashes of it are enough
 //	store_tasks.go  seeding and verifying as operators watch them; store_report.go
 //	sink_process.go the process that waits at the destination

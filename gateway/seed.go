@@ -12,7 +12,7 @@ import (
 )
 
 // Seed reads images of this site into its pool, and then brings what peers do not
-// have to them, while no move needs the link. Reading the same again, after an
+// have to them, in the background of moves. Reading the same again, after an
 // abort or a restart, costs reading only: what is in the pool is not kept twice,
 // and what both hold does not cross twice.
 func (g *Gateway) Seed(_ context.Context, r SeedRequest) (StoreTask, error) {

@@ -75,7 +75,7 @@ skipped) known to this site and to its peers, so that the pages of VMs made from
 them cross as references. Arguments are files and directories of the gateway's
 host, and exports of NBD servers.
 
-What a peer lacks is sent once, while no move needs the link; what it has
+What a peer lacks is sent once, in the background of moves; what it has
 itself, because it seeded the same, is agreed on by hashes. The task belongs to
 the gateway. Seeding again goes on where it was: nothing crosses twice.
 

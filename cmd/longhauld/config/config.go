@@ -127,7 +127,7 @@ type Seed struct {
 	Dirs []string `yaml:"dirs"`
 
 	// Rate caps what of them crosses to each peer, in bits per second. 0, the
-	// default, is no cap but that of the link; moves go first in any case.
+	// default, is no cap but that of the link; beside a move it gets a 64th of the link.
 	Rate conffile.Rate `yaml:"rate"`
 
 	// Local sends nothing of them: only what a peer has seeded as well becomes
