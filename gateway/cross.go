@@ -134,14 +134,22 @@ func (c *crossing) tell(f func(*TaskPeer)) { c.task.peer(c.link.Site(), f) }
 // hear asks the peer what it has by itself, and waits until it has read its own
 // images.
 func (c *crossing) hear(ctx context.Context) error {
-	for since := time.Now(); ; {
+	var note string // that stood there before
+	for since, waiting := time.Now(), false; ; waiting = true {
 		busy, err := c.g.hear(ctx, c.link, c.store)
 		c.heard = time.Now()
 		if err != nil || !busy || time.Since(since) > busyPatience {
-			c.tell(func(p *TaskPeer) { p.Note = "" })
+			if waiting {
+				c.tell(func(p *TaskPeer) { p.Note = note })
+			}
 			return err
 		}
-		c.tell(func(p *TaskPeer) { p.Note = "waiting: the peer reads images itself" })
+		c.tell(func(p *TaskPeer) {
+			if !waiting {
+				note = p.Note
+			}
+			p.Note = "waiting: the peer reads images itself"
+		})
 		select {
 		case <-time.After(busyPause):
 		case <-ctx.Done():

@@ -20,6 +20,10 @@ import (
 // hearEvery is how often a peer is asked. It costs a few packets.
 const hearEvery = time.Minute
 
+// hearTime bounds one answer: all that a summary may hold, 12 MiB, over a thin line
+// in the background.
+const hearTime = 10 * time.Minute
+
 // summaryHeader asks for a summary.
 type summaryHeader struct {
 	Version int    `json:"version"`
@@ -86,12 +90,12 @@ func (g *Gateway) hearPeer(ctx context.Context, l *tunnel.Link) {
 }
 
 func (g *Gateway) hearOnce(ctx context.Context, l *tunnel.Link) error {
-	ctx, cancel := context.WithTimeout(ctx, agreeTime)
-	defer cancel()
 	s, err := g.storeOf(ctx, l)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, hearTime)
+	defer cancel()
 	_, err = g.hear(ctx, l, s)
 	return err
 }
@@ -145,7 +149,7 @@ type piece struct {
 
 // serveSummary answers a peer that asks what we have of our own.
 func (g *Gateway) serveSummary(ctx context.Context, ch *tunnel.Channel) {
-	ctx, cancel := context.WithTimeout(ctx, busyPatience)
+	ctx, cancel := context.WithTimeout(ctx, hearTime)
 	defer cancel()
 	if err := g.answerSummary(ctx, ch); err != nil {
 		g.log.Debug("telling a peer what is here", "peer", ch.Site(), "err", err)
@@ -177,14 +181,16 @@ func (g *Gateway) answerSummary(ctx context.Context, ch *tunnel.Channel) error {
 		c.told = telling{store: s, heard: h.Heard}
 	}
 	ch.SetFlow(link.NewBackgroundFlow("summary"))
-	if err := g.summarize(ctx, ch, s, &c.told); err != nil {
+	if err = g.summarize(ctx, ch, s, &c.told); err == nil {
+		err = ch.CloseSend(ctx)
+	}
+	if err == nil {
+		err = ch.Flush(ctx) // whoever asks next hears only what is not on its way
+	}
+	if err != nil {
 		c.told = telling{} // what of it was heard is not known
-		return err
 	}
-	if err := ch.CloseSend(ctx); err != nil {
-		return err
-	}
-	return ch.Flush(ctx)
+	return err
 }
 
 // hasMore asks the peer in turn, if it has more than the last time.
