@@ -37,14 +37,14 @@ func (g *Gateway) crossAll(ctx context.Context, t *storeTask, segments []uint64,
 	var problems []error
 	for _, link := range g.node.Links() {
 		site := link.Site()
-		if !link.State().Up {
-			t.peer(site, func(p *TaskPeer) {
-				p.State, p.Note = "away", "seed again when it is up, or name the directory in the config"
-			})
-			continue
-		}
 		t.peer(site, func(*TaskPeer) {})
 		wg.Go(func() {
+			if reachable(ctx, link) != nil {
+				t.peer(site, func(p *TaskPeer) {
+					p.State, p.Note = "away", "seed again when it is up, or name the directory in the config"
+				})
+				return
+			}
 			c := &crossing{g: g, link: link, task: t, rate: cmp.Or(r.Rate, g.cfg.SeedRate), local: r.Local}
 			err := c.run(ctx, segments)
 			t.peer(site, func(p *TaskPeer) {

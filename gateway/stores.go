@@ -165,34 +165,38 @@ func (c *common) agree(theirs dedup.Catalog, ours uint64) (*dedup.Store, error) 
 
 // exchange finds out the peer's catalog, and tells it ours. The two tell each
 // other outlines first, and then of their catalogs what does not follow from these.
-func exchange(ctx context.Context, link *tunnel.Link, ours dedup.Catalog) (dedup.Catalog, error) {
+func exchange(ctx context.Context, link *tunnel.Link, ours dedup.Catalog) (c dedup.Catalog, err error) {
 	ch, err := link.Open(ctx, tunnel.Spec{Kind: kindStore, Header: encodeJSON(storeHeader{Version: protoVersion}), Class: tunnel.Urgent})
 	if err != nil {
-		return dedup.Catalog{}, err
+		return c, err
 	}
-	defer ch.Abort("answered") // if it has not ended
+	defer func() {
+		if err != nil { // else both ends have closed it, and the peer may not know yet
+			ch.Abort(err.Error())
+		}
+	}()
 	short := ours.Outline()
 	if _, err := ch.Send(ctx, short.Append(nil)); err != nil {
-		return dedup.Catalog{}, err
+		return c, err
 	}
 	theirs, err := receive(ctx, ch, dedup.ParseOutline)
 	if err != nil {
-		return dedup.Catalog{}, err
+		return c, err
 	}
 	part, err := receive(ctx, ch, dedup.ParseCatalog)
 	if err != nil {
-		return dedup.Catalog{}, err
+		return c, err
 	}
 	if mine, differ := ours.Differs(theirs); differ {
 		if _, err := ch.Send(ctx, mine.Append(nil)); err != nil {
-			return dedup.Catalog{}, err
+			return c, err
 		}
 	}
 	if err := ch.CloseSend(ctx); err != nil {
-		return dedup.Catalog{}, err
+		return c, err
 	}
 	if err := atEnd(ctx, ch); err != nil { // the peer has agreed as well
-		return dedup.Catalog{}, err
+		return c, err
 	}
 	return ours.Complete(theirs, part), nil
 }

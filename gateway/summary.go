@@ -111,7 +111,11 @@ func (g *Gateway) hear(ctx context.Context, l *tunnel.Link, s *dedup.Store) (bus
 	if err != nil {
 		return false, err
 	}
-	defer ch.Abort("heard") // if it has not ended
+	defer func() {
+		if err != nil { // else both ends have closed it, and the peer may not know yet
+			ch.Abort(err.Error())
+		}
+	}()
 	if err := ch.CloseSend(ctx); err != nil {
 		return false, err
 	}
