@@ -68,7 +68,7 @@ func newPair() (p *pair, err error) {
 		if p.dirs[i], err = store.Open(fmt.Sprintf("%s/%d", p.dir, i)); err != nil {
 			return p, err
 		}
-		c := dedup.LibraryConfig{Memory: 1 << 30, Disk: 16 << 30}
+		c := dedup.LibraryConfig{Memory: 256 << 20, Disk: 16 << 30}
 		if i == 1 {
 			if p.pool, err = dedup.OpenPool(p.dirs[1].Shelf("own"), dedup.PoolConfig{}); err != nil {
 				return p, err
