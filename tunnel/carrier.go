@@ -29,14 +29,14 @@ const (
 	pingPad = 2 * largePacket
 )
 
-// A carrier is one QUIC connection in use.
+// A carrier is one connection in use.
 type carrier struct {
 	link   *Link
 	id     uint32 // owner of cells; not unsent and not arrived
 	role   frame.Role
 	set    *set
-	conn   *quic.Conn
-	ctl    *quic.Stream
+	conn   conn
+	ctl    stream
 	frames frameReader
 	member *congestion.Member // its place in the path's model; nil while it has NewReno
 	moved  func(net.Addr)     // tells the socket that the peer's address is another now; may be nil
@@ -175,7 +175,7 @@ func (c *carrier) acceptData(ctx context.Context, wg *sync.WaitGroup) {
 	}
 }
 
-func (c *carrier) readData(str *quic.ReceiveStream) error {
+func (c *carrier) readData(str io.Reader) error {
 	p, err := readPreface(str)
 	if err != nil {
 		return err

@@ -128,8 +128,8 @@ func (l *Link) dial(ctx context.Context, role frame.Role, id frame.ID, addr stri
 	if err != nil {
 		return nil, nil, err
 	}
-	c.conn = conn
-	c.meter.watch(conn)
+	c.conn = quicConn{conn}
+	c.meter.watch(c.conn)
 	x, err := l.greet(ctx, c)
 	if err != nil {
 		_ = conn.CloseWithError(codeRefused, err.Error())
@@ -176,5 +176,5 @@ func DialEnrol(ctx context.Context, s Sockets, addr string, conf *tls.Config) (n
 		free()
 		return nil, fmt.Errorf("connecting to %s: %w", addr, err)
 	}
-	return streamConn{Stream: str, conn: conn, free: free}, nil
+	return streamConn{stream: str, conn: quicConn{conn}, free: free}, nil
 }

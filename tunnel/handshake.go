@@ -9,8 +9,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/longhaul-project/longhaul/tunnel/frame"
 )
 
@@ -18,10 +16,10 @@ import (
 // one loss on a bad line.
 const handshakeTime = 8 * time.Second
 
-// A candidate is a QUIC connection whose peer is known, on its way into a set.
+// A candidate is a connection whose peer is known, on its way into a set.
 type candidate struct {
-	conn   *quic.Conn
-	ctl    *quic.Stream
+	conn   conn
+	ctl    stream
 	frames frameReader
 	ours   frame.Hello
 	theirs frame.Hello
@@ -228,7 +226,7 @@ func refused(r frame.Refuse) error {
 }
 
 // checkNames holds what a hello says against the certificate.
-func (n *Node) checkNames(conn *quic.Conn, h frame.Hello, want string) error {
+func (n *Node) checkNames(conn conn, h frame.Hello, want string) error {
 	site, gateway, err := n.cfg.PeerSite(conn.ConnectionState().TLS)
 	switch {
 	case err != nil:

@@ -78,7 +78,7 @@ func TestHostilePeer(t *testing.T) {
 						return
 					}
 					if tt.data != nil {
-						if str, err := c.conn.OpenUniStream(); err == nil {
+						if str, err := c.conn.OpenUniStreamSync(t.Context()); err == nil {
 							_, _ = str.Write(tt.data)
 						}
 					}

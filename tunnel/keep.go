@@ -184,7 +184,7 @@ func (l *Link) tick(now time.Time) {
 func (l *Link) follow() {
 	type move struct {
 		tell func(net.Addr)
-		conn *quic.Conn
+		conn conn
 	}
 	var moves []move
 	l.mu.Lock()

@@ -82,7 +82,7 @@ func (n *Node) listen(ctx context.Context) error {
 		if err != nil {
 			break
 		}
-		wg.Go(func() { n.welcome(ctx, conn, m) })
+		wg.Go(func() { n.welcome(ctx, quicConn{conn}, m) })
 	}
 	failed := ctx.Err() == nil
 	timer := time.AfterFunc(closeTime, release)
@@ -97,7 +97,7 @@ func (n *Node) listen(ctx context.Context) error {
 }
 
 // welcome serves an accepted connection to its end.
-func (n *Node) welcome(ctx context.Context, conn *quic.Conn, m *meters) {
+func (n *Node) welcome(ctx context.Context, conn conn, m *meters) {
 	if !n.enter(&n.inbound, maxInbound) {
 		_ = conn.CloseWithError(codeRefused, "too many handshakes")
 		return
@@ -152,7 +152,7 @@ func (n *Node) leave(count *int) {
 }
 
 // receive reads the hello of an accepted connection and finds its link.
-func (n *Node) receive(ctx context.Context, conn *quic.Conn) (*candidate, *Link, error) {
+func (n *Node) receive(ctx context.Context, conn conn) (*candidate, *Link, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	ctl, err := conn.AcceptStream(ctx)
@@ -186,7 +186,7 @@ func (n *Node) receive(ctx context.Context, conn *quic.Conn) (*candidate, *Link,
 }
 
 // enrol serves a stranger who wants to become a gateway of the fleet.
-func (n *Node) enrol(ctx context.Context, conn *quic.Conn) {
+func (n *Node) enrol(ctx context.Context, conn conn) {
 	defer func() { _ = conn.CloseWithError(0, "") }()
 	if n.cfg.Enrol == nil || !n.enter(&n.enrols, maxEnrols) {
 		return
@@ -200,7 +200,7 @@ func (n *Node) enrol(ctx context.Context, conn *quic.Conn) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.CloseWithError(codeRefused, "timeout") })
 	defer stop()
-	n.cfg.Enrol(ctx, streamConn{Stream: str, conn: conn, shared: true}, conn.ConnectionState().TLS)
+	n.cfg.Enrol(ctx, streamConn{stream: str, conn: conn, shared: true}, conn.ConnectionState().TLS)
 	_ = str.Close()
 	// The stranger closes when it has read the answer.
 	select {

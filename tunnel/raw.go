@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/longhaul-project/longhaul/tunnel/frame"
 )
 
@@ -53,7 +51,7 @@ func (l *Link) Dial(ctx context.Context, proto byte) (*Conn, error) {
 	if _, err := str.Write(frame.Preface{Use: frame.Raw, Proto: proto}.Append(nil)); err != nil {
 		return nil, fmt.Errorf("dialing %s: %w", l.site, err)
 	}
-	return &Conn{streamConn: streamConn{Stream: str, conn: c.conn, shared: true}, site: l.site, proto: proto}, nil
+	return &Conn{streamConn: streamConn{stream: str, conn: c.conn, shared: true}, site: l.site, proto: proto}, nil
 }
 
 // acceptRaw accepts the peer's raw connections.
@@ -72,7 +70,7 @@ func (c *carrier) acceptRaw(ctx context.Context, wg *sync.WaitGroup) {
 	}
 }
 
-func (c *carrier) welcomeRaw(str *quic.Stream) error {
+func (c *carrier) welcomeRaw(str stream) error {
 	if err := str.SetReadDeadline(time.Now().Add(prefaceTime)); err != nil {
 		return err
 	}
@@ -92,14 +90,14 @@ func (c *carrier) welcomeRaw(str *quic.Stream) error {
 	if n.closed || len(n.conns.items) >= maxConnsWaiting {
 		return ErrTooMany
 	}
-	n.conns.push(&Conn{streamConn: streamConn{Stream: str, conn: c.conn, shared: true}, site: c.link.site, proto: p.Proto})
+	n.conns.push(&Conn{streamConn: streamConn{stream: str, conn: c.conn, shared: true}, site: c.link.site, proto: p.Proto})
 	return nil
 }
 
-// streamConn is a QUIC stream as a net.Conn.
+// streamConn is a stream as a net.Conn.
 type streamConn struct {
-	*quic.Stream
-	conn   *quic.Conn
+	stream
+	conn   conn
 	shared bool   // other streams use the connection
 	free   func() // releases the socket; may be nil
 }
@@ -116,12 +114,12 @@ func (c streamConn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 func (c streamConn) ConnectionState() tls.ConnectionState { return c.conn.ConnectionState().TLS }
 
 // CloseWrite says that no more comes; reading goes on.
-func (c streamConn) CloseWrite() error { return c.Stream.Close() }
+func (c streamConn) CloseWrite() error { return c.stream.Close() }
 
 // Close closes both directions. What was written still arrives.
 func (c streamConn) Close() error {
-	c.Stream.CancelRead(0)
-	err := c.Stream.Close()
+	c.stream.CancelRead(0)
+	err := c.stream.Close()
 	if !c.shared {
 		_ = c.conn.CloseWithError(0, "")
 		if c.free != nil {

@@ -75,7 +75,7 @@ func serverSeats(tr *quic.Transport, conf *tls.Config) *tls.Config {
 
 // sit makes a connection of the link a member of its path, if it has our
 // controller.
-func (l *Link) sit(conn *quic.Conn, role frame.Role) (*congestion.Member, error) {
+func (l *Link) sit(conn conn, role frame.Role) (*congestion.Member, error) {
 	s := seatOf(conn.Context())
 	switch {
 	case s == nil:
@@ -94,8 +94,12 @@ func (l *Link) sit(conn *quic.Conn, role frame.Role) (*congestion.Member, error)
 }
 
 // watch has the reader of the socket wait for the connection when it is busy.
-func (m *meter) watch(conn *quic.Conn) {
-	q, err := ccslot.QueueOf(conn)
+func (m *meter) watch(conn conn) {
+	c, ok := conn.(quicConn)
+	if !ok {
+		return
+	}
+	q, err := ccslot.QueueOf(c.Conn)
 	if err != nil {
 		return // the test of ccslot says so; without it, packets may be dropped
 	}
