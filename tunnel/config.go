@@ -36,9 +36,11 @@ type Config struct {
 	// 10.3). Nil: they find out after IdleTimeout.
 	ResetKey *[32]byte
 
-	// Listen is the UDP address of the one listening port, such as ":7447".
-	// Empty: this end only dials.
+	// Listen is the address of the one listening port, such as ":7447", in UDP,
+	// and in TCP unless Carrier is QUIC. Empty: this end only dials.
 	Listen string
+	// Carrier of links whose Peer has none. "" means Auto.
+	Carrier Carrier
 	// Patience is how long channels wait for a link that is away. Zero means 10 minutes.
 	Patience time.Duration
 	// Conns is the number of bulk connections of a link that this end dials.
@@ -58,7 +60,8 @@ type Config struct {
 	// OnDatagram gets each datagram; b is the callee's. It is called by one
 	// goroutine per link, so while it blocks datagrams of that link are dropped.
 	OnDatagram func(site string, kind byte, b []byte)
-	// Sockets makes the sockets. Nil means UDP. Tests put a simulated WAN here.
+	// Sockets makes the sockets. Nil means UDP and TCP. Without the methods of
+	// Streams there is no TCP. Tests put a simulated WAN here.
 	Sockets Sockets
 }
 
@@ -75,6 +78,8 @@ type Sockets interface {
 type Peer struct {
 	Site  string
 	Addrs []string // "host:port", tried in turn
+	// Carrier of the link. "" means that of the Config.
+	Carrier Carrier
 }
 
 // Limits of a link.
@@ -105,7 +110,7 @@ const (
 	maxText = frame.MaxText
 )
 
-func (c Config) withDefaults() (Config, error) {
+func (c Config) withDefaults() (_ Config, err error) {
 	switch {
 	case c.Site == "":
 		return c, errors.New("tunnel: config without a site")
@@ -114,6 +119,9 @@ func (c Config) withDefaults() (Config, error) {
 	case c.Rate < 0 || c.Conns < 0 || c.Conns > maxConns || c.Patience < 0 || c.Memory < 0:
 		return c, fmt.Errorf("tunnel: config out of range: rate %d, conns %d, patience %v, memory %d",
 			c.Rate, c.Conns, c.Patience, c.Memory)
+	}
+	if c.Carrier, err = ParseCarrier(string(c.Carrier)); err != nil {
+		return c, fmt.Errorf("tunnel: config: %w", err)
 	}
 	c.Patience = cmp.Or(c.Patience, 10*time.Minute)
 	c.Memory = cmp.Or(c.Memory, defaultMemory)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"fmt"
-	"net"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -114,22 +112,18 @@ func connect(ctx context.Context, s Sockets, addr string, m *meter, conf *tls.Co
 }
 
 // dial makes a connection of the link and puts it into use.
-func (l *Link) dial(ctx context.Context, role frame.Role, id frame.ID, addr string) (*carrier, func(), error) {
+func (l *Link) dial(ctx context.Context, role frame.Role, id frame.ID, addr string, via Carrier) (*carrier, func(), error) {
 	class := shapedRole(role)
-	c := &candidate{dialed: true, ours: l.node.hello(l, role, id)}
+	c := &candidate{dialed: true, via: via, ours: l.node.hello(l, role, id)}
 	c.meter = &meter{bucket: l.bucket, class: class, count: &l.wire[class]}
 	conf := l.node.cfg.ClientTLS.Clone()
 	conf.ServerName = pki.ServerName(l.site)
-	dialing := ctx
-	if l.node.stock == nil {
-		dialing = withSeat(ctx)
-	}
-	conn, free, err := connect(dialing, l.node.cfg.Sockets, addr, c.meter, conf, l.packetFor(role))
+	conn, free, err := l.connect(ctx, addr, c, conf)
 	if err != nil {
 		return nil, nil, err
 	}
-	c.conn = quicConn{conn}
-	c.meter.watch(c.conn)
+	c.conn = conn
+	c.meter.watch(conn)
 	x, err := l.greet(ctx, c)
 	if err != nil {
 		_ = conn.CloseWithError(codeRefused, err.Error())
@@ -140,6 +134,22 @@ func (l *Link) dial(ctx context.Context, role frame.Role, id frame.ID, addr stri
 		return nil, nil, err
 	}
 	return x, free, nil
+}
+
+// connect makes the connection of a candidate by its carrier.
+func (l *Link) connect(ctx context.Context, addr string, c *candidate, conf *tls.Config) (conn, func(), error) {
+	if c.via == TCP {
+		s, ok := l.node.cfg.Sockets.(Streams)
+		if !ok {
+			return nil, nil, errNoTCP
+		}
+		return connectTCP(ctx, s, addr, c.meter, conf)
+	}
+	if l.node.stock == nil {
+		ctx = withSeat(ctx)
+	}
+	conn, free, err := connect(ctx, l.node.cfg.Sockets, addr, c.meter, conf, l.packetFor(c.ours.Role))
+	return quicConn{conn}, free, err
 }
 
 // packetFor is the size of the first packets of a connection.
@@ -157,24 +167,4 @@ func (l *Link) packetFor(role frame.Role) uint16 {
 func newID() (id frame.ID) {
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
 	return id
-}
-
-// DialEnrol connects to a gateway as a stranger, for enrolment: conf names the
-// protocol and says what to trust. The caller closes the connection.
-func DialEnrol(ctx context.Context, s Sockets, addr string, conf *tls.Config) (net.Conn, error) {
-	if s == nil {
-		s = udpSockets{}
-	}
-	m := &meter{bucket: shaper.New(0), count: new(traffic)}
-	conn, free, err := connect(ctx, s, addr, m, conf, smallPacket)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", addr, err)
-	}
-	str, err := conn.OpenStreamSync(ctx)
-	if err != nil {
-		_ = conn.CloseWithError(0, "")
-		free()
-		return nil, fmt.Errorf("connecting to %s: %w", addr, err)
-	}
-	return streamConn{stream: str, conn: quicConn{conn}, free: free}, nil
 }

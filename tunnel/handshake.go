@@ -9,6 +9,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/longhaul-project/longhaul/tunnel/frame"
 )
 
@@ -24,6 +26,7 @@ type candidate struct {
 	ours   frame.Hello
 	theirs frame.Hello
 	dialed bool
+	via    Carrier
 	meter  *meter
 	moved  func(net.Addr) // see carrier
 	free   func()         // releases the socket or its meter; after the connection is closed
@@ -48,7 +51,15 @@ func (c *candidate) write(frames ...frame.Frame) error {
 // refuse tells the peer and closes.
 func (c *candidate) refuse(code uint8, why error) {
 	_ = c.write(frame.Refuse{Code: code, Reason: why.Error()})
-	_ = c.conn.CloseWithError(codeRefused, why.Error())
+	_ = c.conn.CloseWithError(closingCode(why), why.Error()) // which may overtake the frame
+}
+
+// closingCode says why a connection is not taken.
+func closingCode(why error) quic.ApplicationErrorCode {
+	if errors.Is(why, errCarrier) {
+		return codeCarrier
+	}
+	return codeRefused
 }
 
 // frameReader reads control frames from a stream.
@@ -133,7 +144,7 @@ func (l *Link) greet(ctx context.Context, c *candidate) (*carrier, error) {
 	if l.decides {
 		x, serial, err := l.adopt(c, c.ours.Set, 0)
 		if err != nil {
-			c.refuse(frame.RefuseBusy, err)
+			c.refuse(refusal(err), err)
 			return nil, err
 		}
 		return x, c.write(frame.Commit{Set: c.ours.Set, Serial: serial})
@@ -160,7 +171,7 @@ func (l *Link) answer(ctx context.Context, c *candidate) (*carrier, error) {
 	if l.decides {
 		x, serial, err := l.adopt(c, c.theirs.Set, 0)
 		if err != nil {
-			c.refuse(frame.RefuseBusy, err)
+			c.refuse(refusal(err), err)
 			return nil, err
 		}
 		return x, c.write(c.ours, frame.Commit{Set: c.theirs.Set, Serial: serial})
@@ -218,7 +229,18 @@ func (c *candidate) readCommit() (frame.Commit, error) {
 	return frame.Commit{}, fmt.Errorf("%w: %T in place of a commit", errProtocol, f)
 }
 
+// refusal is the code for why a set is not taken.
+func refusal(err error) uint8 {
+	if errors.Is(err, errCarrier) {
+		return frame.RefuseCarrier
+	}
+	return frame.RefuseBusy
+}
+
 func refused(r frame.Refuse) error {
+	if r.Code == frame.RefuseCarrier {
+		return fmt.Errorf("refused by the peer: %w", errCarrier)
+	}
 	if r.Code == frame.RefuseBusy {
 		return fmt.Errorf("refused by the peer: %s: %w", r.Reason, errBusy)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/longhaul-project/longhaul/tunnel/frame"
+	"github.com/longhaul-project/longhaul/tunnel/mux"
 )
 
 const (
@@ -62,6 +63,7 @@ func (l *Link) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		l.dialPriority(ctx, &wg)
+		l.retryQUIC(ctx, &wg)
 		l.dialOthers(ctx, &wg)
 		select {
 		case <-ctx.Done():
@@ -87,7 +89,7 @@ func (l *Link) dialPriority(ctx context.Context, wg *sync.WaitGroup) {
 	}
 	d.busy = true
 	wg.Go(func() {
-		x, free, err := l.dial(ctx, frame.Priority, newID(), addr)
+		x, free, err := l.dialFirst(ctx, addr)
 		l.dialed(err, addr)
 		if err == nil {
 			x.run(ctx)
@@ -136,7 +138,7 @@ func (l *Link) dialOthers(ctx context.Context, wg *sync.WaitGroup) {
 }
 
 func (l *Link) dialOther(ctx context.Context, role frame.Role, s *set, addr string) {
-	x, free, err := l.dial(ctx, role, s.id, addr)
+	x, free, err := l.dial(ctx, role, s.id, addr, s.via)
 	l.mu.Lock()
 	l.dials.extra[role]--
 	if err != nil && l.set == s {
@@ -205,7 +207,7 @@ func (l *Link) follow() {
 // connection.
 func nowMinusSilence(err error) time.Time {
 	var idle *quic.IdleTimeoutError
-	if errors.As(err, &idle) {
+	if errors.As(err, &idle) || errors.Is(err, mux.ErrIdle) {
 		return time.Now().Add(-IdleTimeout)
 	}
 	return time.Now()

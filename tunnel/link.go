@@ -43,6 +43,7 @@ type Link struct {
 
 	state   linkState
 	dials   dialState
+	choose  chooser
 	grow    growth
 	good    goodput
 	account account
@@ -81,6 +82,7 @@ func newLink(n *Node, site string) *Link {
 		account:  account{factor: startFactor},
 	}
 	l.rest = l.NewFlow("")
+	l.choose.setting = n.cfg.Carrier
 	l.state.heard = l.born
 	l.state.since = l.born
 	l.state.why = "no connection yet"
@@ -108,9 +110,12 @@ func (l *Link) SetRate(rate int64) {
 	l.path.SetRate(rate)
 }
 
-func (l *Link) setAddrs(addrs []string) {
+func (l *Link) setAddrs(addrs []string, via Carrier) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.choose.setting != via {
+		l.choose = chooser{setting: via}
+	}
 	if !slices.Equal(addrs, l.addrs) {
 		l.addrs = addrs
 		l.dials.reset()

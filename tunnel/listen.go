@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -48,6 +49,21 @@ func (w *window) add(now time.Time) int {
 	return w.n
 }
 
+// listenBoth accepts connections by QUIC and by TCP until ctx ends, or one fails.
+func (n *Node) listenBoth(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	failed := make(chan error, 2) // one each
+	for _, listen := range []func(context.Context) error{n.listen, n.listenTCP} {
+		wg.Go(func() { failed <- listen(ctx) })
+	}
+	err := <-failed
+	cancel()
+	return errors.Join(err, <-failed)
+}
+
 // listen accepts connections until ctx ends.
 func (n *Node) listen(ctx context.Context) error {
 	if n.cfg.Listen == "" {
@@ -82,7 +98,12 @@ func (n *Node) listen(ctx context.Context) error {
 		if err != nil {
 			break
 		}
-		wg.Go(func() { n.welcome(ctx, quicConn{conn}, m) })
+		wg.Go(func() {
+			n.welcome(ctx, quicConn{conn}, func(x *meter) (func(net.Addr), func()) {
+				m.set(conn.RemoteAddr(), x)
+				return func(a net.Addr) { m.set(a, x) }, func() { m.remove(x) }
+			})
+		})
 	}
 	failed := ctx.Err() == nil
 	timer := time.AfterFunc(closeTime, release)
@@ -96,8 +117,9 @@ func (n *Node) listen(ctx context.Context) error {
 	return nil
 }
 
-// welcome serves an accepted connection to its end.
-func (n *Node) welcome(ctx context.Context, conn conn, m *meters) {
+// welcome serves an accepted connection to its end. attach has its packets counted
+// and shaped by a meter; what it returns goes into the candidate.
+func (n *Node) welcome(ctx context.Context, conn conn, attach func(*meter) (moved func(net.Addr), free func())) {
 	if !n.enter(&n.inbound, maxInbound) {
 		_ = conn.CloseWithError(codeRefused, "too many handshakes")
 		return
@@ -112,15 +134,13 @@ func (n *Node) welcome(ctx context.Context, conn conn, m *meters) {
 	c, l, err := n.receive(ctx, conn)
 	if err != nil {
 		n.log.Info("connection refused", "peer", conn.RemoteAddr().String(), "err", err)
-		_ = conn.CloseWithError(codeRefused, err.Error())
+		_ = conn.CloseWithError(closingCode(err), err.Error())
 		return
 	}
 	class := shapedRole(c.theirs.Role)
 	c.meter = &meter{bucket: l.bucket, class: class, count: &l.wire[class]}
 	c.meter.watch(conn)
-	m.set(conn.RemoteAddr(), c.meter)
-	c.free = func() { m.remove(c.meter) }
-	c.moved = func(a net.Addr) { m.set(a, c.meter) }
+	c.moved, c.free = attach(c.meter)
 	defer c.free()
 	x, err := l.answer(ctx, c)
 	leave()
@@ -165,7 +185,7 @@ func (n *Node) receive(ctx context.Context, conn conn) (*candidate, *Link, error
 	if p, err := readPreface(ctl); err != nil || p.Use != frame.Control {
 		return nil, nil, fmt.Errorf("%w: the first stream is not for control: %w", errProtocol, err)
 	}
-	c := &candidate{conn: conn, ctl: ctl, frames: newFrameReader(ctl)}
+	c := &candidate{conn: conn, ctl: ctl, frames: newFrameReader(ctl), via: carrierOf(conn)}
 	f, err := c.frames.next()
 	if err != nil {
 		return nil, nil, err
@@ -180,6 +200,9 @@ func (n *Node) receive(ctx context.Context, conn conn) (*candidate, *Link, error
 	l, err := n.linkTo(h.Site)
 	if err != nil {
 		return nil, nil, err
+	}
+	if !l.permits(c.via) {
+		return nil, nil, errCarrier
 	}
 	c.theirs, c.ours = h, n.hello(l, h.Role, h.Set)
 	return c, l, nil

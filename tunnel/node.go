@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -84,6 +85,9 @@ func (n *Node) SetPeers(peers []Peer) error {
 		if p.Site == "" || p.Site == n.cfg.Site {
 			return fmt.Errorf("tunnel: %q cannot be a peer of %q", p.Site, n.cfg.Site)
 		}
+		if _, err := ParseCarrier(string(p.Carrier)); err != nil {
+			return fmt.Errorf("tunnel: peer %s: %w", p.Site, err)
+		}
 	}
 	listed := make(map[string]bool)
 	for _, p := range peers {
@@ -92,7 +96,7 @@ func (n *Node) SetPeers(peers []Peer) error {
 			return err
 		}
 		listed[p.Site] = true
-		l.setAddrs(slices.Clone(p.Addrs))
+		l.setAddrs(slices.Clone(p.Addrs), cmp.Or(p.Carrier, n.cfg.Carrier))
 	}
 	for _, l := range n.Links() {
 		if !listed[l.site] {
@@ -199,7 +203,7 @@ func (n *Node) Run(ctx context.Context) error {
 	done := make(chan struct{})
 	wg.Go(func() {
 		defer close(done)
-		failed = n.listen(ctx)
+		failed = n.listenBoth(ctx)
 	})
 	started := make(map[*Link]bool)
 	for {

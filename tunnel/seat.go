@@ -130,8 +130,11 @@ func (l *Link) controller() string {
 	return nameAutomatic
 }
 
-// stock tells whether NewReno is in use, which needs more connections.
-func (l *Link) stock() bool { return l.node.stock != nil || l.unseated != nil }
+// stock tells whether NewReno is in use, or the kernel's TCP: both need more
+// connections. The caller holds mu.
+func (l *Link) stock() bool {
+	return l.node.stock != nil || l.unseated != nil || l.set != nil && l.set.via == TCP
+}
 
 // lossCount is the packets that a connection has lost and sent. quic-go's own
 // counts stand still with our controller.

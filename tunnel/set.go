@@ -19,6 +19,7 @@ const (
 	codeShutdown                           // the gateway ends
 	codeRemoved                            // the site is no peer any more
 	codeDead                               // no answers on this connection
+	codeCarrier                            // the config wants another carrier than this
 )
 
 // A set is the connections of a link that are in use together: one for
@@ -28,6 +29,7 @@ type set struct {
 	id       frame.ID
 	serial   uint64
 	dialed   bool // by us
+	via      Carrier
 	gateway  string
 	addr     string
 	priority *carrier
@@ -80,7 +82,7 @@ func (l *Link) adopt(c *candidate, id frame.ID, serial uint64) (*carrier, uint64
 	l.serial, l.epoch = serial, c.theirs.Epoch
 	l.peer = peerInfo{gateway: c.theirs.Gateway, version: c.theirs.Version}
 	l.set = &set{
-		id: id, serial: serial, dialed: c.dialed, gateway: c.theirs.Gateway,
+		id: id, serial: serial, dialed: c.dialed, via: c.via, gateway: c.theirs.Gateway,
 		addr: c.conn.RemoteAddr().String(), others: make(map[*carrier]struct{}),
 	}
 	l.unseated = nil
@@ -100,6 +102,8 @@ func (l *Link) admit(c *candidate, serial uint64) error {
 		return ErrClosed
 	case l.removed && c.dialed:
 		return ErrPeerGone
+	case !l.choose.setting.permits(c.via):
+		return errCarrier
 	case l.set == nil:
 		return nil
 	case l.set.gateway != c.theirs.Gateway:
@@ -109,6 +113,8 @@ func (l *Link) admit(c *candidate, serial uint64) error {
 			return errBusy // the peer's later word has overtaken this one
 		}
 		return nil
+	case l.set.via == TCP && c.via == QUIC:
+		return nil // the dialer has found that QUIC gets through
 	case c.dialed, !l.set.ready, c.theirs.Held == l.set.id:
 		return errBusy
 	}
@@ -129,7 +135,7 @@ func (l *Link) join(c *candidate, role frame.Role) (*carrier, error) {
 	defer l.mu.Unlock()
 	s := l.set
 	// The bound is for a peer that dials for ever; one more than we would dial.
-	if s == nil || s.id != c.theirSet() || s.dialed != c.dialed || len(s.others) > maxConns+1 {
+	if s == nil || s.id != c.theirSet() || s.dialed != c.dialed || s.via != c.via || len(s.others) > maxConns+1 {
 		return nil, errors.New("its set of connections is not in use")
 	}
 	x := l.newCarrier(c, role)

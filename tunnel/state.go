@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +12,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/longhaul-project/longhaul/tunnel/congestion"
+	"github.com/longhaul-project/longhaul/tunnel/mux"
 )
 
 // State is a link as it is now.
@@ -24,10 +26,11 @@ type State struct {
 	Version string // as of the last contact
 
 	RTT        time.Duration    // smoothed, of the priority connection
-	Conns      int              // QUIC connections in use
+	Conns      int              // connections in use
 	Controller string           // congestion controller, and why not ours
 	Path       congestion.State // what the model knows; not with NewReno
-	Carrier    string           // what carries the link: "quic"
+	Carrier    Carrier          // what carries the link, or last did
+	Fallback   string           // why TCP carries it, in automatic mode; "" while it does not
 	Rate       int64            // cap in bytes per second on the wire, 0 for none
 	Goodput    int64            // bytes of messages that arrived at the peer, per second, over the last second
 
@@ -62,7 +65,7 @@ type linkState struct {
 
 // State tells how the link is.
 func (l *Link) State() State {
-	s := State{Carrier: "quic", Rate: l.bucket.Rate(), Path: l.path.State()}
+	s := State{Carrier: QUIC, Rate: l.bucket.Rate(), Path: l.path.State()}
 	for c := range l.wire {
 		w := ClassWire{Sent: l.wire[c].sent.Load(), Received: l.wire[c].received.Load()}
 		s.ByClass[c] = w
@@ -83,6 +86,9 @@ func (l *Link) State() State {
 	}
 	if l.set != nil {
 		conns, priority = l.set.all(), l.set.priority
+		s.Carrier, s.Fallback = l.set.via, l.fallback(time.Now())
+	} else if l.choose.first(time.Now()) == TCP {
+		s.Carrier = TCP
 	}
 	s.Conns = len(conns)
 	s.Controller = l.controller()
@@ -101,6 +107,9 @@ func (l *Link) State() State {
 		s.PacketsLost += lost
 	}
 	if priority != nil {
+		if t, ok := priority.conn.(*tcpConn); ok {
+			s.Controller = "kernel " + cmp.Or(t.tcp.controller, "tcp")
+		}
 		s.RTT = priority.conn.ConnectionStats().SmoothedRTT
 	}
 	return s
@@ -170,7 +179,14 @@ func describe(err error) (why string, silent bool) {
 		}
 		return e.ErrorMessage, false
 	}
+	if e, ok := errors.AsType[*mux.CloseError](err); ok {
+		if e.Remote {
+			return "closed by the peer: " + e.Text, false
+		}
+		return e.Text, false
+	}
 	_, idle := errors.AsType[*quic.IdleTimeoutError](err)
+	idle = idle || errors.Is(err, mux.ErrIdle)
 	_, shake := errors.AsType[*quic.HandshakeTimeoutError](err)
 	switch {
 	case idle:

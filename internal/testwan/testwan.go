@@ -47,29 +47,32 @@ const rcvQueue = 4096
 
 // WAN is all sockets and lines of a test. Close it.
 type WAN struct {
-	mu      sync.Mutex // guards what follows
-	rng     *rand.Rand
-	line    Line
-	ways    map[[2]netip.Addr]*way
-	sockets map[netip.AddrPort]*Socket
-	cut     bool
-	blocked map[netip.AddrPort]bool
-	next    uint16
-	stats   Stats
-	pumps   sync.WaitGroup
-	closed  chan struct{}
+	mu                   sync.Mutex // guards what follows
+	rng                  *rand.Rand
+	line                 Line
+	ways                 map[[2]netip.Addr]*way
+	sockets              map[netip.AddrPort]*Socket
+	cut                  bool
+	noPackets, noStreams bool
+	listeners            map[netip.AddrPort]*listener
+	blocked              map[netip.AddrPort]bool
+	next                 uint16
+	stats                Stats
+	pumps                sync.WaitGroup
+	closed               chan struct{}
 }
 
 // New makes a WAN whose lines are all like line. The seed decides losses.
 func New(line Line, seed uint64) *WAN {
 	return &WAN{
-		rng:     rand.New(rand.NewPCG(seed, 0)),
-		line:    line,
-		ways:    make(map[[2]netip.Addr]*way),
-		sockets: make(map[netip.AddrPort]*Socket),
-		blocked: make(map[netip.AddrPort]bool),
-		next:    40000,
-		closed:  make(chan struct{}),
+		rng:       rand.New(rand.NewPCG(seed, 0)),
+		line:      line,
+		ways:      make(map[[2]netip.Addr]*way),
+		sockets:   make(map[netip.AddrPort]*Socket),
+		listeners: make(map[netip.AddrPort]*listener),
+		blocked:   make(map[netip.AddrPort]bool),
+		next:      40000,
+		closed:    make(chan struct{}),
 	}
 }
 
@@ -194,7 +197,7 @@ func (w *WAN) send(p packet) {
 		l = Line{}
 	}
 	switch {
-	case w.cut && p.from.Addr() != p.to.Addr(), w.blocked[p.from], w.blocked[p.to]:
+	case (w.cut || w.noPackets) && p.from.Addr() != p.to.Addr(), w.blocked[p.from], w.blocked[p.to]:
 		w.stats.Cut++
 		return
 	case l.MTU > 0 && len(p.data) > l.MTU:

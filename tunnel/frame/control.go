@@ -84,6 +84,8 @@ const (
 	RefuseBusy  = 1 // another set is in use; wait
 	RefuseStale = 2 // the set to join is not in use
 	RefuseOther = 3 // see the reason
+	// RefuseCarrier: the config at this end wants another carrier than this.
+	RefuseCarrier = 4
 )
 
 // Open makes a channel.

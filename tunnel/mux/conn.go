@@ -167,25 +167,26 @@ func (c *Conn) watch() {
 			return binary.BigEndian.AppendUint64(Head{Kind: k, Len: 8}.Append(b), n)
 		})
 	}
-	for {
-		var err error
+	err := number(Ping, c.ping())
+	for err == nil {
 		select {
 		case <-c.ctx.Done():
 			return
 		case n := <-c.pongs:
 			err = number(Pong, n)
 		case <-tick.C:
-			c.mu.Lock()
-			c.nonce++
-			c.pinged = time.Now()
-			n := c.nonce
-			c.mu.Unlock()
-			err = number(Ping, n)
-		}
-		if err != nil {
-			return
+			err = number(Ping, c.ping())
 		}
 	}
+}
+
+// ping is the nonce of the next ping.
+func (c *Conn) ping() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nonce++
+	c.pinged = time.Now()
+	return c.nonce
 }
 
 // checkIdle ends a silent connection, or looks again later. It is no part of
