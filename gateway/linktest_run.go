@@ -86,7 +86,7 @@ func (p *prober) say(phase string, done time.Duration) {
 // describe fills in what the link tells of itself.
 func (p *prober) describe() {
 	s := p.link.State()
-	p.now.Address, p.now.Carrier, p.now.Controller, p.now.Conns = s.Address, s.Carrier, s.Controller, s.Conns
+	p.now.Address, p.now.Carrier, p.now.Controller, p.now.Conns = s.Address, string(s.Carrier), s.Controller, s.Conns
 	p.now.Rate, p.now.MTU = 8*s.Rate, p.link.MTU()
 }
 

@@ -39,7 +39,7 @@ func (g *Gateway) peerStatus(site string) PeerStatus {
 	p := PeerStatus{
 		Site: site, Address: l.Address, Alive: l.Up, Since: l.Since, Why: l.Why, Member: "unknown", Version: l.Version,
 		RTT: float64(l.RTT.Microseconds()) / 1000, Conns: l.Conns, Rate: 8 * l.Rate, Goodput: 8 * l.Goodput,
-		Controller: l.Controller, Sent: l.WireSent, Received: l.WireReceived,
+		Carrier: string(l.Carrier), Fallback: l.Fallback, Controller: l.Controller, Sent: l.WireSent, Received: l.WireReceived,
 	}
 	if g.cfg.Members != nil {
 		p.Member = g.cfg.Members(site)

@@ -11,7 +11,7 @@ type Status struct {
 	Gateway string       `json:"gateway" doc:"name of this gateway"`
 	Version string       `json:"version" doc:"version of longhauld"`
 	Since   time.Time    `json:"since" doc:"when this gateway started"`
-	Listen  string       `json:"listen" doc:"UDP address of the link"`
+	Listen  string       `json:"listen" doc:"address of the link, in UDP and in TCP"`
 	CertEnd time.Time    `json:"certificate_expires" doc:"when this gateway's certificate ends"`
 	Peers   []PeerStatus `json:"peers" doc:"the other sites"`
 	Hosts   []HostStatus `json:"hosts" doc:"this site's hypervisor hosts"`
@@ -53,14 +53,16 @@ func (t *MoveTotals) add(j Job) {
 // PeerStatus is one peer, seen from here.
 type PeerStatus struct {
 	Site       string    `json:"site" doc:"name of the peer's site"`
-	Address    string    `json:"address" doc:"its UDP address"`
+	Address    string    `json:"address" doc:"its address"`
 	Alive      bool      `json:"alive" doc:"the link is up"`
 	Since      time.Time `json:"since" doc:"when it came up or went down"`
 	Why        string    `json:"why,omitempty" doc:"why it is not alive"`
 	Member     string    `json:"member" doc:"what the membership says: alive, suspect, dead, left, unknown"`
 	Version    string    `json:"version,omitempty" doc:"version of the peer's longhauld"`
 	RTT        float64   `json:"rtt_ms" doc:"smoothed round trip in milliseconds"`
-	Conns      int       `json:"connections" doc:"QUIC connections of the link"`
+	Conns      int       `json:"connections" doc:"connections of the link"`
+	Carrier    string    `json:"carrier" doc:"what carries the link: quic or tcp" enum:"quic,tcp"`
+	Fallback   string    `json:"fallback,omitempty" doc:"why TCP carries it where QUIC could"`
 	Rate       int64     `json:"rate_bps" doc:"cap of the link in bits per second, 0 for none"`
 	Goodput    int64     `json:"goodput_bps" doc:"measured goodput of the last seconds in bits per second"`
 	Controller string    `json:"controller" doc:"congestion controller in use"`

@@ -1,9 +1,9 @@
 // Package tunnel carries channels of messages, raw connections and datagrams
 // between two gateways over a bad line. It is the door of quic-go.
 //
-//	Node                 this gateway; one listening UDP port
+//	Node                 this gateway; one listening port, UDP and TCP
 //	└─ Link              one peer; outlives its connections
-//	   ├─ set            the QUIC connections in use: dialed by one end, each from a socket of its own
+//	   ├─ set            the connections in use: dialed by one end, each from a socket of its own
 //	   │  ├─ priority    control frames, urgent channels, raw connections
 //	   │  ├─ datagrams   stretched Layer 2 frames, membership
 //	   │  └─ bulk        4 of them, 4 streams each; up to 16 with NewReno
@@ -38,6 +38,20 @@
 // highest number. So simultaneous dials cannot make the two ends disagree, and
 // no set is given up before another one is in use.
 //
+// # Carriers
+//
+// A set is of QUIC connections, or of TLS over TCP where UDP is blocked (conn.go
+// is what both are, tcp.go and package mux the latter): the same roles, frames,
+// channels, raw connections and datagrams. Over TCP the kernel controls
+// congestion, by BBR where it has it; losses delay all streams of a connection,
+// datagrams too; and what is under way is not counted against the caps when it is
+// sent again.
+//
+// In automatic mode (choose.go) the end that dials uses TCP when QUIC's handshake
+// is not answered while TCP's is, twice; it then tries QUIC again after 1, 2, 4 to
+// 30 minutes, and a set of QUIC replaces one of TCP as any newer set does. Config
+// and Peer can name one carrier, and each end refuses what its own does not permit.
+//
 // # Classes and rates
 //
 // The link's cap is kept at the UDP socket in exact bytes on the wire, by
@@ -65,7 +79,8 @@
 // most, and only if it leaves holes in every stream on purpose: our readers
 // always drain. Channels 1024, headers 64 KiB, raw connections 256, datagrams
 // 512. A stranger without a certificate gets a handshake, rate-limited by
-// address validation, and nothing that is kept.
+// address validation, and nothing that is kept; by TCP one of 256 places, of which
+// one address gets 64, for at most 4 s.
 //
 // # Congestion
 //

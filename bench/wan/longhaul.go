@@ -50,7 +50,7 @@ func node(c endConfig, listen string) (*tunnel.Node, error) {
 	}
 	return tunnel.New(tunnel.Config{
 		Site: id.Site(), Gateway: id.Gateway(), ServerTLS: id.ServerTLS(), ClientTLS: id.ClientTLS(),
-		Listen: listen, Rate: c.Rate, Conns: c.Peer.Conns,
+		Listen: listen, Rate: c.Rate, Conns: c.Peer.Conns, Carrier: tunnel.Carrier(c.Peer.Carrier),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 }

@@ -17,6 +17,8 @@ type Peer struct {
 	Conns int
 	// Wireguard: the connections run inside a wireguard-go tunnel.
 	Wireguard bool
+	// Carrier of the tunnel; "" is its own choice.
+	Carrier string
 	// Rated: the line's rate is configured.
 	Rated bool
 }
@@ -34,6 +36,7 @@ func Peers() []Peer {
 		{Name: "wg-bbr", Protocol: "tcp", Congestion: "bbr", Conns: 1, Wireguard: true},
 		{Name: "longhaul", Protocol: "longhaul"},
 		{Name: "longhaul-rated", Protocol: "longhaul", Rated: true},
+		{Name: "longhaul-tcp", Protocol: "longhaul", Carrier: "tcp"},
 	}
 }
 
@@ -64,7 +67,7 @@ func peerNames() (names []string) {
 func (p Peer) runs(r Row) bool {
 	switch r.Kind {
 	case Shape:
-		return p.Protocol == "longhaul" && !p.Rated
+		return p.Protocol == "longhaul" && !p.Rated && p.Carrier == ""
 	case Urgent:
 		return !p.Wireguard
 	}

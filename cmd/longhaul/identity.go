@@ -92,7 +92,7 @@ func (a *app) initCmd() *cobra.Command {
 	}
 	flags := c.Flags()
 	flags.StringVar(&s.Site, "site", "", "`name` of this site: a-z, 0-9 and -")
-	flags.StringVar(&s.Address, "address", "", "`HOST:PORT` (UDP) for other sites to reach this gateway")
+	flags.StringVar(&s.Address, "address", "", "`HOST:PORT` for other sites to reach this gateway")
 	flags.StringVar(&s.Gateway, "gateway", s.Gateway, "`name` of this gateway")
 	flags.StringVar(&fleet, "fleet", fleet, "`name` of the fleet, in its CA's certificate")
 	at.flag(c)
@@ -251,7 +251,7 @@ func (a *app) joinCmd() *cobra.Command {
 		Args:    exactly("TOKEN"),
 	}
 	flags := c.Flags()
-	flags.StringVar(&s.Address, "address", "", "`HOST:PORT` (UDP) for other sites to reach this gateway; not needed if it dials them")
+	flags.StringVar(&s.Address, "address", "", "`HOST:PORT` for other sites to reach this gateway; not needed if it dials them")
 	flags.StringVar(&s.Gateway, "gateway", s.Gateway, "`name` of this gateway")
 	at.flag(c)
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {

@@ -20,7 +20,7 @@ func (a *app) statusCmd() *cobra.Command {
 		Long: `Shows this gateway, its links to the other sites, its hosts and its store.
 
 A peer is "up" while the link carries data; MEMBER is what the membership of all
-gateways says of it.`,
+gateways says of it. CARRIER is quic, or tcp where QUIC does not get through.`,
 		Example: `  longhaul status
   longhaul status --json | jq '.peers[] | select(.alive | not)'`,
 		GroupID: "use",
@@ -47,14 +47,14 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	peers := newTable(w, "PEER", "ADDRESS", "LINK", "SINCE", "MEMBER", "RTT", "CONNS", "GOODPUT", "CAP", "SENT", "RECEIVED")
+	peers := newTable(w, "PEER", "ADDRESS", "LINK", "SINCE", "MEMBER", "RTT", "CARRIER", "CONNS", "GOODPUT", "CAP", "SENT", "RECEIVED")
 	for _, p := range st.Peers {
 		link := "up"
 		if !p.Alive {
 			link = "down"
 		}
 		peers.row(p.Site, or(p.Address, "-"), link, moment(p.Since), or(p.Member, "-"), short(p.RTT)+" ms",
-			p.Conns, rate(p.Goodput), limit(p.Rate), size(p.Sent), size(p.Received))
+			or(p.Carrier, "-"), p.Conns, rate(p.Goodput), limit(p.Rate), size(p.Sent), size(p.Received))
 	}
 	if err := peers.flush(); err != nil {
 		return err
@@ -70,6 +70,9 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 	for _, p := range st.Peers {
 		if p.Why != "" {
 			fmt.Fprintf(w, "\n%s is down: %s\n", clean(p.Site), clean(p.Why))
+		}
+		if p.Fallback != "" {
+			fmt.Fprintf(w, "\n%s is reached by TCP: %s\n", clean(p.Site), clean(p.Fallback))
 		}
 	}
 	return nil

@@ -28,7 +28,7 @@ type peers struct {
 func openPeers(cfg config.Config) (*peers, error) {
 	p := &peers{path: filepath.Join(cfg.Dir, "joined.json")}
 	for _, c := range cfg.Peers {
-		p.config = append(p.config, tunnel.Peer{Site: c.Site, Addrs: c.Address})
+		p.config = append(p.config, tunnel.Peer{Site: c.Site, Addrs: c.Address, Carrier: tunnel.Carrier(c.Carrier)})
 	}
 	b, err := os.ReadFile(p.path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -45,6 +45,7 @@ type bed struct {
 type bedOptions struct {
 	link    lab.Link
 	rate    int64 // cap of the link, bits per second
+	carrier string
 	extra   func(*lab.Site) string
 	fill    int // per cent of the guest's memory; 0 means 60
 	dirty   control.Dirty
@@ -94,7 +95,7 @@ func newBed(t *testing.T, o bedOptions) *bed {
 
 func (b *bed) startPair(t *testing.T, o bedOptions) {
 	t.Helper()
-	p, err := pair.Start(t.Context(), b.lab, pair.Options{Binary: os.Getenv(binaryMark), Rate: o.rate, Extra: o.extra})
+	p, err := pair.Start(t.Context(), b.lab, pair.Options{Binary: os.Getenv(binaryMark), Rate: o.rate, Carrier: o.carrier, Extra: o.extra})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,9 @@ type Options struct {
 	// Rate caps the link, in bits per second. Zero is no cap.
 	Rate int64
 
+	// Carrier of the link. Empty is the gateway's default.
+	Carrier string
+
 	// Extra is more YAML for the config of a site. May be nil.
 	Extra func(s *lab.Site) string
 }
@@ -51,6 +54,7 @@ peers:
     address: ["%s:%d"]
 link:
   rate: %dbit
+  carrier: %q
 hosts:
   - name: host-%s
     qmp_dir: %s
@@ -111,7 +115,7 @@ func (p *Pair) other(s *lab.Site) *lab.Site {
 func (p *Pair) Config(s *lab.Site) []byte {
 	other := p.other(s)
 	text := fmt.Sprintf(configText, s.Name, pkiDir(s), filepath.Join(s.Dir, "state"), runDir(s), LinkPort,
-		other.Name, other.WAN, LinkPort, p.Rate, s.Name, s.QMPDir(), lab.Bridge, other.Name)
+		other.Name, other.WAN, LinkPort, p.Rate, p.Carrier, s.Name, s.QMPDir(), lab.Bridge, other.Name)
 	if p.Extra != nil {
 		text += p.Extra(s)
 	}

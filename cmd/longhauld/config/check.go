@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/longhaul-project/longhaul/internal/conffile"
+	"github.com/longhaul-project/longhaul/tunnel"
 	"github.com/longhaul-project/longhaul/tunnel/pki"
 )
 
@@ -81,6 +82,9 @@ func (k *checker) link(l Link) {
 	if l.Patience < 0 {
 		k.fail("link.patience", "%s is negative", l.Patience)
 	}
+	if _, err := tunnel.ParseCarrier(l.Carrier); err != nil {
+		k.fail("link.carrier", "%w", err)
+	}
 	if l.Connections < 0 || l.Connections > maxConnections {
 		k.fail("link.connections", "%d: 1 to %d, or 0 to let the line decide", l.Connections, maxConnections)
 	}
@@ -95,6 +99,9 @@ func (k *checker) peers(c Config) {
 		}
 		if slices.ContainsFunc(c.Peers[:i], func(o Peer) bool { return o.Site == p.Site }) {
 			k.fail(key+".site", "%s is there twice; a site may have several addresses", p.Site)
+		}
+		if _, err := tunnel.ParseCarrier(p.Carrier); err != nil {
+			k.fail(key+".carrier", "%w", err)
 		}
 		if len(p.Address) == 0 {
 			k.fail(key+".address", "is missing; leave the peer out if it dials us")

@@ -15,6 +15,7 @@ import (
 	"github.com/longhaul-project/longhaul/internal/conffile"
 	"github.com/longhaul-project/longhaul/internal/qemu/launch"
 	"github.com/longhaul-project/longhaul/l2ext/hostnet"
+	"github.com/longhaul-project/longhaul/tunnel"
 )
 
 // DefaultPath is where longhauld looks for its config.
@@ -37,8 +38,8 @@ type Config struct {
 	// RunDir is the directory of sockets. /run/longhaul if not given.
 	RunDir string `yaml:"run_dir"`
 
-	// Listen is the UDP address of the link, the one port that a site opens.
-	// ":7447" if not given.
+	// Listen is the address of the link, the one port that a site opens: in UDP,
+	// and in TCP for sites that UDP does not reach. ":7447" if not given.
 	Listen string `yaml:"listen"`
 
 	// Address is where other sites reach Listen, as HOST:PORT. Join tokens
@@ -77,6 +78,7 @@ type Config struct {
 type Peer struct {
 	Site    string   `yaml:"site"`
 	Address []string `yaml:"address"` // HOST:PORT, one or more
+	Carrier string   `yaml:"carrier"` // as link.carrier, which it is if not given
 }
 
 // Link is how this gateway uses the WAN, for each peer.
@@ -93,7 +95,11 @@ type Link struct {
 	// Patience is how long a move waits for a WAN that is away. 10m if not given.
 	Patience conffile.Duration `yaml:"patience"`
 
-	// Connections is the number of bulk QUIC connections, 1 to 16. 0, the
+	// Carrier is what carries the link: quic, tcp, or auto (the default), which
+	// is QUIC, and TCP where QUIC does not get through.
+	Carrier string `yaml:"carrier"`
+
+	// Connections is the number of bulk connections, 1 to 16. 0, the
 	// default, lets the line decide.
 	Connections int `yaml:"connections"`
 }
@@ -256,6 +262,7 @@ func (c Config) withDefaults() Config {
 	c.Dir = cmp.Or(c.Dir, "/var/lib/longhaul")
 	c.RunDir = cmp.Or(c.RunDir, "/run/longhaul")
 	c.Listen = cmp.Or(c.Listen, defaultListen)
+	c.Link.Carrier = cmp.Or(c.Link.Carrier, string(tunnel.Auto))
 	c.Link.Patience = cmp.Or(c.Link.Patience, conffile.Duration(defaultPatience))
 	c.Store.Memory = cmp.Or(c.Store.Memory, defaultMemory)
 	c.Store.Disk = cmp.Or(c.Store.Disk, defaultDisk)

@@ -28,7 +28,9 @@ peers:
     address: ["gw-b.example.net:7447"]
   - site: c
     address: ["192.0.2.3:7447", "192.0.2.4:7447"]
+    carrier: tcp
 link:
+  carrier: quic
   rate: 200Mbit
   patience: 20m
   connections: 8
@@ -87,9 +89,9 @@ func TestEveryKey(t *testing.T) {
 		Listen: "192.0.2.1:7000", Address: []string{"gw-a.example.net:7000", "[2001:db8::1]:7000"},
 		Peers: []Peer{
 			{Site: "b", Address: []string{"gw-b.example.net:7447"}},
-			{Site: "c", Address: []string{"192.0.2.3:7447", "192.0.2.4:7447"}},
+			{Site: "c", Address: []string{"192.0.2.3:7447", "192.0.2.4:7447"}, Carrier: "tcp"},
 		},
-		Link:  Link{Rate: 200_000_000, Patience: conffile.Duration(20 * time.Minute), Connections: 8},
+		Link:  Link{Rate: 200_000_000, Patience: conffile.Duration(20 * time.Minute), Carrier: "quic", Connections: 8},
 		Store: Store{Memory: 1 << 30, Disk: 100 << 30},
 		Hosts: []Host{{
 			Name: "kvm1", QMP: []string{"/run/qemu/db1.qmp"}, QMPDir: "/run/qemu",
@@ -122,7 +124,7 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		Site: "a", Gateway: "gw1", PKI: "/etc/longhaul/pki", Dir: "/var/lib/longhaul", RunDir: "/run/longhaul",
 		Listen: ":7447", Peers: []Peer{{Site: "b", Address: []string{"x:1"}}},
-		Link:  Link{Patience: conffile.Duration(10 * time.Minute)},
+		Link:  Link{Patience: conffile.Duration(10 * time.Minute), Carrier: "auto"},
 		Store: Store{Memory: 512 << 20, Disk: 16 << 30},
 		Hosts: []Host{{Name: "h", QMPDir: "/q", RunDir: "/run/longhaul/h", WorkDir: "/",
 			Emulators: []string{"/usr/bin/qemu-system-*", "/usr/local/bin/qemu-system-*", "/usr/libexec/qemu-kvm"}}},
@@ -152,6 +154,8 @@ func TestRefused(t *testing.T) {
 		{"peer without address", "site: a\npeers: [{site: b}]\n", "peers[0].address: is missing"},
 		{"peer without port", "site: a\npeers: [{site: b, address: [gw]}]\n", `peers[0].address[0]: "gw": want HOST:PORT`},
 		{"connections", "site: a\nlink: {connections: 17}\n", "link.connections: 17"},
+		{"carrier", "site: a\nlink: {carrier: sctp}\n", "link.carrier: carrier \"sctp\": auto, quic or tcp"},
+		{"carrier of a peer", "site: a\npeers: [{site: b, address: ['x:1'], carrier: udp}]\n", "peers[0].carrier: carrier \"udp\""},
 		{"memory", "site: a\nstore: {memory: 1MiB}\n", "store.memory: 1MiB is too little"},
 		{"disk", "site: a\nstore: {disk: 1MiB}\n", "store.disk: 1MiB is too little"},
 		{"directory of images", "site: a\nstore: {seed: {dirs: [/srv, tpl]}}\n", `store.seed.dirs[1]: "tpl" is not an absolute path`},

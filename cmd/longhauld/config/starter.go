@@ -26,7 +26,7 @@ func (s Starter) Render() []byte {
 	p("gateway: %s", quote(s.Gateway))
 	p("pki: %s", quote(s.PKI))
 	p("")
-	p("# The one UDP port that this site opens, and where other sites reach it.")
+	p("# The one port that this site opens, in UDP and TCP, and where other sites reach it.")
 	p("listen: %s", quote(s.listen()))
 	if s.Address != "" {
 		p("address: [%s]", quote(s.Address))
@@ -71,6 +71,7 @@ const starterRest = `
 #link:
 #  rate: 200Mbit
 #  patience: 10m
+#  carrier: auto  # quic; tcp where QUIC does not get through
 
 # What is kept for each other site, and directories of templates, ISO files and
 # disk images that are kept known to all sites.

@@ -130,7 +130,7 @@ func (f *Fake) Status(ctx context.Context) (gateway.Status, error) {
 		CertEnd: Epoch().AddDate(0, 3, 0), Jobs: running,
 		Peers: []gateway.PeerStatus{{
 			Site: "b", Address: "192.0.2.2:7447", Alive: true, Since: Epoch(), Member: "alive", Version: "test",
-			RTT: 60.2, Conns: 5, Rate: 200e6, Goodput: 171e6, Controller: "newreno",
+			RTT: 60.2, Conns: 5, Carrier: "quic", Rate: 200e6, Goodput: 171e6, Controller: "newreno",
 			Sent: 3 << 30, Received: 5 << 20,
 		}},
 		Hosts: []gateway.HostStatus{{Name: "kvm1", VMs: 6}, {Name: "kvm2", VMs: 1, Problem: "1 VM does not answer"}},
