@@ -179,7 +179,7 @@ func (l *Link) retryQUIC(ctx context.Context, wg *sync.WaitGroup) {
 		l.choose.worked(now, l.state.since)
 		return
 	}
-	if !s.dialed || d.busy || l.choose.setting != Auto || now.Before(l.choose.retry) {
+	if !s.dialed || d.busy || d.addr == "" || l.choose.setting != Auto || now.Before(l.choose.retry) {
 		return
 	}
 	d.busy = true

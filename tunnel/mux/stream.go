@@ -282,7 +282,11 @@ func (s *Stream) readLent(b []byte) (int, error) {
 	if s.left.n -= n; s.left.n == 0 {
 		close(s.left.done)
 	}
-	return n, err
+	if err != nil {
+		s.conn.end(fmt.Errorf("reading: %w", err))
+		return n, s.conn.closed()
+	}
+	return n, nil
 }
 
 // await waits for a turn, or for a change, which is an empty one.
