@@ -127,7 +127,7 @@ func (l *Link) dialOthers(ctx context.Context, wg *sync.WaitGroup) {
 	if d.extra == nil {
 		d.extra = make(map[frame.Role]int)
 	}
-	want := map[frame.Role]int{frame.Datagrams: 1, frame.Bulk: l.grow.want}
+	want := map[frame.Role]int{frame.Datagrams: 1, frame.Bulk: l.bulkWanted(s)}
 	for role, n := range want {
 		for s.count(role)+d.extra[role] < n {
 			d.extra[role]++

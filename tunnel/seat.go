@@ -130,10 +130,13 @@ func (l *Link) controller() string {
 	return nameAutomatic
 }
 
-// stock tells whether NewReno is in use, or the kernel's TCP: both need more
-// connections. The caller holds mu.
+// stock tells whether NewReno is in use, or the kernel's TCP without BBR: both
+// need more connections. The caller holds mu.
 func (l *Link) stock() bool {
-	return l.node.stock != nil || l.unseated != nil || l.set != nil && l.set.via == TCP
+	if l.set != nil && l.set.via == TCP {
+		return !l.set.byBBR()
+	}
+	return l.node.stock != nil || l.unseated != nil
 }
 
 // lossCount is the packets that a connection has lost and sent. quic-go's own

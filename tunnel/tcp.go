@@ -87,6 +87,22 @@ func connectTCP(ctx context.Context, s Streams, addr string, m *meter, conf *tls
 	return overTCP(c, below, true), func() {}, nil
 }
 
+// byBBR tells whether the kernel controls a set of TCP by BBR.
+func (s *set) byBBR() bool {
+	t, ok := s.priority.conn.(*tcpConn)
+	return ok && t.tcp.controller == "bbr"
+}
+
+// bulkWanted is how many bulk connections a set shall have. One of BBR takes the
+// line; four fill its queue and lose up to 23 % there (bench/results/
+// wan-2026-11-26.txt). The caller holds mu.
+func (l *Link) bulkWanted(s *set) int {
+	if l.node.cfg.Conns == 0 && l.grow.want <= startConns && s.byBBR() {
+		return 1
+	}
+	return l.grow.want
+}
+
 // ConnectionState implements conn.
 func (c *tcpConn) ConnectionState() quic.ConnectionState { return quic.ConnectionState{TLS: c.state} }
 

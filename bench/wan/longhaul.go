@@ -24,8 +24,8 @@ const (
 	// linkTime is for a link to come up on the worst of the lines.
 	linkTime = 20 * time.Second
 	// linkConns is what a link has at least when it is up: one connection for
-	// priority, one for datagrams, four for bulk.
-	linkConns = 6
+	// priority, one for datagrams, four for bulk, or one of TCP.
+	linkConns, linkConnsTCP = 6, 3
 )
 
 // identities makes those of both gateways, in folders named by their sites.
@@ -118,7 +118,11 @@ func complete(ctx context.Context, l *tunnel.Link) error {
 	if err := l.WaitUp(ctx); err != nil {
 		return fmt.Errorf("%w; %s", err, l.State().Why)
 	}
-	for l.State().Conns < linkConns {
+	want := linkConns
+	if l.State().Carrier == tunnel.TCP {
+		want = linkConnsTCP
+	}
+	for l.State().Conns < want {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("the link has %d connections: %w", l.State().Conns, ctx.Err())
