@@ -34,6 +34,7 @@ type carrier struct {
 	link   *Link
 	id     uint32 // owner of cells; not unsent and not arrived
 	role   frame.Role
+	path   *path
 	set    *set
 	conn   conn
 	ctl    stream
@@ -52,6 +53,7 @@ type carrier struct {
 	why   error
 	code  quic.ApplicationErrorCode
 	pongs []uint64 // to be sent; at most maxPongs
+	check bool     // a small ping is to be sent, to hear whether the peer is there
 	ping  uint64   // nonce of the last ping
 	asked time.Time
 	open  bool // the last ping is not answered
@@ -62,14 +64,14 @@ const maxPongs = 4
 
 // newCarrier makes a connection one of the link. The caller holds mu.
 func (l *Link) newCarrier(c *candidate, role frame.Role) *carrier {
-	member, err := l.sit(c.conn, role)
+	member, err := l.sit(c.conn, c.path, role)
 	if err != nil && l.unseated == nil && l.node.stock == nil {
 		l.unseated = err
 		l.node.log.Warn("congestion control is quic-go's NewReno", "site", l.site, "err", err)
 	}
 	return &carrier{
-		member: member,
-		link:   l, id: l.node.lastCarrier.Add(1), role: role, set: l.set, conn: c.conn, ctl: c.ctl, frames: c.frames, moved: c.moved,
+		member: member, path: c.path,
+		link: l, id: l.node.lastCarrier.Add(1), role: role, set: l.set, conn: c.conn, ctl: c.ctl, frames: c.frames, moved: c.moved,
 		began: time.Now(), wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 }
@@ -320,6 +322,10 @@ func (c *carrier) writeControl(ctx context.Context) {
 func (c *carrier) pong(b []byte) []byte {
 	c.link.mu.Lock()
 	defer c.link.mu.Unlock()
+	if c.check {
+		b = frame.Ping{Nonce: probeNonce}.Append(b)
+		c.check = false
+	}
 	for _, n := range c.pongs {
 		b = frame.Pong{Nonce: n}.Append(b)
 	}
@@ -328,6 +334,15 @@ func (c *carrier) pong(b []byte) []byte {
 		c.link.account.ping(len(b))
 	}
 	return b
+}
+
+// probeNonce is of pings whose answer nobody waits for.
+const probeNonce = 1 << 63
+
+// probe makes the peer answer on this connection. The caller holds link.mu.
+func (c *carrier) probe() {
+	c.check = true
+	poke(c.wake)
 }
 
 // errNoPong: small packets may still pass.

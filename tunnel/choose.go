@@ -110,11 +110,11 @@ func wrongCarrier(err error) bool {
 }
 
 // dialFirst makes the first connection of a set, with what gets through.
-func (l *Link) dialFirst(ctx context.Context, addr string) (*carrier, func(), error) {
+func (l *Link) dialFirst(ctx context.Context, p *path, addr string) (*carrier, func(), error) {
 	l.mu.Lock()
 	via, auto := l.choose.first(time.Now()), l.choose.setting == Auto
 	l.mu.Unlock()
-	x, free, err := l.dial(ctx, frame.Priority, newID(), addr, via)
+	x, free, err := l.dial(ctx, dialing{p, frame.Priority, newID(), addr, via})
 	switch {
 	case err == nil || !auto:
 		return x, free, err
@@ -123,21 +123,22 @@ func (l *Link) dialFirst(ctx context.Context, addr string) (*carrier, func(), er
 		l.choose.retry = time.Time{}
 		l.mu.Unlock()
 		return nil, nil, err
-	case !unanswered(err) || !l.answersTCP(ctx, addr):
+	case !unanswered(err) || !l.answersTCP(ctx, p, addr):
 		return nil, nil, err
 	}
-	return l.fallBack(ctx, addr, err)
+	return l.fallBack(ctx, p, addr, err)
 }
 
 // answersTCP tells whether anybody listens there by TCP.
-func (l *Link) answersTCP(ctx context.Context, addr string) bool {
+func (l *Link) answersTCP(ctx context.Context, p *path, addr string) bool {
 	s, ok := l.node.cfg.Sockets.(Streams)
 	if !ok {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	c, err := s.DialStream(ctx, addr)
+	e := l.ends(dialing{path: p, addr: addr})
+	c, err := s.DialStream(ctx, e.from, e.to)
 	if err != nil {
 		return false
 	}
@@ -147,16 +148,16 @@ func (l *Link) answersTCP(ctx context.Context, addr string) bool {
 
 // fallBack makes the first connection of a set by TCP. QUIC gets another chance
 // before that, because the whole line may have been away until now.
-func (l *Link) fallBack(ctx context.Context, addr string, why error) (*carrier, func(), error) {
+func (l *Link) fallBack(ctx context.Context, p *path, addr string, why error) (*carrier, func(), error) {
 	if !wrongCarrier(why) {
 		again, cancel := context.WithTimeout(ctx, probeTime)
-		x, free, err := l.dial(again, frame.Priority, newID(), addr, QUIC)
+		x, free, err := l.dial(again, dialing{p, frame.Priority, newID(), addr, QUIC})
 		cancel()
 		if err == nil || !unanswered(err) {
 			return x, free, err
 		}
 	}
-	x, free, err := l.dial(ctx, frame.Priority, newID(), addr, TCP)
+	x, free, err := l.dial(ctx, dialing{p, frame.Priority, newID(), addr, TCP})
 	if err != nil {
 		return nil, nil, why
 	}
@@ -183,9 +184,9 @@ func (l *Link) retryQUIC(ctx context.Context, wg *sync.WaitGroup) {
 		return
 	}
 	d.busy = true
-	addr := d.addr
+	p, addr := s.priority.path, d.addr
 	wg.Go(func() {
-		x, free, err := l.dial(ctx, frame.Priority, newID(), addr, QUIC)
+		x, free, err := l.dial(ctx, dialing{p, frame.Priority, newID(), addr, QUIC})
 		l.mu.Lock()
 		d.busy = false
 		if err != nil {

@@ -70,8 +70,9 @@ type Sockets interface {
 	// Listen opens the listening socket.
 	Listen(addr string) (net.PacketConn, error)
 	// Dial opens a new socket to be used for one connection to addr, and
-	// resolves addr.
-	Dial(ctx context.Context, addr string) (net.PacketConn, net.Addr, error)
+	// resolves addr. from is the IP address to send from; empty lets the system
+	// choose.
+	Dial(ctx context.Context, from, addr string) (net.PacketConn, net.Addr, error)
 }
 
 // Peer is another site. Without addresses it is not dialed, but may dial us.
@@ -80,6 +81,33 @@ type Peer struct {
 	Addrs []string // "host:port", tried in turn
 	// Carrier of the link. "" means that of the Config.
 	Carrier Carrier
+	// Paths are several ways to the peer, at most 4; Addrs is then not used.
+	Paths []Path
+}
+
+// paths are the ways to the peer, of which there is at least one.
+func (p Peer) paths() []Path {
+	if len(p.Paths) > 0 {
+		return p.Paths
+	}
+	return []Path{{Addrs: p.Addrs}}
+}
+
+func (p Peer) check(site string) error {
+	if p.Site == "" || p.Site == site {
+		return fmt.Errorf("tunnel: %q cannot be a peer of %q", p.Site, site)
+	}
+	if len(p.Paths) > maxPaths {
+		return fmt.Errorf("tunnel: %d paths to %s, at most %d", len(p.Paths), p.Site, maxPaths)
+	}
+	names := make(map[string]bool)
+	for _, x := range p.paths() {
+		if names[x.Name] || x.Rate < 0 || x.Cost < 0 || len(x.Name) > maxText {
+			return fmt.Errorf("tunnel: path %q to %s is there twice, or out of range: rate %d, cost %d", x.Name, p.Site, x.Rate, x.Cost)
+		}
+		names[x.Name] = true
+	}
+	return nil
 }
 
 // Limits of a link.

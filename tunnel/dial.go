@@ -88,8 +88,8 @@ func shapedRole(r frame.Role) shaper.Class {
 
 // connect makes a QUIC connection on a socket of its own. free releases the
 // socket; call it when the connection is closed.
-func connect(ctx context.Context, s Sockets, addr string, m *meter, conf *tls.Config, packet uint16) (*quic.Conn, func(), error) {
-	pc, to, err := s.Dial(ctx, addr)
+func connect(ctx context.Context, s Sockets, e ends, m *meter, conf *tls.Config, packet uint16) (*quic.Conn, func(), error) {
+	pc, to, err := s.Dial(ctx, e.from, e.to)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -111,14 +111,22 @@ func connect(ctx context.Context, s Sockets, addr string, m *meter, conf *tls.Co
 	return conn, free, nil
 }
 
+// dialing is what connection to make.
+type dialing struct {
+	path *path
+	role frame.Role
+	set  frame.ID
+	addr string
+	via  Carrier
+}
+
 // dial makes a connection of the link and puts it into use.
-func (l *Link) dial(ctx context.Context, role frame.Role, id frame.ID, addr string, via Carrier) (*carrier, func(), error) {
-	class := shapedRole(role)
-	c := &candidate{dialed: true, via: via, ours: l.node.hello(l, role, id)}
-	c.meter = &meter{bucket: l.bucket, class: class, count: &l.wire[class]}
+func (l *Link) dial(ctx context.Context, d dialing) (*carrier, func(), error) {
+	c := &candidate{dialed: true, via: d.via, path: d.path, ours: l.node.hello(l, d.role, d.set, d.path.name)}
+	c.meter = l.meter(d.path, d.role)
 	conf := l.node.cfg.ClientTLS.Clone()
 	conf.ServerName = pki.ServerName(l.site)
-	conn, free, err := l.connect(ctx, addr, c, conf)
+	conn, free, err := l.connect(ctx, l.ends(d), c, conf)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -137,19 +145,28 @@ func (l *Link) dial(ctx context.Context, role frame.Role, id frame.ID, addr stri
 }
 
 // connect makes the connection of a candidate by its carrier.
-func (l *Link) connect(ctx context.Context, addr string, c *candidate, conf *tls.Config) (conn, func(), error) {
+func (l *Link) connect(ctx context.Context, e ends, c *candidate, conf *tls.Config) (conn, func(), error) {
 	if c.via == TCP {
 		s, ok := l.node.cfg.Sockets.(Streams)
 		if !ok {
 			return nil, nil, errNoTCP
 		}
-		return connectTCP(ctx, s, addr, c.meter, conf)
+		return connectTCP(ctx, s, e, c.meter, conf)
 	}
 	if l.node.stock == nil {
 		ctx = withSeat(ctx)
 	}
-	conn, free, err := connect(ctx, l.node.cfg.Sockets, addr, c.meter, conf, l.packetFor(c.ours.Role))
+	conn, free, err := connect(ctx, l.node.cfg.Sockets, e, c.meter, conf, l.packetFor(c.ours.Role))
 	return quicConn{conn}, free, err
+}
+
+// ends are the addresses of a connection.
+type ends struct{ from, to string }
+
+func (l *Link) ends(d dialing) ends {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return ends{d.path.conf.Source, d.addr}
 }
 
 // packetFor is the size of the first packets of a connection.

@@ -52,6 +52,17 @@
 // 30 minutes, and a set of QUIC replaces one of TCP as any newer set does. Config
 // and Peer can name one carrier, and each end refuses what its own does not permit.
 //
+// # Paths
+//
+// A peer may be reached over several ways, such as two uplinks (Path). Each has
+// connections of its own and a model of its own, so work stealing gives each as
+// much as it delivers. The priority connection is on the cheapest that is alive.
+// A path on which nothing has come for 2.8 seconds although something was asked
+// is dead: what its connections carried goes over the others, and if the
+// priority connection was on it, a new set is dialed over another (path.go).
+// Those that cost more than the cheapest carry no bulk, unless it is down or a
+// flow may use all.
+//
 // # Classes and rates
 //
 // The link's cap is kept at the UDP socket in exact bytes on the wire, by

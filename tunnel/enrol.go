@@ -31,12 +31,12 @@ func DialEnrol(ctx context.Context, s Sockets, addr string, conf *tls.Config) (n
 
 func connectEnrol(ctx context.Context, s Sockets, addr string, conf *tls.Config) (conn, func(), error) {
 	m := &meter{bucket: shaper.New(0), count: new(traffic)}
-	q, free, err := connect(ctx, s, addr, m, conf, smallPacket)
+	q, free, err := connect(ctx, s, ends{to: addr}, m, conf, smallPacket)
 	if err == nil {
 		return quicConn{q}, free, nil
 	}
 	if streams, ok := s.(Streams); ok && unanswered(err) {
-		if t, free, e := connectTCP(ctx, streams, addr, m, conf); e == nil {
+		if t, free, e := connectTCP(ctx, streams, ends{to: addr}, m, conf); e == nil {
 			return t, free, nil
 		}
 	}

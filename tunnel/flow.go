@@ -13,6 +13,7 @@ type Flow struct {
 	name string
 
 	// What follows is guarded by link.mu.
+	all  bool // it may use paths that cost more
 	cap  shaper.Core
 	wire int64 // bytes charged so far
 	// lately is the bytes of bulk chunks written since the account was settled.
@@ -55,6 +56,15 @@ func (f *Flow) Rate() int64 {
 	f.link.mu.Lock()
 	defer f.link.mu.Unlock()
 	return f.cap.Rate()
+}
+
+// UseAll lets the flow use the paths that cost more than the cheapest, or keeps
+// it from them.
+func (f *Flow) UseAll(yes bool) {
+	f.link.mu.Lock()
+	defer f.link.mu.Unlock()
+	f.all = yes
+	f.link.wakeAll()
 }
 
 // WireSent is about how many bytes on the wire the flow has used: its chunks,

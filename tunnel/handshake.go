@@ -27,6 +27,7 @@ type candidate struct {
 	theirs frame.Hello
 	dialed bool
 	via    Carrier
+	path   *path
 	meter  *meter
 	moved  func(net.Addr) // see carrier
 	free   func()         // releases the socket or its meter; after the connection is closed
@@ -107,8 +108,8 @@ func readPreface(r io.Reader) (frame.Preface, error) {
 	return p, nil
 }
 
-func (n *Node) hello(l *Link, role frame.Role, id frame.ID) frame.Hello {
-	h := frame.Hello{Role: role, Epoch: n.epoch, Set: id, Site: n.cfg.Site, Gateway: n.cfg.Gateway, Version: n.cfg.Version}
+func (n *Node) hello(l *Link, role frame.Role, id frame.ID, path string) frame.Hello {
+	h := frame.Hello{Role: role, Epoch: n.epoch, Set: id, Site: n.cfg.Site, Gateway: n.cfg.Gateway, Version: n.cfg.Version, Path: path}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.set != nil {

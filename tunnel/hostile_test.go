@@ -162,7 +162,7 @@ func TestStrangers(t *testing.T) {
 		site := l.wan.Site("203.0.113.9")
 		conf := newAuthority().config("x", "x1")
 		for range validateAbove + 20 {
-			pc, to, err := site.Dial(t.Context(), ipB+":7447")
+			pc, to, err := site.Dial(t.Context(), "", ipB+":7447")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,10 +1,12 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,27 +34,27 @@ const (
 
 // dialState says when and what to dial next. Link.mu guards it.
 type dialState struct {
-	tries   int // since the last success
-	after   time.Time
-	backoff time.Duration
-	busy    bool               // a priority connection is being dialed
-	addr    string             // what the last success used
-	extra   map[frame.Role]int // further connections being dialed
-	small   time.Time          // until then large packets are not tried: they did not pass
+	backoff
+	busy  bool      // a priority connection is being dialed
+	addr  string    // what the last success used
+	small time.Time // until then large packets are not tried: they did not pass
 }
 
-func (d *dialState) reset() { *d = dialState{busy: d.busy, extra: d.extra} }
+// A backoff says when to dial next, and how often that has failed.
+type backoff struct {
+	tries int // since the last success
+	after time.Time
+	pause time.Duration
+}
 
-func (d *dialState) succeeded() { d.tries, d.backoff, d.after = 0, 0, time.Time{} }
+func (b *backoff) reset() { *b = backoff{} }
 
 // failed notes a failure; the pause varies so that two sites do not dial in step.
-func (d *dialState) failed() {
-	d.tries++
-	d.backoff = min(max(2*d.backoff, backoffMin), backoffMax)
-	d.notBefore(d.backoff/2 + rand.N(d.backoff/2))
+func (b *backoff) failed(now time.Time) {
+	b.tries++
+	b.pause = min(max(2*b.pause, backoffMin), backoffMax)
+	b.after = now.Add(b.pause/2 + rand.N(b.pause/2))
 }
-
-func (d *dialState) notBefore(pause time.Duration) { d.after = time.Now().Add(pause) }
 
 // run keeps the link up until ctx ends.
 func (l *Link) run(ctx context.Context) {
@@ -80,22 +82,59 @@ func (l *Link) dialPriority(ctx context.Context, wg *sync.WaitGroup) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d := &l.dials
-	if l.set != nil || d.busy || len(l.addrs) == 0 || l.closed || time.Now().Before(d.after) {
+	if l.set != nil || d.busy || l.closed || time.Now().Before(d.after) {
 		return
 	}
-	addr := l.addrs[d.tries%len(l.addrs)]
+	p, addr := l.nextToDial()
+	if p == nil {
+		return
+	}
 	if !l.state.up && l.state.addr == "" {
 		l.state.addr = addr
 	}
 	d.busy = true
 	wg.Go(func() {
-		x, free, err := l.dialFirst(ctx, addr)
+		x, free, err := l.dialFirst(ctx, p, addr)
 		l.dialed(err, addr)
 		if err == nil {
 			x.run(ctx)
 			free()
 		}
 	})
+}
+
+// nextToDial is the path and the address to try next for a new set: the cheapest
+// first, and those on which the peer was silent last. The caller holds mu.
+func (l *Link) nextToDial() (*path, string) {
+	type choice struct {
+		p    *path
+		addr string
+	}
+	var all []choice
+	for _, p := range l.paths {
+		for _, a := range p.conf.Addrs {
+			all = append(all, choice{p, a})
+		}
+	}
+	if len(all) == 0 {
+		return nil, ""
+	}
+	slices.SortStableFunc(all, func(a, b choice) int {
+		return cmp.Or(order(a.p.life.dead, b.p.life.dead), cmp.Compare(a.p.conf.Cost, b.p.conf.Cost))
+	})
+	next := all[l.dials.tries%len(all)]
+	return next.p, next.addr
+}
+
+// order puts false before true.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // dialed notes how dialing a priority connection ended.
@@ -108,7 +147,7 @@ func (l *Link) dialed(err error, addr string) {
 		d.addr = addr
 		return
 	}
-	d.failed()
+	d.failed(time.Now())
 	if l.set == nil && !l.closed && !errors.Is(err, errBusy) {
 		l.state.blame(err, addr)
 		l.node.log.Debug("dial", "site", l.site, "peer", addr, "err", err)
@@ -120,31 +159,51 @@ func (l *Link) dialed(err error, addr string) {
 func (l *Link) dialOthers(ctx context.Context, wg *sync.WaitGroup) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s, d := l.set, &l.dials
-	if s == nil || !s.ready || !s.dialed || time.Now().Before(d.after) {
+	s, now := l.set, time.Now()
+	if s == nil || !s.ready || !s.dialed || now.Before(l.dials.after) {
 		return
 	}
-	if d.extra == nil {
-		d.extra = make(map[frame.Role]int)
-	}
-	want := map[frame.Role]int{frame.Datagrams: 1, frame.Bulk: l.bulkWanted(s)}
-	for role, n := range want {
-		for s.count(role)+d.extra[role] < n {
-			d.extra[role]++
-			addr := d.addr
-			wg.Go(func() { l.dialOther(ctx, role, s, addr) })
+	for _, p := range l.paths {
+		addr := l.dials.addr
+		if p != s.priority.path {
+			if len(p.conf.Addrs) == 0 {
+				continue
+			}
+			addr = p.conf.Addrs[p.dials.tries%len(p.conf.Addrs)]
+		}
+		if now.Before(p.dials.after) {
+			continue
+		}
+		for role, n := range l.wanted(p) {
+			for s.count(p, role)+p.extra[role] < n {
+				p.extra[role]++
+				d := dialing{p, role, s.id, addr, s.via}
+				wg.Go(func() { l.dialOther(ctx, d, s) })
+			}
 		}
 	}
 }
 
-func (l *Link) dialOther(ctx context.Context, role frame.Role, s *set, addr string) {
-	x, free, err := l.dial(ctx, role, s.id, addr, s.via)
+// wanted is how many connections of each role a path has. The caller holds mu.
+func (l *Link) wanted(p *path) map[frame.Role]int {
+	want := map[frame.Role]int{frame.Bulk: l.bulkWanted(l.set)}
+	if p == l.set.priority.path {
+		want[frame.Datagrams] = 1
+	}
+	return want
+}
+
+func (l *Link) dialOther(ctx context.Context, d dialing, s *set) {
+	x, free, err := l.dial(ctx, d)
 	l.mu.Lock()
-	l.dials.extra[role]--
-	if err != nil && l.set == s {
-		l.dials.failed()
+	d.path.extra[d.role]--
+	switch {
+	case err == nil:
+		d.path.dials.reset()
+	case l.set == s:
+		d.path.dials.failed(time.Now())
 		l.dials.small = time.Now().Add(smallFor)
-		l.node.log.Debug("dial", "site", l.site, "peer", addr, "role", roleName(role), "err", err)
+		l.node.log.Debug("dial", "site", l.site, "path", d.path.name, "peer", d.addr, "role", roleName(d.role), "err", err)
 	}
 	l.mu.Unlock()
 	if err == nil {
@@ -162,6 +221,7 @@ func (l *Link) tick(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.measure(now)
+	l.watchPaths(now)
 	if s := l.set; s != nil {
 		if !s.ready && now.Sub(s.priority.began) > readyWithin {
 			l.blame(errNotReady, s.addr)

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/longhaul-project/longhaul/tunnel/congestion"
 	"github.com/longhaul-project/longhaul/tunnel/frame"
 	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
@@ -22,7 +21,6 @@ type Link struct {
 	decides bool // this end says which set of connections is used: the lower name
 	born    time.Time
 	bucket  *shaper.Bucket
-	path    *congestion.Path
 	wire    [3]traffic // by shaper.Class
 	rest    *Flow      // of channels that have no flow
 
@@ -30,7 +28,8 @@ type Link struct {
 	wake chan struct{}
 
 	mu      sync.Mutex // guards what follows; held across no I/O, no callback
-	addrs   []string
+	paths   []*path    // never empty
+	watched time.Time
 	removed bool
 	closed  bool
 
@@ -76,11 +75,12 @@ func newLink(n *Node, site string) *Link {
 		decides:  n.cfg.Site < site,
 		born:     time.Now(),
 		bucket:   shaper.New(n.cfg.Rate),
-		path:     congestion.New(n.cfg.Rate),
 		wake:     make(chan struct{}, 1),
 		channels: make(map[uint64]*Channel),
 		account:  account{factor: startFactor},
 	}
+	l.newPath(Path{})
+	l.shareRate()
 	l.rest = l.NewFlow("")
 	l.choose.setting = n.cfg.Carrier
 	l.state.heard = l.born
@@ -107,21 +107,9 @@ func (l *Link) Epoch() [16]byte {
 // 0 removes the cap.
 func (l *Link) SetRate(rate int64) {
 	l.bucket.SetRate(rate)
-	l.path.SetRate(rate)
-}
-
-func (l *Link) setAddrs(addrs []string, via Carrier) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.choose.setting != via {
-		l.choose = chooser{setting: via}
-	}
-	if !slices.Equal(addrs, l.addrs) {
-		l.addrs = addrs
-		l.dials.reset()
-	}
-	l.removed = false
-	poke(l.wake)
+	l.shareRate()
 }
 
 // forget is what becomes of a peer that is no longer listed.
@@ -132,7 +120,9 @@ func (l *Link) forget() {
 		return
 	}
 	l.removed = true
-	l.addrs = nil
+	for _, p := range l.paths {
+		p.conf.Addrs = nil
+	}
 	l.abortAll(ErrPeerGone, "the site has been removed as a peer")
 	l.drop(errors.New("the peer has been removed"), codeRemoved)
 }

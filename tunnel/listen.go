@@ -137,8 +137,7 @@ func (n *Node) welcome(ctx context.Context, conn conn, attach func(*meter) (move
 		_ = conn.CloseWithError(closingCode(err), err.Error())
 		return
 	}
-	class := shapedRole(c.theirs.Role)
-	c.meter = &meter{bucket: l.bucket, class: class, count: &l.wire[class]}
+	c.meter = l.meter(c.path, c.theirs.Role)
 	c.meter.watch(conn)
 	c.moved, c.free = attach(c.meter)
 	defer c.free()
@@ -204,8 +203,11 @@ func (n *Node) receive(ctx context.Context, conn conn) (*candidate, *Link, error
 	if !l.permits(c.via) {
 		return nil, nil, errCarrier
 	}
-	c.theirs, c.ours = h, n.hello(l, h.Role, h.Set)
-	return c, l, nil
+	c.theirs, c.ours = h, n.hello(l, h.Role, h.Set, h.Path)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.path, err = l.pathNamed(h.Path)
+	return c, l, err
 }
 
 // enrol serves a stranger who wants to become a gateway of the fleet.

@@ -82,8 +82,8 @@ func (n *Node) Epoch() [16]byte { return n.epoch }
 // dial us.
 func (n *Node) SetPeers(peers []Peer) error {
 	for _, p := range peers {
-		if p.Site == "" || p.Site == n.cfg.Site {
-			return fmt.Errorf("tunnel: %q cannot be a peer of %q", p.Site, n.cfg.Site)
+		if err := p.check(n.cfg.Site); err != nil {
+			return err
 		}
 		if _, err := ParseCarrier(string(p.Carrier)); err != nil {
 			return fmt.Errorf("tunnel: peer %s: %w", p.Site, err)
@@ -96,7 +96,7 @@ func (n *Node) SetPeers(peers []Peer) error {
 			return err
 		}
 		listed[p.Site] = true
-		l.setAddrs(slices.Clone(p.Addrs), cmp.Or(p.Carrier, n.cfg.Carrier))
+		l.setPaths(p.paths(), cmp.Or(p.Carrier, n.cfg.Carrier))
 	}
 	for _, l := range n.Links() {
 		if !listed[l.site] {

@@ -14,6 +14,10 @@ import (
 // work stealing. Link.mu guards it.
 type scheduler struct {
 	queues [2]classQueue // by Class
+	// cheapest is the cost of the cheapest path that carries bulk; mixed: there
+	// are paths that cost more.
+	cheapest int
+	mixed    bool
 }
 
 // A classQueue is the flows that have something to send in one class.
@@ -49,6 +53,16 @@ func (s *scheduler) enter(ch *Channel) {
 	}
 	ch.out.queued = true
 	f.rings[ch.class] = append(f.rings[ch.class], ch)
+	s.wake(q)
+}
+
+// wake tells one stream that there is work. When not every stream may do it, all
+// of them look.
+func (s *scheduler) wake(q *classQueue) {
+	if s.mixed {
+		q.work.Broadcast()
+		return
+	}
 	q.work.Signal()
 }
 
@@ -124,7 +138,7 @@ func (l *Link) next(c *carrier, class Class, ps []piece) []piece {
 				l.later(q, wait)
 			}
 			if len(ps) > 0 {
-				q.work.Signal() // there may be work for another stream
+				l.sched.wake(q) // there may be work for another stream
 				return ps
 			}
 		}
@@ -138,7 +152,7 @@ func (l *Link) later(q *classQueue, wait time.Duration) {
 		q.timer = time.AfterFunc(wait, func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			q.work.Signal()
+			l.sched.wake(q)
 		})
 		return
 	}
@@ -152,6 +166,9 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 	q.turn = append(q.turn[:0], q.flows...) // front may take flows out
 	defer clear(q.turn)                     // hold none that has ended
 	for _, f := range q.turn {
+		if class == Bulk && !f.all && c.path.conf.Cost > l.sched.cheapest {
+			continue
+		}
 		ch, m := l.sched.front(f, class)
 		if ch == nil {
 			continue

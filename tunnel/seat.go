@@ -75,7 +75,7 @@ func serverSeats(tr *quic.Transport, conf *tls.Config) *tls.Config {
 
 // sit makes a connection of the link a member of its path, if it has our
 // controller.
-func (l *Link) sit(conn conn, role frame.Role) (*congestion.Member, error) {
+func (l *Link) sit(conn conn, p *path, role frame.Role) (*congestion.Member, error) {
 	s := seatOf(conn.Context())
 	switch {
 	case s == nil:
@@ -89,7 +89,7 @@ func (l *Link) sit(conn conn, role frame.Role) (*congestion.Member, error) {
 	if role == frame.Bulk {
 		class = congestion.Bulk
 	}
-	s.member.Join(l.path, class, wireLen(0, 1, conn.RemoteAddr()))
+	s.member.Join(p.model, class, wireLen(0, 1, conn.RemoteAddr()))
 	return s.member, nil
 }
 

@@ -37,7 +37,7 @@ func TestController(t *testing.T) {
 				time.Sleep(4 * time.Second)
 				s := l.a.Link("b").State()
 				if got := float64(s.Goodput) / payload / float64(line.Rate); got < tt.least || got > tt.most {
-					t.Errorf("goodput %.2f of the line, want %v to %v; %+v", got, tt.least, tt.most, s.Path)
+					t.Errorf("goodput %.2f of the line, want %v to %v; %+v", got, tt.least, tt.most, s.Paths)
 				}
 				for _, link := range []*Link{l.a.Link("b"), l.b.Link("a")} {
 					if s := link.State(); s.Controller != tt.want {
@@ -47,7 +47,7 @@ func TestController(t *testing.T) {
 				if lost := float64(s.PacketsLost) / float64(s.PacketsSent); lost < 0.003 || lost > 0.1 {
 					t.Errorf("%d of %d packets lost", s.PacketsLost, s.PacketsSent)
 				}
-				if n := s.Path.Members; tt.name != "stock" && n != s.Conns {
+				if n := s.Paths[0].Model.Members; tt.name != "stock" && n != s.Conns {
 					t.Errorf("the path has %d members of %d connections", n, s.Conns)
 				}
 			})
@@ -70,14 +70,14 @@ func TestReconnect(t *testing.T) {
 		l.wan.Cut()
 		time.Sleep(IdleTimeout + 3*time.Second)
 		for _, link := range []*Link{l.a.Link("b"), l.b.Link("a")} {
-			if s := link.State(); s.Path.Members != 0 || s.Path.InFlight != 0 {
-				t.Errorf("at %s, cut: %+v", link.node.cfg.Site, s.Path)
+			if s := link.State(); s.Paths[0].Model.Members != 0 || s.Paths[0].Model.InFlight != 0 {
+				t.Errorf("at %s, cut: %+v", link.node.cfg.Site, s.Paths)
 			}
 		}
 		l.wan.Heal()
 		time.Sleep(10 * time.Second)
-		if s := l.a.Link("b").State(); s.Path.Members != s.Conns || s.Goodput < 750_000 || s.Controller != nameAutomatic {
-			t.Errorf("healed: %d connections, goodput %d, %s, %+v", s.Conns, s.Goodput, s.Controller, s.Path)
+		if s := l.a.Link("b").State(); s.Paths[0].Model.Members != s.Conns || s.Goodput < 750_000 || s.Controller != nameAutomatic {
+			t.Errorf("healed: %d connections, goodput %d, %s, %+v", s.Conns, s.Goodput, s.Controller, s.Paths)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -46,16 +47,6 @@ func (s *set) all() []*carrier {
 	return cs
 }
 
-// count is the number of connections with a role.
-func (s *set) count(role frame.Role) (n int) {
-	for c := range s.others {
-		if c.role == role {
-			n++
-		}
-	}
-	return n
-}
-
 // errBusy: the link has connections already.
 var errBusy = errors.New("another connection is in use")
 
@@ -86,7 +77,11 @@ func (l *Link) adopt(c *candidate, id frame.ID, serial uint64) (*carrier, uint64
 		addr: c.conn.RemoteAddr().String(), others: make(map[*carrier]struct{}),
 	}
 	l.unseated = nil
-	l.path.Reset() // another address, or the line as it is after an outage
+	for _, p := range l.paths {
+		if p == c.path || p.life.dead {
+			p.model.Reset() // another address, or the line as it is after an outage
+		}
+	}
 	l.set.priority = l.newCarrier(c, frame.Priority)
 	l.state.addr = l.set.addr
 	for _, ch := range l.channels {
@@ -140,6 +135,7 @@ func (l *Link) join(c *candidate, role frame.Role) (*carrier, error) {
 	}
 	x := l.newCarrier(c, role)
 	s.others[x] = struct{}{}
+	l.reckonCost()
 	return x, nil
 }
 
@@ -174,6 +170,7 @@ func (l *Link) lost(c *carrier, why error) {
 	if c != s.priority {
 		delete(s.others, c)
 		l.requeue(c)
+		l.reckonCost()
 		l.wakeAll()
 		if why != errShutdown {
 			log.Info("connection lost", "err", why)
@@ -197,7 +194,7 @@ func (l *Link) violated(c *carrier, err error) {
 	l.blame(err, l.set.addr)
 	l.node.log.Warn("link closed", "site", l.site, "err", err)
 	// A pause, lest a confused peer makes us handshake without end.
-	l.dials.notBefore(protocolPause)
+	l.dials.after = time.Now().Add(protocolPause)
 	l.drop(err, codeProtocol)
 }
 
@@ -218,7 +215,7 @@ func (l *Link) ready(c *carrier) {
 	l.grow.told = 0
 	l.fit()
 	l.state.set(true)
-	l.dials.succeeded()
+	l.dials.backoff.reset()
 	l.wakeAll()
 	l.node.log.Info("link up", "site", l.site, "peer", l.set.addr)
 }

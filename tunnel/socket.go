@@ -13,6 +13,7 @@ import (
 	"github.com/quic-go/quic-go/ccslot"
 	"golang.org/x/net/ipv4"
 
+	"github.com/longhaul-project/longhaul/tunnel/frame"
 	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
@@ -37,6 +38,40 @@ type meter struct {
 	// waiting tells how many received packets the connection has not taken yet;
 	// nil inside: not known.
 	waiting atomic.Pointer[func() int]
+	path    *path     // nil for a stranger
+	born    time.Time // what the path's times count from
+}
+
+// meter makes one for a connection of the link.
+func (l *Link) meter(p *path, role frame.Role) *meter {
+	class := shapedRole(role)
+	return &meter{bucket: l.bucket, class: class, count: &l.wire[class], path: p, born: l.born}
+}
+
+// add counts bytes on the wire.
+func (m *meter) add(sent, received int) {
+	m.count.sent.Add(int64(sent))
+	m.count.received.Add(int64(received))
+	if m.path != nil {
+		m.path.wire.sent.Add(int64(sent))
+		m.path.wire.received.Add(int64(received))
+	}
+}
+
+// left counts a write of n bytes on the wire.
+func (m *meter) left(n int) {
+	m.add(n, 0)
+	if m.path != nil {
+		m.path.life.left(time.Since(m.born))
+	}
+}
+
+// came counts a packet of n bytes on the wire.
+func (m *meter) came(n int) {
+	m.add(0, n)
+	if m.path != nil {
+		m.path.life.came(time.Since(m.born))
+	}
 }
 
 // meters finds the meter of a remote address. A dialed socket has one
@@ -144,13 +179,13 @@ func (s *socket) leave(n, packets int, to net.Addr) error {
 	if err := s.wait(m, wire); err != nil {
 		return err
 	}
-	m.count.sent.Add(int64(wire))
+	m.left(wire)
 	return nil
 }
 
 func (s *socket) arrive(b []byte, from net.Addr) {
 	if m := s.meters.of(from); m != nil {
-		m.count.received.Add(int64(wireLen(len(b), 1, from)))
+		m.came(wireLen(len(b), 1, from))
 	} else {
 		s.meters.stranger(from, b)
 	}
@@ -311,7 +346,7 @@ func (udpSockets) Listen(addr string) (net.PacketConn, error) {
 	return net.ListenPacket("udp", addr)
 }
 
-func (udpSockets) Dial(ctx context.Context, addr string) (net.PacketConn, net.Addr, error) {
+func (udpSockets) Dial(ctx context.Context, from, addr string) (net.PacketConn, net.Addr, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, nil, err
@@ -329,9 +364,26 @@ func (udpSockets) Dial(ctx context.Context, addr string) (net.PacketConn, net.Ad
 	if to.IP.To4() != nil {
 		network = "udp4"
 	}
-	pc, err := net.ListenUDP(network, nil)
+	local, err := sourceOf(from)
+	if err != nil {
+		return nil, nil, err
+	}
+	pc, err := net.ListenUDP(network, local)
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening a socket for %s: %w", addr, err)
 	}
 	return pc, to, nil
+}
+
+// sourceOf is the local end of a socket that sends from an IP address; nil lets
+// the system choose.
+func sourceOf(from string) (*net.UDPAddr, error) {
+	if from == "" {
+		return nil, nil
+	}
+	ip, err := netip.ParseAddr(from)
+	if err != nil {
+		return nil, fmt.Errorf("source address: %w", err)
+	}
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)), nil
 }

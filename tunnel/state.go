@@ -25,14 +25,14 @@ type State struct {
 	Gateway string // the peer's gateway and the version of its software,
 	Version string // as of the last contact
 
-	RTT        time.Duration    // smoothed, of the priority connection
-	Conns      int              // connections in use
-	Controller string           // congestion controller, and why not ours
-	Path       congestion.State // what the model knows; not with NewReno
-	Carrier    Carrier          // what carries the link, or last did
-	Fallback   string           // why TCP carries it, in automatic mode; "" while it does not
-	Rate       int64            // cap in bytes per second on the wire, 0 for none
-	Goodput    int64            // bytes of messages that arrived at the peer, per second, over the last second
+	RTT        time.Duration // smoothed, of the priority connection
+	Conns      int           // connections in use
+	Controller string        // congestion controller, and why not ours
+	Paths      []PathState   // the ways to the peer, of which there is often one
+	Carrier    Carrier       // what carries the link, or last did
+	Fallback   string        // why TCP carries it, in automatic mode; "" while it does not
+	Rate       int64         // cap in bytes per second on the wire, 0 for none
+	Goodput    int64         // bytes of messages that arrived at the peer, per second, over the last second
 
 	WireSent, WireReceived   int64        // bytes on the wire, headers included
 	ByClass                  [3]ClassWire // the same by shaper.Class: bulk, L2, urgent
@@ -47,6 +47,40 @@ type State struct {
 	// ReadsPressed found a connection too busy for too long: of their packets
 	// quic-go has dropped what it had no room for.
 	ReadsPressed uint64
+}
+
+// PathState is a way to the peer as it is now.
+type PathState struct {
+	Name, Source string
+	Cost         int
+	Address      string // of the peer, on this path; "" while it is not in use
+	Dead         bool   // the peer was silent on it for too long, and has not been heard since
+	Conns        int
+	RTT          time.Duration    // smoothed
+	Model        congestion.State // what is known of it; not with NewReno
+	Wire         ClassWire
+}
+
+// pathStates tells how the paths are. The caller holds mu.
+func (l *Link) pathStates() (all []PathState) {
+	for _, p := range l.usedPaths() {
+		s := PathState{
+			Name: p.name, Source: p.conf.Source, Cost: p.conf.Cost, Dead: p.life.dead,
+			Wire: ClassWire{Sent: p.wire.sent.Load(), Received: p.wire.received.Load()},
+		}
+		if l.set != nil {
+			for _, c := range l.set.all() {
+				if c.path == p {
+					s.Conns++
+				}
+			}
+			if c := l.set.first(p); c != nil {
+				s.Address, s.RTT = c.conn.RemoteAddr().String(), c.conn.ConnectionStats().SmoothedRTT
+			}
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // ClassWire is the traffic of one class in bytes on the wire.
@@ -65,7 +99,7 @@ type linkState struct {
 
 // State tells how the link is.
 func (l *Link) State() State {
-	s := State{Carrier: QUIC, Rate: l.bucket.Rate(), Path: l.path.State()}
+	s := State{Carrier: QUIC, Rate: l.bucket.Rate()}
 	for c := range l.wire {
 		w := ClassWire{Sent: l.wire[c].sent.Load(), Received: l.wire[c].received.Load()}
 		s.ByClass[c] = w
@@ -90,7 +124,10 @@ func (l *Link) State() State {
 	} else if l.choose.first(time.Now()) == TCP {
 		s.Carrier = TCP
 	}
-	s.Conns = len(conns)
+	s.Conns, s.Paths = len(conns), l.pathStates()
+	for i, p := range l.usedPaths() {
+		s.Paths[i].Model = p.model.State()
+	}
 	s.Controller = l.controller()
 	s.Goodput = l.good.rate
 	s.Channels = len(l.channels)

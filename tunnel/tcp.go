@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
@@ -19,8 +20,8 @@ import (
 type Streams interface {
 	// ListenStream opens a listening socket, on the port of the packet socket.
 	ListenStream(addr string) (net.Listener, error)
-	// DialStream connects to addr.
-	DialStream(ctx context.Context, addr string) (net.Conn, error)
+	// DialStream connects to addr. from is as in Sockets.Dial.
+	DialStream(ctx context.Context, from, addr string) (net.Conn, error)
 }
 
 // ListenStream implements Streams.
@@ -29,8 +30,16 @@ func (udpSockets) ListenStream(addr string) (net.Listener, error) {
 }
 
 // DialStream implements Streams.
-func (udpSockets) DialStream(ctx context.Context, addr string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, "tcp", addr)
+func (udpSockets) DialStream(ctx context.Context, from, addr string) (net.Conn, error) {
+	var d net.Dialer
+	if from != "" {
+		ip, err := netip.ParseAddr(from)
+		if err != nil {
+			return nil, fmt.Errorf("source address: %w", err)
+		}
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 0))
+	}
+	return d.DialContext(ctx, "tcp", addr)
 }
 
 // errNoTCP: Sockets are no Streams.
@@ -70,10 +79,10 @@ func (c overTLS) Close() error { return c.below.Close() }
 
 // connectTCP makes a connection of TLS over TCP. free is for symmetry with
 // connect: closing releases all.
-func connectTCP(ctx context.Context, s Streams, addr string, m *meter, conf *tls.Config) (*tcpConn, func(), error) {
+func connectTCP(ctx context.Context, s Streams, e ends, m *meter, conf *tls.Config) (*tcpConn, func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, quicHandshake)
 	defer cancel()
-	raw, err := s.DialStream(ctx, addr)
+	raw, err := s.DialStream(ctx, e.from, e.to)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -93,14 +102,14 @@ func (s *set) byBBR() bool {
 	return ok && t.tcp.controller == "bbr"
 }
 
-// bulkWanted is how many bulk connections a set shall have. One of BBR takes the
-// line; four fill its queue and lose up to 23 % there (bench/results/
+// bulkWanted is how many bulk connections each path of a set shall have. One of
+// BBR takes the line; four fill its queue and lose up to 23 % there (bench/results/
 // wan-2026-11-26.txt). The caller holds mu.
 func (l *Link) bulkWanted(s *set) int {
 	if l.node.cfg.Conns == 0 && l.grow.want <= startConns && s.byBBR() {
 		return 1
 	}
-	return l.grow.want
+	return max(l.grow.want/len(l.usedPaths()), min(startConns, l.grow.want))
 }
 
 // ConnectionState implements conn.
@@ -217,7 +226,7 @@ func (s *shapedConn) leave(m *meter, wire int) error {
 	if err := m.bucket.Wait(s.ctx, m.class, wire); err != nil {
 		return net.ErrClosed
 	}
-	m.count.sent.Add(int64(wire))
+	m.add(wire, 0)
 	return nil
 }
 
@@ -225,8 +234,7 @@ func (s *shapedConn) leave(m *meter, wire int) error {
 func (s *shapedConn) Read(b []byte) (int, error) {
 	n, err := s.Conn.Read(b)
 	if m := s.meter.Load(); m != nil && n > 0 {
-		m.count.received.Add(int64(segmentsLen(n)))
-		m.count.sent.Add(int64(ackShare * float64(n)))
+		m.add(int(ackShare*float64(n)), segmentsLen(n))
 	}
 	return n, err
 }

@@ -38,7 +38,7 @@ func TestRealTCP(t *testing.T) {
 type noUDP struct{ udpSockets }
 
 // Dial implements Sockets.
-func (noUDP) Dial(context.Context, string) (net.PacketConn, net.Addr, error) {
+func (noUDP) Dial(context.Context, string, string) (net.PacketConn, net.Addr, error) {
 	return nil, nil, &net.OpError{Op: "write", Net: "udp", Err: syscall.EPERM}
 }
 
@@ -89,7 +89,7 @@ func TestStrangersByTCP(t *testing.T) {
 		l.up()
 		site := l.wan.StreamSite("203.0.113.9")
 		dial := func() net.Conn {
-			c, err := site.DialStream(t.Context(), ipB+":7447")
+			c, err := site.DialStream(t.Context(), "", ipB+":7447")
 			if err != nil {
 				t.Fatal(err)
 			}

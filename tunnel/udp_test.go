@@ -125,7 +125,7 @@ func TestUDPRate(t *testing.T) {
 		worst = max(worst, time.Since(sent))
 	}
 	got := float64(a.Link("b").State().WireSent-before) / time.Since(began).Seconds()
-	t.Logf("rate %.0f of %d, worst urgent round trip %v; %+v", got, rate, worst, a.Link("b").State().Path)
+	t.Logf("rate %.0f of %d, worst urgent round trip %v; %+v", got, rate, worst, a.Link("b").State().Paths)
 	// The urgent ping-pong is exempt from debts that others made, and this
 	// machine has other work: the exact figures are tested in virtual time.
 	if got < 0.1*rate || got > 1.1*rate {

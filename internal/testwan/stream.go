@@ -96,7 +96,7 @@ func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.addr) }
 
 // DialStream connects to addr. It takes a round trip, and while the line is cut
 // as long as ctx.
-func (s StreamSite) DialStream(ctx context.Context, addr string) (net.Conn, error) {
+func (s StreamSite) DialStream(ctx context.Context, _, addr string) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil, err

@@ -50,6 +50,7 @@ type WAN struct {
 	mu                   sync.Mutex // guards what follows
 	rng                  *rand.Rand
 	line                 Line
+	special              map[[2]netip.Addr]Line // lines that are not like the others
 	ways                 map[[2]netip.Addr]*way
 	sockets              map[netip.AddrPort]*Socket
 	cut                  bool
@@ -67,6 +68,7 @@ func New(line Line, seed uint64) *WAN {
 	return &WAN{
 		rng:       rand.New(rand.NewPCG(seed, 0)),
 		line:      line,
+		special:   make(map[[2]netip.Addr]Line),
 		ways:      make(map[[2]netip.Addr]*way),
 		sockets:   make(map[netip.AddrPort]*Socket),
 		listeners: make(map[netip.AddrPort]*listener),
@@ -92,6 +94,15 @@ func (w *WAN) Set(line Line) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.line = line
+}
+
+// SetBetween makes the lines between two addresses, both ways, other than the
+// rest. With Loss 1 they are cut.
+func (w *WAN) SetBetween(a, b netip.Addr, line Line) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.special[[2]netip.Addr{a, b}] = line
+	w.special[[2]netip.Addr{b, a}] = line
 }
 
 // Cut loses every packet that is sent from now on, until Heal.
@@ -160,14 +171,21 @@ func (s Site) Listen(addr string) (net.PacketConn, error) {
 }
 
 // Dial opens a socket on a port of its own, and resolves addr.
-func (s Site) Dial(_ context.Context, addr string) (net.PacketConn, net.Addr, error) {
+// With a source it is the site's other uplink, whose lines are others.
+func (s Site) Dial(_ context.Context, source, addr string) (net.PacketConn, net.Addr, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return nil, nil, err
 	}
+	ip := s.IP
+	if source != "" {
+		if ip, err = netip.ParseAddr(source); err != nil {
+			return nil, nil, err
+		}
+	}
 	s.wan.mu.Lock()
 	s.wan.next++
-	from := netip.AddrPortFrom(s.IP, s.wan.next)
+	from := netip.AddrPortFrom(ip, s.wan.next)
 	s.wan.mu.Unlock()
 	sock, err := s.wan.open(from, true)
 	return sock, net.UDPAddrFromAddrPort(to), err
@@ -193,6 +211,9 @@ func (w *WAN) send(p packet) {
 	defer w.mu.Unlock()
 	w.stats.Sent++
 	l := w.line
+	if other, ok := w.special[[2]netip.Addr{p.from.Addr(), p.to.Addr()}]; ok {
+		l = other
+	}
 	if p.from.Addr() == p.to.Addr() {
 		l = Line{}
 	}

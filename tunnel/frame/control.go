@@ -63,6 +63,7 @@ type Hello struct {
 	Site    string
 	Gateway string
 	Version string // of the sender's software, for people
+	Path    string // name of the way over the WAN; empty if there is but one. The answer has the dialer's
 }
 
 // Commit ends the handshake of a connection: it is now in use. On a Priority
@@ -185,7 +186,9 @@ func (f Hello) Append(b []byte) []byte {
 	b = append(b, f.Epoch[:]...)
 	b = append(b, f.Set[:]...)
 	b = append(b, f.Held[:]...)
-	b = appendStr(appendStr(appendStr(b, f.Site), f.Gateway), f.Version)
+	for _, s := range []string{f.Site, f.Gateway, f.Version, f.Path} {
+		b = appendStr(b, s)
+	}
 	return end(b, at)
 }
 

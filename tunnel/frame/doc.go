@@ -22,7 +22,7 @@
 // one. A known type with a body that is not exactly as drawn is an error.
 // A str is | Len (2) | bytes |; an id or a seq is 8 bytes, and never 0 unless said.
 //
-//	 1 Hello     | Role (1) | Epoch (16) | Set (16) | Held (16) | Site str | Gateway str | Version str |
+//	 1 Hello     | Role (1) | Epoch (16) | Set (16) | Held (16) | Site str | Gateway str | Version str | Path str |
 //	 2 Commit    | Set (16) | Serial (8) |
 //	 3 Refuse    | Code (1) | Reason str |
 //	 4 Open      | Channel id | Kind (2) | Forward (1) | Back (1) | Header, to the end of the frame |

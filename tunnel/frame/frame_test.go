@@ -24,8 +24,8 @@ var vectors = []struct {
 	frame Frame
 	hex   string
 }{
-	{Hello{Bulk, id(1), id(2), id(3), "a", "a1", "0.1"},
-		"01 00003d 03" + strings.Repeat("01", 16) + strings.Repeat("02", 16) + strings.Repeat("03", 16) + "0001 61 0002 6131 0003 302e31"},
+	{Hello{Bulk, id(1), id(2), id(3), "a", "a1", "0.1", "mpls"},
+		"01 000043 03" + strings.Repeat("01", 16) + strings.Repeat("02", 16) + strings.Repeat("03", 16) + "0001 61 0002 6131 0003 302e31 0004 6d706c73"},
 	{Commit{id(2), 7}, "02 000018" + strings.Repeat("02", 16) + "0000000000000007"},
 	{Refuse{RefuseBusy, "wait"}, "03 000007 01 0004 77616974"},
 	{Open{Channel: 1, Kind: 258, Forward: ClassBulk, Back: ClassUrgent, Header: []byte("hdr")}, "04 00000f 0000000000000001 0102 02 01 686472"},

@@ -117,7 +117,7 @@ func (p *parser) body(t Type) Frame {
 
 func (p *parser) hello() Hello {
 	h := Hello{Role: Role(p.u8()), Epoch: p.id16(), Set: p.id16(), Held: p.id16()}
-	h.Site, h.Gateway, h.Version = p.str(), p.str(), p.str()
+	h.Site, h.Gateway, h.Version, h.Path = p.str(), p.str(), p.str(), p.str()
 	p.check(h.Role >= Priority && h.Role <= Bulk && h.Site != "")
 	return h
 }

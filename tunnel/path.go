@@ -1,0 +1,331 @@
+package tunnel
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/longhaul-project/longhaul/tunnel/congestion"
+	"github.com/longhaul-project/longhaul/tunnel/frame"
+)
+
+// Path is one of several ways over the WAN to a peer: from an address of ours
+// to one of the peer's. Ways are used together, each by connections of its own.
+type Path struct {
+	// Name is the same at both ends, and what operators see. Empty if there is
+	// but one way.
+	Name string
+	// Source is the IP address that we send from. Empty: the system chooses.
+	Source string
+	// Addrs of the peer, "host:port", tried in turn. Without any we do not dial
+	// this way, but the peer may, and the rest holds for what we send.
+	Addrs []string
+	// Rate is what the way carries from here, or what we may use of it, in bytes
+	// per second on the wire. 0 finds it out.
+	Rate int64
+	// Cost, 0 or more: bulk of a flow goes over the ways of the lowest cost
+	// that are up, and over others only if the flow may use all (Flow.UseAll).
+	Cost int
+}
+
+// maxPaths of a link: four uplinks, or two at each end.
+const maxPaths = 4
+
+const (
+	// probeAfter without an answer a ping is sent on a path, and deadAfter that
+	// without a packet from the peer the path is dead: together less than 3
+	// seconds. A packet that is lost has been sent again three times by then. On
+	// a slow line it is slowTrips smoothed round trips.
+	probeAfter = 800 * time.Millisecond
+	deadAfter  = 1800 * time.Millisecond
+	slowTrips  = 3
+	// lateTick: we have not been running ourselves, and cannot tell who was silent.
+	lateTick = time.Second
+)
+
+// errSilent is the end of the connections of a path that is dead.
+var errSilent = errors.New("timeout: no recent network activity")
+
+// A path is what a link knows of one way. Link.mu guards it, but for what is
+// atomic or constant.
+type path struct {
+	name  string           // constant
+	model *congestion.Path // constant, with a lock of its own
+	wire  traffic          // all classes
+	life  life
+
+	conf   Path
+	dials  backoff
+	extra  map[frame.Role]int // further connections being dialed
+	byPeer bool               // the peer has dialed it
+}
+
+// used tells whether there are connections over p, or should be.
+func (p *path) used() bool { return p.byPeer || len(p.conf.Addrs) > 0 }
+
+// usedPaths are those that count. The caller holds mu.
+func (l *Link) usedPaths() (used []*path) {
+	for _, p := range l.paths {
+		if p.used() {
+			used = append(used, p)
+		}
+	}
+	return used
+}
+
+// life tells whether the peer answers on a path. What goes over TCP does not
+// count: there the kernel is silent while it sends again, and package mux tells
+// who is dead. Times are since the link was
+// made, in nanoseconds, 0 for never.
+type life struct {
+	heard atomic.Int64 // the last packet that came
+	asked atomic.Int64 // the first packet since then that left
+
+	// Link.mu guards what follows.
+	probed time.Duration // when a ping was sent because of silence; 0: not
+	dead   bool          // it was silent for too long, and nothing has come since
+	died   time.Duration
+}
+
+func (l *life) left(now time.Duration) {
+	if l.asked.Load() == 0 {
+		l.asked.CompareAndSwap(0, int64(now))
+	}
+}
+
+func (l *life) came(now time.Duration) {
+	l.heard.Store(int64(now))
+	l.asked.Store(0)
+}
+
+// verdict on a silence.
+type verdict int
+
+const (
+	alive verdict = iota
+	ask           // send a ping
+	dead
+)
+
+// judge looks at a path whose round trip is about rtt. It is told the time.
+func (l *life) judge(now, rtt time.Duration) verdict {
+	asked, heard := time.Duration(l.asked.Load()), time.Duration(l.heard.Load())
+	if heard > l.probed { // since then; what was asked is another question
+		l.probed = 0
+	}
+	l.dead = l.dead && heard <= l.died
+	switch {
+	case asked == 0:
+	case l.probed == 0 && now-asked >= probeAfter:
+		l.probed = now
+		return ask
+	case l.probed != 0 && now-l.probed >= max(deadAfter, slowTrips*rtt):
+		l.probed, l.dead, l.died = 0, true, now
+		l.asked.Store(0) // the next silence is another one
+		return dead
+	}
+	return alive
+}
+
+// newPath makes what is known of a way that is new. The caller holds mu.
+func (l *Link) newPath(conf Path) *path {
+	p := &path{name: conf.Name, model: congestion.New(0), conf: conf, extra: make(map[frame.Role]int)}
+	l.paths = append(l.paths, p)
+	return p
+}
+
+// pathNamed finds a path, or makes it for a peer that dials this way. The caller
+// holds mu.
+func (l *Link) pathNamed(name string) (*path, error) {
+	i := slices.IndexFunc(l.paths, func(p *path) bool { return p.name == name })
+	if i < 0 && len(l.usedPaths()) >= maxPaths {
+		return nil, fmt.Errorf("path %q is one more than %d: %w", name, maxPaths, ErrTooMany)
+	}
+	if i < 0 {
+		i = len(l.paths)
+		l.newPath(Path{Name: name})
+	}
+	if p := l.paths[i]; !p.byPeer {
+		p.byPeer = true
+		l.shareRate()
+	}
+	return l.paths[i], nil
+}
+
+// setPaths takes the ways that there are now. Connections over one that has gone
+// or goes elsewhere now are given up; those over others stay.
+func (l *Link) setPaths(confs []Path, via Carrier) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.choose.setting != via {
+		l.choose = chooser{setting: via}
+	}
+	for _, c := range confs {
+		i := slices.IndexFunc(l.paths, func(p *path) bool { return p.name == c.Name })
+		if i < 0 {
+			l.newPath(c)
+			continue
+		}
+		p := l.paths[i]
+		if p.conf.Source != c.Source || !slices.Equal(p.conf.Addrs, c.Addrs) {
+			p.dials.reset()
+			if len(p.conf.Addrs) > 0 {
+				l.leavePath(p, errors.New("the path has changed"))
+			}
+		}
+		p.conf = c
+	}
+	l.paths = slices.DeleteFunc(l.paths, func(p *path) bool {
+		if slices.ContainsFunc(confs, func(c Path) bool { return c.Name == p.name }) {
+			return false
+		}
+		if len(p.conf.Addrs) > 0 {
+			l.leavePath(p, errors.New("the path has been removed"))
+		}
+		p.conf = Path{Name: p.name}
+		return !p.byPeer
+	})
+	l.removed = false
+	l.shareRate()
+	l.reckonCost()
+	poke(l.wake)
+}
+
+// leavePath ends the connections over a path that we dialed. The caller holds mu.
+func (l *Link) leavePath(p *path, why error) {
+	s := l.set
+	if s == nil || !s.dialed {
+		return
+	}
+	if s.priority.path == p {
+		l.blame(why, s.addr)
+		l.drop(why, codeReplaced)
+		return
+	}
+	for c := range s.others {
+		if c.path == p {
+			c.end(why, codeReplaced)
+		}
+	}
+	l.reckonCost()
+}
+
+// shareRate tells each path's model what it may send. A cap of the link is
+// shared in proportion to the rates that are known; where one is not, only the
+// link's own cap keeps all of them within it. The caller holds mu.
+func (l *Link) shareRate() {
+	most, sum, known := l.bucket.Rate(), int64(0), true
+	used := l.usedPaths()
+	if len(used) == 0 {
+		used = l.paths
+	}
+	for _, p := range used {
+		sum += p.conf.Rate
+		known = known && p.conf.Rate > 0
+	}
+	for _, p := range used {
+		rate := p.conf.Rate
+		switch {
+		case len(used) == 1 && most > 0:
+			rate = min(cmp.Or(rate, most), most)
+		case known && most > 0 && sum > most:
+			rate = int64(float64(rate) * float64(most) / float64(sum))
+		}
+		p.model.SetRate(rate)
+	}
+}
+
+// reckonCost notes the lowest cost of the paths that carry bulk. The caller
+// holds mu.
+func (l *Link) reckonCost() {
+	s := l.set
+	if s == nil {
+		return
+	}
+	least, most := -1, -1
+	for c := range s.others {
+		if c.role == frame.Bulk && !c.ended {
+			if least < 0 || c.path.conf.Cost < least {
+				least = c.path.conf.Cost
+			}
+			most = max(most, c.path.conf.Cost)
+		}
+	}
+	l.sched.cheapest, l.sched.mixed = least, least != most
+	l.sched.wakeAll()
+}
+
+// watchPaths finds the paths on which the peer is silent. The caller holds mu.
+func (l *Link) watchPaths(now time.Time) {
+	late := now.Sub(l.watched) > lateTick
+	l.watched = now
+	if l.set == nil {
+		return
+	}
+	for _, p := range l.paths {
+		if late {
+			p.life.probed = 0
+			continue
+		}
+		first := l.set.first(p)
+		if first == nil {
+			continue
+		}
+		switch p.life.judge(now.Sub(l.born), first.conn.ConnectionStats().SmoothedRTT) {
+		case ask:
+			first.probe()
+		case dead:
+			l.pathDead(p)
+		}
+		if l.set == nil {
+			return
+		}
+	}
+}
+
+// pathDead ends the connections over a path on which the peer does not answer.
+// The caller holds mu.
+func (l *Link) pathDead(p *path) {
+	s := l.set
+	l.node.log.Warn("path is dead", "site", l.site, "path", p.name, "peer", s.addr)
+	if s.priority.path == p {
+		l.state.heard = l.born.Add(time.Duration(p.life.heard.Load()))
+		l.state.blame(errSilent, s.addr)
+		l.drop(errSilent, codeDead)
+		return
+	}
+	for c := range s.others {
+		if c.path == p {
+			c.end(errSilent, codeDead)
+		}
+	}
+	l.reckonCost()
+	p.dials.failed(time.Now())
+}
+
+// first is a connection of the set over p, the most important one; nil if there
+// is none.
+func (s *set) first(p *path) *carrier {
+	if s.priority.path == p {
+		return s.priority
+	}
+	for c := range s.others {
+		if c.path == p && !c.ended {
+			return c
+		}
+	}
+	return nil
+}
+
+// count is the number of connections over p with a role.
+func (s *set) count(p *path, role frame.Role) (n int) {
+	for c := range s.others {
+		if c.path == p && c.role == role {
+			n++
+		}
+	}
+	return n
+}

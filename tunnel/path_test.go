@@ -1,0 +1,326 @@
+package tunnel
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/longhaul-project/longhaul/internal/testwan"
+)
+
+// ipA2 is a's second uplink.
+const ipA2 = "192.0.2.101"
+
+// The two uplinks of a: one of 3 MB/s and 50 ms, and one of 1 MB/s and 20 ms.
+var (
+	wide   = testwan.Line{Delay: 50 * time.Millisecond, Rate: 3_000_000, Loss: 0.001}
+	narrow = testwan.Line{Delay: 20 * time.Millisecond, Rate: 1_000_000, Loss: 0.001}
+	away   = testwan.Line{Loss: 1}
+)
+
+func uplinks(cost int) []Path {
+	return []Path{
+		{Name: "wide", Source: ipA, Addrs: []string{ipB + ":7447"}, Rate: 2_900_000},
+		{Name: "narrow", Source: ipA2, Addrs: []string{ipB + ":7447"}, Rate: 970_000, Cost: cost},
+	}
+}
+
+// inTwoPaths runs f in a bubble in which a reaches b over two uplinks.
+func inTwoPaths(t *testing.T, cost int, f func(*testing.T, *lab)) {
+	t.Helper()
+	inLab(t, wide, options{}, func(t *testing.T, l *lab) {
+		l.line(ipA2, narrow)
+		l.setPaths(uplinks(cost))
+		l.up()
+		l.t.Log(l.a.Link("b").State().Paths)
+		f(t, l)
+	})
+}
+
+func (l *lab) line(a string, line testwan.Line) {
+	l.wan.SetBetween(netip.MustParseAddr(a), netip.MustParseAddr(ipB), line)
+}
+
+func (l *lab) setPaths(paths []Path) {
+	l.t.Helper()
+	if err := l.a.SetPeers([]Peer{{Site: "b", Paths: paths}}); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// conns are the connections of each path, as the site has it.
+func conns(n running, peer string) map[string]int {
+	got := make(map[string]int)
+	for _, p := range n.Link(peer).State().Paths {
+		got[p.Name] = p.Conns
+	}
+	return got
+}
+
+// A steady stream goes from a to b. It tells how many bytes came and what
+// the longest time was in which none did. What comes is complete and in order.
+type steady struct {
+	from, to *Channel
+	got      int64
+	last     time.Time
+	gap      time.Duration
+}
+
+func (l *lab) stream(ctx context.Context, flow *Flow) *steady {
+	l.t.Helper()
+	s := &steady{}
+	s.from, s.to = l.open(Spec{Flow: flow})
+	go func() {
+		for i := 0; ; i++ {
+			if _, err := s.from.Send(ctx, message(i, 50_000)); err != nil {
+				return
+			}
+		}
+	}()
+	s.last = time.Now()
+	go func() {
+		for i := 0; ; i++ {
+			m, err := s.to.Recv(ctx)
+			if err != nil {
+				return
+			}
+			if !slices.Equal(m.Data, message(i, 50_000)) {
+				l.t.Errorf("message %d is another one", i)
+				return
+			}
+			s.to.Done(m.Seq)
+			s.gap = max(s.gap, time.Since(s.last))
+			s.got, s.last = s.got+int64(len(m.Data)), time.Now()
+		}
+	}()
+	return s
+}
+
+// take returns the rate since it was last called, and the longest gap.
+func (s *steady) take(after time.Duration) (rate float64, gap time.Duration) {
+	s.got, s.gap, s.last = 0, 0, time.Now()
+	time.Sleep(after)
+	synctest.Wait()
+	return float64(s.got) / after.Seconds(), max(s.gap, time.Since(s.last))
+}
+
+// TestTwoPaths: two uplinks are used together; one that dies is noticed and
+// costs no more than a moment, whether the set's priority connection is on it or
+// not; when it is back it is used again.
+func TestTwoPaths(t *testing.T) {
+	t.Parallel()
+	inTwoPaths(t, 0, func(t *testing.T, l *lab) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := l.stream(ctx, nil)
+		time.Sleep(3 * time.Second)
+		if rate, _ := s.take(5 * time.Second); rate < 0.9*3_870_000/startFactor {
+			t.Errorf("%.0f bytes a second over both", rate)
+		}
+		for _, cut := range []struct {
+			ip   string
+			name string
+			line testwan.Line
+			left float64
+		}{{ipA2, "narrow", narrow, 2_900_000}, {ipA, "wide", wide, 970_000}} {
+			l.line(cut.ip, away)
+			rate, gap := s.take(10 * time.Second)
+			t.Logf("without %s: %.0f bytes a second, a gap of %v; %v", cut.name, rate, gap, conns(l.a, "b"))
+			if gap > 4*time.Second {
+				t.Errorf("without %s nothing came for %v", cut.name, gap)
+			}
+			if n := conns(l.a, "b")[cut.name]; n != 0 {
+				t.Errorf("%d connections over the path %s, which is dead", n, cut.name)
+			}
+			if rate, _ := s.take(5 * time.Second); rate < 0.85*cut.left/startFactor {
+				t.Errorf("without %s: %.0f bytes a second", cut.name, rate)
+			}
+			l.line(cut.ip, cut.line)
+			time.Sleep(10 * time.Second)
+			if rate, _ := s.take(5 * time.Second); rate < 0.85*3_870_000/startFactor {
+				t.Errorf("%s is back: %.0f bytes a second; %+v", cut.name, rate, l.a.Link("b").State().Paths)
+			}
+		}
+	})
+}
+
+// TestPathCost: what costs more is left alone, until a flow may use it, or until
+// there is no other.
+func TestPathCost(t *testing.T) {
+	t.Parallel()
+	inTwoPaths(t, 1, func(t *testing.T, l *lab) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		link := l.a.Link("b")
+		flow := link.NewFlow("move")
+		s := l.stream(ctx, flow)
+		time.Sleep(3 * time.Second)
+		sent := func() int64 { return link.State().Paths[1].Wire.Sent }
+		was := sent()
+		rate, _ := s.take(5 * time.Second)
+		if used := sent() - was; rate < 0.85*2_900_000/startFactor || used > 50_000 {
+			t.Errorf("%.0f bytes a second, of them %d over what costs more", rate, used)
+		}
+		flow.UseAll(true)
+		time.Sleep(3 * time.Second)
+		if rate, _ := s.take(5 * time.Second); rate < 0.85*3_870_000/startFactor {
+			t.Errorf("%.0f bytes a second over both", rate)
+		}
+		flow.UseAll(false)
+		l.line(ipA, away)
+		time.Sleep(8 * time.Second)
+		if rate, _ := s.take(5 * time.Second); rate < 0.85*970_000/startFactor {
+			t.Errorf("%.0f bytes a second where only what costs more is left", rate)
+		}
+	})
+}
+
+// TestChangePaths adds and removes paths under a transfer.
+func TestChangePaths(t *testing.T) {
+	t.Parallel()
+	inLab(t, wide, options{}, func(t *testing.T, l *lab) {
+		l.line(ipA2, narrow)
+		l.up()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := l.stream(ctx, nil)
+		time.Sleep(2 * time.Second)
+		for i, paths := range [][]Path{uplinks(0), uplinks(0)[1:], uplinks(0)[:1], uplinks(0)} {
+			l.setPaths(paths)
+			_, gap := s.take(5 * time.Second)
+			if gap > 2*time.Second {
+				t.Errorf("change %d: nothing came for %v", i, gap)
+			}
+			want := make(map[string]bool)
+			for _, p := range paths {
+				want[p.Name] = true
+			}
+			for _, n := range []running{l.a, l.b} {
+				peer := map[string]string{"a": "b", "b": "a"}[n.cfg.Site]
+				for name, count := range conns(n, peer) {
+					if want[name] != (count > 0) {
+						t.Errorf("change %d: at %s %d connections over %q", i, n.cfg.Site, count, name)
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestTooManyPaths: a peer that names ever more paths gets no further than four.
+func TestTooManyPaths(t *testing.T) {
+	n, err := New(config("a", testwan.Site{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLink(n, "b")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range 10 {
+		_, err := l.pathNamed(string(rune('a' + i)))
+		if (err == nil) != (i < maxPaths) {
+			t.Errorf("path %d: %v", i, err)
+		}
+	}
+	for _, p := range []Peer{
+		{Site: "b", Paths: make([]Path, maxPaths+1)}, {Site: "b", Paths: []Path{{Name: "x"}, {Name: "x"}}},
+		{Site: "b", Paths: []Path{{Rate: -1}}}, {Site: "b", Paths: []Path{{Cost: -1}}}, {Site: "a"},
+	} {
+		if p.check("a") == nil {
+			t.Errorf("%+v is taken", p)
+		}
+	}
+}
+
+// TestLife: who is silent is asked, and then taken for dead; who has nothing to
+// answer to is not.
+func TestLife(t *testing.T) {
+	const ms = time.Millisecond
+	var l life
+	step := func(now time.Duration, want verdict) {
+		t.Helper()
+		if got := l.judge(now, 50*ms); got != want {
+			t.Errorf("at %v: %v, want %v", now, got, want)
+		}
+	}
+	step(0, alive)
+	l.came(100 * ms)
+	step(10_000*ms, alive) // nobody has asked
+	l.left(10_000 * ms)
+	l.left(10_500 * ms) // the first counts
+	step(10_700*ms, alive)
+	step(10_800*ms, ask)
+	step(11_000*ms, alive)
+	l.came(11_100 * ms) // the answer, which we acknowledge
+	l.left(11_101 * ms)
+	step(12_000*ms, ask) // again, for no answer to that is due
+	step(13_700*ms, alive)
+	step(13_800*ms, dead)
+	if !l.dead {
+		t.Error("not known to be dead")
+	}
+	step(14_000*ms, alive)
+	if !l.dead {
+		t.Error("not known to be dead any more")
+	}
+	l.came(15_000 * ms)
+	step(15_001*ms, alive)
+	if l.dead {
+		t.Error("still dead")
+	}
+	l.left(16_000 * ms)
+	if got := l.judge(17_000*ms, time.Second); got != ask {
+		t.Error(got)
+	}
+	if got := l.judge(19_500*ms, time.Second); got != alive { // a slow line
+		t.Error(got)
+	}
+	if got := l.judge(20_000*ms, time.Second); got != dead {
+		t.Error(got)
+	}
+}
+
+// TestPathsOverUDP: a source address is what the peer sees.
+func TestPathsOverUDP(t *testing.T) {
+	a, b := onLoopback(t, nil)
+	addr := a.Link("b").State().Address
+	err := a.SetPeers([]Peer{{Site: "b", Paths: []Path{
+		{Name: "one", Source: "127.0.0.2", Addrs: []string{addr}}, {Name: "two", Source: "127.0.0.3", Addrs: []string{addr}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		n := conns(b, "a")
+		if n["one"] >= 4 && n["two"] >= 4 {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("connections at b: %v", n)
+		}
+	}
+	for _, p := range b.Link("a").State().Paths {
+		want := map[string]string{"one": "127.0.0.2", "two": "127.0.0.3"}[p.Name]
+		if host, _, _ := net.SplitHostPort(p.Address); want != "" && host != want {
+			t.Errorf("path %s comes from %s, want %s", p.Name, p.Address, want)
+		}
+	}
+	from, to := openPair(t, a, b, Spec{})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := transfer(ctx, from, to, 80, 500<<10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.dialFrom(ctx, "nonsense", addr); err == nil {
+		t.Error("a source address that is none was taken")
+	}
+}
+
+func (n running) dialFrom(ctx context.Context, source, addr string) (net.PacketConn, error) {
+	pc, _, err := udpSockets{}.Dial(ctx, source, addr)
+	return pc, err
+}
