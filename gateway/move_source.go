@@ -66,6 +66,7 @@ type sourceMove struct {
 	stopAt     time.Time
 	lastAt     int64     // bytes that had crossed at lastMove
 	lastMove   time.Time // when some last did, or the VM last ran
+	hurried    bool      // it may use paths that cost more
 	switching  bool      // the hypervisor itself has stopped the VM, or found it stopped
 	commitSent time.Time
 	rates      meter
@@ -329,6 +330,7 @@ func (m *sourceMove) note(p Progress) {
 		Remaining: p.Remaining, DirtyRate: p.DirtyRate, Rate: m.rates.logical(), Limit: m.downtimeLimit(),
 		RTT: st.RTT, Drain: time.Duration(m.s.drain.Load()),
 	}.forecast()
+	m.hurry(f)
 	m.job.update(func(v *Job) {
 		v.Progress = JobProgress{
 			Rounds: max(p.Rounds, int(m.s.rounds.Load())), TotalBytes: p.Total, Remaining: p.Remaining, DirtyRate: 8 * p.DirtyRate,

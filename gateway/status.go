@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/longhaul-project/longhaul/tunnel"
 )
 
 // Status sums this gateway up.
@@ -41,10 +43,26 @@ func (g *Gateway) peerStatus(site string) PeerStatus {
 		RTT: float64(l.RTT.Microseconds()) / 1000, Conns: l.Conns, Rate: 8 * l.Rate, Goodput: 8 * l.Goodput,
 		Carrier: string(l.Carrier), Fallback: l.Fallback, Controller: l.Controller, Sent: l.WireSent, Received: l.WireReceived,
 	}
+	p.Paths = pathsOf(l)
 	if g.cfg.Members != nil {
 		p.Member = g.cfg.Members(site)
 	}
 	return p
+}
+
+// pathsOf shows the ways to a peer; one way is what the link shows itself.
+func pathsOf(l tunnel.State) (paths []Path) {
+	if len(l.Paths) < 2 {
+		return nil
+	}
+	for _, p := range l.Paths {
+		paths = append(paths, Path{
+			Name: p.Name, Source: p.Source, Address: p.Address, Alive: p.Conns > 0 && !p.Dead, Conns: p.Conns,
+			RTT: float64(p.RTT.Microseconds()) / 1000, Cost: p.Cost, Rate: 8 * p.Model.Rate, Carries: 8 * p.Model.Bandwidth,
+			Sent: p.Wire.Sent, Received: p.Wire.Received,
+		})
+	}
+	return paths
 }
 
 func (g *Gateway) storeStatus() StoreStatus {

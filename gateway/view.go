@@ -66,8 +66,24 @@ type PeerStatus struct {
 	Rate       int64     `json:"rate_bps" doc:"cap of the link in bits per second, 0 for none"`
 	Goodput    int64     `json:"goodput_bps" doc:"measured goodput of the last seconds in bits per second"`
 	Controller string    `json:"controller" doc:"congestion controller in use"`
+	Paths      []Path    `json:"paths,omitempty" doc:"the ways to the peer, if there are several"`
 	Sent       int64     `json:"sent_bytes" doc:"bytes sent on the wire, headers included"`
 	Received   int64     `json:"received_bytes" doc:"bytes received on the wire, headers included"`
+}
+
+// Path is one way over the WAN to a peer.
+type Path struct {
+	Name     string  `json:"name" doc:"name in the config"`
+	Source   string  `json:"source,omitempty" doc:"our IP address on it, if configured"`
+	Address  string  `json:"address,omitempty" doc:"the peer's address on it, while in use"`
+	Alive    bool    `json:"alive" doc:"the peer answers on it"`
+	Conns    int     `json:"connections" doc:"connections over it"`
+	RTT      float64 `json:"rtt_ms" doc:"smoothed round trip in milliseconds"`
+	Cost     int     `json:"cost" doc:"the higher, the later it is used"`
+	Rate     int64   `json:"rate_bps" doc:"configured rate in bits per second, 0 for none"`
+	Carries  int64   `json:"carries_bps" doc:"what it is found to carry, in bits per second"`
+	Sent     int64   `json:"sent_bytes" doc:"bytes sent over it, headers included"`
+	Received int64   `json:"received_bytes" doc:"bytes received over it, headers included"`
 }
 
 // HostStatus is one hypervisor host of this site.
@@ -93,6 +109,7 @@ type MigrateRequest struct {
 	ToHost   string `json:"to_host,omitempty" doc:"host at that site; empty lets the site choose"`
 	Rate     int64  `json:"rate_bps,omitempty" doc:"cap of this move in bits per second; 0 for none" minimum:"0"`
 	Downtime int64  `json:"downtime_ms,omitempty" doc:"downtime to aim for in milliseconds; 0 for 300" minimum:"0"`
+	Deadline int64  `json:"deadline_s,omitempty" doc:"seconds in which to be done: WAN paths that cost more are used if they are needed for that; 0 for none" minimum:"0"`
 	Channels int    `json:"channels,omitempty" doc:"multifd channels; 0 for none" minimum:"0" maximum:"64"`
 	Throttle bool   `json:"throttle,omitempty" doc:"slow the guest's CPUs down if it would not converge"`
 }

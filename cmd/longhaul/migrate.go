@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -32,6 +33,7 @@ func (a *app) migrateCmd() *cobra.Command {
 	var r gateway.MigrateRequest
 	var cap conffile.Rate
 	downtime := conffile.Duration(300 * time.Millisecond) // QEMU's own default
+	var deadline conffile.Duration
 	var detach bool
 	c := &cobra.Command{
 		Use:               "migrate VM --to SITE",
@@ -47,6 +49,7 @@ func (a *app) migrateCmd() *cobra.Command {
 	flags.StringVar(&r.ToHost, "to-host", "", "`host` at that site; the site chooses if not given")
 	flags.Var(&cap, "rate", "cap of this move, such as 200Mbit; none if not given")
 	flags.Var(&downtime, "downtime", "downtime to aim for")
+	flags.Var(&deadline, "deadline", "`time` to be done in; dearer WAN paths are used if need be; 0s for none")
 	flags.IntVar(&r.Channels, "channels", 0, "multifd connections of the hypervisor; 0 for none")
 	flags.BoolVar(&r.Throttle, "throttle", false, "slow the guest's CPUs down if it would not converge")
 	flags.BoolVar(&detach, "detach", false, "do not wait")
@@ -56,6 +59,7 @@ func (a *app) migrateCmd() *cobra.Command {
 			return err
 		}
 		r.VM, r.Rate, r.Downtime = args[0], int64(cap), time.Duration(downtime).Milliseconds()
+		r.Deadline = int64(math.Ceil(deadline.Std().Seconds()))
 		return a.migrate(c.Context(), r, detach)
 	}
 	return c

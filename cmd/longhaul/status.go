@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,26 @@ gateways says of it. CARRIER is quic, or tcp where QUIC does not get through.`,
 	}
 }
 
+// writePaths shows the ways to those peers that have several.
+func writePaths(w io.Writer, peers []gateway.PeerStatus) error {
+	if !slices.ContainsFunc(peers, func(p gateway.PeerStatus) bool { return len(p.Paths) > 0 }) {
+		return nil
+	}
+	fmt.Fprintln(w)
+	t := newTable(w, "PATH", "PEER", "FROM", "ADDRESS", "STATE", "RTT", "CONNS", "COST", "RATE", "CARRIES", "SENT", "RECEIVED")
+	for _, p := range peers {
+		for _, x := range p.Paths {
+			state := "up"
+			if !x.Alive {
+				state = "down"
+			}
+			t.row(x.Name, p.Site, or(x.Source, "-"), or(x.Address, "-"), state, short(x.RTT)+" ms", x.Conns, x.Cost,
+				limit(x.Rate), rate(x.Carries), size(x.Sent), size(x.Received))
+		}
+	}
+	return t.flush()
+}
+
 func writeStatus(w io.Writer, st gateway.Status) error {
 	head := newTable(w)
 	head.row("site", st.Site)
@@ -57,6 +78,9 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 			or(p.Carrier, "-"), p.Conns, rate(p.Goodput), limit(p.Rate), size(p.Sent), size(p.Received))
 	}
 	if err := peers.flush(); err != nil {
+		return err
+	}
+	if err := writePaths(w, st.Peers); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)

@@ -99,6 +99,11 @@ func (d *daemon) reload() (restart []string, err error) {
 	d.conf.cfg = now
 	d.conf.mu.Unlock()
 	setLevel(d.level, now.Log.Level)
+	d.peers.configure(now.Peers)
+	if err := d.node.SetPeers(d.peers.list()); err != nil {
+		return nil, err
+	}
+	d.cluster.SetPeers(d.peers.sites())
 	rate, _ := d.setRate(time.Now())
 	d.log.Info("config reloaded", "rate", rate)
 	if len(restart) > 0 {

@@ -27,9 +27,7 @@ type peers struct {
 
 func openPeers(cfg config.Config) (*peers, error) {
 	p := &peers{path: filepath.Join(cfg.Dir, "joined.json")}
-	for _, c := range cfg.Peers {
-		p.config = append(p.config, tunnel.Peer{Site: c.Site, Addrs: c.Address, Carrier: tunnel.Carrier(c.Carrier)})
-	}
+	p.configure(cfg.Peers)
 	b, err := os.ReadFile(p.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p, nil
@@ -41,6 +39,22 @@ func openPeers(cfg config.Config) (*peers, error) {
 		return nil, fmt.Errorf("reading the sites that have joined: %s: %w", p.path, err)
 	}
 	return p, nil
+}
+
+// configure takes the peers that the config has now.
+func (p *peers) configure(from []config.Peer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.config = nil
+	for _, c := range from {
+		peer := tunnel.Peer{Site: c.Site, Addrs: c.Address, Carrier: tunnel.Carrier(c.Carrier)}
+		for _, w := range c.Paths {
+			peer.Paths = append(peer.Paths, tunnel.Path{
+				Name: w.Name, Source: w.Source, Addrs: w.Address, Rate: w.Rate.BytesPerSecond(), Cost: w.Cost,
+			})
+		}
+		p.config = append(p.config, peer)
+	}
 }
 
 // add remembers a site that has joined.

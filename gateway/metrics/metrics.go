@@ -122,6 +122,14 @@ func (c *Collector) status(ctx context.Context, m metrics) error {
 		m.gauge("link_goodput_bytes_per_second", "Measured goodput.", float64(p.Goodput)/8, "peer", p.Site)
 		m.counter("link_sent_bytes_total", "Bytes sent on the wire, headers included.", p.Sent, "peer", p.Site)
 		m.counter("link_received_bytes_total", "Bytes received on the wire, headers included.", p.Received, "peer", p.Site)
+		for _, w := range p.Paths {
+			labels := []string{"peer", p.Site, "path", w.Name}
+			m.gauge("path_up", "1 while the peer answers on the path.", one(w.Alive), labels...)
+			m.gauge("path_rtt_seconds", "Smoothed round trip on the path.", w.RTT/1000, labels...)
+			m.gauge("path_bandwidth_bytes_per_second", "What the path is found to carry.", float64(w.Carries)/8, labels...)
+			m.counter("path_sent_bytes_total", "Bytes sent over the path, headers included.", w.Sent, labels...)
+			m.counter("path_received_bytes_total", "Bytes received over the path, headers included.", w.Received, labels...)
+		}
 	}
 	return nil
 }

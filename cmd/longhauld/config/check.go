@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -103,11 +104,39 @@ func (k *checker) peers(c Config) {
 		if _, err := tunnel.ParseCarrier(p.Carrier); err != nil {
 			k.fail(key+".carrier", "%w", err)
 		}
-		if len(p.Address) == 0 {
-			k.fail(key+".address", "is missing; leave the peer out if it dials us")
+		k.addresses(key, p)
+	}
+}
+
+// maxPaths is tunnel's.
+const maxPaths = 4
+
+func (k *checker) addresses(key string, p Peer) {
+	switch {
+	case len(p.Address) == 0 && len(p.Paths) == 0:
+		k.fail(key+".address", "is missing; leave the peer out if it dials us")
+	case len(p.Address) > 0 && len(p.Paths) > 0:
+		k.fail(key+".paths", "have the addresses; leave address out")
+	case len(p.Paths) > maxPaths:
+		k.fail(key+".paths", "%d of them, at most %d", len(p.Paths), maxPaths)
+	}
+	for n, a := range p.Address {
+		k.dial(fmt.Sprintf("%s.address[%d]", key, n), a)
+	}
+	for i, path := range p.Paths {
+		at := fmt.Sprintf("%s.paths[%d]", key, i)
+		k.name(at+".name", path.Name)
+		if slices.ContainsFunc(p.Paths[:i], func(o Path) bool { return o.Name == path.Name }) {
+			k.fail(at+".name", "%s is there twice", path.Name)
 		}
-		for n, a := range p.Address {
-			k.dial(fmt.Sprintf("%s.address[%d]", key, n), a)
+		if _, err := netip.ParseAddr(path.Source); path.Source != "" && err != nil {
+			k.fail(at+".source", "%w", err)
+		}
+		for n, a := range path.Address {
+			k.dial(fmt.Sprintf("%s.address[%d]", at, n), a)
+		}
+		if path.Rate < 0 || path.Cost < 0 {
+			k.fail(at, "rate %s, cost %d: one is negative", path.Rate, path.Cost)
 		}
 	}
 }

@@ -2,7 +2,7 @@
 // starter.go writes a commented one, deploy/config has examples, and the
 // fields below say what each key means.
 //
-// link.rate, link.calendar and log.level change on SIGHUP (systemctl reload, longhaul
+// link.rate, link.calendar, peers and log.level change on SIGHUP (systemctl reload, longhaul
 // reload); any other key needs a restart, and Reload names those that differ.
 package config
 
@@ -74,11 +74,22 @@ type Config struct {
 	Log     Log     `yaml:"log"`
 }
 
-// Peer is a site to dial.
+// Peer is a site to dial. It changes on reload.
 type Peer struct {
 	Site    string   `yaml:"site"`
 	Address []string `yaml:"address"` // HOST:PORT, one or more
+	Paths   []Path   `yaml:"paths"`   // several ways to it, used together; in place of Address
 	Carrier string   `yaml:"carrier"` // as link.carrier, which it is if not given
+}
+
+// Path is one way to a peer, such as an uplink. Both ends know it by its name. An
+// end that is dialed names it only to say its rate or its cost.
+type Path struct {
+	Name    string        `yaml:"name"`
+	Source  string        `yaml:"source"`  // IP address to send from; the system chooses if not given
+	Address []string      `yaml:"address"` // HOST:PORT, one or more; none if the peer dials
+	Rate    conffile.Rate `yaml:"rate"`    // what the way carries from here; found out if not given
+	Cost    int           `yaml:"cost"`    // what costs more is left to moves that are in a hurry; 0 if not given
 }
 
 // Link is how this gateway uses the WAN, for each peer.

@@ -384,3 +384,31 @@ func TestCalendar(t *testing.T) {
 		}
 	}
 }
+
+func TestPaths(t *testing.T) {
+	const good = "site: a\npeers:\n  - site: b\n    paths:\n      - {name: mpls, source: 10.0.0.1, address: [\"10.1.0.1:7447\"], rate: 200Mbit}\n" +
+		"      - {name: internet, address: [\"gw-b.example.net:7447\"], cost: 1}\n"
+	c, err := Parse("good", []byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Path{
+		{Name: "mpls", Source: "10.0.0.1", Address: []string{"10.1.0.1:7447"}, Rate: 200_000_000},
+		{Name: "internet", Address: []string{"gw-b.example.net:7447"}, Cost: 1},
+	}
+	if d := cmp.Diff(c.Peers[0].Paths, want); d != "" {
+		t.Error(d)
+	}
+	for _, tt := range []struct{ old, new, fails string }{
+		{"name: internet", "name: mpls", "peers[0].paths[1].name: mpls is there twice"},
+		{"10.0.0.1", "uplink1", "peers[0].paths[0].source: ParseAddr"},
+		{"cost: 1", "cost: -1", "peers[0].paths[1]: rate 0, cost -1: one is negative"},
+		{"10.1.0.1:7447", "10.1.0.1", "peers[0].paths[0].address[0]"},
+		{"    paths:", "    address: [\"x:1\"]\n    paths:", "peers[0].paths: have the addresses; leave address out"},
+	} {
+		_, err := Parse("bad", []byte(strings.Replace(good, tt.old, tt.new, 1)))
+		if err == nil || !strings.Contains(err.Error(), tt.fails) {
+			t.Errorf("%s: %v, want %s", tt.new, err, tt.fails)
+		}
+	}
+}

@@ -9,7 +9,7 @@ import "reflect"
 func (c Config) Reload(next Config) (now Config, restart []string) {
 	now = c
 	now.Link.Rate, now.Link.Calendar = next.Link.Rate, next.Link.Calendar
-	now.Log.Level = next.Log.Level
+	now.Peers, now.Log.Level = next.Peers, next.Log.Level
 	restart = differing("", reflect.ValueOf(now), reflect.ValueOf(next))
 	return now, restart
 }
