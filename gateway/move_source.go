@@ -197,6 +197,7 @@ func (m *sourceMove) onEvent(ctx context.Context, ev Event) error {
 		}
 		if !m.stopAt.IsZero() { // an operator had paused it for a while
 			m.stopAt = time.Time{}
+			m.s.flow.SetTail(false)
 			m.g.l2.Revoke(m.job.id)
 			m.g.l2.Prepare(m.job.id, m.entry.Spec.NICs, m.entry.Peer)
 			m.job.enter(JobMoving, "memory crosses")
@@ -214,6 +215,7 @@ func (m *sourceMove) onEvent(ctx context.Context, ev Event) error {
 // stopped is the moment from which the network must send to the destination.
 func (m *sourceMove) stopped(at time.Time) error {
 	m.stopAt = at
+	m.s.flow.SetTail(true)
 	m.g.l2.Flip(m.job.id)
 	m.job.enter(JobSwitching, "the last pages and the device state cross")
 	return nil

@@ -14,13 +14,14 @@ type Flow struct {
 
 	// What follows is guarded by link.mu.
 	all  bool // it may use paths that cost more
+	tail bool // and it may while a VM waits for it
 	cap  shaper.Core
 	wire int64 // bytes charged so far
 	// lately is the bytes of bulk chunks written since the account was settled.
 	lately int64
 	// rings are the channels with something to send, per class, in turn.
 	rings [2][]*Channel
-	// costs is what a byte counts in vt: 1, or backgroundCost.
+	// costs is what a byte counts in vt: tailCost, moveCost or backgroundCost.
 	costs int64
 	// vt is the virtual time of the flow per class: bytes sent, moved forward
 	// to the others' when it was idle. The lowest is next.
@@ -28,10 +29,15 @@ type Flow struct {
 }
 
 // NewFlow makes a flow. The name is for logs. It needs no closing.
-func (l *Link) NewFlow(name string) *Flow { return &Flow{link: l, name: name, costs: 1} }
+func (l *Link) NewFlow(name string) *Flow { return &Flow{link: l, name: name, costs: moveCost} }
 
-// backgroundCost makes a background flow one of hardly any weight.
-const backgroundCost = 64
+// Weights, as what a byte costs: a VM that stands still is worth 32 that run, and
+// what must not be in the way a sixty-fourth of one.
+const (
+	tailCost       = 1
+	moveCost       = 32
+	backgroundCost = 64 * moveCost
+)
 
 // NewBackgroundFlow makes a flow for what must not be in the way: beside others
 // it gets a sixty-fourth of what one of them gets, and alone all.
@@ -64,6 +70,19 @@ func (f *Flow) UseAll(yes bool) {
 	f.link.mu.Lock()
 	defer f.link.mu.Unlock()
 	f.all = yes
+	f.link.wakeAll()
+}
+
+// SetTail says that a VM stands still until the rest of the flow has crossed: it
+// goes before what other flows send, which get 1/33 of the line meanwhile, and
+// over all paths. It may be taken back.
+func (f *Flow) SetTail(yes bool) {
+	f.link.mu.Lock()
+	defer f.link.mu.Unlock()
+	f.tail, f.costs = yes, moveCost
+	if yes {
+		f.costs = tailCost
+	}
 	f.link.wakeAll()
 }
 

@@ -166,7 +166,7 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 	q.turn = append(q.turn[:0], q.flows...) // front may take flows out
 	defer clear(q.turn)                     // hold none that has ended
 	for _, f := range q.turn {
-		if class == Bulk && !f.all && c.path.conf.Cost > l.sched.cheapest {
+		if class == Bulk && !f.all && !f.tail && c.path.conf.Cost > l.sched.cheapest {
 			continue
 		}
 		ch, m := l.sched.front(f, class)

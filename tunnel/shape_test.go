@@ -144,6 +144,38 @@ func TestFairFlows(t *testing.T) {
 	})
 }
 
+// TestTail: the move whose VM stands still goes before the others.
+func TestTail(t *testing.T) {
+	t.Parallel()
+	line := lineFast
+	line.Rate = 1_250_000
+	inLab(t, line, options{}, func(t *testing.T, l *lab) {
+		l.up()
+		link := l.a.Link("b")
+		link.SetRate(1_000_000)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		last, other := link.NewFlow("last"), link.NewFlow("other")
+		for _, f := range []*Flow{last, other} {
+			from, to := l.open(Spec{Flow: f})
+			flood(ctx, from, to, 100_000)
+		}
+		rate := func(f *Flow) float64 {
+			time.Sleep(time.Second)
+			was := f.WireSent()
+			time.Sleep(2 * time.Second)
+			return float64(f.WireSent()-was) / 2
+		}
+		within(t, "beside another", rate(last), 500_000)
+		last.SetTail(true)
+		within(t, "its tail", rate(last), 1_000_000*32/33)
+		last.SetTail(false)
+		if got := rate(other); got < 480_000 { // it may be owed something
+			t.Errorf("the other gets %.0f bytes a second afterwards", got)
+		}
+	})
+}
+
 // TestUrgentUnderBulk measures the round trip of small urgent messages while
 // bulk fills the link's cap.
 func TestUrgentUnderBulk(t *testing.T) {
