@@ -37,6 +37,9 @@ func TestAdversary(t *testing.T) {
 		sum.add(got)
 	}
 	t.Logf("from seed %d: %+v", *adversarySeed, sum)
+	if *adversaryPages < 1_000_000 {
+		return // too few for everything to happen
+	}
 	if sum.refs == 0 || sum.deltas == 0 || sum.nacks == 0 || sum.damages == 0 || sum.restarts == 0 {
 		t.Errorf("something did not happen: %+v", sum)
 	}

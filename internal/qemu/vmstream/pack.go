@@ -53,6 +53,9 @@ func (p *Packer) Write(b []byte) (int, error) {
 // Close writes the header that has remained cut short, as its source has left
 // it.
 func (p *Packer) Close() error {
+	if len(p.head) == 0 {
+		return nil // even to write nothing fails when the destination has closed before
+	}
 	_, err := p.w.Write(p.head)
 	p.head = nil
 	return err
