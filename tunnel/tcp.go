@@ -109,7 +109,8 @@ func (l *Link) bulkWanted(s *set) int {
 	if l.node.cfg.Conns == 0 && l.grow.want <= startConns && s.byBBR() {
 		return 1
 	}
-	return max(l.grow.want/len(l.usedPaths()), min(startConns, l.grow.want))
+	paths := max(len(l.usedPaths()), 1) // a path whose addresses have just been taken away is none
+	return max(l.grow.want/paths, min(startConns, l.grow.want))
 }
 
 // ConnectionState implements conn.
