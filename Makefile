@@ -52,8 +52,9 @@ test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, rea
 	  failed=$$(awk '/^FAIL\t/ {print $$2}' bin/test.log)
 	  [ -n "$$failed" ] || exit 1
 	  ! grep -q 'DATA RACE' bin/test.log || exit 1
-	  # What stands on real clocks and sockets: whole gateways, links.
-	  ! grep -Ev '/cmd/longhaul/e2e|longhaul/gateway$$|longhaul/tunnel$$' <<< "$$failed" || exit 1
+	  # What stands on real clocks and sockets (whole gateways, links), and what
+	  # runs in synctest, where go1.26.8 with -race has crashed in its runtime once.
+	  ! grep -Ev '/cmd/longhaul/e2e|longhaul/(gateway|tunnel|l2ext)(/|$$)' <<< "$$failed" || exit 1
 	  echo "once more:" $$failed
 	  go test -race -shuffle=on -p 1 -timeout 30m $$failed
 	fi
