@@ -293,7 +293,7 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 	}
 	m.round.samples++
 
-	if m.phase == startup && m.early.add(now, rtt, max(m.rtt.rtt/4, 5*time.Millisecond)) > m.rtt.rtt+max(m.rtt.rtt/8, 4*time.Millisecond) {
+	if m.phase == startup && m.late(now, s, rtt) {
 		m.queued = true
 	}
 	if r := &m.round; m.phase == startup && r.lostPackets >= 2*leastLost && r.loss(m.delivered-r.from) >= 2*tolerated {
@@ -310,6 +310,18 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 		m.endStartup(now)
 	}
 	m.drained(now, inFlight)
+}
+
+// late tells in startup whether packets have begun to queue. Only those count
+// that were sent as fast as the pace allows: a few by themselves make no queue,
+// and receivers acknowledge them late (RFC 9000, section 13.2.1: max_ack_delay).
+func (m *model) late(now time.Duration, s sentPacket, rtt time.Duration) bool {
+	if s.limited || !m.used && !m.round.held {
+		m.early = window{}
+		return false
+	}
+	least := m.early.add(now, rtt, max(m.rtt.rtt/4, 5*time.Millisecond))
+	return least > m.rtt.rtt+max(m.rtt.rtt/8, 4*time.Millisecond)
 }
 
 // sample takes in the delivery rate that a packet has seen:

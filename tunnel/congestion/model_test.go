@@ -242,6 +242,31 @@ func TestTrickle(t *testing.T) {
 	}
 }
 
+// TestLateAcks: a receiver that acknowledges single packets late does not end
+// startup; the first bulk after them has the line soon.
+func TestLateAcks(t *testing.T) {
+	for _, gap := range []int{1, 5, 20, 100} {
+		s := newSim(cell{200, 100, 1, 0, 0, 0, false}.line(), *seed)
+		p := New(0)
+		x := newConn(s, p, Priority)
+		x.left = 0
+		x.ackDelay = ms(25)
+		for range 2000 / gap {
+			x.left++
+			x.try()
+			s.run(ms(gap))
+		}
+		if st := p.State(); st.Phase != "startup" {
+			t.Errorf("a packet each %d ms: %+v", gap, st)
+		}
+		cs := group(s, p, 4)
+		s.run(2 * time.Second)
+		if got := s.share(total(cs), 2*time.Second); got < 0.75 {
+			t.Errorf("a packet each %d ms, then bulk: %.3f of the line in 2 s; %+v", gap, got, p.State())
+		}
+	}
+}
+
 // TestPriority: what is urgent passes the bulk of its own path, in the sender
 // and, with a configured rate, in the network.
 func TestPriority(t *testing.T) {

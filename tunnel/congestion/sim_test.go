@@ -160,6 +160,8 @@ type conn struct {
 	delivered int64 // bytes on the wire
 	lost      int64
 	latest    time.Duration // RTT of the last packet
+	ackDelay  time.Duration // the receiver waits so long for a second packet to acknowledge (RFC 9000, section 13.2.2)
+	unacked   func()        // acknowledges the one that waits
 	done      time.Duration // when the last of left was acknowledged
 }
 
@@ -199,24 +201,46 @@ func (c *conn) send() {
 	c.m.Sent(c.sim.now, n, simPacket, c.inFlight(), true)
 	at := c.sim.now
 	c.sim.send(simPacket+simOverhead, func() {
-		c.latest = c.sim.now - at
-		prior := c.lost
-		known := c.flight.ack(n, func(l int64) {
-			c.m.Lost(l, simPacket)
-			c.lost++
-			if c.left >= 0 {
-				c.left++
-			}
-		})
-		if !known {
-			return
-		}
-		_ = prior
-		c.delivered += simPacket + simOverhead
-		c.m.Acked(c.sim.now, n, simPacket)
-		c.done = c.sim.now
-		c.try()
+		c.arrived(n, at)
 	})
+}
+
+// arrived is the receiver's side of a packet.
+func (c *conn) arrived(n int64, at time.Duration) {
+	switch {
+	case c.unacked != nil:
+		c.unacked() // two are acknowledged together
+		fallthrough
+	case n == 0 || c.ackDelay == 0:
+		c.acked(n, at)
+		return
+	}
+	waits := true
+	c.unacked = func() {
+		if waits {
+			waits, c.unacked = false, nil
+			c.acked(n, at)
+		}
+	}
+	c.sim.after(c.ackDelay, c.unacked)
+}
+
+func (c *conn) acked(n int64, at time.Duration) {
+	c.latest = c.sim.now - at
+	known := c.flight.ack(n, func(l int64) {
+		c.m.Lost(l, simPacket)
+		c.lost++
+		if c.left >= 0 {
+			c.left++
+		}
+	})
+	if !known {
+		return
+	}
+	c.delivered += simPacket + simOverhead
+	c.m.Acked(c.sim.now, n, simPacket)
+	c.done = c.sim.now
+	c.try()
 }
 
 // group starts n bulk connections of one path.
