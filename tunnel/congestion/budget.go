@@ -1,17 +1,29 @@
 package congestion
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // What the budget holds, as time at the pace. A stall of the scheduler of up to
-// credit is made up for afterwards, at 1.25 times the pace (see package shaper).
-// On a line that has no more than the pace, what makes up for it stands in the
-// queue: once a queue is seen, there is only shortCredit.
+// credit, while bulk waited, is made up for afterwards, at 1.25 times the pace
+// (see package shaper). On a line that has no more than the pace, what makes up
+// for it stands in the queue: once a queue is seen there is only shortCredit, and
+// while nobody waited.
 const (
 	credit       = 30 * time.Millisecond
 	shortCredit  = 5 * time.Millisecond
 	peakCredit   = 3 * time.Millisecond
 	peakFactor   = 1.25
 	urgentCredit = 10 * time.Millisecond
+	// burst is what bulk waits for once the budget is used up: one write of many
+	// packets (UDP_SEGMENT) costs both ends not much more than one of a single
+	// packet, and most of what a packet costs is waking for it. The kernel's TCP
+	// does the same (sk_pacing_shift). A short line has a short queue: no more
+	// than burstShare of its RTT. More than mostBurst does not fit into a write.
+	burst      = 500 * time.Microsecond
+	burstShare = 1.0 / 32
+	mostBurst  = 64 << 10
 	// mostDebt is how deep what need not wait may push it.
 	mostDebt = 20 * time.Millisecond
 	// idleFor without anybody who used the pace: the sender has too little.
@@ -29,6 +41,8 @@ type budget struct {
 	urgent float64       // filled at the rate, used by Priority alone
 	full   time.Duration // when long was last not full
 	short  bool          // there is shortCredit only
+	burst  float64       // bulk waits for so much once it has found nothing
+	spent  bool          // bulk has found nothing and waits for a burst
 }
 
 // setRate changes the rate at once. Debts keep their time, so that a slow past
@@ -45,30 +59,50 @@ func (b *budget) setRate(now time.Duration, rate int64) {
 	b.fill(now)
 }
 
-// fill reckons the levels up to now.
+// fill reckons the levels up to now. What has gathered is kept.
 func (b *budget) fill(now time.Duration) {
 	past := max(now-b.at, 0).Seconds()
 	b.at = max(now, b.at)
-	most := b.rate * credit.Seconds()
-	if b.short {
-		most = b.rate * shortCredit.Seconds()
-	}
+	most := b.rate * b.most().Seconds()
 	if b.long+past*b.rate < most {
 		b.full = now
 	}
-	b.long = min(b.long+past*b.rate, most)
+	b.long = max(b.long, min(b.long+past*b.rate, most))
 	b.peak = min(b.peak+past*b.rate*peakFactor, b.rate*peakCredit.Seconds())
 	b.urgent = min(b.urgent+past*b.rate, b.rate*urgentCredit.Seconds())
+}
+
+// most is the time that may gather.
+func (b *budget) most() time.Duration {
+	if b.short || !b.spent {
+		return shortCredit
+	}
+	return credit
 }
 
 // wait is how long a class has to wait until its next packet may leave.
 func (b *budget) wait(now time.Duration, c Class) time.Duration {
 	b.fill(now)
-	w := max(-b.long/b.rate, -b.peak/(peakFactor*b.rate), 0)
+	w := b.reach(0)
 	if c == Priority {
 		w = min(w, max(-b.urgent/b.rate, 0))
+		return time.Duration(w * float64(time.Second))
 	}
-	return time.Duration(w * float64(time.Second))
+	if b.spent = b.spent || w > 0; b.spent {
+		w = b.reach(b.burst)
+	}
+	b.spent = w > 0
+	return time.Duration(math.Ceil(w * float64(time.Second)))
+}
+
+// setBurst changes what bulk waits for, on a line of an RTT.
+func (b *budget) setBurst(rtt time.Duration) {
+	b.burst = min(b.rate*min(burst.Seconds(), rtt.Seconds()*burstShare), mostBurst)
+}
+
+// reach is the time in seconds until both levels are at n bytes.
+func (b *budget) reach(n float64) float64 {
+	return max((n-b.long)/b.rate, (n-b.peak)/(peakFactor*b.rate), 0)
 }
 
 // charge takes n bytes, whether they are there or not.
