@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/net/ipv4"
 )
@@ -15,6 +16,12 @@ const (
 	groBatch = 8
 	groLen   = 64 << 10
 	groOOB   = 128
+	// gather is what the reader leaves packets to gather in a stream of them: on a
+	// thin line they come one by one, and each would wake the reader, its
+	// connection and the sender of an acknowledgement. A stream is what kept the
+	// reader busy for gatherAfter reads: single questions and answers do not wait.
+	gather      = time.Millisecond
+	gatherAfter = 32
 )
 
 // A splitter reads what the kernel has joined (UDP_GRO, udp(7)) and gives it
@@ -25,6 +32,8 @@ type splitter struct {
 	full int // how many of msgs have been read
 	next int // the one that is being given out
 	off  int // and how much of it has been
+
+	busy int // reads in a row that did not wait for long
 
 	dropped *atomic.Uint64 // packets that found the kernel's buffer full
 	counted uint32         // of those, by the kernel's count, which begins at 0
@@ -42,17 +51,33 @@ func newSplitter(read func([]ipv4.Message) (int, error), dropped *atomic.Uint64)
 // packets fills ms with packets, at least one. It reads only when it has none.
 func (s *splitter) packets(ms []ipv4.Message) (n int, err error) {
 	for s.next == s.full {
-		if s.full, err = s.read(s.msgs); err != nil {
-			s.full = 0
-			s.next = 0
+		if err := s.refill(); err != nil {
 			return 0, err
 		}
-		s.next, s.off = 0, 0
 	}
 	for ; n < len(ms) && s.next < s.full; n++ {
 		s.give(&ms[n])
 	}
 	return n, nil
+}
+
+// refill reads from the kernel, once there is something.
+func (s *splitter) refill() (err error) {
+	if s.busy >= gatherAfter && s.full < groBatch {
+		time.Sleep(gather)
+	}
+	began := time.Now()
+	s.full, err = s.read(s.msgs)
+	s.next, s.off = 0, 0
+	if err != nil {
+		s.full = 0
+		return err
+	}
+	s.busy++
+	if time.Since(began) > gather {
+		s.busy = 0
+	}
+	return nil
 }
 
 // give puts the next packet into m.
