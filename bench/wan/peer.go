@@ -74,17 +74,13 @@ func (p Peer) runs(r Row) bool {
 	return true
 }
 
-// ratedShare is how much of a line one configures: what is left keeps the
-// queue of the bottleneck empty (wan-transport.md, section 4.4).
-const ratedShare = 0.98
-
 // rate is the cap for the peer in a row, in bytes per second; 0 for none.
 func (p Peer) rate(r Row) int64 {
 	switch {
 	case r.Cap > 0:
 		return r.Cap / 8
 	case p.Rated:
-		return int64(ratedShare * float64(r.Line.Rate) / 8)
+		return r.Line.Rate / 8
 	}
 	return 0
 }
