@@ -13,7 +13,7 @@ const (
 	receiveBuffer = 64 << 20
 	// groBatch is how many reads are made at once, and groLen how much one may
 	// bring: the kernel joins at most 64 KiB.
-	groBatch = 8
+	groBatch = 16
 	groLen   = 64 << 10
 	groOOB   = 128
 	// gather is what the reader leaves packets to gather in a stream of them: on a

@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -24,6 +25,55 @@ func note(level, kind int, body []byte) []byte {
 }
 
 func word(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
+
+// TestGather: packets of a stream that come one by one are read together, a
+// millisecond late at most; those of a conversation are read as they come.
+func TestGather(t *testing.T) {
+	for _, tt := range []struct {
+		gap         time.Duration
+		leastPerAsk float64       // packets for each read
+		mostLate    time.Duration // from arrival to read
+	}{
+		{100 * time.Microsecond, 5, gather + 100*time.Microsecond},
+		{10 * time.Microsecond, 8, gather + 100*time.Microsecond},
+		{5 * time.Millisecond, 1, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			const packets = 2000
+			began := time.Now()
+			due := func(i int) time.Time { return began.Add(time.Duration(i) * tt.gap) }
+			i, reads, late := 0, 0, time.Duration(0)
+			s := newSplitter(func(ms []ipv4.Message) (n int, err error) {
+				if i >= packets {
+					return 0, net.ErrClosed
+				}
+				time.Sleep(time.Until(due(i))) // a socket blocks until there is one
+				for ; n < len(ms) && i < packets && !due(i).After(time.Now()); n++ {
+					late = max(late, time.Since(due(i)))
+					ms[n].N = copy(ms[n].Buffers[0], "packet")
+					i++
+				}
+				reads++
+				return n, nil
+			}, new(atomic.Uint64))
+			got := 0
+			for {
+				ms := make([]ipv4.Message, 8)
+				for i := range ms {
+					ms[i].Buffers, ms[i].OOB = [][]byte{make([]byte, 1452)}, make([]byte, 128)
+				}
+				n, err := s.packets(ms)
+				if err != nil {
+					break
+				}
+				got += n
+			}
+			if per := float64(got) / float64(reads); got != packets || per < tt.leastPerAsk || late > tt.mostLate {
+				t.Errorf("a packet each %v: %d of %d, %.1f for each read, %v late", tt.gap, got, packets, per, late)
+			}
+		})
+	}
+}
 
 // TestSplitter gives out what reads have joined: each packet, in order, with its
 // sender and its other notes, however few are asked for at once.
