@@ -200,8 +200,8 @@ func (r *runner) showGateways(ctx context.Context, g *pair.Pair) error {
 			return err
 		}
 		for _, p := range st.Peers {
-			r.say("gateway %s/%s: site %s is %s, RTT %.0f ms, %d connections, cap %d Mbit/s; segment lan spans both sites",
-				st.Site, st.Gateway, p.Site, either(p.Alive, "alive", "away: "+p.Why), p.RTT, p.Conns, p.Rate/1_000_000)
+			r.say("gateway %s/%s: site %s is %s, RTT %.0f ms, cap %d Mbit/s; segment lan spans both sites",
+				st.Site, st.Gateway, p.Site, either(p.Alive, "alive", "away: "+p.Why), p.RTT, p.Rate/1_000_000)
 		}
 	}
 	return nil
