@@ -118,7 +118,7 @@ func (l *Link) resumeOne(c *carrier, id uint64) (b []byte) {
 // settle removes a channel that has ended in both directions, once the peer
 // has been told. The caller holds mu.
 func (l *Link) settle(ch *Channel) {
-	if ch.dirty&needAck == 0 && ch.out.ended() && ch.in.ended() {
+	if ch.out.ended() && ch.in.ended() {
 		l.remove(ch)
 	}
 }

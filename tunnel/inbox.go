@@ -33,6 +33,8 @@ type inbox struct {
 	costs    []int64   // of the messages from done+1 to received
 	fin      bool
 	last     uint64 // with fin: seq of the last message
+	told     uint64 // the done that the last ack has told
+	toldFin  bool   // and whether it said that fin has come
 	err      error
 	changed  broadcast
 }
@@ -169,7 +171,7 @@ func (in *inbox) consume(seq uint64) (progress bool) {
 	return true
 }
 
-// ack is what to tell the peer.
+// ack is what to tell the peer. It has to be sent.
 func (in *inbox) ack(channel uint64) frame.Ack {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -177,6 +179,7 @@ func (in *inbox) ack(channel uint64) frame.Ack {
 	if in.fin {
 		a.Flags = frame.FlagFin
 	}
+	in.told, in.toldFin = in.done, in.fin
 	return a
 }
 
@@ -189,11 +192,13 @@ func (in *inbox) resume(channel uint64) frame.Resume {
 	return r
 }
 
-// ended tells whether all has come and has been consumed.
+// ended tells whether all has come and has been consumed, and the peer was told.
+// The application consumes without link.mu: what is done now may be more than
+// what the ack of a moment ago said.
 func (in *inbox) ended() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.fin && in.done == in.last
+	return in.toldFin && in.told == in.last
 }
 
 // Recv waits for the next message. After the last it returns io.EOF, if the
