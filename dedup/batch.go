@@ -55,6 +55,9 @@ type buffers struct {
 	scratch                            []byte // compressed columns
 
 	strays []stray
+
+	steps   []step // of a batch that is decoded, and
+	sources []source
 }
 
 // A stray is a page in full for which nobody has searched, so that its anchors
@@ -71,6 +74,8 @@ func (f *buffers) reset() {
 	f.raw, f.ops, f.deltas = f.raw[:0], f.ops[:0], f.deltas[:0]
 	f.literals, f.opaque, f.scratch = f.literals[:0], f.opaque[:0], f.scratch[:0]
 	f.strays = f.strays[:0]
+	clear(f.sources) // segments
+	f.steps, f.sources = f.steps[:0], f.sources[:0]
 }
 
 // plain is how many bytes there are to compress.

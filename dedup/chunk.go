@@ -67,7 +67,7 @@ func (e *Encoder) ahead(b []byte) int {
 
 const (
 	headLook  = 32 // bytes of a page's start that are looked for
-	headTries = 4  // places that begin alike: zeros do
+	headTries = 4  // sources that begin alike: zeros do
 )
 
 // begins is where, in the first page of b but not at its start, the page q
@@ -120,29 +120,39 @@ func (e *Encoder) short(b []byte) {
 	e.keep(h, p)
 }
 
-// short rebuilds less than a page.
-func (r *rebuild) short(o *record.Op) error {
-	d := r.d
-	r.stats.Pages++
+// short resolves less than a page.
+func (p *resolver) short(o *record.Op, s *step) error {
+	d := p.d
 	if !o.Known {
-		r.stats.Literals++
-		if err := r.take(&r.literals, o.Len); err != nil {
+		p.r.stats.Literals++
+		d.course.missed()
+		return p.keep(nil, s)
+	}
+	p.r.stats.Refs++
+	n := d.course.number(o, true)
+	p.refer(n, o.Other, s)
+	d.course.met(n, o.Other)
+	return nil
+}
+
+// short rebuilds less than a page.
+func (w *work) short(s *step) error {
+	if s.sources == 0 {
+		if err := w.take(&w.literals, s.n); err != nil {
 			return err
 		}
-		d.course.missed()
-		p := d.patched[:]
-		clear(p[copy(p, r.out[len(r.out)-o.Len:]):])
-		return r.keep(nil, p)
+		p := w.desk.patched[:]
+		clear(p[copy(p, w.out[len(w.out)-s.n:]):])
+		w.keep(p)
+		return nil
 	}
-	f, err := r.held(found{number: d.course.number(o, true), other: o.Other})
+	p, err := w.page()
 	if err != nil {
 		return err
 	}
-	r.stats.Refs++
-	d.course.met(f.number, f.other)
-	if len(r.out)-r.start+o.Len > r.msg.Raw {
+	if !w.fits(s.n) {
 		return errTooMuch
 	}
-	r.out = append(r.out, f.page[:o.Len]...)
+	w.out = append(w.out, p[:s.n]...)
 	return nil
 }

@@ -30,39 +30,42 @@ type DecoderConfig struct {
 	Fetch Fetch
 }
 
-// A Decoder rebuilds the stream of one channel from its batches. It belongs
-// to one goroutine, but for Close and Stats.
+// A Decoder rebuilds the stream of one channel from its batches. Resolve is its
+// ordered half: it belongs to one goroutine, and so does Resolved.Take, which may
+// be another one. What costs time, the bytes and their hashes, is between the
+// two, and on any core. Decode does all of it where one goroutine is enough.
 type Decoder struct {
-	cfg            DecoderConfig
-	fetched        fetched
-	bad            uint64 // segment that was last fetched from, as in fetched
-	store          *Store
+	// Constant after NewDecoder.
+	cfg    DecoderConfig
+	store  *Store
+	lease  *lease        // on our own pages, which the peer may refer to
+	asking chan struct{} // capacity 1: one question at a time, for its answer is often the next one's too
+
+	// Owned by the goroutine that calls Resolve.
 	received, sent pins // the peer's pages, and our own
 	versions       versions
 	course         course
 	last           table
-	seg            *segment                // being filled, nil if there is none
-	added          []span                  // by the batch at hand
-	anchors        anchors                 // of a page that was added
-	scratch        [page.Size]byte         // of a page that is on disk
-	patched        [page.Size]byte         // a page that the stream has in part
-	diff           []byte                  // that is made here
-	open           atomic.Pointer[segment] // seg, for Close
-	dict           [maxBase]byte           // of a page with several bases
-	seq            uint64                  // of the last batch
-	digest         Digest
-	err            error // why nothing more is decoded
+	seg            *segment // being filled, nil if there is none
+	seq            uint64   // of the last batch
 
-	lease *lease // on our own pages, which the peer may refer to
+	// Owned by whoever has put a token into asking.
+	fetched fetched
+	bad     uint64 // segment that was last fetched from, as in fetched
 
-	mu    sync.Mutex // guards what follows
-	stats Counts
+	open   atomic.Pointer[segment] // seg, for Close
+	digest Digest                  // owned by the goroutine that calls Take
+
+	mu     sync.Mutex  // guards what follows
+	flying []*Resolved // resolved and not yet taken, in order
+	err    error       // why nothing more is decoded
+	stats  Counts
 }
 
-// span is the part of a segment that a batch adds: slots from first on.
+// span is the part of a segment that a batch adds: slots from first to end.
 type span struct {
-	seg   *segment
-	first uint32
+	seg        *segment
+	first, end uint32
 }
 
 // NewDecoder makes the decoder of one channel. From now on the peer may refer
@@ -72,9 +75,10 @@ func (s *Store) NewDecoder(c DecoderConfig) *Decoder {
 	d := &Decoder{
 		cfg:      c,
 		store:    s,
-		received: pins{shelf: s.received},
-		sent:     pins{shelf: s.sent},
+		received: pins{shelf: s.received, lazy: true},
+		sent:     pins{shelf: s.sent, lazy: true},
 		lease:    l,
+		asking:   make(chan struct{}, 1),
 	}
 	s.sent.lease(l)
 	// A forgotten Close must not keep pages for ever. Nothing here may hold the
@@ -83,9 +87,15 @@ func (s *Store) NewDecoder(c DecoderConfig) *Decoder {
 	return d
 }
 
-// Close tells that no more batches come. Any goroutine may call it, more than
-// once.
+// Close tells that no more batches come: those that are resolved and not being
+// rebuilt are dropped. Any goroutine may call it, more than once.
 func (d *Decoder) Close() {
+	d.mu.Lock()
+	flying := slices.Clone(d.flying)
+	d.mu.Unlock()
+	for _, r := range flying {
+		r.drop()
+	}
 	d.store.sent.release(d.lease)
 	if g := d.open.Load(); g != nil && g.pin(false) { // nothing more comes into it
 		d.store.received.save(g)
@@ -93,10 +103,10 @@ func (d *Decoder) Close() {
 	}
 }
 
-// Digest is the digest over all batches decoded.
+// Digest is the digest over all batches taken.
 func (d *Decoder) Digest() Digest { return d.digest }
 
-// Stats sums up the batches decoded so far. Any goroutine may call it.
+// Stats sums up the batches taken so far. Any goroutine may call it.
 func (d *Decoder) Stats() Counts {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -108,34 +118,36 @@ func (d *Decoder) Stats() Counts {
 // digest over all of them agrees. It takes x. After an error the channel is
 // lost: dst comes back as it was, now and on all further calls.
 func (d *Decoder) Decode(dst []byte, x *Expanded) (raw []byte, mark page.Mark, err error) {
-	defer x.release()
-	if d.err != nil {
-		return dst, 0, d.err
-	}
-	if x.bufs == nil {
-		panic("dedup: batch decoded twice")
-	}
-	r := rebuild{d: d, msg: &x.msg, out: slices.Grow(dst, x.Raw), start: len(dst),
-		ops: x.bufs.ops, deltas: x.bufs.deltas, literals: x.bufs.literals, opaque: x.bufs.opaque}
-	err = d.accept(&x.msg)
-	if err == nil {
-		err = r.run()
-	}
-	if err == nil {
-		err = r.verify()
-	}
+	r, err := d.Resolve(x)
 	if err != nil {
-		d.err = fmt.Errorf("batch %d: %w", x.msg.Seq, err)
-	} else {
-		d.took(x, &r)
+		return dst, 0, err
 	}
-	d.received.release()
-	d.sent.release()
-	d.added = d.added[:0]
-	if d.err != nil {
-		return dst, 0, d.err
+	defer r.Release()
+	if err := r.rebuild(dst); err != nil {
+		return dst, 0, err
 	}
-	return r.out, page.Mark(x.msg.Flags) & (page.Flush | page.Seal | page.Hold), nil
+	_, mark, err = r.Take()
+	if err != nil {
+		return dst, 0, err
+	}
+	return r.out, mark, nil
+}
+
+// fail notes why nothing more is decoded: the first reason counts.
+func (d *Decoder) fail(seq uint64, err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err == nil {
+		d.err = fmt.Errorf("batch %d: %w", seq, err)
+	}
+	return d.err
+}
+
+// failed is why nothing more is decoded; nil if there is no reason.
+func (d *Decoder) failed() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
 }
 
 // accept checks that the message is the next one of the store that we know,
@@ -156,30 +168,6 @@ func (d *Decoder) accept(m *record.Message) error {
 	if m.Peer != s.id {
 		return fmt.Errorf("%w: made for store %016x, this is %016x", ErrStore, m.Peer, s.id)
 	}
-	s.sent.renew(d.lease, m.PeerFloor)
+	s.sent.renew(d.lease, 0) // Take lets go of what is below PeerFloor: batches before may need it
 	return nil
-}
-
-// took publishes what a verified batch has added.
-func (d *Decoder) took(x *Expanded, r *rebuild) {
-	for _, a := range d.added {
-		g := a.seg
-		for i := a.first; i < g.filled; i++ {
-			h := otherShelf | handle((firstNumber(g.id)+uint64(i))&numberMask)
-			d.store.index.put(g.sums[i], h)
-			d.anchors.find(g.slot(int(i))) // for the trip home
-			d.store.anchors.put(&d.anchors, h)
-		}
-		g.written.Store(g.filled)
-		if g.filled == record.SegmentPages {
-			d.store.received.save(g)
-		}
-	}
-	d.store.count(r.stats)
-	d.seq = x.msg.Seq
-	d.digest = d.digest.next(x.msg.Digest, x.Raw)
-	r.stats.Raw, r.stats.Wire = int64(x.Raw), int64(x.wire)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.stats.Add(r.stats)
 }

@@ -7,7 +7,9 @@
 //	                               (1 MiB or 3 MiB with strong settings)
 //	compress  Batch.Compress       each column on its own; any goroutine                batch.go, compress.go
 //	expand    Expand               parse and decompress; any goroutine                  expand.go
-//	          Decoder.Decode       resolve references in order, verify                  decoder.go, rebuild.go
+//	          Decoder.Resolve      which pages is it made of, in order                  decoder.go, resolve.go
+//	          Resolved.Rebuild     make the bytes and verify them; any goroutine        resolved.go, rebuild.go
+//	          Resolved.Take        publish its pages, in order
 //
 // record draws the message. Under both ends lies a Store:
 //

@@ -37,22 +37,19 @@ func (e *Encoder) elsewhere(h uint64, at *handle, it page.Item) bool {
 // claimed finds a page that the peer claims we have from elsewhere. If that is
 // not so, or no more, the peer is asked for it: it has the page in the slot that
 // ours is about to get.
-func (r *rebuild) claimed() error {
-	d := r.d
-	c, err := record.ParseClaim(r.opaque)
+func (w *work) claimed() error {
+	d := w.r.d
+	c, err := record.ParseClaim(w.opaque)
 	if err != nil {
 		return errColumn
 	}
-	r.opaque = r.opaque[record.ClaimSize:]
-	if len(r.out)-r.start+page.Size > r.msg.Raw {
+	w.opaque = w.opaque[record.ClaimSize:]
+	if !w.fits(page.Size) {
 		return errTooMuch
 	}
-	if d.seg == nil || d.seg.filled >= record.SegmentPages {
-		return errSegment
-	}
-	n := len(r.out)
-	r.out = slices.Grow(r.out, page.Size)[:n+page.Size]
-	dst := r.out[n:]
+	n := len(w.out)
+	w.out = slices.Grow(w.out, page.Size)[:n+page.Size]
+	dst := w.out[n:]
 	if find := d.store.elsewhere; find != nil && find(c.Fingerprint, func(p []byte) bool {
 		if len(p) != page.Size || d.store.key.hash(p) != c.Hash {
 			return false
@@ -62,8 +59,9 @@ func (r *rebuild) claimed() error {
 	}) {
 		return nil
 	}
-	f := found{number: firstNumber(d.seg.id) + uint64(d.seg.filled)}
-	p, err := d.fetch(f, Wanted{Count: 1, Claimed: true})
+	g, i := w.next()
+	f := source{number: firstNumber(g.id) + uint64(i)}
+	p, err := d.fetch(&f, Wanted{Count: 1, Claimed: true})
 	if err != nil {
 		return fmt.Errorf("%w: page %d is not here, as the peer claims: %w", ErrMismatch, f.number, err)
 	}

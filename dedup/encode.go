@@ -14,8 +14,7 @@ type found struct {
 	seg    *segment // nil: none
 	slot   int
 	number uint64
-	other  bool   // numbered by the peer
-	page   []byte // of a decoder: its content, until the next one is found
+	other  bool // numbered by the peer
 	// retiring pages are met for the last time: what is like them is kept
 	// anew, so that their segment can go.
 	retiring bool
@@ -36,13 +35,7 @@ func (e *Encoder) content(f *found) []byte {
 	return f.seg.content(f.slot, sh.files(), &e.scratch)
 }
 
-func (f *found) handle() handle {
-	h := handle(f.number & numberMask)
-	if f.other {
-		h |= otherShelf
-	}
-	return h
-}
+func (f *found) handle() handle { return handleOf(f.number, f.other) }
 
 // page encodes a whole page: the first way that fits is taken.
 func (e *Encoder) page(it page.Item) {

@@ -78,9 +78,12 @@ const maxFetched = 2 * MaxWanted
 // errNobody: there is nobody to ask for pages.
 var errNobody = errors.New("the peer cannot be asked for it")
 
-// fetch asks the peer for the page that f is about, and as many behind it as w
-// wants; if it is the second of its segment, for all behind it.
-func (d *Decoder) fetch(f found, w Wanted) ([]byte, error) {
+// fetch asks the peer for page f, and as many behind it as w wants; if it is
+// the second of its segment, for all behind it. Any goroutine may call it; one at
+// a time asks.
+func (d *Decoder) fetch(f *source, w Wanted) ([]byte, error) {
+	d.asking <- struct{}{}
+	defer func() { <-d.asking }()
 	key := f.number << 1
 	if !f.other {
 		key |= 1

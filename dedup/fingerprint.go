@@ -32,3 +32,12 @@ const (
 	otherShelf handle = 1 << 31 // numbered by the end that decodes
 	numberMask        = 1<<31 - 1
 )
+
+// handleOf is the handle of page n of a shelf.
+func handleOf(n uint64, other bool) handle {
+	h := handle(n & numberMask)
+	if other {
+		h |= otherShelf
+	}
+	return h
+}

@@ -249,10 +249,13 @@ func FuzzRebuild(f *testing.F) {
 		}
 		s := NewStore(Config{Budget: 1})
 		d := s.NewDecoder(DecoderConfig{})
-		r := rebuild{d: d, msg: &record.Message{Raw: raw, Items: items}, ops: ops, deltas: deltas, literals: literals, opaque: opaque}
-		err := r.run()
-		if len(r.out) > raw+headSize || err == nil && len(r.out) > raw {
-			t.Errorf("%d bytes for %d: %v", len(r.out), raw, err)
+		m := record.Message{Seq: 1, Store: 7, Floor: 1, Raw: raw, Items: items}
+		r, err := d.Resolve(&Expanded{Raw: raw, msg: m, bufs: &buffers{ops: ops, deltas: deltas, literals: literals, opaque: bytes.Clone(opaque)}})
+		if err == nil {
+			w := r.begin(nil)
+			if err := w.run(); len(w.out) > raw {
+				t.Errorf("%d bytes for %d: %v", len(w.out), raw, err)
+			}
 		}
 		if st := s.Stats(); st.Bytes > st.Budget {
 			t.Errorf("%+v", st)

@@ -1,6 +1,10 @@
 package dedup
 
-import "github.com/longhaul-project/longhaul/dedup/record"
+import (
+	"slices"
+
+	"github.com/longhaul-project/longhaul/dedup/record"
+)
 
 // pins are the segments of one shelf that one batch reads or fills. Each is
 // pinned once, so that most pages cost a look into a table and no atomic
@@ -8,6 +12,7 @@ import "github.com/longhaul-project/longhaul/dedup/record"
 type pins struct {
 	shelf   *shelf
 	encoder bool
+	lazy    bool       // segments are brought into memory later, by who reads them
 	table   []*segment // by place in the shelf's ring; nil before the first
 	list    []*segment
 }
@@ -24,7 +29,9 @@ func (p *pins) get(id uint64) *segment {
 	if g == nil || !g.pin(p.encoder) {
 		return nil
 	}
-	p.shelf.fetch(g)
+	if !p.lazy {
+		p.shelf.fetch(g)
+	}
 	p.took(g)
 	return g
 }
@@ -47,6 +54,13 @@ func (p *pins) took(g *segment) {
 func (p *pins) release() {
 	unpin(p.list, p.shelf.memory)
 	p.end()
+}
+
+// hand ends the batch, and gives the segments that it has pinned to the caller.
+func (p *pins) hand() []*segment {
+	list := slices.Clone(p.list)
+	p.end()
+	return list
 }
 
 func (p *pins) end() {

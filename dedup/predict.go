@@ -97,9 +97,9 @@ func (c *course) head(o *record.Op, h []byte, a page.Addr) {
 	}
 }
 
-// predicted appends the head that is predicted for an item.
-func (c *course) predicted(dst []byte, k record.Kind, a page.Addr) []byte {
-	return binary.BigEndian.AppendUint64(dst, a.Offset+c.templates[headClass(k)])
+// predicted is the head that is predicted for an item, as a big endian number.
+func (c *course) predicted(k record.Kind, a page.Addr) uint64 {
+	return a.Offset + c.templates[headClass(k)]
 }
 
 // learn takes the template from an explicit head. Longer heads are left

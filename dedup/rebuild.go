@@ -1,251 +1,215 @@
 package dedup
 
 import (
-	"errors"
+	"encoding/binary"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
 )
 
-// A rebuild is one batch being decoded: what is left of its columns, and the
-// stream made of it so far.
-type rebuild struct {
-	d                             *Decoder
-	msg                           *record.Message
-	ops, deltas, literals, opaque []byte
-	out                           []byte
-	start                         int // where the batch begins in out
-	items                         int
-	stats                         Counts
+// work is one batch being rebuilt: what is left of its steps and columns, and
+// the stream made of it so far.
+type work struct {
+	r                        *Resolved
+	deltas, literals, opaque []byte
+	sources                  []source
+	out                      []byte
+	start                    int // where the batch begins in out
+	span                     int // of r.added, where the next page is kept
+	slot                     uint32
+	desk                     *desk
 }
 
-var (
-	errColumn  = errors.New("a column is too short")
-	errTooMuch = errors.New("more items or bytes than the batch states")
-)
+// A desk is what one goroutine needs to put pages together.
+type desk struct {
+	scratch [page.Size]byte // of a page that is on disk
+	patched [page.Size]byte // a page that the stream has in part
+	dict    [maxBase]byte   // of a page with several bases
+	diff    []byte          // that is made here
+	anchors anchors         // of a page that was added
+}
+
+// desks recycles desks, about 30 KiB each, between batches.
+var desks = sync.Pool{New: func() any { return new(desk) }}
 
 // zeroPage is what a blank page holds.
 var zeroPage [page.Size]byte
 
-// run carries out all ops.
-func (r *rebuild) run() error {
-	for len(r.ops) > 0 {
-		o, n, err := record.ParseOp(r.ops)
-		if err != nil {
-			return fmt.Errorf("item %d: %w", r.items, err)
-		}
-		r.ops = r.ops[n:]
-		if err := r.op(&o); err != nil {
-			return fmt.Errorf("item %d: %s: %w", r.items, o.Kind, err)
+// run carries out all steps.
+func (w *work) run() error {
+	w.load()
+	for i := range w.r.bufs.steps {
+		s := &w.r.bufs.steps[i]
+		if err := w.step(s); err != nil {
+			return fmt.Errorf("item %d: %s: %w", i, s.kind, err)
 		}
 	}
 	return nil
 }
 
-// op carries out one op.
-func (r *rebuild) op(o *record.Op) error {
-	switch o.Kind {
-	case record.Segment:
-		return r.open(o.Segment)
-	case record.Bytes:
-		if r.items++; r.items > r.msg.Items {
-			return errTooMuch
-		}
-		r.stats.Opaque += int64(o.Count)
-		return r.take(&r.opaque, o.Count)
+// load brings the segments of the batch into memory, if the budget allows.
+func (w *work) load() {
+	s := w.r.d.store
+	for _, g := range w.r.received {
+		s.received.fetch(g)
 	}
-	if o.Kind == record.Table {
-		return r.table(o.Count)
+	for _, g := range w.r.sent {
+		s.sent.fetch(g)
 	}
-	if r.items+o.Count > r.msg.Items {
-		return errTooMuch
-	}
-	for i := range o.Count {
-		if err := r.item(o, i == 0); err != nil {
-			return err
-		}
-		r.items++
-	}
-	return nil
 }
+
+// fits tells whether n bytes more are within what the batch states.
+func (w *work) fits(n int) bool { return len(w.out)-w.start+n <= w.r.msg.Raw }
 
 // take moves n bytes of a column to the output.
-func (r *rebuild) take(col *[]byte, n int) error {
+func (w *work) take(col *[]byte, n int) error {
 	if n > len(*col) {
 		return errColumn
 	}
-	if len(r.out)-r.start+n > r.msg.Raw {
+	if !w.fits(n) {
 		return errTooMuch
 	}
-	r.out = append(r.out, (*col)[:n]...)
+	w.out = append(w.out, (*col)[:n]...)
 	*col = (*col)[n:]
 	return nil
 }
 
-// item rebuilds one page or zero page with its head.
-func (r *rebuild) item(o *record.Op, first bool) error {
-	c := &r.d.course
-	a, err := c.addr(o, first)
-	if err != nil {
-		return err
-	}
-	switch o.Head {
+// step rebuilds one item with its head.
+func (w *work) step(s *step) error {
+	switch s.mode {
 	case record.HeadPredicted, record.HeadOne:
-		r.out = c.predicted(r.out, o.Kind, a)
+		if !w.fits(headSize) {
+			return errTooMuch
+		}
+		w.out = binary.BigEndian.AppendUint64(w.out, s.head)
 	case record.HeadExplicit:
-		if err := r.take(&r.opaque, o.HeadLen); err != nil {
+		if err := w.take(&w.opaque, s.headLen); err != nil {
 			return err
 		}
-		c.learn(o.Kind, r.out[len(r.out)-o.HeadLen:], a)
 	}
-	switch o.Kind {
+	switch s.kind {
+	case record.Bytes:
+		return w.take(&w.opaque, s.n)
 	case record.Short:
-		return r.short(o)
+		return w.short(s)
 	case record.XBZRLE:
-		r.stats.Pages++
-		return r.difference(o, a)
+		return w.difference(s)
+	case record.Zero:
+		return w.blank(1)
+	case record.Blank:
+		return w.blank(page.Size)
 	}
-	r.stats.Pages++
-	size := page.Size
-	if o.Kind == record.Zero {
-		size = 1
-	}
-	if len(r.out)-r.start+size > r.msg.Raw {
-		return errTooMuch
-	}
-	if o.Kind == record.Zero || o.Kind == record.Blank {
-		r.stats.Zero++
-		r.d.versions.cleared(a)
-		r.out = append(r.out, zeroPage[:size]...)
-		return nil
-	}
-	return r.page(o, first, a)
+	return w.whole(s)
 }
 
-// page rebuilds one page that is not blank.
-func (r *rebuild) page(o *record.Op, first bool, a page.Addr) error {
-	d := r.d
-	at := d.versions.at(a)
-	switch o.Kind {
-	case record.Passing, record.Literal:
-		r.stats.Literals++
-		if err := r.take(&r.literals, page.Size); err != nil {
-			return err
-		}
-		d.course.missed()
-		if o.Kind == record.Passing {
-			return nil
-		}
-		return r.keep(at, r.out[len(r.out)-page.Size:])
-	case record.Elsewhere:
-		r.stats.Claims++
-		if err := r.claimed(); err != nil {
-			return err
-		}
-		d.course.missed()
-		return r.keep(at, r.out[len(r.out)-page.Size:])
+func (w *work) blank(n int) error {
+	if !w.fits(n) {
+		return errTooMuch
 	}
-	base, err := r.known(o, first, at)
+	w.out = append(w.out, zeroPage[:n]...)
+	return nil
+}
+
+// whole rebuilds one page that is not blank.
+func (w *work) whole(s *step) (err error) {
+	switch s.kind {
+	case record.Passing, record.Literal:
+		err = w.take(&w.literals, page.Size)
+	case record.Elsewhere:
+		err = w.claimed()
+	default:
+		err = w.known(s)
+	}
+	if err == nil && s.keeps {
+		w.keep(w.out[len(w.out)-page.Size:])
+	}
+	return err
+}
+
+// known rebuilds a page of what both ends hold.
+func (w *work) known(s *step) error {
+	if !w.fits(page.Size) {
+		return errTooMuch
+	}
+	number := w.sources[0].number
+	p, err := w.page()
 	if err != nil {
 		return err
 	}
-	d.course.met(base.number, base.other)
-	p := base.page
-	switch o.Kind {
-	case record.DeltaMany:
-		if p, err = r.join(o, p); err != nil {
+	if s.sources > 1 {
+		if p, err = w.join(s, p); err != nil {
 			return err
 		}
-	case record.Same, record.Ref:
-		r.stats.Refs++
-		r.out = append(r.out, p...)
-		setVersion(at, base.handle())
+	}
+	if s.kind == record.Same || s.kind == record.Ref {
+		w.out = append(w.out, p...)
 		return nil
 	}
-	r.stats.Deltas++
-	if r.out, r.deltas, r.literals, err = patch(r.out, r.deltas, r.literals, p); err != nil {
-		return fmt.Errorf("page %d: %w", base.number, err)
+	if w.out, w.deltas, w.literals, err = patch(w.out, w.deltas, w.literals, p); err != nil {
+		return fmt.Errorf("page %d: %w", number, err)
 	}
-	return r.keep(at, r.out[len(r.out)-page.Size:])
+	return nil
 }
 
 // join puts all bases of a page behind the first.
-func (r *rebuild) join(o *record.Op, first []byte) ([]byte, error) {
-	d := r.d
-	dict := append(d.dict[:0], first...)
-	for _, b := range o.More[:o.Many] {
-		f, err := r.held(found{number: d.course.further(b), other: b.Other})
+func (w *work) join(s *step, first []byte) ([]byte, error) {
+	dict := append(w.desk.dict[:0], first...)
+	for range s.sources - 1 {
+		p, err := w.page()
 		if err != nil {
 			return nil, err
 		}
-		dict = append(dict, f.page...)
+		dict = append(dict, p...)
 	}
 	return dict, nil
 }
 
-// known finds the page that an item refers to and checks that it is still
-// what it was.
-func (r *rebuild) known(o *record.Op, first bool, at *handle) (f found, err error) {
-	if o.Kind == record.Ref || o.Kind == record.DeltaRef || o.Kind == record.DeltaMany && !o.Same {
-		f.number, f.other = r.d.course.number(o, first), o.Other
-		return r.held(f)
+// page is the next page that the batch refers to, once it is checked that it is
+// still what it was. It is good until the next call.
+func (w *work) page() ([]byte, error) {
+	l := &w.sources[0]
+	w.sources = w.sources[1:]
+	if l.after > 0 {
+		if err := w.r.needs[l.after-1].wait(); err != nil {
+			return nil, err
+		}
 	}
-	if at == nil || *at == 0 {
-		return f, fmt.Errorf("%w: nothing has come for this address yet", ErrMismatch)
+	d := w.r.d
+	sh := d.store.received
+	if l.other {
+		sh = d.store.sent
 	}
-	return r.last(at)
-}
-
-// last is the page that a version means.
-func (r *rebuild) last(at *handle) (f found, err error) {
-	f.other = *at&otherShelf != 0
-	sh := r.d.store.received
-	if f.other {
-		sh = r.d.store.sent
-	}
-	f.number = sh.number(*at)
-	return r.held(f)
-}
-
-// held finds page f.number and checks that it is still what it was.
-func (r *rebuild) held(f found) (found, error) {
-	d := r.d
-	ps, sh := &d.received, d.store.received
-	if f.other {
-		ps, sh = &d.sent, d.store.sent
-	}
-	f.seg, f.slot = ps.page(f.number)
+	var p []byte
 	var what string // is wrong
-	if f.seg == nil || f.slot >= d.filled(f.seg) {
+	slot := int(l.number % record.SegmentPages)
+	if l.seg == nil {
 		what = "is not held"
-	} else if f.page = f.seg.content(f.slot, sh.files(), &d.scratch); f.page == nil {
+	} else if p = l.seg.content(slot, sh.files(), &w.desk.scratch); p == nil {
 		what = "cannot be read"
-	} else if fingerprint(f.page) != f.seg.sums[f.slot] {
+	} else if fingerprint(p) != l.seg.sums[slot] {
 		what = "has changed in our memory"
 	} else {
-		return f, nil
+		return p, nil
 	}
-	// The digest of the batch will tell whether what comes is right.
-	w := Wanted{Count: 1}
-	if f.page == nil { // all of its segment may be lost
-		w.Count = MaxWanted
-	}
-	p, err := d.fetch(f, w)
-	if err != nil {
-		return f, fmt.Errorf("%w: page %d of %s %s: %w", ErrMismatch, f.number, whose(f.other), what, err)
-	}
-	d.store.damaged.Add(1)
-	f.page = p
-	return f, nil
+	return w.lost(l, p == nil, what)
 }
 
-// filled is the number of slots of a segment that this channel may refer to.
-func (d *Decoder) filled(g *segment) int {
-	if g.owner == d {
-		return int(g.filled)
+// lost asks the peer for a page; for all of its segment if that seems to be gone.
+// The digest of the batch will tell whether what comes is right.
+func (w *work) lost(l *source, all bool, what string) ([]byte, error) {
+	d, want := w.r.d, Wanted{Count: 1}
+	if all {
+		want.Count = MaxWanted
 	}
-	return int(g.written.Load())
+	p, err := d.fetch(l, want)
+	if err != nil {
+		return nil, fmt.Errorf("%w: page %d of %s %s: %w", ErrMismatch, l.number, whose(l.other), what, err)
+	}
+	d.store.damaged.Add(1)
+	return p, nil
 }
 
 func whose(other bool) string {
@@ -255,56 +219,58 @@ func whose(other bool) string {
 	return "the peer's"
 }
 
-// open begins to fill a segment.
-func (r *rebuild) open(id uint64) error {
-	g, err := r.d.store.received.follow(id, r.d)
-	if err != nil {
-		return err
+// next is the slot that the next page that is kept gets.
+func (w *work) next() (*segment, int) {
+	for {
+		a := &w.r.added[w.span]
+		w.slot = max(w.slot, a.first)
+		if w.slot < a.end {
+			return a.seg, int(w.slot)
+		}
+		w.span, w.slot = w.span+1, 0
 	}
-	r.d.store.grow()
-	r.d.received.took(g)
-	r.d.seg = g
-	r.d.open.Store(g)
-	r.d.added = append(r.d.added, span{seg: g})
-	return nil
 }
 
-var errSegment = errors.New("no segment is open for a page to keep")
-
-// keep stores a page and makes it the version of its address.
-func (r *rebuild) keep(at *handle, p []byte) error {
-	d := r.d
-	g := d.seg
-	if g == nil || g.filled >= record.SegmentPages {
-		return errSegment
-	}
-	if n := len(d.added); n == 0 || d.added[n-1].seg != g {
-		if d.received.get(g.id) != g {
-			return fmt.Errorf("%w: segment %d is below the floor", errSegment, g.id)
-		}
-		d.added = append(d.added, span{seg: g, first: g.filled})
-	}
-	if g.mem.Load() == nil {
-		return fmt.Errorf("%w: segment %d was closed", errSegment, g.id)
-	}
-	i := g.filled
-	copy(g.slot(int(i)), p)
+// keep stores a page.
+func (w *work) keep(p []byte) {
+	g, i := w.next()
+	copy(g.slot(i), p)
 	g.sums[i] = fingerprint(p)
-	g.filled++
-	setVersion(at, handle((firstNumber(g.id)+uint64(i))&numberMask))
-	return nil
+	w.slot++
 }
 
 // verify checks that the batch was used up and made what its digest is of.
-func (r *rebuild) verify() error {
-	if len(r.deltas)+len(r.literals)+len(r.opaque) > 0 {
+func (w *work) verify() error {
+	m := &w.r.msg
+	if len(w.deltas)+len(w.literals)+len(w.opaque) > 0 {
 		return fmt.Errorf("%w: bytes of a column are left over", ErrMismatch)
 	}
-	if n := len(r.out) - r.start; n != r.msg.Raw || r.items != r.msg.Items {
-		return fmt.Errorf("%w: %d items of %d bytes rebuilt, not %d of %d", ErrMismatch, r.items, n, r.msg.Items, r.msg.Raw)
+	if n, items := len(w.out)-w.start, len(w.r.bufs.steps); n != m.Raw || items != m.Items {
+		return fmt.Errorf("%w: %d items of %d bytes rebuilt, not %d of %d", ErrMismatch, items, n, m.Items, m.Raw)
 	}
-	if digestOf(r.out[r.start:], r.msg) != r.msg.Digest {
+	if digestOf(w.out[w.start:], m) != m.Digest {
 		return fmt.Errorf("%w: the digest of the rebuilt bytes is not the sender's", ErrMismatch)
 	}
 	return nil
+}
+
+// hint lets the pages that the batch has added be found: for the trip home.
+// Nothing refers to them before they are published.
+func (w *work) hint() {
+	s := w.r.d.store
+	for _, a := range w.r.added {
+		for i := a.first; i < a.end; i++ {
+			h := handleOf(firstNumber(a.seg.id)+uint64(i), true)
+			s.index.put(a.seg.sums[i], h)
+			w.desk.anchors.find(a.seg.slot(int(i)))
+			s.anchors.put(&w.desk.anchors, h)
+		}
+	}
+}
+
+// begin sets a batch up to be rebuilt behind dst.
+func (r *Resolved) begin(dst []byte) *work {
+	f := r.bufs
+	return &work{r: r, deltas: f.deltas, literals: f.literals, opaque: f.opaque, sources: f.sources,
+		out: slices.Grow(dst, r.Raw), start: len(dst), desk: desks.Get().(*desk)}
 }

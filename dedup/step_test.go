@@ -91,10 +91,17 @@ type line struct {
 	mem     *memory
 	back    bool // from b to a
 	msgs    [][]byte
-	want    [][]byte // raw bytes of msgs
+	want    [][]byte // raw bytes of flying, then of msgs
+	flying  []flight // resolved and not yet taken
 	pending []byte
 	decoded uint64
 	acked   uint64
+}
+
+// A flight is a batch that is being rebuilt by a goroutine of its own.
+type flight struct {
+	r    *Resolved
+	done chan error // capacity 1: its end
 }
 
 // burst is how many pages come at once at most: enough to fill a tiny store
@@ -180,8 +187,56 @@ func (m *machine) deliver(t *rapid.T) {
 	}
 }
 
+// begin resolves some of the messages in flight, and has all of them rebuilt at once.
+func (m *machine) begin(t *rapid.T) {
+	l := m.line(t)
+	l.arrive()
+	for range rapid.IntRange(0, len(l.msgs)).Draw(t, "messages") {
+		x, err := Expand(l.msgs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := l.d.Resolve(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := flight{r, make(chan error, 1)}
+		go func() { f.done <- r.Rebuild() }()
+		l.flying, l.msgs = append(l.flying, f), l.msgs[1:]
+	}
+}
+
+// land takes the first of the batches that are being rebuilt.
+func (l *line) land(t *rapid.T) {
+	f := l.flying[0]
+	if err := <-f.done; err != nil {
+		t.Fatal(err)
+	}
+	raw, _, err := f.r.Take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(raw, l.want[0]) {
+		t.Fatalf("batch %d: the stream has changed", l.decoded+1)
+	}
+	f.r.Release()
+	l.decoded++
+	l.flying, l.want = l.flying[1:], l.want[1:]
+}
+
+// land takes some of what is being rebuilt.
+func (m *machine) land(t *rapid.T) {
+	l := m.line(t)
+	for range rapid.IntRange(0, len(l.flying)).Draw(t, "batches") {
+		l.land(t)
+	}
+}
+
 func (l *line) decode(t *rapid.T) {
 	l.arrive()
+	for len(l.flying) > 0 {
+		l.land(t)
+	}
 	x, err := Expand(l.msgs[0])
 	if err != nil {
 		t.Fatal(err)
@@ -212,6 +267,9 @@ func (m *machine) end(t *rapid.T) {
 		l.e.Close()
 		if rapid.Bool().Draw(t, "late") && len(l.msgs) > 0 {
 			// What was on its way is decoded, or refused, but never wrong.
+			for len(l.flying) > 0 {
+				l.land(t)
+			}
 			if x, err := Expand(l.msgs[0]); err != nil {
 				t.Fatal(err)
 			} else if raw, _, err := l.d.Decode(nil, x); err == nil && !bytes.Equal(raw, l.want[0]) {
@@ -219,11 +277,12 @@ func (m *machine) end(t *rapid.T) {
 			}
 		}
 		l.d.Close()
+		for _, f := range l.flying {
+			<-f.done // rebuilt, or not
+		}
 	} else {
 		l.cut(t)
-		for len(l.msgs) > 0 {
-			l.decode(t)
-		}
+		l.rest(t)
 		if l.e.Digest() != l.d.Digest() {
 			t.Fatal("digests differ")
 		}
@@ -236,6 +295,16 @@ func (m *machine) end(t *rapid.T) {
 			m.lines = append(m.lines[:i], m.lines[i+1:]...)
 			break
 		}
+	}
+}
+
+// rest decodes all that is in flight.
+func (l *line) rest(t *rapid.T) {
+	for len(l.msgs) > 0 {
+		l.decode(t)
+	}
+	for len(l.flying) > 0 {
+		l.land(t)
 	}
 }
 
@@ -267,16 +336,14 @@ func TestStores(t *testing.T) {
 			m.mems = append(m.mems, newMemory(i+1, uint32(i+1), burst))
 		}
 		t.Repeat(map[string]func(*rapid.T){
-			"open": m.open, "send": m.send, "send2": m.send, "deliver": m.deliver, "ack": m.ack, "end": m.end,
+			"open": m.open, "send": m.send, "send2": m.send, "deliver": m.deliver, "begin": m.begin, "land": m.land, "ack": m.ack, "end": m.end,
 			"forget": m.forget, "": m.check,
 		})
 		for len(m.lines) > 0 {
 			l := m.lines[0]
 			l.arrive()
 			l.cut(t)
-			for len(l.msgs) > 0 {
-				l.decode(t)
-			}
+			l.rest(t)
 			if l.e.Digest() != l.d.Digest() {
 				t.Fatal("digests differ")
 			}

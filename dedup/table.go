@@ -69,18 +69,16 @@ func (e *Encoder) table(b []byte) {
 	e.write(record.Op{Kind: record.Table, Count: len(b)})
 }
 
-// table rebuilds a table of n bytes.
-func (r *rebuild) table(n int) error {
-	if r.items++; r.items > r.msg.Items {
-		return errTooMuch
-	}
+// table turns the residues of a table into what they stand for, in their column:
+// from there on they are bytes.
+func (p *resolver) table(n int) error {
 	if n%8 != 0 || n > maxTable {
 		return fmt.Errorf("table of %d bytes", n)
 	}
-	r.stats.Opaque += int64(n)
-	if err := r.take(&r.opaque, n); err != nil {
+	b, err := p.take(n)
+	if err != nil {
 		return err
 	}
-	r.d.last.decode(r.out[len(r.out)-n:])
+	p.d.last.decode(b)
 	return nil
 }

@@ -3,7 +3,6 @@ package dedup
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 
 	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -93,66 +92,73 @@ func (e *Encoder) makes(base *found, p, diff []byte) bool {
 	return bytes.Equal(e.diff, diff)
 }
 
-// difference rebuilds a page of the kind XBZRLE, and what the stream has of it.
-func (r *rebuild) difference(o *record.Op, a page.Addr) error {
-	d := r.d
+// difference resolves a page of the kind XBZRLE: the page that last came for its
+// address, if that is not blank, and what it has become, if that is known.
+func (p *resolver) difference(o *record.Op, a page.Addr, s *step) error {
+	d := p.d
 	at := d.versions.at(a)
-	base, err := r.older(o, at)
-	if err != nil {
-		return err
+	if at == nil || *at == 0 {
+		return errNoVersion
 	}
-	if o.Len == 0 {
-		return r.made(o, at, base)
+	if *at != blank {
+		number, other := d.version(*at)
+		p.refer(number, other, s)
+		if o.Len > 0 {
+			d.course.met(number, other)
+		}
 	}
-	r.stats.Deltas++
-	start := len(r.out)
-	if start-r.start+xbzrleHead+o.Len > r.msg.Raw {
-		return errTooMuch
+	if o.Len > 0 {
+		p.r.stats.Deltas++
+		return p.keep(at, s)
 	}
-	r.out = binary.BigEndian.AppendUint16(append(r.out, 1), uint16(o.Len))
-	if err := r.take(&r.literals, o.Len); err != nil {
-		return err
-	}
-	if err := xbzrle.Apply(d.patched[:], base, r.out[start+xbzrleHead:]); err != nil {
-		return err
-	}
-	return r.keep(at, d.patched[:])
-}
-
-// made makes the difference of a page that is known.
-func (r *rebuild) made(o *record.Op, at *handle, base []byte) error {
-	d := r.d
-	r.stats.Refs++
-	copy(d.patched[:], base) // a page of the store lasts until the next one
-	f, err := r.held(found{number: d.course.number(o, true), other: o.Other})
-	if err != nil {
-		return err
-	}
-	d.course.met(f.number, f.other)
-	d.diff = xbzrle.Append(d.diff[:0], d.patched[:], f.page)
-	if len(r.out)-r.start+xbzrleHead+len(d.diff) > r.msg.Raw {
-		return errTooMuch
-	}
-	r.out = binary.BigEndian.AppendUint16(append(r.out, 1), uint16(len(d.diff)))
-	r.out = append(r.out, d.diff...)
-	setVersion(at, f.handle())
+	p.r.stats.Refs++
+	n := d.course.number(o, true)
+	p.refer(n, o.Other, s)
+	d.course.met(n, o.Other)
+	setVersion(at, handleOf(n, o.Other))
 	return nil
 }
 
-// older is the page that last came for the address of o.
-func (r *rebuild) older(o *record.Op, at *handle) ([]byte, error) {
-	if at == nil || *at == 0 {
-		return nil, fmt.Errorf("%w: nothing has come for this address yet", ErrMismatch)
+// difference rebuilds a page of the kind XBZRLE, and what the stream has of it.
+func (w *work) difference(s *step) error {
+	base := zeroPage[:]
+	if s.sources > 1 || s.sources == 1 && s.n > 0 {
+		var err error
+		if base, err = w.page(); err != nil {
+			return err
+		}
 	}
-	if *at == blank {
-		return zeroPage[:], nil
+	if s.n == 0 {
+		return w.made(base)
 	}
-	f, err := r.last(at)
+	start := len(w.out)
+	if !w.fits(xbzrleHead + s.n) {
+		return errTooMuch
+	}
+	w.out = binary.BigEndian.AppendUint16(append(w.out, 1), uint16(s.n))
+	if err := w.take(&w.literals, s.n); err != nil {
+		return err
+	}
+	if err := xbzrle.Apply(w.desk.patched[:], base, w.out[start+xbzrleHead:]); err != nil {
+		return err
+	}
+	w.keep(w.desk.patched[:])
+	return nil
+}
+
+// made makes the difference of a page that is known.
+func (w *work) made(base []byte) error {
+	t := w.desk
+	copy(t.patched[:], base) // a page of the store lasts until the next one
+	p, err := w.page()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if o.Len > 0 {
-		r.d.course.met(f.number, f.other)
+	t.diff = xbzrle.Append(t.diff[:0], t.patched[:], p)
+	if !w.fits(xbzrleHead + len(t.diff)) {
+		return errTooMuch
 	}
-	return f.page, nil
+	w.out = binary.BigEndian.AppendUint16(append(w.out, 1), uint16(len(t.diff)))
+	w.out = append(w.out, t.diff...)
+	return nil
 }

@@ -21,8 +21,9 @@
 //	6 send       outbound.go send        striped, kept until consumed |
 //	             tunnel.Channel.Send                                  |
 //	 ============================ WAN, QUIC ========================= |
-//	7 expand     inbound.go expand, replay   decompress on all cores, |
-//	             dedup.Expand, Decoder.Decode  then resolve and verify|
+//	7 expand     inbound.go expand, resolve,  decompress on all cores,|
+//	             rebuild: dedup.Expand,       resolve in order,       |
+//	             Decoder.Resolve, Rebuild     verify on all cores     |
 //	8 replay     inbound.go deliver      the exact bytes  ------------+
 //	                                     (packed again: Formats.Pack)
 //
