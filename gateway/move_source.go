@@ -338,7 +338,7 @@ func (m *sourceMove) note(p Progress) {
 			Rounds: max(p.Rounds, int(m.s.rounds.Load())), TotalBytes: p.Total, Remaining: p.Remaining, DirtyRate: 8 * p.DirtyRate,
 			LogicalBytes: logical, WireBytes: wire, Rate: 8 * m.rates.wire(), RateCap: v.Progress.RateCap,
 			Backlog: backlog, BacklogMax: m.s.limit.Load(), Reduction: ratio(logical, wire), ETALow: whole(f.low), ETAHigh: whole(f.high),
-			Downtime: wholeMillis(f.downtime), Throttle: p.Throttle, Codec: codec, LimitedBy: limited, Stalled: stalled,
+			Downtime: wholeMillis(f.downtime), Throttle: p.Throttle, Codec: codec, LimitedBy: limited, Stalled: stalled, Sealed: m.s.told().Sealed,
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -190,14 +191,16 @@ func (s *session) behind(peer []streamDigest) bool {
 	return false
 }
 
-// note keeps what the main stream has said of itself.
+// note keeps what the main stream has said of itself, and of the others that they
+// are compressed in a way that nobody here expands.
 func (s *session) note(f page.Facts) {
-	if f.Format != roleMain {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.facts = f
+	sealed := cmp.Or(s.facts.Sealed, f.Sealed)
+	if f.Format == roleMain {
+		s.facts = f
+	}
+	s.facts.Sealed = sealed
 }
 
 // told is what the main stream has said of itself.

@@ -52,6 +52,9 @@ func writeFacts(w io.Writer, f inspect.File) error {
 		t.row("  rounds", fmt.Sprintf("about %d", f.Rounds)) // as page.Facts counts
 	}
 	t.row("  opaque", size(f.Opaque)+", "+share(f.Opaque, f.Bytes))
+	if f.Sealed != "" {
+		t.row("  pages", sealed(f.Sealed))
+	}
 	if f.Lost != "" {
 		t.row("  structure", "lost: "+f.Lost)
 	}

@@ -104,6 +104,9 @@ func writeJob(w io.Writer, j gateway.Job) error {
 	t.row("crossed", fmt.Sprintf("%s as %s on the wire, %s", size(p.LogicalBytes), size(p.WireBytes), times(p.Reduction)))
 	t.row("rate", fmt.Sprintf("%s, cap %s", rate(p.Rate), limit(p.RateCap)))
 	t.row("backlog", fmt.Sprintf("%s of at most %s", size(p.Backlog), size(p.BacklogMax)))
+	if p.Sealed != "" {
+		t.row("pages", sealed(p.Sealed))
+	}
 	if p.Codec != "" && !j.State.Ended() {
 		t.row("codec", codec(p))
 	}

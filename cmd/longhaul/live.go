@@ -167,6 +167,11 @@ func bar(p gateway.JobProgress, columns int) string {
 	return fmt.Sprintf("[%s%s] %3.0f %%", strings.Repeat("#", full), strings.Repeat("-", columns-full), done*100)
 }
 
+// sealed says what it costs that the hypervisor compresses pages by itself.
+func sealed(method string) string {
+	return "compressed by QEMU with " + clean(method) + ", which is not looked into: they pass as they are, and the next move gains nothing by them"
+}
+
 // codec is how what crosses is compressed, and what holds the move up.
 func codec(p gateway.JobProgress) string {
 	by := map[string]string{

@@ -186,6 +186,7 @@ func (c *cutter) finish() {
 	f.ReturnPath = f.ReturnPath || s.ReturnPath
 	f.Postcopy = f.Postcopy || s.Postcopy
 	f.Rounds += s.Rounds
+	f.Sealed = cmp.Or(f.Sealed, s.Sealed)
 	f.Lost = cmp.Or(f.Lost, s.Lost)
 	if s.Lost == "" && (c.torn || s.Format == "qemu" && !c.sealed) {
 		f.CutShort = true

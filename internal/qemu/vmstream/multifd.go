@@ -199,6 +199,9 @@ func (m *Multifd) packet(h packet) {
 		m.slots = h.slots()
 		m.facts.PageSize = packetPages / m.slots
 	}
+	if normal > 0 && m.facts.Sealed == "" {
+		m.facts.Sealed = h.sealed()
+	}
 	m.facts.ZeroPages += uint64(zero)
 	m.left, m.sync = left, h.flags()&packetSync != 0
 	if h.isPages() || m.unpack != nil && h.unpacks() {

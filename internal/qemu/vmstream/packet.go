@@ -56,6 +56,20 @@ const (
 	maxOffset     = 1 << 56                           // no block has as many bytes
 )
 
+// sealed names the methods that the hypervisor has an accelerator or a library for,
+// and that we do not expand.
+func (h packet) sealed() string {
+	switch h.flags() & packetMethod {
+	case methodQPL:
+		return "qpl"
+	case methodUADK:
+		return "uadk"
+	case methodQATzip:
+		return "qatzip"
+	}
+	return ""
+}
+
 // packet is the header of a multifd packet, of which at least packetPeek bytes
 // are there.
 type packet []byte
