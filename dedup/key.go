@@ -15,6 +15,13 @@ import (
 // for one, cannot compare it with a hash of his own.
 type Key [sha256.Size]byte
 
+// For is the key of a tenant of the fleet, which tells nothing of the fleet's or of
+// another tenant's.
+func (k Key) For(tenant string) Key {
+	buf := append(append(make([]byte, 0, 128), "longhaul tenant"...), k[:]...)
+	return sha256.Sum256(append(buf, tenant...))
+}
+
 // between is the key of two stores. Both make the same.
 func (k Key) between(a, b uint64) Key {
 	buf := append(append(make([]byte, 0, 64), "longhaul store"...), k[:]...)

@@ -184,6 +184,6 @@ func (m *sourceMove) distrust(a control) {
 		m.s.store.Forget() // the next try sends everything in full
 	}
 	if a.Store {
-		m.g.dropStore(m.entry.Peer)
+		m.g.dropStore(commonKey{m.entry.Peer, m.s.tenant})
 	}
 }

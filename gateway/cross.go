@@ -260,7 +260,7 @@ func (c *crossing) answer(ctx context.Context) error {
 		c.store.Forget()
 	}
 	if end.Store {
-		c.g.dropStore(c.link.Site())
+		c.g.dropStore(commonKey{site: c.link.Site()})
 	}
 	return fmt.Errorf("the peer does not take images: %s", end.Why)
 }
@@ -280,7 +280,7 @@ func (g *Gateway) serveSeed(ctx context.Context, ch *tunnel.Channel) {
 	g.log.Warn("taking images of a peer", "peer", ch.Site(), "err", err)
 	end := seedEnd{Why: err.Error(), Rotten: errors.Is(err, dedup.ErrMismatch), Store: errors.Is(err, dedup.ErrStore)}
 	if end.Store {
-		g.dropStore(ch.Site())
+		g.dropStore(commonKey{site: ch.Site()})
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -291,8 +291,12 @@ func (g *Gateway) serveSeed(ctx context.Context, ch *tunnel.Channel) {
 }
 
 func (g *Gateway) takeSeed(ctx context.Context, ch *tunnel.Channel) error {
-	if err := parseStoreHeader(ch.Header()); err != nil {
+	h, err := parseStoreHeader(ch.Header())
+	if err != nil {
 		return err
+	}
+	if h.Tenant != "" {
+		return fmt.Errorf("images of tenant %q: images are of no tenant: %w", h.Tenant, ErrInvalid)
 	}
 	link := g.node.Link(ch.Site())
 	if link == nil {
@@ -302,7 +306,7 @@ func (g *Gateway) takeSeed(ctx context.Context, ch *tunnel.Channel) error {
 	if err != nil {
 		return err
 	}
-	dec := store.NewDecoder(dedup.DecoderConfig{Fetch: fetcher(ctx, link, g.log)})
+	dec := store.NewDecoder(dedup.DecoderConfig{Fetch: fetcher(ctx, link, "", g.log)})
 	defer dec.Close()
 	var raw []byte
 	for {

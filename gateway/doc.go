@@ -52,6 +52,7 @@
 //	commit.go       who owns the VM; journal.go is what each has written down
 //	query.go        a destination without orders asks for them; late orders
 //	stores.go       what a peer and we both hold, over restarts of either
+//	tenants.go      for whom: tenants share no content
 //	fetch.go        pages of it that one end has lost, from the other
 //	images.go       what this site has of its own: templates, ISO files, disks
 //	seed.go         reads them; keep.go keeps the directories of the config
@@ -87,6 +88,7 @@
 //	record    how an item is written to the wire
 //	batch     records that are compressed and sent as one unit
 //	store     content that both sites keep so that it need not cross again
+//	tenant    whose VMs share stored content with nobody else's
 //	link      the QUIC connections between two gateways
 //	segment   a stretched Layer 2 network; a binding says who owns a MAC
 package gateway

@@ -41,8 +41,11 @@ func (g *Gateway) Spoil(f func(msg []byte)) { g.spoil = f }
 func (g *Gateway) RefusePages(refuse bool) { g.noPages.Store(refuse) }
 
 // Store is what this gateway and a peer both hold, or nil.
-func (g *Gateway) Store(site string) *dedup.Store {
-	c := g.commonWith(site)
+func (g *Gateway) Store(site string) *dedup.Store { return g.TenantStore(site, "") }
+
+// TenantStore is what they hold for a tenant.
+func (g *Gateway) TenantStore(site, tenant string) *dedup.Store {
+	c := g.commonOf(commonKey{site, tenant})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.store

@@ -14,6 +14,7 @@ import (
 // pagesHeader asks for pages that the asking end has lost of what both held.
 type pagesHeader struct {
 	Version int          `json:"version"`
+	Tenant  string       `json:"tenant,omitempty"` // for whom both held them
 	Wanted  dedup.Wanted `json:"wanted"`
 }
 
@@ -28,8 +29,9 @@ func parsePagesHeader(b []byte) (pagesHeader, error) {
 	return h, nil
 }
 
-// fetcher asks a peer for pages. It waits while the WAN is away, until ctx ends.
-func fetcher(ctx context.Context, link *tunnel.Link, log *slog.Logger) dedup.Fetch {
+// fetcher asks a peer for pages of a tenant. It waits while the WAN is away, until
+// ctx ends.
+func fetcher(ctx context.Context, link *tunnel.Link, tenant string, log *slog.Logger) dedup.Fetch {
 	return func(w dedup.Wanted) ([]byte, error) {
 		if w.Claimed {
 			log.Info("the peer thinks that pages are here which are not; asking it for them", "peer", link.Site(), "page", w.Number, "pages", w.Count)
@@ -37,7 +39,7 @@ func fetcher(ctx context.Context, link *tunnel.Link, log *slog.Logger) dedup.Fet
 			log.Warn("pages of the content store are lost or rotten here; asking the peer", "peer", link.Site(), "page", w.Number, "pages", w.Count)
 		}
 		ch, err := link.Open(ctx, tunnel.Spec{
-			Kind: kindPages, Header: encodeJSON(pagesHeader{Version: protoVersion, Wanted: w}), Class: tunnel.Urgent,
+			Kind: kindPages, Header: encodeJSON(pagesHeader{Version: protoVersion, Tenant: tenant, Wanted: w}), Class: tunnel.Urgent,
 		})
 		if err != nil {
 			return nil, err
@@ -73,7 +75,10 @@ func (g *Gateway) answerPages(ctx context.Context, ch *tunnel.Channel) error {
 	if err != nil {
 		return err
 	}
-	c := g.commonWith(ch.Site())
+	if err := g.checkTenant(h.Tenant); err != nil {
+		return err
+	}
+	c := g.commonOf(commonKey{ch.Site(), h.Tenant})
 	c.mu.Lock()
 	s := c.store
 	c.mu.Unlock()

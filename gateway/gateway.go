@@ -39,6 +39,12 @@ type Config struct {
 	// ContentKey is the fleet's, for hashes of pages; see dedup.Key.
 	ContentKey dedup.Key
 
+	// Tenants are those whose content is kept apart; the budgets of the store are
+	// shared evenly among them and the default tenant. HostTenants tells by the
+	// name of a host whose VMs it runs; other hosts run anybody's.
+	Tenants     []string
+	HostTenants map[string]string
+
 	// Images opens what can be seeded. Nil, or no StoreDir: nothing can be, and
 	// peers are not asked what they have.
 	Images Images
@@ -125,7 +131,7 @@ type Gateway struct {
 	wg   sync.WaitGroup // all goroutines but Run's
 
 	mu       sync.Mutex // guards what follows
-	commons  map[string]*common
+	commons  map[commonKey]*common
 	sinks    map[string]*sinkMove
 	forwards map[string]*forward
 	groups   map[string]*session      // forwarded sessions that come out here
@@ -158,7 +164,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), patience: patience{query: queryEvery, standstill: standstill, switchover: switchPatience},
 		hearEvery: hearEvery, keepEvery: keepEvery,
-		jobs: jobs{byID: map[string]*job{}}, commons: map[string]*common{}, sinks: map[string]*sinkMove{},
+		jobs: jobs{byID: map[string]*job{}}, commons: map[commonKey]*common{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}
 	g.openImages()
@@ -285,12 +291,18 @@ func (g *Gateway) trim() {
 	}
 }
 
-// chooseHost returns the named host, or the first.
-func (g *Gateway) chooseHost(name string) (Host, error) {
+// chooseHost returns the named host, or the first that takes VMs of the tenant.
+func (g *Gateway) chooseHost(name, tenant string) (Host, error) {
 	for _, h := range g.cfg.Hosts {
-		if name == "" || h.Name() == name {
+		switch takes := g.takesTenant(h.Name(), tenant); {
+		case takes && (name == "" || h.Name() == name):
 			return h, nil
+		case h.Name() == name:
+			return nil, fmt.Errorf("host %s of site %s takes VMs of another tenant only: %w", name, g.cfg.Site, ErrInvalid)
 		}
+	}
+	if name == "" && len(g.cfg.Hosts) > 0 {
+		return nil, fmt.Errorf("no host of site %s takes VMs of tenant %q: %w", g.cfg.Site, tenant, ErrUnavailable)
 	}
 	if name == "" {
 		return nil, fmt.Errorf("site %s has no hypervisor host in its config: %w", g.cfg.Site, ErrUnavailable)

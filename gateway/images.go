@@ -87,8 +87,12 @@ func (im *images) close() error {
 }
 
 // elsewhere finds a page that a peer claims we have: of our images, or in what
-// other sites and we hold in common.
-func (g *Gateway) elsewhere(peer string) dedup.Elsewhere {
+// other sites and we hold in common. Nothing is told of what tenants have, so that
+// nobody can claim it.
+func (g *Gateway) elsewhere(peer, tenant string) dedup.Elsewhere {
+	if tenant != "" {
+		return nil
+	}
 	return func(h uint64, is func(p []byte) bool) bool {
 		if p := g.images.pool; p != nil && p.Find(h, is) {
 			return true
@@ -102,12 +106,12 @@ func (g *Gateway) elsewhere(peer string) dedup.Elsewhere {
 	}
 }
 
-// others are the peers but one.
+// others are what we hold with the peers but one, for the default tenant.
 func (g *Gateway) others(than string) (all []*common) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for site, c := range g.commons {
-		if site != than {
+	for h, c := range g.commons {
+		if h.site != than && h.tenant == "" {
 			all = append(all, c)
 		}
 	}

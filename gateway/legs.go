@@ -249,7 +249,7 @@ func (s *session) takeLeg(ctx context.Context, ch *tunnel.Channel, h legHeader, 
 	s.attach(state, ch, nil)
 	waits := h.Role == roleMultifd || h.Role == rolePreempt || h.Role == roleSilent && h.Target == ""
 	in := &inbound{
-		s: s, state: state, ch: ch, dec: s.store.NewDecoder(dedup.DecoderConfig{Fetch: fetcher(ctx, s.link, s.log)}),
+		s: s, state: state, ch: ch, dec: s.store.NewDecoder(dedup.DecoderConfig{Fetch: fetcher(ctx, s.link, s.tenant, s.log)}),
 		dial: end.dial, need: needed(h.Role), main: !waits,
 	}
 	if h.Target != "" {

@@ -34,6 +34,7 @@ func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) 
 		return Job{}, errors.Join(err, src.Close())
 	}
 	m.link, m.s = link, newSession(m.entry.Token, link, nil, g.log) // prepare adds the store
+	m.s.tenant = m.job.snapshot().Request.Tenant
 	m.s.flow, m.s.cores, m.s.spoil = link.NewFlow(m.job.id), &g.jobs.cores, g.spoil
 	g.setRate(m, req.Rate)
 	if err := m.step(StepMoving); err != nil {
@@ -77,6 +78,9 @@ func (g *Gateway) newSourceMove(ctx context.Context, req MigrateRequest, host Ho
 	}
 	if state != Running && state != Paused {
 		return nil, fmt.Errorf("vm %s is %s, it cannot be moved: %w", req.VM, state, ErrBusy)
+	}
+	if req.Tenant, err = g.tenantOf(host.Name(), req.Tenant); err != nil {
+		return nil, fmt.Errorf("vm %s: %w", req.VM, err)
 	}
 	spec.Token = newToken()
 	spec.VM, spec.Channels = req.VM, req.Channels

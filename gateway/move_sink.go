@@ -139,7 +139,7 @@ func (g *Gateway) newSinkMove(ctx context.Context, ch *tunnel.Channel, token str
 	if _, ok, err := g.journal.Get(token, RoleDestination); ok || err != nil {
 		return nil, errors.Join(fmt.Errorf("move %s was here before: %w", jobID(token), ErrExists), err)
 	}
-	store, err := g.storeOf(ctx, link)
+	store, err := g.tenantStore(ctx, link, c.Tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (g *Gateway) newSinkMove(ctx context.Context, ch *tunnel.Channel, token str
 	}, token)
 	m.job.recover = m.decide
 	m.s = newSession(token, link, store, g.log)
-	m.s.held = g.heldFor(ch.Site())
+	m.s.held, m.s.tenant = g.heldFor(ch.Site()), c.Tenant
 	m.entry = Entry{Token: token, Role: RoleDestination, Step: StepPrepared, Peer: ch.Site(), Spec: *c.Spec, Ran: !c.Paused}
 	if err := g.jobs.add(m.job); err != nil {
 		return nil, err
@@ -166,7 +166,7 @@ func (g *Gateway) newSinkMove(ctx context.Context, ch *tunnel.Channel, token str
 func (m *sinkMove) prepare(ctx context.Context, host string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h, err := m.g.chooseHost(host)
+	h, err := m.g.chooseHost(host, m.s.tenant)
 	if err != nil {
 		m.entry.Step = StepAborted
 		return err
@@ -243,8 +243,8 @@ func (m *sinkMove) fail(why error) {
 	m.job.update(func(v *Job) { v.Phase = "failed: " + why.Error() })
 	m.stop(why)
 	rotten, foreign := errors.Is(why, dedup.ErrMismatch), errors.Is(why, dedup.ErrStore)
-	if foreign {
-		m.g.dropStore(m.entry.Peer)
+	if foreign && m.s != nil {
+		m.g.dropStore(commonKey{m.entry.Peer, m.s.tenant})
 	}
 	m.say(control{Type: msgFailed, Reason: why.Error(), Rotten: rotten, Store: foreign})
 }

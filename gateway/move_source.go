@@ -113,13 +113,13 @@ func (m *sourceMove) prepare(ctx context.Context) error {
 	view := m.job.snapshot()
 	answer, err := m.ask(ctx, control{
 		Type: msgPrepare, Job: &view, Spec: &m.entry.Spec, Host: view.Request.ToHost,
-		Paused: !m.entry.Ran,
+		Paused: !m.entry.Ran, Tenant: m.s.tenant,
 	})
 	switch {
 	case err != nil:
 		return fmt.Errorf("preparing the destination: %w", err)
 	case answer.Type == msgPrepared:
-		m.s.store, err = m.g.storeOf(ctx, m.link)
+		m.s.store, err = m.g.tenantStore(ctx, m.link, m.s.tenant)
 		return err
 	}
 	return fmt.Errorf("site %s refuses: %s", m.entry.Peer, answer.Reason)

@@ -55,6 +55,9 @@ type site struct {
 	dirs    []string       // that are kept seeded
 	disk    int64          // of the store in bytes; 0: 256 MiB
 
+	tenants     []string
+	hostTenants map[string]string
+
 	g    *gateway.Gateway
 	node *tunnel.Node
 	stop func() // as SIGTERM does
@@ -139,7 +142,7 @@ func (s *site) start() {
 		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: newOpaque, Pack: vmstream.NewPacker},
 		StateDir: filepath.Join(s.dir, "state"), StoreDir: filepath.Join(s.dir, "store"), StoreDisk: cmp.Or(s.disk, 256<<20), RunDir: s.run,
 		AllowForward: func(string, string) error { return nil },
-		SeedDirs:     s.dirs,
+		SeedDirs:     s.dirs, Tenants: s.tenants, HostTenants: s.hostTenants,
 	}
 	if s.images != nil {
 		cfg.Images = s.images

@@ -96,6 +96,7 @@ func (m *sourceMove) tryReopen(ctx context.Context) error {
 		return fmt.Errorf("site %s: %w", m.entry.Peer, ErrNoSite)
 	}
 	m.s = newSession(m.entry.Token, m.link, nil, m.g.log) // it carries nothing any more
+	m.s.tenant = m.entry.Job.Request.Tenant
 	h := m.g.hostNamed(m.entry.Host)
 	if h == nil {
 		return fmt.Errorf("host %q is no longer in the config: %w", m.entry.Host, ErrNotFound)

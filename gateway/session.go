@@ -33,6 +33,8 @@ type session struct {
 	store *dedup.Store
 	log   *slog.Logger
 
+	tenant string // whose store it is; set before the session is used
+
 	logical atomic.Int64 // bytes of stream taken from the source or given to the destination
 	wire    atomic.Int64 // encoded bytes sent
 	rounds  atomic.Int64

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/longhaul-project/longhaul/dedup"
 )
@@ -12,14 +11,14 @@ import (
 // StoreReport tells what the content stores hold.
 func (g *Gateway) StoreReport(context.Context) (StoreReport, error) {
 	r := StoreReport{Total: g.storeStatus()}
-	for _, l := range g.node.Links() {
-		p := PeerStore{Site: l.Site()}
-		if s := g.commonWith(l.Site()).live.Load(); s != nil {
-			p = peerStore(l.Site(), s.Stats())
+	for _, c := range g.allHeld() {
+		var p PeerStore
+		if s := c.live.Load(); s != nil {
+			p = peerStore(s.Stats())
 		}
+		p.Site, p.Tenant = c.site, c.tenant
 		r.Peers = append(r.Peers, p)
 	}
-	slices.SortFunc(r.Peers, func(a, b PeerStore) int { return strings.Compare(a.Site, b.Site) })
 	r.Images.Dirs = slices.Clone(g.cfg.SeedDirs)
 	if p := g.images.pool; p != nil {
 		st := p.Stats()
@@ -31,9 +30,9 @@ func (g *Gateway) StoreReport(context.Context) (StoreReport, error) {
 	return r, nil
 }
 
-func peerStore(site string, st dedup.Stats) PeerStore {
+func peerStore(st dedup.Stats) PeerStore {
 	return PeerStore{
-		Site: site, Agreed: true, Pages: st.Pages(), SentPages: st.Sent, ReceivedPages: st.Received, Segments: st.Segments,
+		Agreed: true, Pages: st.Pages(), SentPages: st.Sent, ReceivedPages: st.Received, Segments: st.Segments,
 		Memory: st.Memory, MemoryBudget: st.Resident, Disk: st.Disk, Budget: st.Budget, Index: st.Index, Anchors: st.Anchors,
 		Hits: st.Refs, Claims: st.Claims, Hints: st.Hints, Evicted: st.Evicted, Damaged: st.Damaged,
 	}
@@ -61,8 +60,11 @@ type scrubbing struct {
 
 // scrubbings are the stores that are on disk: those of the peers, and the pool.
 func (g *Gateway) scrubbings() (all []scrubbing) {
-	for _, c := range g.others("") {
+	for _, c := range g.allHeld() {
 		name := "what site " + c.site + " holds as well"
+		if c.tenant != "" {
+			name += " of tenant " + c.tenant
+		}
 		if s := c.live.Load(); s != nil {
 			all = append(all, scrubbing{name, s.Stats().Disk, s.Scrub})
 		} else if c.dir != nil { // the peer was not reached yet
@@ -71,7 +73,6 @@ func (g *Gateway) scrubbings() (all []scrubbing) {
 			}})
 		}
 	}
-	slices.SortFunc(all, func(a, b scrubbing) int { return strings.Compare(a.name, b.name) })
 	if p := g.images.pool; p != nil {
 		all = append(all, scrubbing{"images", p.Stats().Bytes, p.Scrub})
 	}

@@ -4,14 +4,15 @@ import "time"
 
 // StoreReport is what `longhaul store stats` shows.
 type StoreReport struct {
-	Peers  []PeerStore `json:"peers" doc:"what this site and each peer both hold"`
+	Peers  []PeerStore `json:"peers" doc:"what this site and each peer both hold, for each tenant"`
 	Images ImageStore  `json:"images" doc:"what this site has of its own: templates, ISO files and disks"`
 	Total  StoreStatus `json:"total" doc:"all peers and images together"`
 }
 
-// PeerStore is what this site and one peer both hold.
+// PeerStore is what this site and one peer both hold for one tenant.
 type PeerStore struct {
 	Site          string `json:"site" doc:"name of the peer's site"`
+	Tenant        string `json:"tenant,omitempty" doc:"tenant whose content it is; the default tenant has no name"`
 	Agreed        bool   `json:"agreed" doc:"the two have told each other what they hold since both are up; else all else is 0"`
 	Pages         int64  `json:"pages" doc:"pages held"`
 	SentPages     int64  `json:"sent_pages" doc:"of these, pages that went to the peer"`

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,16 +19,17 @@ import (
 // 8 MiB over a thin one.
 const agreeTime = 30 * time.Second
 
-// A common is the content that this gateway and one peer both hold. It is on
+// A common is the content that this gateway and one peer both hold for one tenant. It is on
 // disk between the lives of the two processes; whenever one of them has begun
 // anew they exchange catalogs, and hold what both have kept.
 //
 // Each end makes its catalog once for each life of the peer, so either may ask,
 // both at once, and as often as they like: they end up with the same two.
 type common struct {
-	g    *Gateway
-	site string
-	dir  *store.Dir // nil: nothing is on disk
+	g      *Gateway
+	site   string
+	tenant string
+	dir    *store.Dir // nil: nothing is on disk
 
 	live    atomic.Pointer[dedup.Store] // store, for who looks for a page
 	more    chan struct{}               // one place: the peer has more of its own than it has told
@@ -45,29 +46,47 @@ type common struct {
 	store   *dedup.Store  // nil until then
 }
 
-// commonWith finds or makes what we hold in common with a site.
-func (g *Gateway) commonWith(site string) *common {
+// commonWith finds or makes what we hold in common with a site for the default
+// tenant.
+func (g *Gateway) commonWith(site string) *common { return g.commonOf(commonKey{site: site}) }
+
+// commonOf finds or makes what we hold in common with a site for a tenant, who is
+// known.
+func (g *Gateway) commonOf(h commonKey) *common {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	c := g.commons[site]
+	c := g.commons[h]
 	if c == nil {
-		c = &common{g: g, site: site, more: make(chan struct{}, 1)}
+		c = &common{g: g, site: h.site, tenant: h.tenant, more: make(chan struct{}, 1)}
 		if g.cfg.StoreDir != "" {
-			dir, err := store.Open(filepath.Join(g.cfg.StoreDir, site))
+			dir, err := store.Open(g.storeDir(h))
 			if err != nil {
-				g.log.Error("content store is in memory only", "peer", site, "err", err)
+				c.log().Error("content store is in memory only", "err", err)
 			}
 			c.dir = dir
 		}
-		g.commons[site] = c
+		g.commons[h] = c
 	}
 	return c
 }
 
-// storeOf returns what this gateway and a peer both hold. If they have to agree
-// on that first it asks the peer.
+// log names the peer, and the tenant if there are any.
+func (c *common) log() *slog.Logger {
+	log := c.g.log.With("peer", c.site)
+	if c.tenant != "" {
+		log = log.With("tenant", c.tenant)
+	}
+	return log
+}
+
+// storeOf returns what this gateway and a peer both hold for the default tenant. If
+// they have to agree on that first it asks the peer.
 func (g *Gateway) storeOf(ctx context.Context, link *tunnel.Link) (*dedup.Store, error) {
-	c := g.commonWith(link.Site())
+	return g.agreeOn(ctx, link, g.commonWith(link.Site()))
+}
+
+// agreeOn returns the store of what is held in common.
+func (g *Gateway) agreeOn(ctx context.Context, link *tunnel.Link, c *common) (*dedup.Store, error) {
 	ctx, cancel := context.WithTimeout(ctx, agreeTime)
 	defer cancel()
 	for tries := 1; ; tries++ {
@@ -75,7 +94,7 @@ func (g *Gateway) storeOf(ctx context.Context, link *tunnel.Link) (*dedup.Store,
 		if err != nil || s != nil {
 			return s, err
 		}
-		theirs, err := exchange(ctx, link, ours)
+		theirs, err := exchange(ctx, link, c.tenant, ours)
 		var refused *tunnel.AbortError // the peer has begun anew meanwhile, say
 		if errors.As(err, &refused) && tries < agreeTries {
 			continue
@@ -116,8 +135,8 @@ func (c *common) open(link *tunnel.Link) (dedup.Catalog, *dedup.Store, error) {
 func (c *common) begin() error {
 	c.drop()
 	lib, err := dedup.OpenLibrary(c.dir, dedup.LibraryConfig{
-		Memory: c.g.cfg.StoreMemory, Disk: c.g.cfg.StoreDisk, Logger: c.g.log.With("peer", c.site),
-		Key: c.g.cfg.ContentKey, Elsewhere: c.g.elsewhere(c.site),
+		Memory: c.g.tenantShare(c.g.cfg.StoreMemory, dedup.DefaultBudget), Disk: c.g.tenantShare(c.g.cfg.StoreDisk, dedup.DefaultDisk),
+		Key: c.g.tenantKey(c.tenant), Elsewhere: c.g.elsewhere(c.site, c.tenant), Logger: c.log(),
 	})
 	if err != nil {
 		return fmt.Errorf("content store of site %s: %w", c.site, err)
@@ -158,15 +177,16 @@ func (c *common) agree(theirs dedup.Catalog, ours uint64) (*dedup.Store, error) 
 	c.store, c.peer = s, theirs.Store
 	c.live.Store(s)
 	st := s.Stats()
-	c.g.log.Info("content store", "peer", c.site, "pages", st.Pages(), "bytes", st.Bytes)
+	c.log().Info("content store", "pages", st.Pages(), "bytes", st.Bytes)
 	c.g.wg.Go(func() { s.Warm(func() bool { return c.g.ctx.Err() != nil || s.Closed() }) })
 	return s, nil
 }
 
 // exchange finds out the peer's catalog, and tells it ours. The two tell each
 // other outlines first, and then of their catalogs what does not follow from these.
-func exchange(ctx context.Context, link *tunnel.Link, ours dedup.Catalog) (c dedup.Catalog, err error) {
-	ch, err := link.Open(ctx, tunnel.Spec{Kind: kindStore, Header: encodeJSON(storeHeader{Version: protoVersion}), Class: tunnel.Urgent})
+func exchange(ctx context.Context, link *tunnel.Link, tenant string, ours dedup.Catalog) (c dedup.Catalog, err error) {
+	h := storeHeader{Version: protoVersion, Tenant: tenant}
+	ch, err := link.Open(ctx, tunnel.Spec{Kind: kindStore, Header: encodeJSON(h), Class: tunnel.Urgent})
 	if err != nil {
 		return c, err
 	}
@@ -236,7 +256,11 @@ func (g *Gateway) serveStore(ctx context.Context, ch *tunnel.Channel) {
 }
 
 func (g *Gateway) answerCatalog(ctx context.Context, ch *tunnel.Channel) error {
-	if err := parseStoreHeader(ch.Header()); err != nil {
+	h, err := parseStoreHeader(ch.Header())
+	if err == nil {
+		err = g.checkTenant(h.Tenant)
+	}
+	if err != nil {
 		return err
 	}
 	link := g.node.Link(ch.Site())
@@ -247,7 +271,7 @@ func (g *Gateway) answerCatalog(ctx context.Context, ch *tunnel.Channel) error {
 	if err != nil {
 		return err
 	}
-	c := g.commonWith(ch.Site())
+	c := g.commonOf(commonKey{ch.Site(), h.Tenant})
 	ours, err := c.openFor(link, theirs.Store)
 	if err != nil {
 		return err
@@ -296,10 +320,10 @@ func (c *common) openFor(link *tunnel.Link, peer uint64) (dedup.Catalog, error) 
 	return c.catalog, err
 }
 
-// dropStore forgets what is held in common with a peer, because the two do not
-// agree on what that is. Moves under way keep what they have.
-func (g *Gateway) dropStore(site string) {
-	c := g.commonWith(site)
+// dropStore forgets what is held in common with a peer for a tenant, because the two
+// do not agree on what that is. Moves under way keep what they have.
+func (g *Gateway) dropStore(h commonKey) {
+	c := g.commonOf(h)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drop()
@@ -307,7 +331,7 @@ func (g *Gateway) dropStore(site string) {
 		return
 	}
 	if err := c.dir.Wipe(); err != nil {
-		g.log.Warn("emptying a content store", "peer", site, "err", err)
+		c.log().Warn("emptying a content store", "err", err)
 	}
 }
 
@@ -329,12 +353,12 @@ func (c *common) close() {
 	c.drop()
 	if c.dir != nil {
 		if err := c.dir.Close(); err != nil {
-			c.g.log.Warn("closing a content store", "peer", c.site, "err", err)
+			c.log().Warn("closing a content store", "err", err)
 		}
 	}
 }
 
-// agreed are the stores of all peers.
+// agreed are the stores of all peers and tenants.
 func (g *Gateway) agreed() (all []*dedup.Store) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -112,6 +112,7 @@ type MigrateRequest struct {
 	Deadline int64  `json:"deadline_s,omitempty" doc:"seconds in which to be done: WAN paths that cost more are used if they are needed for that; 0 for none" minimum:"0"`
 	Channels int    `json:"channels,omitempty" doc:"multifd channels; 0 for none" minimum:"0" maximum:"64"`
 	Throttle bool   `json:"throttle,omitempty" doc:"slow the guest's CPUs down if it would not converge"`
+	Tenant   string `json:"tenant,omitempty" doc:"tenant whose VM it is, if its host has none: only what crossed for him is referred to; empty for the default tenant" example:"acme"`
 }
 
 // JobState is where a job stands. Ended states are done, aborted and failed.

@@ -53,7 +53,8 @@ type legHeader struct {
 
 // storeHeader opens an exchange of catalogs, or a channel of images.
 type storeHeader struct {
-	Version int `json:"version"`
+	Version int    `json:"version"`
+	Tenant  string `json:"tenant,omitempty"` // whose content; images are nobody's
 }
 
 // control is one message of a control channel; Type says which fields hold.
@@ -67,6 +68,9 @@ type control struct {
 
 	// prepare: the VM did not execute when the move began, and shall not after it
 	Paused bool `json:"paused,omitempty"`
+
+	// prepare: whose the VM is; only what crossed for him may be referred to
+	Tenant string `json:"tenant,omitempty"`
 
 	// prepared
 	NICs []NIC `json:"nics,omitempty"`
@@ -164,15 +168,15 @@ func parseLegHeader(b []byte) (legHeader, error) {
 	return h, nil
 }
 
-func parseStoreHeader(b []byte) error {
+func parseStoreHeader(b []byte) (storeHeader, error) {
 	var h storeHeader
 	if err := decodeJSON(b, &h); err != nil {
-		return fmt.Errorf("reading header of a store's channel: %w", err)
+		return h, fmt.Errorf("reading header of a store's channel: %w", err)
 	}
 	if h.Version != protoVersion {
-		return fmt.Errorf("reading header of a store's channel: version %d, this gateway speaks %d", h.Version, protoVersion)
+		return h, fmt.Errorf("reading header of a store's channel: version %d, this gateway speaks %d", h.Version, protoVersion)
 	}
-	return nil
+	return h, nil
 }
 
 func parseControlHeader(b []byte) (controlHeader, error) {

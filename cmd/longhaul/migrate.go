@@ -51,6 +51,7 @@ func (a *app) migrateCmd() *cobra.Command {
 	flags.Var(&downtime, "downtime", "downtime to aim for")
 	flags.Var(&deadline, "deadline", "`time` to be done in; dearer WAN paths are used if need be; 0s for none")
 	flags.IntVar(&r.Channels, "channels", 0, "multifd connections of the hypervisor; 0 for none")
+	flags.StringVar(&r.Tenant, "tenant", "", "`tenant` whose VM it is, where its host has none")
 	flags.BoolVar(&r.Throttle, "throttle", false, "slow the guest's CPUs down if it would not converge")
 	flags.BoolVar(&detach, "detach", false, "do not wait")
 	_ = c.RegisterFlagCompletionFunc("to", a.siteNames) // fails for unknown flags only

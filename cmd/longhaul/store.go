@@ -33,10 +33,11 @@ crosses as a reference of a few bits. Losing any of it costs bandwidth only.`,
 func (a *app) storeStatsCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stats",
-		Short: "Show what the store holds, for each peer and in total",
-		Long: `Shows what this site holds in common with each peer, in memory and on disk, and
-what it has of its own. A peer that was not reached since the gateway started
-shows dashes: the two have not told each other yet what they still hold.`,
+		Short: "Show what the store holds, for each peer and tenant and in total",
+		Long: `Shows what this site holds in common with each peer, for each tenant, in memory
+and on disk, and what it has of its own. A peer that was not reached since the
+gateway started shows dashes: the two have not told each other yet what they
+still hold.`,
 		Example: `  longhaul store stats
   longhaul store stats --json | jq .total.disk_bytes`,
 		Args: exactly(),
@@ -53,11 +54,15 @@ shows dashes: the two have not told each other yet what they still hold.`,
 func writeStore(w io.Writer, r gateway.StoreReport) error {
 	t := newTable(w, "HELD WITH", "PAGES", "MEMORY", "DISK", "BUDGET", "SEGMENTS", "INDEX", "ANCHORS", "HITS", "HASHES", "EVICTED", "DAMAGED")
 	for _, p := range r.Peers {
+		with := clean(p.Site)
+		if p.Tenant != "" {
+			with += " for " + clean(p.Tenant)
+		}
 		if !p.Agreed {
-			t.row(p.Site, "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-")
+			t.row(with, "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-")
 			continue
 		}
-		t.row(p.Site, p.Pages, size(p.Memory)+" of "+size(p.MemoryBudget), size(p.Disk), size(p.Budget), p.Segments,
+		t.row(with, p.Pages, size(p.Memory)+" of "+size(p.MemoryBudget), size(p.Disk), size(p.Budget), p.Segments,
 			size(p.Index), size(p.Anchors), p.Hits, p.Claims, p.Evicted, p.Damaged)
 	}
 	im := r.Images

@@ -164,6 +164,10 @@ func (d *daemon) buildGateway(cfg config.Config) error {
 	for _, h := range d.hosts {
 		g.Hosts = append(g.Hosts, h)
 	}
+	g.Tenants, g.HostTenants = cfg.Tenants, map[string]string{}
+	for _, h := range cfg.Hosts {
+		g.HostTenants[h.Name] = h.Tenant
+	}
 	d.gateway, err = gateway.New(g)
 	return err
 }

@@ -60,6 +60,7 @@ func (c Config) check() error {
 		k.fail("store.seed.rate", "%s is negative", c.Store.Seed.Rate)
 	}
 	k.peers(c)
+	k.tenants(c)
 	k.hosts(c.Hosts)
 	k.segments(c)
 	k.forwards(c)
@@ -69,6 +70,26 @@ func (c Config) check() error {
 		}
 	}
 	return errors.Join(k.errs...)
+}
+
+func (k *checker) tenants(c Config) {
+	for i, name := range c.Tenants {
+		key := fmt.Sprintf("tenants[%d]", i)
+		if !nameRule.MatchString(name) {
+			k.fail(key, "%q: %s", name, nameForm)
+		}
+		if slices.Contains(c.Tenants[:i], name) {
+			k.fail(key, "%s is there twice", name)
+		}
+	}
+	for i, h := range c.Hosts {
+		if h.Tenant != "" && !slices.Contains(c.Tenants, h.Tenant) {
+			k.fail(fmt.Sprintf("hosts[%d].tenant", i), "%q is none of the tenants of this config", h.Tenant)
+		}
+	}
+	if n := conffile.Size(1 + len(c.Tenants)); len(c.Tenants) > 0 && min(c.Store.Memory, c.Store.Disk)/n < minMemory {
+		k.fail("tenants", "store.memory and store.disk leave less than 8MiB for each of %d tenants and for what belongs to none", len(c.Tenants))
+	}
 }
 
 func (k *checker) link(l Link) {

@@ -53,6 +53,11 @@ type Config struct {
 	Link  Link  `yaml:"link"`
 	Store Store `yaml:"store"`
 
+	// Tenants are those whose VMs share no content of the store with others',
+	// nor with what belongs to no tenant. Each has its share of the store's
+	// budgets, and so has what belongs to none. Both sites of a move name them.
+	Tenants []string `yaml:"tenants"`
+
 	// Hosts are the hypervisor hosts of this site.
 	Hosts []Host `yaml:"hosts"`
 
@@ -156,6 +161,10 @@ type Seed struct {
 // by their QMP sockets, and how it starts one for a VM that arrives.
 type Host struct {
 	Name string `yaml:"name"`
+
+	// Tenant is whose VMs it runs, one of Tenants. If not given, anybody's:
+	// `longhaul migrate --tenant` says whose a VM is.
+	Tenant string `yaml:"tenant"`
 
 	// QMP are the sockets of VMs; QMPDir is a directory whose *.sock and
 	// *.qmp are, which are found as they come and go.

@@ -1,0 +1,190 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/longhaul-project/longhaul/dedup"
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/hvtest"
+	"github.com/longhaul-project/longhaul/tunnel"
+)
+
+// Kinds of channel, as wire.go has them.
+const (
+	kindStore = 4
+	kindPages = 5
+	kindSeed  = 7
+)
+
+// moveFor moves db1 for a tenant.
+func (s *site) moveFor(tenant, to string) *gateway.JobReport {
+	s.t.Helper()
+	j, err := s.g.Migrate(s.t.Context(), gateway.MigrateRequest{VM: "db1", To: to, Tenant: tenant})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if j = s.wait(j.ID); j.State != gateway.JobDone {
+		s.t.Fatalf("move of tenant %q: %s: %s", tenant, j.State, j.Error)
+	}
+	return j.Report
+}
+
+// known is the part of the pages that were not zero and crossed as references.
+func known(r *gateway.JobReport) float64 {
+	return float64(r.Refs) / float64(r.Pages-r.ZeroPages)
+}
+
+// TestTenantsShareNothing moves one VM to and fro for several tenants: what has
+// crossed for one helps it on its way back, also after a restart, and is as new as
+// ever for another one, by the references and by the bytes on the wire.
+func TestTenantsShareNothing(t *testing.T) {
+	a, b, _ := newPairWith(t, hvtest.Guest{Memory: 8 << 20}, nil, func(s *site) { s.tenants = []string{"acme", "globex"} })
+	first := a.moveFor("acme", "b")
+	if back := b.moveFor("acme", "a"); known(back) < 0.5 || back.WireBytes*4 > first.WireBytes {
+		t.Errorf("the way back of a tenant: %+v, the way there: %+v", back, first)
+	}
+	for i, tenant := range []string{"globex", ""} {
+		from, to := a, b
+		if i%2 == 1 {
+			from, to = b, a
+		}
+		other := from.moveFor(tenant, to.name)
+		// The guest has duplicates of its own by now, which cross as references.
+		if known(other) > 0.3 || other.WireBytes*10 < first.WireBytes*9 {
+			t.Errorf("tenant %q gains by what another one has sent: %+v, first move: %+v", tenant, other, first)
+		}
+	}
+	for _, s := range []*site{a, b} {
+		s.stop()
+		s.start()
+	}
+	a.waitUp("b")
+	b.waitUp("a")
+	if again := a.moveFor("acme", "b"); known(again) < 0.5 || again.WireBytes*4 > first.WireBytes {
+		t.Errorf("after a restart: %+v, first move: %+v", again, first)
+	}
+	r, err := a.g.StoreReport(t.Context())
+	if err != nil || len(r.Peers) != 3 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	for i, tenant := range []string{"", "acme", "globex"} {
+		p := r.Peers[i]
+		if p.Site != "b" || p.Tenant != tenant || p.Agreed != (tenant == "acme") || p.Agreed && p.Pages == 0 {
+			t.Errorf("store %d: %+v", i, p)
+		}
+	}
+	// The default tenant's is where the store of a fleet without tenants is.
+	for _, dir := range []string{"b", "_tenants/acme/b", "_tenants/globex/b"} {
+		if _, err := os.Stat(filepath.Join(a.dir, "store", dir, "lock")); err != nil {
+			t.Error(err)
+		}
+	}
+	if r.Peers[1].Budget > 128<<20/3*2 {
+		t.Errorf("budget of one of three tenants: %d bytes", r.Peers[1].Budget)
+	}
+}
+
+// TestTenantOfHost: a host runs the VMs of its tenant, and no others.
+func TestTenantOfHost(t *testing.T) {
+	a, b, _ := newPairWith(t, hvtest.Guest{}, nil, func(s *site) {
+		s.tenants = []string{"acme", "globex"}
+		s.hostTenants = map[string]string{"host-a": "acme"}
+	})
+	_, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b", Tenant: "globex"})
+	if !errors.Is(err, gateway.ErrInvalid) || !strings.Contains(err.Error(), "host host-a is tenant acme's") {
+		t.Errorf("got error %v", err)
+	}
+	a.moveFor("", "b")
+	if a.g.TenantStore("b", "acme") == nil || a.g.TenantStore("b", "") != nil {
+		t.Error("the move was not its host's tenant's")
+	}
+	j, err := b.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "a", Tenant: "globex"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j = b.wait(j.ID); j.State != gateway.JobFailed || !strings.Contains(j.Error, `no host of site a takes VMs of tenant "globex"`) {
+		t.Errorf("%s: %s", j.State, j.Error)
+	}
+}
+
+// TestForeignTenant: a peer cannot make a tenant up, nor get at what was kept for
+// one in the name of another.
+func TestForeignTenant(t *testing.T) {
+	a, b, _ := newPairWith(t, hvtest.Guest{}, nil, func(s *site) {
+		s.tenants = []string{"acme", "globex"}
+		if s.name == "a" {
+			s.tenants = append(s.tenants, "umbrella")
+		}
+	})
+	j, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b", Tenant: "umbrella"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j = a.wait(j.ID); j.State != gateway.JobFailed || !strings.Contains(j.Error, `site b has no tenant "umbrella" in its config`) {
+		t.Errorf("%s: %s", j.State, j.Error)
+	}
+	if _, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b", Tenant: "nobody"}); !errors.Is(err, gateway.ErrNotFound) {
+		t.Errorf("got error %v", err)
+	}
+	a.moveFor("acme", "b")
+	a.g.TenantStore("b", "acme")
+	theirs := b.g.TenantStore("a", "acme").ID()
+	wanted := func(tenant string) string {
+		return fmt.Sprintf(`{"version":2,"tenant":%q,"wanted":{"store":%d,"theirs":false,"number":256,"count":1}}`, tenant, theirs)
+	}
+	for name, tc := range map[string]struct {
+		kind   uint16
+		header string
+		want   string // "": it is answered
+	}{
+		"unknown":       {kindStore, `{"version":2,"tenant":"umbrella"}`, `site b has no tenant "umbrella"`},
+		"a path":        {kindStore, `{"version":2,"tenant":"../acme"}`, `site b has no tenant "../acme"`},
+		"pages":         {kindPages, wanted("acme"), ""},
+		"other's pages": {kindPages, wanted("globex"), "no store is held in common"},
+		"default's":     {kindPages, wanted(""), "no store is held in common"},
+		"unknown's":     {kindPages, wanted("umbrella"), `site b has no tenant "umbrella"`},
+		"images":        {kindSeed, `{"version":2,"tenant":"acme"}`, "images are of no tenant"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ch := a.open("b", tunnel.Spec{Kind: tc.kind, Header: []byte(tc.header), Class: tunnel.Urgent})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if err := ch.CloseSend(ctx); err != nil {
+				t.Fatal(err)
+			}
+			m, err := ch.Recv(ctx)
+			if tc.want == "" {
+				if err != nil || len(m.Data) == 0 {
+					t.Errorf("%d bytes, %v", len(m.Data), err)
+				}
+				return
+			}
+			if err == nil && strings.Contains(string(m.Data), tc.want) {
+				return // said, not aborted
+			}
+			if err == nil || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %q, %v, want %q", m.Data, err, tc.want)
+			}
+		})
+	}
+}
+
+// TestTenantKeys: no two tenants hash alike, nor does one as the fleet.
+func TestTenantKeys(t *testing.T) {
+	k := dedup.Key{1}
+	acme := k.For("acme")
+	if again := k.For("acme"); again != acme {
+		t.Error("the key of a tenant changes")
+	}
+	if acme == k.For("globex") || acme == k || acme == (dedup.Key{2}).For("acme") || k.For("") == k {
+		t.Error("keys of tenants are not their own")
+	}
+}
