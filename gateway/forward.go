@@ -99,6 +99,9 @@ func (g *Gateway) AddForward(_ context.Context, v Forward) (Forward, error) {
 	if g.node.Link(v.To) == nil {
 		return v, fmt.Errorf("site %q: %w", v.To, ErrNoSite)
 	}
+	if err := g.checkTenant(v.Tenant); err != nil {
+		return v, err
+	}
 	network, address, err := splitAddress(v.Listen)
 	if err != nil {
 		return v, err
@@ -249,7 +252,7 @@ func (f *forward) enter(ctx context.Context) (*session, error) {
 	if link == nil {
 		return nil, fmt.Errorf("site %q: %w", f.view.To, ErrNoSite)
 	}
-	store, err := f.g.storeOf(ctx, link)
+	store, err := f.g.tenantStore(ctx, link, f.view.Tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -279,6 +282,7 @@ func (f *forward) another(than *session) *session {
 // begin makes a session. It is called under mu.
 func (f *forward) begin(link *tunnel.Link, store *dedup.Store) *session {
 	s := newSession(newToken(), link, store, f.g.log)
+	s.tenant = f.view.Tenant
 	s.flow, s.cores = link.NewFlow("forward "+f.view.Name), &f.g.jobs.cores
 	ctx, stop := context.WithCancel(f.g.ctx)
 	s.end = stop
@@ -335,7 +339,7 @@ func (g *Gateway) serveForwarded(ch *tunnel.Channel, h legHeader) {
 		ch.Abort(err.Error())
 		return
 	}
-	s, err := g.joinGroup(ch, h.Session)
+	s, err := g.joinGroup(ch, h)
 	if err != nil {
 		ch.Abort(err.Error())
 		return
@@ -352,10 +356,10 @@ func (g *Gateway) serveForwarded(ch *tunnel.Channel, h legHeader) {
 
 // joinGroup finds or makes the session of forwarded connections that a peer
 // names. Sessions of different peers never meet.
-func (g *Gateway) joinGroup(ch *tunnel.Channel, token string) (*session, error) {
+func (g *Gateway) joinGroup(ch *tunnel.Channel, h legHeader) (*session, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	key := ch.Site() + "/" + token
+	key := ch.Site() + "/" + h.Session
 	s := g.groups[key]
 	if s == nil {
 		link := g.node.Link(ch.Site())
@@ -364,14 +368,14 @@ func (g *Gateway) joinGroup(ch *tunnel.Channel, token string) (*session, error) 
 		}
 		g.mu.Unlock()
 		held := g.heldFor(ch.Site())
-		store, err := g.storeOf(g.ctx, link)
+		store, err := g.tenantStore(g.ctx, link, h.Tenant)
 		g.mu.Lock()
 		if err != nil {
 			return nil, err
 		}
 		if s = g.groups[key]; s == nil {
-			s = newSession(token, link, store, g.log)
-			s.held = held
+			s = newSession(h.Session, link, store, g.log)
+			s.held, s.tenant = held, h.Tenant
 			g.groups[key] = s
 		}
 	}

@@ -160,7 +160,7 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 		from = unpacker.Unpack(io.MultiReader(bytes.NewReader(head), conn))
 		head = nil
 	}
-	h := legHeader{Version: protoVersion, Session: s.token, Index: state.index, Role: role, Target: req.target, Unpacked: unpacks}
+	h := legHeader{Version: protoVersion, Session: s.token, Index: state.index, Role: role, Target: req.target, Tenant: s.tenant, Unpacked: unpacks}
 	ch, err := s.link.Open(ctx, tunnel.Spec{Kind: kindLeg, Header: encodeJSON(h), Class: tunnel.Bulk, Flow: s.flow})
 	if err != nil {
 		return errors.Join(fmt.Errorf("opening a channel to %s: %w", s.link.Site(), err), conn.Close())
@@ -240,6 +240,11 @@ type farEnd struct {
 // takeLeg is the far end of serveLeg: it replays a channel that the peer has
 // opened into a connection that end dials.
 func (s *session) takeLeg(ctx context.Context, ch *tunnel.Channel, h legHeader, end farEnd) error {
+	if h.Tenant != s.tenant { // its batches would refer to another store
+		err := fmt.Errorf("connection of tenant %q in a session of tenant %q: %w", h.Tenant, s.tenant, ErrInvalid)
+		ch.Abort(err.Error())
+		return err
+	}
 	state, err := s.addLeg(h.Index, h.Role)
 	if err != nil {
 		ch.Abort(err.Error())

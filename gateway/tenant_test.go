@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -174,6 +175,56 @@ func TestForeignTenant(t *testing.T) {
 				t.Errorf("got %q, %v, want %q", m.Data, err, tc.want)
 			}
 		})
+	}
+}
+
+// TestForwardTenants: what comes through the forward of a tenant is known to that
+// tenant's forwards, and to no others.
+func TestForwardTenants(t *testing.T) {
+	a, b, _ := newPairWith(t, hvtest.Guest{}, nil, func(s *site) { s.tenants = []string{"acme", "globex"} })
+	stream := ramStream(realPages(t, 1024))
+	p := newThrough(t, a, b)
+	target := p.out.Addr().String()
+	var first int64
+	for _, tc := range []struct {
+		name, tenant string
+		known        bool
+	}{{"f1", "acme", false}, {"f2", "acme", true}, {"f3", "globex", false}, {"f4", "", false}, {"f5", "globex", true}} {
+		p.listen = filepath.Join(a.run, tc.name)
+		if _, err := a.g.AddForward(t.Context(), gateway.Forward{
+			Name: tc.name, Listen: "unix:" + p.listen, To: "b", Target: "unix:" + target, Kind: "migration", Tenant: tc.tenant,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if p.send(stream) != sha256.Sum256(stream) {
+			t.Fatalf("%s: another stream came out", tc.name)
+		}
+		all, err := a.g.Forwards(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wire := all[len(all)-2].Wire // the last is "path", of newThrough
+		if all[len(all)-2].Name != tc.name {
+			t.Fatalf("%+v", all)
+		}
+		if first == 0 {
+			first = wire
+		}
+		if tc.known != (wire*4 < first) {
+			t.Errorf("%s of tenant %q: %d bytes on the wire, %d the first time", tc.name, tc.tenant, wire, first)
+		}
+	}
+	if _, err := a.g.AddForward(t.Context(), gateway.Forward{
+		Name: "f6", Listen: "unix:" + filepath.Join(a.run, "f6"), To: "b", Target: "unix:" + target, Tenant: "umbrella",
+	}); !errors.Is(err, gateway.ErrNotFound) {
+		t.Errorf("got error %v", err)
+	}
+	h := fmt.Sprintf(`{"version":2,"session":%q,"index":0,"role":"qemu","target":%q,"tenant":"umbrella"}`, someToken, "unix:"+target)
+	ch := a.open("b", tunnel.Spec{Kind: kindLeg, Header: []byte(h), Class: tunnel.Bulk})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := ch.Recv(ctx); err == nil || !strings.Contains(err.Error(), `site b has no tenant "umbrella"`) {
+		t.Errorf("got error %v", err)
 	}
 }
 

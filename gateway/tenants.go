@@ -15,7 +15,7 @@ import (
 // referred to for another, nor told to anybody, so that nobody learns by the size
 // or the time of a move what others have (reliability.md, C.1 e). Each has a store
 // of its own with each peer, with catalogs, acknowledgements, budgets and a key of its
-// own. What belongs to no tenant, such as images and forwards, is the default
+// own. What belongs to no tenant, such as images, is the default
 // tenant's, whose name is "" and whose store is that of a fleet without tenants.
 //
 // Both gateways have to know a tenant by their configs: a peer cannot make one up, nor

@@ -223,6 +223,7 @@ type Forward struct {
 	To     string `json:"to" doc:"site at which it comes out" example:"b"`
 	Target string `json:"target" doc:"address there, tcp:HOST:PORT or unix:/path" example:"tcp:127.0.0.1:49300"`
 	Kind   string `json:"kind,omitempty" doc:"what comes through: auto, migration or tcp" enum:"auto,migration,tcp"`
+	Tenant string `json:"tenant,omitempty" doc:"tenant whose VMs come through; empty for the default tenant" example:"acme"`
 
 	Conns   int    `json:"connections" readOnly:"true" doc:"connections open now"`
 	Total   int64  `json:"total" readOnly:"true" doc:"connections so far"`

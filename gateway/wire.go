@@ -46,6 +46,9 @@ type legHeader struct {
 	Role    string `json:"role"`             // page.Facts.Format, or "silent"
 	Target  string `json:"target,omitempty"` // of a forward: the address to dial
 
+	// Tenant whose store the batches refer to: that of the session.
+	Tenant string `json:"tenant,omitempty"`
+
 	// Unpacked: the stream has gone through a page.Unpacker, and Formats.Pack
 	// has to put it back.
 	Unpacked bool `json:"unpacked,omitempty"`

@@ -79,6 +79,7 @@ removed or the gateway restarts; one that shall stay goes into the config file.`
 	flags.StringVar(&f.To, "to", "", "`site` at which it comes out")
 	flags.StringVar(&f.Target, "target", "", "`address` to connect to there")
 	flags.StringVar(&f.Kind, "kind", "auto", "what comes through: auto, migration or tcp")
+	flags.StringVar(&f.Tenant, "tenant", "", "`tenant` whose VMs come through; nobody's if not given")
 	_ = c.RegisterFlagCompletionFunc("to", a.siteNames) // fails for unknown flags only
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
 		if err := require(c, "listen", "to", "target"); err != nil {

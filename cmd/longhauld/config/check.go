@@ -87,6 +87,11 @@ func (k *checker) tenants(c Config) {
 			k.fail(fmt.Sprintf("hosts[%d].tenant", i), "%q is none of the tenants of this config", h.Tenant)
 		}
 	}
+	for i, f := range c.Forwards {
+		if f.Tenant != "" && !slices.Contains(c.Tenants, f.Tenant) {
+			k.fail(fmt.Sprintf("forwards[%d].tenant", i), "%q is none of the tenants of this config", f.Tenant)
+		}
+	}
 	if n := conffile.Size(1 + len(c.Tenants)); len(c.Tenants) > 0 && min(c.Store.Memory, c.Store.Disk)/n < minMemory {
 		k.fail("tenants", "store.memory and store.disk leave less than 8MiB for each of %d tenants and for what belongs to none", len(c.Tenants))
 	}

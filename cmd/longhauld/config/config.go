@@ -221,6 +221,7 @@ type Forward struct {
 	To     string `yaml:"to"`     // site
 	Target string `yaml:"target"` // tcp:HOST:PORT or unix:/path, there
 	Kind   string `yaml:"kind"`   // auto (the default), migration or tcp
+	Tenant string `yaml:"tenant"` // whose VMs come through, one of Tenants; nobody's if not given
 }
 
 // L2 is what all segments share.
@@ -321,5 +322,5 @@ func (s Segment) View() gateway.Segment {
 
 // View is the forward as the gateway wants it.
 func (f Forward) View() gateway.Forward {
-	return gateway.Forward{Name: f.Name, Listen: f.Listen, To: f.To, Target: f.Target, Kind: f.Kind}
+	return gateway.Forward{Name: f.Name, Listen: f.Listen, To: f.To, Target: f.Target, Kind: f.Kind, Tenant: f.Tenant}
 }

@@ -164,6 +164,7 @@ func TestRefused(t *testing.T) {
 		{"tenant's name", "site: a\ntenants: [Acme]\n", `tenants[0]: "Acme": small letters`},
 		{"tenant twice", "site: a\ntenants: [acme, acme]\n", "tenants[1]: acme is there twice"},
 		{"host of nobody", "site: a\nhosts: [{name: h, qmp_dir: /q, tenant: acme}]\n", `hosts[0].tenant: "acme" is none of the tenants`},
+		{"forward of nobody", "site: a\nforwards: [{name: f, listen: 'tcp::1', to: b, target: 'tcp:h:1', tenant: acme}]\n", `forwards[0].tenant: "acme" is none of the tenants`},
 		{"too many tenants", "site: a\ntenants: [acme]\nstore: {memory: 15MiB}\n", "leave less than 8MiB for each of 1 tenants"},
 		{"launcher", "site: a\nhosts: [{name: h, qmp_dir: /q, launch: [start]}]\n", `hosts[0].launch[0]: "start" is not an absolute path`},
 		{"empty launcher", "site: a\nhosts: [{name: h, qmp_dir: /q, launch: []}]\n", "hosts[0].launch: is empty"},
