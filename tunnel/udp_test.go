@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -93,7 +94,7 @@ func TestUDP(t *testing.T) {
 // TestUDPRate holds the link's count and cap against the kernel's clock.
 func TestUDPRate(t *testing.T) {
 	a, b := onLoopback(t, nil)
-	const rate = 4_000_000
+	const rate = 1_000_000 // a busy machine with the race detector does as much
 	a.Link("b").SetRate(rate)
 	from, to := openPair(t, a, b, Spec{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -110,27 +111,48 @@ func TestUDPRate(t *testing.T) {
 			_, _ = pong.Send(ctx, m.Data)
 		}
 	}()
-	before, began := a.Link("b").State().WireSent, time.Now()
-	var worst time.Duration
-	for time.Since(began) < time.Second {
-		sent := time.Now()
-		if _, err := ping.Send(ctx, make([]byte, 100)); err != nil {
-			t.Fatal(err)
+	// What this machine does besides takes from a second, and adds to none: one of
+	// them has to be right, and none may be over the cap.
+	var low, high float64
+	tick := time.NewTicker(5 * time.Millisecond) // what is urgent is a small part
+	defer tick.Stop()
+	for tries := 0; tries < rateTries && (high < 0.9*rate || high > 1.1*rate); tries++ {
+		before, began := a.Link("b").State().WireSent, time.Now()
+		worst := time.Duration(0)
+		for time.Since(began) < time.Second {
+			worst = max(worst, roundTrip(t, ctx, ping))
+			<-tick.C
 		}
-		m, err := ping.Recv(ctx)
-		if err != nil {
-			t.Fatal(err)
+		got := float64(a.Link("b").State().WireSent-before) / time.Since(began).Seconds()
+		t.Logf("rate %.0f of %d, worst urgent round trip %v; %+v", got, rate, worst, a.Link("b").State().Paths)
+		low, high = min(cmp.Or(low, got), got), max(high, got)
+		// The urgent ping-pong is exempt from debts that others made: the exact
+		// figures are tested in virtual time.
+		if got > 1.1*rate {
+			break
 		}
-		ping.Done(m.Seq)
-		worst = max(worst, time.Since(sent))
 	}
-	got := float64(a.Link("b").State().WireSent-before) / time.Since(began).Seconds()
-	t.Logf("rate %.0f of %d, worst urgent round trip %v; %+v", got, rate, worst, a.Link("b").State().Paths)
-	// The urgent ping-pong is exempt from debts that others made, and this
-	// machine has other work: the exact figures are tested in virtual time.
-	if got < 0.1*rate || got > 1.1*rate {
-		t.Errorf("rate %.0f, want %d", got, rate)
+	if high < 0.9*rate || high > 1.1*rate {
+		t.Errorf("rate %.0f to %.0f, want %d", low, high, rate)
 	}
+}
+
+// rateTries is how many seconds TestUDPRate looks for one that nothing disturbs.
+const rateTries = 20
+
+// roundTrip tells how long it takes until a message comes back.
+func roundTrip(t *testing.T, ctx context.Context, ping *Channel) time.Duration {
+	t.Helper()
+	sent := time.Now()
+	if _, err := ping.Send(ctx, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := ping.Recv(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ping.Done(m.Seq)
+	return time.Since(sent)
 }
 
 // TestEnrol uses the real identities: a founder, a token, a joiner, and then a
