@@ -63,6 +63,7 @@ func TestIndexOf100Million(t *testing.T) {
 	if underRace {
 		t.Skip("takes 2 GB, and six times as much with the race detector; one goroutine has no races")
 	}
+	t.Parallel()
 	lost, bytes := fillIndex(100_000_000, 100_000_000)
 	t.Logf("%.1f bytes per page, %d of %d lost", bytes, lost, 100_000_000/16)
 	if lost > 1_500_000/16 || bytes > 24 { // 1.2 per cent share half of their fingerprint with another
