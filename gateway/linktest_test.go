@@ -166,12 +166,15 @@ func TestProber(t *testing.T) {
 		}
 		for name, w := range map[string]*LinkWay{"there": got.There, "back": got.Back} {
 			t.Logf("%s: %+v", name, *w)
-			// How well congestion control does is tested elsewhere.
-			if w.Steady < 5e6 || w.Steady > 20e6 || w.Goodput < 3e6 || w.Goodput > 20e6 || w.T90 < 0 || w.RTT < 40 || w.Sent < 1500 || w.Lost < 0 {
+			steady, goodput, sent := int64(14e6), int64(8e6), int64(4000)
+			if name == "back" { // our controller takes seconds there, now and then
+				steady, goodput, sent = 5e6, 3e6, 1500
+			}
+			if w.Steady < steady || w.Steady > 20e6 || w.Goodput < goodput || w.Goodput > 20e6 || w.T90 < 0 || w.RTT < 40 || w.Sent < sent || w.Lost < 0 {
 				t.Errorf("%s: %+v", name, *w)
 			}
 		}
-		if got.Raw4G < 1700 || got.Raw4G > 7000 || !strings.Contains(got.Verdict, "min") {
+		if got.Raw4G < 1700 || got.Raw4G > 2500 || !strings.Contains(got.Verdict, "min") {
 			t.Errorf("4 GiB take %.0f s: %q", got.Raw4G, got.Verdict)
 		}
 		if strings.Join(phases, ", ") != "round trip without load, the way there, the way back" {
