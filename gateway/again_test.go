@@ -11,6 +11,7 @@ import (
 // is through, while the gateways are still taking leave of that, is one of its
 // own.
 func TestForwardMigrationsInARow(t *testing.T) {
+	t.Parallel()
 	a, b, _ := newPair(t, hvtest.Guest{})
 	p := newThrough(t, a, b)
 	stream := ramStream(realPages(t, 64))

@@ -65,8 +65,7 @@ func TestBrokenConnectionIsNotAnEnd(t *testing.T) {
 
 // A target that has said all it wants to say, and reads no more, cannot hold a
 // forward that is removed.
-func TestStuckTargetIsCutOff(t *testing.T) {
-	t.Parallel()
+func TestStuckTargetIsCutOff(t *testing.T) { // alone: it counts goroutines
 	a, b, _ := newPair(t, hvtest.Guest{})
 	near, far := tcpForward(t, a)
 	if err := far.CloseWrite(); err != nil {

@@ -12,6 +12,7 @@ import (
 // TestForwardKnownStream: what has gone through a forward before costs little the
 // second time, behind something else as well, whether or not it is looked into.
 func TestForwardKnownStream(t *testing.T) {
+	t.Parallel()
 	a, b, _ := newPair(t, hvtest.Guest{})
 	r := rand.New(rand.NewPCG(1, 31))
 	stream := make([]byte, 4<<20)

@@ -79,6 +79,7 @@ func say(t *testing.T, c net.Conn, word string) {
 
 // TestForwardTellsWhy: who has a connection refused looks at the forward.
 func TestForwardTellsWhy(t *testing.T) {
+	t.Parallel()
 	a, b, _ := newPair(t, hvtest.Guest{})
 	listen, out := forwardTo(t, a, b, "tcp")
 	problem := func() string {
@@ -109,6 +110,7 @@ func TestForwardTellsWhy(t *testing.T) {
 // management program to libvirt, must not use the forward up for those that
 // come and go beside it.
 func TestForwardManyConnections(t *testing.T) {
+	t.Parallel()
 	const word = "a word that is no migration stream's first"
 	a, b, _ := newPair(t, hvtest.Guest{})
 	for _, kind := range []string{"tcp", "auto"} {
@@ -123,6 +125,9 @@ func TestForwardManyConnections(t *testing.T) {
 				if err := c.Close(); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if err := stays.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+				t.Fatal(err)
 			}
 			say(t, stays, "last word")
 			fs, err := a.g.Forwards(t.Context())
@@ -142,6 +147,7 @@ func TestForwardManyConnections(t *testing.T) {
 // the second migration through a forward as at the first, whatever else is open
 // there.
 func TestForwardSecondMigration(t *testing.T) {
+	t.Parallel()
 	a, b, _ := newPair(t, hvtest.Guest{})
 	listen, out := forwardTo(t, a, b, "auto")
 	other := dialForward(t, listen)

@@ -113,6 +113,7 @@ func (s *site) prepareOrder(vm, token string) fields {
 // A connection for a move whose process does not wait yet, or waits no more,
 // is refused; the gateway lives.
 func TestLegAtTheWrongTime(t *testing.T) {
+	t.Parallel()
 	a, b, _ := newPair(t, hvtest.Guest{})
 	goOn, reached := make(chan struct{}), make(chan struct{})
 	b.host.Inject(hvtest.Fault{Step: hvtest.StepPrepare, Wait: goOn, Reached: reached})
@@ -151,6 +152,7 @@ func TestLegAtTheWrongTime(t *testing.T) {
 // Orders about moves that are over, or never were, are answered from the
 // journal, in any order and any number; a token opens a move once.
 func TestLateOrders(t *testing.T) {
+	t.Parallel()
 	a, b, ledger := newPair(t, hvtest.Guest{})
 	p := a.control("b", someToken)
 	p.ask(fields{"type": "commit"}, "unknown")
@@ -197,6 +199,7 @@ func (s *site) token(id string) string {
 // A peer that chooses the ID of a local job, or is refused a thousand times,
 // changes and fills nothing here.
 func TestPeerCannotReplaceJobs(t *testing.T) {
+	t.Parallel()
 	a, b, _ := newPair(t, hvtest.Guest{})
 	b.host.Add(hvtest.Guest{Name: "web", Rounds: -1})
 	ours, err := b.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "web", To: "a"})
@@ -250,6 +253,7 @@ func TestControlChannelsComeAndGo(t *testing.T) {
 
 // A VM that is coming in is not this site's to move on.
 func TestIncomingVMIsNotMoved(t *testing.T) {
+	t.Parallel()
 	a, b, ledger := newPair(t, hvtest.Guest{})
 	goOn, reached := make(chan struct{}), make(chan struct{})
 	b.host.Inject(hvtest.Fault{Step: hvtest.StepSinkResume, Wait: goOn, Reached: reached})

@@ -177,6 +177,7 @@ func (p *through) wire(a *site, stream []byte) int64 {
 // Seeded at the source only: it crosses once, and a move that is full of it is
 // references. Seeding again, also after a restart of both, costs next to nothing.
 func TestSeedOneEnd(t *testing.T) {
+	t.Parallel()
 	a, b := newSeeders(t)
 	img := disk(1, 4)
 	a.images.put("/img/tpl", img)
@@ -210,6 +211,7 @@ func TestSeedOneEnd(t *testing.T) {
 // Seeded at both ends: hashes cross. Whoever was second, and a move either way,
 // pays for references only.
 func TestSeedBothEnds(t *testing.T) {
+	t.Parallel()
 	a, b := newSeeders(t)
 	img := disk(2, 4)
 	for _, s := range []*site{a, b} {
@@ -237,6 +239,7 @@ func TestSeedBothEnds(t *testing.T) {
 
 // One end has it already when the other seeds: hashes cross, nothing else.
 func TestSeedIsAgreedByHashes(t *testing.T) {
+	t.Parallel()
 	a, b := newSeeders(t)
 	img := disk(3, 4)
 	for _, s := range []*site{a, b} {
@@ -261,6 +264,7 @@ func TestSeedIsAgreedByHashes(t *testing.T) {
 // A move finds what the destination has of its own without anybody having seeded at
 // the source, and without a question on its path.
 func TestMoveFindsWhatThePeerHas(t *testing.T) {
+	t.Parallel()
 	a, b := newSeeders(t)
 	img := disk(4, 4)
 	b.images.put("/img/tpl", img)
@@ -284,6 +288,7 @@ func TestMoveFindsWhatThePeerHas(t *testing.T) {
 // What was left out of a summary because both held it in common is told once the
 // store has let go of it.
 func TestSummaryAfterEviction(t *testing.T) {
+	t.Parallel()
 	a, b, _ := newPairWith(t, hvtest.Guest{}, nil, func(s *site) { s.images, s.disk = newImages(), 16<<20 })
 	img := disk(11, 2)
 	for _, s := range []*site{a, b} {
@@ -317,6 +322,7 @@ func TestSummaryAfterEviction(t *testing.T) {
 // The pool of the destination is lost after it has told what it has: its pages come
 // in full, and the stream is right.
 func TestMoveWithoutWhatThePeerHad(t *testing.T) {
+	t.Parallel()
 	a, b := newSeeders(t)
 	img := disk(5, 4)
 	b.images.put("/img/tpl", img)
@@ -363,6 +369,7 @@ func TestMoveWithoutWhatThePeerHad(t *testing.T) {
 
 // An aborted seed goes on where it was.
 func TestSeedAborted(t *testing.T) {
+	t.Parallel()
 	a, _ := newSeeders(t)
 	a.images.put("/img/tpl", disk(6, 2))
 	a.images.gate = make(chan struct{})
@@ -391,6 +398,7 @@ func TestSeedAborted(t *testing.T) {
 // One image that cannot be read does not keep the others from being seeded, and is
 // told of.
 func TestSeedBadImage(t *testing.T) {
+	t.Parallel()
 	a, _ := newSeeders(t)
 	a.images.put("/img/bad", append([]byte("bad!"), make([]byte, 5000)...))
 	a.images.put("/img/good", disk(7, 1))
@@ -411,6 +419,7 @@ func TestSeedBadImage(t *testing.T) {
 // A directory of the config is kept seeded: files that come and change are read
 // and sent, once; also to a peer that comes later.
 func TestKeptSeeded(t *testing.T) {
+	t.Parallel()
 	one, two, three := disk(8, 1), disk(9, 1), disk(10, 1)
 	a, b, _ := newPairWith(t, hvtest.Guest{}, nil, func(s *site) {
 		s.images = newImages()
