@@ -84,7 +84,9 @@ func need(t *testing.T) {
 func buildGateway(t *testing.T, ctx context.Context) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "longhauld")
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/longhaul-project/longhaul/cmd/longhauld").CombinedOutput()
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "github.com/longhaul-project/longhaul/cmd/longhauld")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as "make build" does: most is built already
+	out, err := build.CombinedOutput()
 	if err != nil {
 		t.Fatalf("building longhauld: %v\n%s", err, out)
 	}
