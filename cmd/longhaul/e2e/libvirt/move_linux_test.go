@@ -51,15 +51,15 @@ type move struct {
 // 7432, section 15.1).
 var moves = [][]move{
 	{
-		{name: "tcp", way: byTCP, forwards: overTCP, reduction: 1.2},
+		{name: "tcp", way: byTCP, forwards: overTCP, reduction: 1.5},
 		{name: "unix", way: byUnix, forwards: overUnix, reduction: 4}, // the way home: the sites know these pages
 		{name: "p2p", options: []string{"--p2p"}, way: byTCP, forwards: overTCP, reduction: 4},
 		{name: "control by TCP", way: byTCPOnly, forwards: overTCPOnly, reduction: 4},
 	},
 	{
-		{name: "postcopy", options: postcopy, way: byTCP, forwards: overTCP, reduction: 1.2, busy: true},
+		{name: "postcopy", options: postcopy, way: byTCP, forwards: overTCP, reduction: 1.5, busy: true},
 		{name: "parallel", options: parallel, way: byTCP, forwards: overTCP, reduction: 1},
-		{name: "postcopy by unix sockets", options: postcopy, way: byUnix, forwards: overUnix, reduction: 1.2, busy: true},
+		{name: "postcopy by unix sockets", options: postcopy, way: byUnix, forwards: overUnix, reduction: 1.5, busy: true},
 		{name: "parallel by unix sockets", options: parallel, way: byUnix, forwards: overUnix, reduction: 1},
 	},
 }

@@ -15,8 +15,9 @@ import (
 	"github.com/longhaul-project/longhaul/internal/nstest"
 )
 
-// line is the WAN: fast, so that the test is short.
-var line = lab.Link{Rate: 400e6, RTT: 10 * time.Millisecond}
+// line is the WAN: fast, so that the test is short, but slow enough that it is
+// worth compressing on two cores that also run the guest.
+var line = lab.Link{Rate: 200e6, RTT: 10 * time.Millisecond}
 
 // setUpTime bounds what comes before the first move, and the boot of a guest on
 // a busy machine without KVM.
