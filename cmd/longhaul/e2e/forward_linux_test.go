@@ -78,6 +78,7 @@ func slowly() map[string]any {
 // TestForwardTCP has QEMUs migrate through a TCP forward by their own commands,
 // and other protocols pass.
 func TestForwardTCP(t *testing.T) {
+	t.Parallel()
 	b := newForwardBed(t, bedOptions{link: forwardLink(), fill: 30, dirty: forwardDirty()})
 	b.byHand(t, "mig-tcp", []handCase{
 		{"precopy", handMove{}},
@@ -92,6 +93,7 @@ func TestForwardTCP(t *testing.T) {
 
 // TestForwardUnix is the same by a unix socket.
 func TestForwardUnix(t *testing.T) {
+	t.Parallel()
 	b := newForwardBed(t, bedOptions{link: forwardLink(), fill: 30, dirty: forwardDirty()})
 	b.byHand(t, "mig-unix", []handCase{
 		{"precopy", handMove{}},

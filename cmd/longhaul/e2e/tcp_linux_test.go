@@ -13,6 +13,7 @@ import (
 // TestMoveOverTCP moves a guest there and back over a link that TCP carries: its
 // segment, its client's session and the membership of the sites go over it too.
 func TestMoveOverTCP(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, bedOptions{link: lab.Link{Rate: 200e6, RTT: 20 * time.Millisecond, Loss: 0.0005}, carrier: "tcp"})
 	p := b.probe(t)
 	for range 2 {
