@@ -58,6 +58,8 @@ type WAN struct {
 	listeners            map[netip.AddrPort]*listener
 	blocked              map[netip.AddrPort]bool
 	next                 uint16
+	nat                  map[netip.AddrPort]netip.AddrPort // what others see of a socket, and back
+	lose                 func(from, to netip.AddrPort, n int) bool
 	stats                Stats
 	pumps                sync.WaitGroup
 	closed               chan struct{}
@@ -73,6 +75,7 @@ func New(line Line, seed uint64) *WAN {
 		sockets:   make(map[netip.AddrPort]*Socket),
 		listeners: make(map[netip.AddrPort]*listener),
 		blocked:   make(map[netip.AddrPort]bool),
+		nat:       make(map[netip.AddrPort]netip.AddrPort),
 		next:      40000,
 		closed:    make(chan struct{}),
 	}
@@ -122,6 +125,15 @@ func (w *WAN) setCut(cut bool) {
 	w.cut = cut
 }
 
+// Lose loses each packet of n bytes that f tells to, beside those that the line
+// loses. f is called in the order in which packets are sent, and must not use the
+// WAN. Nil ends it.
+func (w *WAN) Lose(f func(from, to netip.AddrPort, n int) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lose = f
+}
+
 // Block loses every packet from and to the socket with this address.
 func (w *WAN) Block(a netip.AddrPort) {
 	w.mu.Lock()
@@ -139,6 +151,23 @@ func (w *WAN) Dialed(ip netip.Addr) (as []netip.AddrPort) {
 		}
 	}
 	return as
+}
+
+// Rebind makes all sockets at ip that were made by Dial and are open appear under
+// other ports of the address outside, as when a NAT has forgotten them or a site
+// has got another address. What is sent to where they were is lost.
+func (w *WAN) Rebind(ip, outside netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for a, s := range w.sockets {
+		if a.Addr() != ip || !s.dialed {
+			continue
+		}
+		delete(w.nat, w.nat[a])
+		w.next++
+		to := netip.AddrPortFrom(outside, w.next)
+		w.nat[a], w.nat[to] = to, a
+	}
 }
 
 // Stats of all lines so far.
@@ -224,9 +253,12 @@ func (w *WAN) send(p packet) {
 	case l.MTU > 0 && len(p.data) > l.MTU:
 		w.stats.Big++
 		return
-	case w.rng.Float64() < l.Loss:
+	case w.rng.Float64() < l.Loss, w.lose != nil && w.lose(p.from, p.to, len(p.data)):
 		w.stats.Lost++
 		return
+	}
+	if outside, ok := w.nat[p.from]; ok {
+		p.from = outside
 	}
 	way := w.way(p.from.Addr(), p.to.Addr())
 	if !way.admit(l, &p) {
@@ -258,6 +290,9 @@ func (w *WAN) way(from, to netip.Addr) *way {
 func (w *WAN) deliver(p packet) {
 	w.mu.Lock()
 	s := w.sockets[p.to]
+	if other, ok := w.nat[p.to]; ok {
+		s = w.sockets[other] // nil if p.to is where the socket was seen before
+	}
 	if s != nil {
 		w.stats.Delivered++
 		w.stats.Bytes += int64(len(p.data) + overhead)

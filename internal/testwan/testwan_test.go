@@ -2,6 +2,7 @@ package testwan
 
 import (
 	"net"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,6 +116,47 @@ func TestCutHealBlock(t *testing.T) {
 		}
 		if s := w.Stats(); s.Sent != 4 || s.Delivered != 2 || s.Cut != 2 {
 			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+// TestRebind: a socket behind a NAT that has forgotten it is seen elsewhere, and
+// answers find it there only.
+func TestRebind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := New(Line{Delay: time.Millisecond}, 1)
+		defer w.Close()
+		_, b := pair(t, w)
+		d, to, err := w.Site("192.0.2.1").Dial(t.Context(), "", "192.0.2.2:2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		seen := func() net.Addr {
+			t.Helper()
+			if _, err := d.WriteTo([]byte{0, 1}, to); err != nil {
+				t.Fatal(err)
+			}
+			buf := make([]byte, 10)
+			_, from, err := b.ReadFrom(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return from
+		}
+		before := seen()
+		w.Rebind(netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.7"))
+		after := seen()
+		if before.String() == after.String() || after.(*net.UDPAddr).IP.String() != "198.51.100.7" {
+			t.Errorf("seen as %v and then as %v", before, after)
+		}
+		for _, to := range []net.Addr{before, after} {
+			if _, err := b.WriteTo([]byte{0, 2}, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, _, _ := count(t, d); n != 1 {
+			t.Errorf("%d of 2 answers came, want that to the new address", n)
 		}
 	})
 }
