@@ -23,21 +23,25 @@ const (
 // the wire. A flow is charged when a stream takes its bytes, and they are known
 // to have left when the stream has written them. Link.mu guards it.
 type account struct {
-	factor  float64       // bytes on the wire for each byte of chunks, of late
-	payload int64         // bytes of bulk chunks written since the account was settled
-	flows   []*Flow       // whose they are
-	used    int64         // used on the wire until it was settled
-	at      time.Duration // when it was settled
-	upkeep  int64         // bytes on the wire of pings: no flow's doing
+	factor  float64            // bytes on the wire for each byte of chunks, of late
+	payload int64              // bytes of bulk chunks written since the account was settled
+	flows   []*Flow            // whose they are
+	used    int64              // used on the wire until it was settled
+	at      time.Duration      // when it was settled
+	upkeep  int64              // bytes on the wire of pings: no flow's doing
+	byClass [flowClasses]int64 // bytes on the wire that bulk of each was charged for
 }
 
 // charge asks the cap of a flow for n bytes of chunks.
-func (a *account) charge(f *Flow, now time.Duration, n int) (wait time.Duration) {
+func (a *account) charge(f *Flow, class Class, now time.Duration, n int) (wait time.Duration) {
 	cost := int(float64(n) * a.factor)
 	if wait := f.cap.Take(now, shaper.Bulk, cost); wait > 0 {
 		return wait
 	}
 	f.wire += int64(cost)
+	if class == Bulk {
+		a.byClass[f.class()] += int64(cost)
+	}
 	return 0
 }
 
@@ -82,6 +86,7 @@ func (a *account) settle(now time.Duration, used int64) {
 		part := int(more * float64(f.lately) / float64(a.payload))
 		f.cap.Charge(now, part)
 		f.wire += int64(part)
+		a.byClass[f.class()] += int64(part)
 		f.lately = 0
 	}
 	// Half of it is learned in 100 kB: the last packet counts for little then.

@@ -97,7 +97,10 @@ func (c *carrier) run(ctx context.Context) {
 	}
 	if c.role != frame.Datagrams {
 		for range dataStreams {
-			wg.Go(func() { c.sendData(ctx, class) })
+			wg.Go(func() { c.sendData(ctx, class, c.link.next) })
+		}
+		if class == Bulk {
+			wg.Go(func() { c.sendData(ctx, class, c.link.nextCopy) })
 		}
 	}
 	wg.Go(c.readControl)
@@ -134,8 +137,8 @@ func (c *carrier) fail(err error) {
 	c.end(err, codeDead)
 }
 
-// sendData carries cells on one stream.
-func (c *carrier) sendData(ctx context.Context, class Class) {
+// sendData carries the cells on one stream that next gives.
+func (c *carrier) sendData(ctx context.Context, class Class, next func(*carrier, Class, []piece) []piece) {
 	str, err := c.conn.OpenUniStreamSync(ctx)
 	if err != nil {
 		return // the connection has ended
@@ -146,18 +149,22 @@ func (c *carrier) sendData(ctx context.Context, class Class) {
 	buf := frame.Preface{Use: frame.Data}.Append(make([]byte, 0, batchLen+frame.MaxChunk))
 	var ps []piece
 	for {
-		ps = c.link.next(c, class, ps)
+		ps = next(c, class, ps)
 		if len(ps) == 0 {
 			return
 		}
 		for i, p := range ps {
 			buf = append(p.Append(buf), p.data...)
 			ps[i].data = nil // do not keep the message alive
+			if len(buf) < batchLen && i < len(ps)-1 {
+				continue
+			}
+			if _, err := str.Write(buf); err != nil {
+				c.link.release(ps)
+				return // the connection has ended: requeued by lost
+			}
+			buf = buf[:0]
 		}
-		if _, err := str.Write(buf); err != nil {
-			return // the connection has ended: requeued by lost
-		}
-		buf = buf[:0]
 	}
 }
 

@@ -255,6 +255,7 @@ func (ch *Channel) fail(err error) {
 	}
 	ch.err = err
 	ch.link.sched.leave(ch)
+	ch.link.sched.unwatch(ch)
 	ch.out.clear()
 	ch.in.fail(err)
 }

@@ -49,6 +49,8 @@ type Config struct {
 	Conns int
 	// Rate caps what each link sends, in bytes per second on the wire. Zero means no cap.
 	Rate int64
+	// Weights of the classes of flows. Zeros mean the defaults.
+	Weights Weights
 	// NewReno has quic-go's own congestion controller used, with up to 16
 	// connections, in place of ours.
 	NewReno bool
@@ -151,6 +153,10 @@ func (c Config) withDefaults() (_ Config, err error) {
 	if c.Carrier, err = ParseCarrier(string(c.Carrier)); err != nil {
 		return c, fmt.Errorf("tunnel: config: %w", err)
 	}
+	if err := c.Weights.check(); err != nil {
+		return c, err
+	}
+	c.Weights = c.Weights.WithDefaults()
 	c.Patience = cmp.Or(c.Patience, 10*time.Minute)
 	c.Memory = cmp.Or(c.Memory, defaultMemory)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))

@@ -133,6 +133,7 @@ func (l *Link) remove(ch *Channel) {
 	l.granted -= ch.grant
 	ch.grant = 0
 	l.sched.leave(ch)
+	l.sched.unwatch(ch)
 	if ch.dirty&listed != 0 {
 		ch.dirty = 0
 		l.dirty = slices.DeleteFunc(l.dirty, func(x *Channel) bool { return x == ch })

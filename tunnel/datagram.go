@@ -15,7 +15,7 @@ import (
 // what is older is of no use to a guest's TCP.
 const ringLen = 512
 
-// safeDatagram is what any connection can carry: 1280-byte packets less
+// safeDatagram is what any connection can carry: packets of smallPacket less
 // quic-go's overhead of 37 (wan-transport.md, section 1).
 const safeDatagram = smallPacket - 37
 
@@ -52,7 +52,7 @@ func (l *Link) SendDatagram(kind byte, b []byte) error {
 		return ErrDown
 	}
 	if l.out.push(d) {
-		l.drops++
+		l.drops.SendQueue++
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func (l *Link) sendDatagrams(ctx context.Context) {
 		}
 		if c == nil || c.conn.SendDatagram(b) != nil {
 			l.mu.Lock()
-			l.drops++
+			l.drops.Unsendable++
 			l.mu.Unlock()
 		}
 	}
@@ -145,8 +145,11 @@ func (l *Link) giveDatagrams(ctx context.Context) {
 // fetched at once, beyond 128.
 func (c *carrier) receiveDatagrams(ctx context.Context) {
 	l := c.link
-	for {
+	for counted := int64(0); ; {
 		b, err := c.conn.ReceiveDatagram(ctx)
+		l.mu.Lock()
+		counted = c.muxDrops(counted)
+		l.mu.Unlock()
 		if err != nil {
 			return
 		}
@@ -155,7 +158,7 @@ func (c *carrier) receiveDatagrams(ctx context.Context) {
 		}
 		l.mu.Lock()
 		if l.in.push(b) {
-			l.drops++
+			l.drops.ReceiveQueue++
 		}
 		l.mu.Unlock()
 	}

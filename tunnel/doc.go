@@ -63,6 +63,17 @@
 // Those that cost more than the cheapest carry no bulk, unless it is down or a
 // flow may use all.
 //
+// # The tail
+//
+// While a VM stands still (Flow.SetTail) what it waits for is sent again before a
+// loss is known: with two paths all of it over the other one as soon as nothing
+// new waits, with one path its end over another connection after a quarter of a
+// round trip, and what is not acknowledged after 1.25 round trips over yet
+// another connection; urgent messages too (again.go has the figures). So neither
+// the last packet nor the death of a path is waited for. The far end drops what
+// it has, by session, message and cell: State.Copied and Twice count both ends.
+// Over TCP with one path and one connection the kernel alone finds a loss.
+//
 // # Classes and rates
 //
 // The link's cap is kept at the UDP socket in exact bytes on the wire, by
@@ -80,7 +91,7 @@
 // gro.go). The receive buffer is 64 MiB where that is permitted, and the reader
 // waits for a connection that is too busy to take more, because quic-go drops
 // silently what exceeds 256 packets. What is lost at our own end all the same
-// is counted: State.PacketsDropped and ReadsPressed.
+// is counted: State.Drops and Node.Drops.
 //
 // # Memory that a peer can make us use
 //

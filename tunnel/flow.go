@@ -7,42 +7,45 @@ import (
 )
 
 // A Flow is one move: its channels share a rate cap, and flows share the link
-// fairly, by bytes. All methods are safe for concurrent use.
+// by the weights of their classes, and in each fairly, by bytes. All methods are safe for concurrent use.
 type Flow struct {
 	link *Link
 	name string
+	of   FlowClass
 
 	// What follows is guarded by link.mu.
 	all  bool // it may use paths that cost more
 	tail bool // and it may while a VM waits for it
 	cap  shaper.Core
 	wire int64 // bytes charged so far
+	copy int64 // bytes of chunks sent again, of these
 	// lately is the bytes of bulk chunks written since the account was settled.
 	lately int64
 	// rings are the channels with something to send, per class, in turn.
 	rings [2][]*Channel
-	// costs is what a byte counts in vt: tailCost, moveCost or backgroundCost.
-	costs int64
-	// vt is the virtual time of the flow per class: bytes sent, moved forward
-	// to the others' when it was idle. The lowest is next.
-	vt [2]int64
+	// had is the bytes that it has sent, per class of channels, moved to those of
+	// the others when it had nothing to send. Of its class the lowest is next.
+	had [2]int64
 }
 
-// NewFlow makes a flow. The name is for logs. It needs no closing.
-func (l *Link) NewFlow(name string) *Flow { return &Flow{link: l, name: name, costs: moveCost} }
+// NewFlow makes a flow for the memory of a VM. The name is for logs. It needs no
+// closing.
+func (l *Link) NewFlow(name string) *Flow { return &Flow{link: l, name: name, of: MemoryFlow} }
 
-// Weights, as what a byte costs: a VM that stands still is worth 32 that run, and
-// what must not be in the way a sixty-fourth of one.
-const (
-	tailCost       = 1
-	moveCost       = 32
-	backgroundCost = 64 * moveCost
-)
+// NewDiskFlow makes one for the blocks of disks, which have more time than memory:
+// what has been copied of them seldom changes again.
+func (l *Link) NewDiskFlow(name string) *Flow { return &Flow{link: l, name: name, of: DiskFlow} }
 
-// NewBackgroundFlow makes a flow for what must not be in the way: beside others
-// it gets a sixty-fourth of what one of them gets, and alone all.
-func (l *Link) NewBackgroundFlow(name string) *Flow {
-	return &Flow{link: l, name: name, costs: backgroundCost}
+// NewBackgroundFlow makes one for what must not be in the way (SeedFlow): beside
+// others it gets hardly anything, and alone all.
+func (l *Link) NewBackgroundFlow(name string) *Flow { return &Flow{link: l, name: name, of: SeedFlow} }
+
+// class is that of the flow now.
+func (f *Flow) class() FlowClass {
+	if f.tail {
+		return TailFlow
+	}
+	return f.of
 }
 
 // Name is the name that the flow was made with.
@@ -74,16 +77,36 @@ func (f *Flow) UseAll(yes bool) {
 }
 
 // SetTail says that a VM stands still until the rest of the flow has crossed: it
-// goes before what other flows send, which get 1/33 of the line meanwhile, and
-// over all paths. It may be taken back.
+// is of the class TailFlow, before which others get 1/33 of the line, and goes over
+// all paths. Whenever it has nothing new to send, what is on its way goes
+// again over another path, and what is overdue over another connection, so that
+// no loss has to be waited for (again.go). It may be taken back.
 func (f *Flow) SetTail(yes bool) {
 	f.link.mu.Lock()
 	defer f.link.mu.Unlock()
-	f.tail, f.costs = yes, moveCost
-	if yes {
-		f.costs = tailCost
+	if f.tail == yes {
+		return
+	}
+	f.tail = yes
+	s := &f.link.sched
+	for class := range s.queues {
+		q := &s.queues[class]
+		f.had[class] = q.turn.flows[f.class()] // other flows are what it is compared with now
+		if len(f.rings[class]) > 0 {
+			q.turn.join(f, Class(class), q.alone(f))
+		}
+	}
+	for _, ch := range f.link.channels {
+		s.watch(ch)
 	}
 	f.link.wakeAll()
+}
+
+// Copied is how many bytes of it have been sent again before a loss was known.
+func (f *Flow) Copied() int64 {
+	f.link.mu.Lock()
+	defer f.link.mu.Unlock()
+	return f.copy
 }
 
 // WireSent is about how many bytes on the wire the flow has used: its chunks,

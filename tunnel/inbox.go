@@ -13,8 +13,9 @@ import (
 
 // memory counts message bytes that are held for one peer.
 type memory struct {
-	held atomic.Int64
-	max  int64
+	held  atomic.Int64
+	twice atomic.Int64 // bytes that came although they were there
+	max   int64
 }
 
 // An inbox puts the cells of messages together and the messages in order, until
@@ -69,7 +70,11 @@ func (in *inbox) allow(limit int64) {
 func (in *inbox) add(c frame.Chunk, data []byte) (progress bool, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.err != nil || c.Seq <= in.received {
+	if in.err != nil {
+		return false, nil
+	}
+	if c.Seq <= in.received {
+		in.memory.twice.Add(int64(len(data)))
 		return false, nil // late, or a duplicate
 	}
 	m := in.msgs[c.Seq]
@@ -81,12 +86,16 @@ func (in *inbox) add(c frame.Chunk, data []byte) (progress bool, err error) {
 	if len(m.data) != int(c.Total) {
 		return false, fmt.Errorf("%w: message %d had %d bytes and now has %d", errProtocol, c.Seq, len(m.data), c.Total)
 	}
-	first := int(c.Offset) / frame.Cell
+	first, was := int(c.Offset)/frame.Cell, m.left
 	for i := first; i < first+cells(len(data)); i++ {
 		if !m.have[i] {
 			m.have[i] = true
 			m.left--
 		}
+	}
+	if m.left == was {
+		in.memory.twice.Add(int64(len(data)))
+		return false, nil
 	}
 	if len(data) > 0 {
 		copy(m.data[c.Offset:], data)

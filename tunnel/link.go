@@ -56,7 +56,8 @@ type Link struct {
 	sched    scheduler
 	out      datagramRing
 	in       datagramRing
-	drops    int64 // datagrams dropped, either way
+	drops    Drops // of datagrams; dropped adds what sockets count
+	copied   int64 // bytes of chunks sent again, see again.go
 
 	buffered memory
 }
@@ -89,6 +90,7 @@ func newLink(n *Node, site string) *Link {
 	l.buffered.max = n.cfg.Memory + memorySlack
 	l.grow.want = cmp.Or(n.cfg.Conns, startConns)
 	l.sched.init(&l.mu)
+	l.sched.weights = n.cfg.Weights
 	return l
 }
 

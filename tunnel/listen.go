@@ -121,6 +121,7 @@ func (n *Node) listen(ctx context.Context) error {
 // and shaped by a meter; what it returns goes into the candidate.
 func (n *Node) welcome(ctx context.Context, conn conn, attach func(*meter) (moved func(net.Addr), free func())) {
 	if !n.enter(&n.inbound, maxInbound) {
+		n.refused.Add(1)
 		_ = conn.CloseWithError(codeRefused, "too many handshakes")
 		return
 	}
@@ -213,7 +214,11 @@ func (n *Node) receive(ctx context.Context, conn conn) (*candidate, *Link, error
 // enrol serves a stranger who wants to become a gateway of the fleet.
 func (n *Node) enrol(ctx context.Context, conn conn) {
 	defer func() { _ = conn.CloseWithError(0, "") }()
-	if n.cfg.Enrol == nil || !n.enter(&n.enrols, maxEnrols) {
+	if n.cfg.Enrol == nil {
+		return
+	}
+	if !n.enter(&n.enrols, maxEnrols) {
+		n.refused.Add(1)
 		return
 	}
 	defer n.leave(&n.enrols)

@@ -83,6 +83,7 @@ func (n *Node) listenTCP(ctx context.Context) error {
 		}
 		leave, ok := h.enter(raw.RemoteAddr())
 		if !ok {
+			n.refused.Add(1)
 			_ = raw.Close()
 			continue
 		}

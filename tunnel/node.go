@@ -37,7 +37,7 @@ type Node struct {
 	// wake tells Run that links have come; capacity 1: one token says it all.
 	wake chan struct{}
 
-	mu       sync.Mutex // guards what follows, and cfg.Rate
+	mu       sync.Mutex // guards what follows, and cfg.Rate and cfg.Weights
 	links    map[string]*Link
 	inbound  int // handshakes of accepted connections in hand
 	enrols   int
@@ -46,6 +46,7 @@ type Node struct {
 	closed   bool
 
 	dropped     atomic.Uint64 // packets that found the listening socket's buffer full
+	refused     atomic.Int64  // connections of strangers beyond their bounds
 	lastCarrier atomic.Uint32 // numbers connections for logs and ownership of cells
 }
 

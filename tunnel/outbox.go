@@ -34,6 +34,12 @@ type outMsg struct {
 	left  int      // unsent cells
 	first int      // all cells before it are not unsent
 	one   [1]uint32
+
+	// What follows is for sending it again, see again.go.
+	second []uint32      // by cell: the connection that carries a copy of it, or 0; nil while none does
+	held   int           // cells that streams have taken and not written yet, but for copies
+	at     time.Duration // when a cell of it was last taken or written, or all of it again; the link's time
+	tries  int           // how often no acknowledgement came in time
 }
 
 const (
@@ -99,15 +105,18 @@ func (m *outMsg) give(owner uint32, offset, n int) {
 	for i := offset / frame.Cell; i < offset/frame.Cell+cells(n); i++ {
 		m.owner[i] = owner
 		m.left--
+		m.held++
 	}
 }
 
-// requeue takes back what a lost connection carried, unless the peer has it.
+// requeue takes back what a lost connection carried, unless the peer has it or
+// another connection carries a copy.
 func (o *outbox) requeue(owner uint32) {
 	for i, m := range o.msgs {
 		if m.seq <= o.received {
 			continue
 		}
+		m.forget(owner)
 		for c, x := range m.owner {
 			if x == owner {
 				m.owner[c] = unsent
@@ -125,6 +134,7 @@ func (m *outMsg) gotAll() {
 		m.owner[i] = arrived
 	}
 	m.left = 0
+	m.second = nil
 }
 
 // ack notes what the peer says. It returns how many bytes have newly arrived

@@ -83,7 +83,7 @@ func TestDatagrams(t *testing.T) {
 				t.Errorf("kind %d: got %d bytes, want %d", kind, n, most-kind)
 			}
 		}
-		if s := link.State(); s.DatagramsDropped != 0 || s.ByClass[1].Sent < int64(100*(most-100)) {
+		if s := link.State(); s.Drops != (Drops{}) || s.ByClass[1].Sent < int64(100*(most-100)) {
 			t.Errorf("%+v", s)
 		}
 		// More than the line takes: the oldest go, and nobody waits.
@@ -97,8 +97,8 @@ func TestDatagrams(t *testing.T) {
 		if d := time.Since(began); d > 0 {
 			t.Errorf("waited %v", d)
 		}
-		if s := link.State(); s.DatagramsDropped < 4000 {
-			t.Errorf("dropped %d", s.DatagramsDropped)
+		if s := link.State(); s.Drops.SendQueue < 4000 {
+			t.Errorf("dropped %+v", s.Drops)
 		}
 		link.SetRate(0)
 		time.Sleep(time.Second)

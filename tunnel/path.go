@@ -57,6 +57,7 @@ type path struct {
 	wire  traffic          // all classes
 	life  life
 
+	rtt    time.Duration // smoothed, as of the last tick; 0 while unknown
 	conf   Path
 	dials  backoff
 	extra  map[frame.Role]int // further connections being dialed
@@ -238,7 +239,7 @@ func (l *Link) shareRate() {
 	}
 }
 
-// reckonCost notes the lowest cost of the paths that carry bulk. The caller
+// reckonCost notes how many paths carry bulk, and their lowest cost. The caller
 // holds mu.
 func (l *Link) reckonCost() {
 	s := l.set
@@ -246,15 +247,17 @@ func (l *Link) reckonCost() {
 		return
 	}
 	least, most := -1, -1
+	with := make(map[*path]bool)
 	for c := range s.others {
 		if c.role == frame.Bulk && !c.ended {
+			with[c.path] = true
 			if least < 0 || c.path.conf.Cost < least {
 				least = c.path.conf.Cost
 			}
 			most = max(most, c.path.conf.Cost)
 		}
 	}
-	l.sched.cheapest, l.sched.mixed = least, least != most
+	l.sched.cheapest, l.sched.mixed, l.sched.paths = least, least != most, len(with)
 	l.sched.wakeAll()
 }
 
@@ -274,7 +277,8 @@ func (l *Link) watchPaths(now time.Time) {
 		if first == nil {
 			continue
 		}
-		switch p.life.judge(now.Sub(l.born), first.conn.ConnectionStats().SmoothedRTT) {
+		p.rtt = first.conn.ConnectionStats().SmoothedRTT
+		switch p.life.judge(now.Sub(l.born), p.rtt) {
 		case ask:
 			first.probe()
 		case dead:

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -18,42 +17,58 @@ type scheduler struct {
 	// are paths that cost more.
 	cheapest int
 	mixed    bool
+	// paths is how many carry bulk.
+	paths int
+	// copiers are the streams that carry copies; watched are the channels of which messages are sent again without waiting
+	// for the loss to be found, see again.go.
+	copiers classQueue
+	watched []*Channel
+	weights Weights // of the classes of flows; none is 0
 }
 
 // A classQueue is the flows that have something to send in one class.
 type classQueue struct {
 	flows []*Flow
-	turn  []*Flow    // pick's copy of flows, kept so that no chunk allocates
-	vt    int64      // virtual time of the flow that was served last
+	order []*Flow    // pick's copy of flows, kept so that no chunk allocates
+	turn  turn       // whose it is
 	work  *sync.Cond // signalled once for each stream that might find work
 	timer *time.Timer
+	due   time.Duration // when timer fires, by the link's time; 0: it does not run
 }
 
 func (s *scheduler) init(mu *sync.Mutex) {
 	for i := range s.queues {
 		s.queues[i].work = sync.NewCond(mu)
 	}
+	s.copiers.work = sync.NewCond(mu)
 }
 
 func (s *scheduler) wakeAll() {
 	for i := range s.queues {
 		s.queues[i].work.Broadcast()
 	}
+	s.copiers.work.Broadcast()
 }
 
 // enter puts a channel into the ring of its flow, if it has something to send.
 func (s *scheduler) enter(ch *Channel) {
+	s.watch(ch)
 	if ch.out.queued || ch.err != nil || ch.out.next() == nil {
 		return
 	}
 	q, f := &s.queues[ch.class], ch.flow
 	if len(f.rings[ch.class]) == 0 {
-		f.vt[ch.class] = max(f.vt[ch.class], q.vt)
+		q.turn.join(f, ch.class, q.alone(f))
 		q.flows = append(q.flows, f)
 	}
 	ch.out.queued = true
 	f.rings[ch.class] = append(f.rings[ch.class], ch)
 	s.wake(q)
+}
+
+// alone tells whether no other flow of its class has something to send.
+func (q *classQueue) alone(f *Flow) bool {
+	return !slices.ContainsFunc(q.flows, func(o *Flow) bool { return o != f && o.class() == f.class() })
 }
 
 // wake tells one stream that there is work. When not every stream may do it, all
@@ -89,6 +104,8 @@ type piece struct {
 	frame.Chunk
 	data []byte
 	flow *Flow
+	msg  *outMsg
+	copy bool // it is on its way already
 }
 
 // batchLen bounds what one stream takes at once: with 64 KiB, headers and
@@ -111,9 +128,7 @@ func (l *Link) batch() int {
 func (l *Link) next(c *carrier, class Class, ps []piece) []piece {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if class == Bulk {
-		l.account.written(ps)
-	}
+	l.wrote(class, ps)
 	ps = ps[:0]
 	q := &l.sched.queues[class]
 	for {
@@ -134,9 +149,7 @@ func (l *Link) next(c *carrier, class Class, ps []piece) []piece {
 				ps = append(ps, p)
 				room -= len(p.data) + frame.ChunkLen
 			}
-			if wait > 0 {
-				l.later(q, wait)
-			}
+			l.later(q, now, wait)
 			if len(ps) > 0 {
 				l.sched.wake(q) // there may be work for another stream
 				return ps
@@ -146,12 +159,22 @@ func (l *Link) next(c *carrier, class Class, ps []piece) []piece {
 	}
 }
 
-// later signals when the first capped flow may send again.
-func (l *Link) later(q *classQueue, wait time.Duration) {
+// later has the streams look again after wait, or earlier if that was asked for
+// before: a capped flow may send then, or a message is to be sent again. 0: never.
+func (l *Link) later(q *classQueue, now, wait time.Duration) {
+	if wait <= 0 || q.due > now && q.due <= now+wait {
+		return
+	}
+	q.due = now + wait
 	if q.timer == nil {
 		q.timer = time.AfterFunc(wait, func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
+			q.due = 0
+			if q == &l.sched.copiers { // not every one may do it
+				q.work.Broadcast()
+				return
+			}
 			l.sched.wake(q)
 		})
 		return
@@ -159,13 +182,13 @@ func (l *Link) later(q *classQueue, wait time.Duration) {
 	q.timer.Reset(wait)
 }
 
-// pick takes one chunk of the flow that has had least among those whose cap
+// pick takes one chunk of the flow whose turn it is among those whose cap
 // permits one now. When none may, wait says how long the first has to.
 func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, room int) (p piece, ok bool, wait time.Duration) {
-	slices.SortFunc(q.flows, func(a, b *Flow) int { return cmp.Compare(a.vt[class], b.vt[class]) })
-	q.turn = append(q.turn[:0], q.flows...) // front may take flows out
-	defer clear(q.turn)                     // hold none that has ended
-	for _, f := range q.turn {
+	slices.SortFunc(q.flows, func(a, b *Flow) int { return q.turn.before(a, b, class) })
+	q.order = append(q.order[:0], q.flows...) // front may take flows out
+	defer clear(q.order)                      // hold none that has ended
+	for _, f := range q.order {
 		if class == Bulk && !f.all && !f.tail && c.path.conf.Cost > l.sched.cheapest {
 			continue
 		}
@@ -180,7 +203,7 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 			most = min(max(int(r/64/frame.Cell), 1), most)
 		}
 		offset, n := m.span(most)
-		if w := l.account.charge(f, now, n+frame.ChunkLen); w > 0 {
+		if w := l.account.charge(f, class, now, n+frame.ChunkLen); w > 0 {
 			if wait == 0 || w < wait {
 				wait = w
 			}
@@ -189,9 +212,9 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 		m.give(c.id, offset, n)
 		p = piece{Chunk: frame.Chunk{
 			Channel: ch.id, Seq: m.seq, Total: uint32(len(m.data)), Offset: uint32(offset), Len: uint32(n),
-		}, data: m.data[offset : offset+n], flow: f}
-		q.vt = f.vt[class]
-		f.vt[class] += f.costs * int64(n+frame.ChunkLen)
+		}, data: m.data[offset : offset+n], flow: f, msg: m}
+		m.at = now
+		q.turn.served(f, class, n+frame.ChunkLen, l.sched.weights)
 		l.sched.rotate(ch, class)
 		return p, true, 0
 	}

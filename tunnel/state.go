@@ -34,19 +34,16 @@ type State struct {
 	Rate       int64         // cap in bytes per second on the wire, 0 for none
 	Goodput    int64         // bytes of messages that arrived at the peer, per second, over the last second
 
-	WireSent, WireReceived   int64        // bytes on the wire, headers included
-	ByClass                  [3]ClassWire // the same by shaper.Class: bulk, L2, urgent
-	Channels                 int          // open channels
-	Backlog                  int64        // bytes sent and not yet consumed by the peer
-	Buffered                 int64        // bytes of messages that we hold for local readers
-	DatagramsDropped         int64        // either way, in our queues
-	PacketsSent, PacketsLost uint64       // of the connections in use
-	// PacketsDropped came and found our socket's buffer full: of sockets that
-	// we dialed with, and of the listening one, which all links share.
-	PacketsDropped uint64
-	// ReadsPressed found a connection too busy for too long: of their packets
-	// quic-go has dropped what it had no room for.
-	ReadsPressed uint64
+	WireSent, WireReceived   int64         // bytes on the wire, headers included
+	ByClass                  [3]ClassWire  // the same by shaper.Class: bulk, L2, urgent
+	Channels                 int           // open channels
+	Backlog                  int64         // bytes sent and not yet consumed by the peer
+	Buffered                 int64         // bytes of messages that we hold for local readers
+	Flows                    []FlowTraffic // bulk by the class of its flow, the most important first
+	Copied                   int64         // bytes sent again before a loss was known, see Flow.SetTail
+	Twice                    int64         // bytes of messages that came although we had them
+	PacketsSent, PacketsLost uint64        // of the connections in use
+	Drops                    Drops         // what was lost at this end
 }
 
 // PathState is a way to the peer as it is now.
@@ -105,10 +102,7 @@ func (l *Link) State() State {
 		s.ByClass[c] = w
 		s.WireSent += w.Sent
 		s.WireReceived += w.Received
-		s.PacketsDropped += l.wire[c].dropped.Load()
-		s.ReadsPressed += l.wire[c].pressed.Load()
 	}
-	s.PacketsDropped += l.node.dropped.Load()
 	var conns []*carrier
 	var priority *carrier
 	l.mu.Lock()
@@ -134,10 +128,10 @@ func (l *Link) State() State {
 	for _, ch := range l.channels {
 		s.Backlog += ch.out.unacked
 	}
-	s.DatagramsDropped = l.drops
+	s.Drops, s.Copied, s.Flows = l.dropped(), l.copied, l.flowTraffic()
 	l.mu.Unlock()
 
-	s.Buffered = l.buffered.held.Load()
+	s.Buffered, s.Twice = l.buffered.held.Load(), l.buffered.twice.Load()
 	for _, c := range conns {
 		lost, sent := c.lossCount()
 		s.PacketsSent += sent

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -55,6 +56,7 @@ type Conn struct {
 
 	uni, bidi chan *Stream // accepted; capacity maxWaiting, beyond which the peer is at fault
 	datagrams chan []byte  // capacity maxDatagrams
+	dropped   atomic.Int64 // of datagrams
 	pongs     chan uint64  // to be answered; capacity 4: more pings are not answered
 
 	mu      sync.Mutex // guards what follows
@@ -327,10 +329,15 @@ func (c *Conn) putDatagram(b []byte) {
 		}
 		select {
 		case <-c.datagrams:
+			c.dropped.Add(1)
 		default:
 		}
 	}
 }
+
+// Dropped is how many datagrams came and were forgotten, because their reader did
+// not take them in time.
+func (c *Conn) Dropped() int64 { return c.dropped.Load() }
 
 // SendDatagram sends b, which it borrows, in its turn with all else.
 func (c *Conn) SendDatagram(b []byte) error {
