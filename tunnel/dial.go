@@ -15,13 +15,17 @@ import (
 
 // What every connection is made with.
 const (
-	// smallPacket passes wherever QUIC does; discovery of the path's MTU (RFC
+	// smallPacket passes where the MTU is 1280, the least of IPv6 and of many
+	// tunnels: less 40 and 8 of headers. Discovery of the path's MTU (RFC
 	// 8899) makes it larger within 20 round trips. A set begins with it, so that
-	// urgent messages pass at once on any line. Of NewReno, bulk must begin with
-	// it, too: with another initial size the pacer of quic-go v0.65.0 goes on to
-	// reckon with 1280 (newPacer), wakes before it may send a packet, and spins:
-	// at less than 11 Mbit/s, 12 % of a core for each connection.
-	smallPacket = 1280
+	// urgent messages pass at once on any line.
+	smallPacket = 1280 - 40 - 8
+	// stockPacket is what connections of NewReno begin with: with another initial
+	// size the pacer of quic-go v0.65.0 goes on to reckon with 1280 (newPacer), wakes
+	// before it may send a packet, and spins: at less than 11 Mbit/s, 12 % of a core
+	// for each connection. An enrolment has NewReno, too; TCP is its way out where the
+	// MTU is less.
+	stockPacket = 1280
 	// largePacket fills an Ethernet MTU of 1500 (1452 + 40 + 8) and is quic-go's
 	// largest. Datagrams and bulk begin with it, so that frames need not wait for
 	// the discovery; when it does not pass the handshake fails, and the next try
@@ -64,13 +68,13 @@ func quicConfig(packet uint16) *quic.Config {
 }
 
 // listenConfig answers each dialer with packets as large as its own first ones.
-func listenConfig(m *meters) *quic.Config {
-	c := quicConfig(smallPacket)
+func listenConfig(m *meters, small uint16) *quic.Config {
+	c := quicConfig(small)
 	c.GetConfigForClient = func(info *quic.ClientInfo) (*quic.Config, error) {
 		if m.sizeOf(info.RemoteAddr) >= largePacket {
 			return quicConfig(largePacket), nil
 		}
-		return quicConfig(smallPacket), nil
+		return quicConfig(small), nil
 	}
 	return c
 }
@@ -177,6 +181,14 @@ func (l *Link) packetFor(role frame.Role) uint16 {
 	case time.Now().Before(l.dials.small):
 	case role == frame.Datagrams, role == frame.Bulk && l.node.stock == nil:
 		return l.node.firstPacket
+	}
+	return l.node.smallPacket()
+}
+
+// smallPacket is the size of packets that pass on any line.
+func (n *Node) smallPacket() uint16 {
+	if n.stock != nil {
+		return stockPacket
 	}
 	return smallPacket
 }

@@ -31,7 +31,7 @@ func DialEnrol(ctx context.Context, s Sockets, addr string, conf *tls.Config) (n
 
 func connectEnrol(ctx context.Context, s Sockets, addr string, conf *tls.Config) (conn, func(), error) {
 	m := &meter{bucket: shaper.New(0), count: new(traffic)}
-	q, free, err := connect(ctx, s, ends{to: addr}, m, conf, smallPacket)
+	q, free, err := connect(ctx, s, ends{to: addr}, m, conf, stockPacket)
 	if err == nil {
 		return quicConn{q}, free, nil
 	}

@@ -86,7 +86,7 @@ func (n *Node) listen(ctx context.Context) error {
 	if n.stock == nil {
 		conf = serverSeats(tr, conf)
 	}
-	ln, err := tr.Listen(conf, listenConfig(m))
+	ln, err := tr.Listen(conf, listenConfig(m, n.smallPacket()))
 	if err != nil {
 		release()
 		return fmt.Errorf("tunnel: listening on %s: %w", n.cfg.Listen, err)

@@ -27,7 +27,7 @@ type Node struct {
 	cfg   Config
 	log   *slog.Logger
 	epoch frame.ID
-	// firstPacket is largePacket; tests of NewReno in virtual time need smallPacket.
+	// firstPacket is largePacket; tests of NewReno in virtual time need stockPacket.
 	firstPacket uint16
 	// stock says why quic-go's controller is used; nil: ours is.
 	stock error

@@ -111,7 +111,7 @@ func run(t testing.TB, c Config, peers ...Peer) running {
 		t.Fatal(err)
 	}
 	if c.Sockets != nil && n.stock != nil {
-		n.firstPacket = smallPacket // see there
+		n.firstPacket = stockPacket // see there
 	}
 	if err := n.SetPeers(peers); err != nil {
 		t.Fatal(err)
