@@ -18,18 +18,19 @@ import (
 	"github.com/longhaul-project/longhaul/internal/nstest"
 )
 
-// Addresses of a bed: of the line, and of the wireguard tunnel over it.
+// Addresses of a bed: of its lines, and of the wireguard tunnel over the first.
 const (
 	addrA, addrB     = "10.81.0.1", "10.81.0.2"
 	insideA, insideB = "10.82.0.1", "10.82.0.2"
+	otherA, otherB   = "10.83.0.1", "10.83.0.2" // of the second line
 	port             = "7447"
 )
 
-// A bed is two namespaces, the line between them and the processes of a cell.
+// A bed is two namespaces, the lines between them and the processes of a cell.
 type bed struct {
 	ns    [2]*nstest.NS
-	taps  [2]*wanem.Tap
-	line  *wanem.Child
+	taps  []*wanem.Tap // two of each line
+	lines []*wanem.Child
 	dir   string     // of the tunnel's identities
 	procs [2][]*proc // by namespace
 }
@@ -44,24 +45,41 @@ func newBed(r Row, o Options) (b *bed, err error) {
 	if b.dir, err = identities(); err != nil {
 		return b, err
 	}
-	for i, addr := range []string{addrA, addrB} {
+	for i := range b.ns {
 		if b.ns[i], err = nstest.Create(""); err != nil {
 			return b, err
 		}
-		if err = b.plug(i, addr); err != nil {
-			return b, err
-		}
 	}
-	b.line, err = wanem.StartChild(o.Emulator, b.taps[0], b.taps[1], wanem.Config{AB: r.Line, BA: r.Line, Seed: o.Seed})
+	if err = b.span("wan0", [2]string{addrA, addrB}, r.Line, o); err == nil && r.Kind == Paths {
+		err = b.span("wan1", [2]string{otherA, otherB}, r.Second, o)
+	}
 	return b, err
 }
 
-// plug makes a namespace's end of the line. TCP gets buffers for the longest
+// span puts a line between the namespaces.
+func (b *bed) span(name string, addrs [2]string, line wanem.Profile, o Options) error {
+	for i, addr := range addrs {
+		if err := b.plug(i, name, addr); err != nil {
+			return err
+		}
+	}
+	n := len(b.taps)
+	child, err := wanem.StartChild(o.Emulator, b.taps[n-2], b.taps[n-1], wanem.Config{AB: line, BA: line, Seed: o.Seed + uint64(len(b.lines))})
+	if err == nil {
+		b.lines = append(b.lines, child)
+	}
+	return err
+}
+
+// plug makes a namespace's end of a line. TCP gets buffers for the longest
 // of the lines (wan-transport.md, section 8).
-func (b *bed) plug(i int, addr string) error {
+func (b *bed) plug(i int, name, addr string) error {
 	ns := b.ns[i]
-	err := ns.Do(func() (err error) {
-		b.taps[i], err = wanem.OpenTap("wan0")
+	err := ns.Do(func() error {
+		tap, err := wanem.OpenTap(name)
+		if err == nil {
+			b.taps = append(b.taps, tap)
+		}
 		return err
 	})
 	if err != nil {
@@ -69,9 +87,9 @@ func (b *bed) plug(i int, addr string) error {
 	}
 	const buffers = "4096 1048576 134217728"
 	return errors.Join(
-		ns.Sysctl("ipv6.conf.wan0.disable_ipv6", "1"),
+		ns.Sysctl("ipv6.conf."+name+".disable_ipv6", "1"),
 		ns.Sysctl("ipv4.tcp_rmem", buffers), ns.Sysctl("ipv4.tcp_wmem", buffers),
-		ns.Up("wan0"), ns.Addr("wan0", addr+"/24"))
+		ns.Up(name), ns.Addr(name, addr+"/24"))
 }
 
 // close ends all processes and takes all away.
@@ -81,15 +99,15 @@ func (b *bed) close() (err error) {
 			p.kill()
 		}
 	}
-	if b.line != nil {
-		err = b.line.Close()
+	for _, l := range b.lines {
+		err = errors.Join(err, l.Close())
 	}
-	for i := range b.ns {
-		if b.taps[i] != nil {
-			err = errors.Join(err, b.taps[i].Close())
-		}
-		if b.ns[i] != nil {
-			err = errors.Join(err, b.ns[i].Close())
+	for _, t := range b.taps {
+		err = errors.Join(err, t.Close())
+	}
+	for _, ns := range b.ns {
+		if ns != nil {
+			err = errors.Join(err, ns.Close())
 		}
 	}
 	return errors.Join(err, os.RemoveAll(b.dir))
@@ -163,6 +181,12 @@ func (b *bed) startEnds(ctx context.Context, p Peer, r Row, o Options) (from, to
 		addr = insideB
 	}
 	c := endConfig{Peer: p, Addr: addr + ":" + port, Rate: p.rate(r), Pings: r.Kind == Urgent}
+	if r.Kind == Paths {
+		c.Paths = []endPath{
+			{Name: "first", Source: addrA, Addr: addrB + ":" + port, Rate: p.rated(r.Line.Rate)},
+			{Name: "second", Source: otherA, Addr: otherB + ":" + port, Rate: p.rated(r.Second.Rate)},
+		}
+	}
 	c.Dir = filepath.Join(b.dir, siteB)
 	if to, err = b.startEnd(ctx, 1, c, o); err != nil {
 		return nil, nil, err

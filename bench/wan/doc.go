@@ -42,5 +42,7 @@
 //	ping      round trips of 200 bytes every 20 ms during all that; 1 s at the end
 //	          is only waited for. What never came back counts with its age
 //	10ms      the busiest 10 ms on the line, over the mean
+//	stall     the longest time in which nothing arrived, where two paths are used; in
+//	          their rows shares are of both lines, also when one dies in the middle
 //	1s        the least and the most of any second on the line, against the cap
 package wan

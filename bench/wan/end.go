@@ -20,6 +20,16 @@ type endConfig struct {
 	Dir   string `json:"dir"`  // identity of the tunnel's gateway
 	Rate  int64  `json:"rate"` // bytes per second on the wire, 0 for no cap
 	Pings bool   `json:"pings"`
+	// Paths of the tunnel, in place of Addr, if there are several.
+	Paths []endPath `json:"paths,omitempty"`
+}
+
+// endPath is one of several ways to the receiver.
+type endPath struct {
+	Name   string `json:"name"`
+	Source string `json:"source"` // address of the sender
+	Addr   string `json:"addr"`   // of the receiver, with the port
+	Rate   int64  `json:"rate"`   // bytes per second on the wire, 0 finds it out
 }
 
 // endRequest is any further line.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -26,6 +27,8 @@ const (
 	// linkConns is what a link has at least when it is up: one connection for
 	// priority, one for datagrams, four for bulk, or one of TCP.
 	linkConns, linkConnsTCP = 6, 3
+	// linkConnsPath is what each further path has: those for bulk.
+	linkConnsPath = 4
 )
 
 // identities makes those of both gateways, in folders named by their sites.
@@ -56,7 +59,15 @@ func node(c endConfig, listen string) (*tunnel.Node, error) {
 }
 
 func (longhaul) serve(ctx context.Context, c endConfig, got *atomic.Int64, ready func()) error {
-	n, err := node(c, c.Addr)
+	listen := c.Addr
+	if len(c.Paths) > 0 {
+		_, port, err := net.SplitHostPort(c.Addr)
+		if err != nil {
+			return err
+		}
+		listen = ":" + port // all lines end here
+	}
+	n, err := node(c, listen)
 	if err != nil {
 		return err
 	}
@@ -104,15 +115,20 @@ func (longhaul) dial(ctx context.Context, c endConfig) (sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.SetPeers([]tunnel.Peer{{Site: siteB, Addrs: []string{addr.String()}}}); err != nil {
+	peer := tunnel.Peer{Site: siteB, Addrs: []string{addr.String()}}
+	for _, p := range c.Paths {
+		peer.Paths = append(peer.Paths, tunnel.Path{Name: p.Name, Source: p.Source, Addrs: []string{p.Addr}, Rate: p.Rate})
+	}
+	if err := n.SetPeers([]tunnel.Peer{peer}); err != nil {
 		return nil, err
 	}
 	go func() { _ = n.Run(ctx) }()
-	return longhaulSender{n.Link(siteB)}, complete(ctx, n.Link(siteB))
+	return longhaulSender{n.Link(siteB)}, complete(ctx, n.Link(siteB), len(c.Paths))
 }
 
-// complete waits until a link has all its connections.
-func complete(ctx context.Context, l *tunnel.Link) error {
+// complete waits until a link has all its connections, over all paths if there are
+// several.
+func complete(ctx context.Context, l *tunnel.Link, paths int) error {
 	ctx, cancel := context.WithTimeout(ctx, linkTime)
 	defer cancel()
 	if err := l.WaitUp(ctx); err != nil {
@@ -122,6 +138,7 @@ func complete(ctx context.Context, l *tunnel.Link) error {
 	if l.State().Carrier == tunnel.TCP {
 		want = linkConnsTCP
 	}
+	want += linkConnsPath * max(paths-1, 0)
 	for l.State().Conns < want {
 		select {
 		case <-ctx.Done():

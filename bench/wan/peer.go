@@ -70,6 +70,8 @@ func (p Peer) runs(r Row) bool {
 		return p.Protocol == "longhaul" && !p.Rated && p.Carrier == ""
 	case Urgent:
 		return !p.Wireguard
+	case Paths:
+		return p.Protocol == "longhaul" && p.Carrier == ""
 	}
 	return true
 }
@@ -79,8 +81,17 @@ func (p Peer) rate(r Row) int64 {
 	switch {
 	case r.Cap > 0:
 		return r.Cap / 8
-	case p.Rated:
-		return r.Line.Rate / 8
+	case r.Kind != Paths:
+		return p.rated(r.Line.Rate)
 	}
 	return 0
+}
+
+// rated is what the peer is told of a line of so many bits per second, in bytes
+// per second; 0 for nothing.
+func (p Peer) rated(line int64) int64 {
+	if !p.Rated {
+		return 0
+	}
+	return line / 8
 }

@@ -31,6 +31,7 @@ type Result struct {
 	Least    float64       `json:"least"`     // least of any second, over the cap
 	Most     float64       `json:"most"`      // most of any second, over the cap
 	Peak     float64       `json:"peak_10ms"` // most of any 10 ms, over the mean
+	Stall    time.Duration `json:"stall_ns"`  // the longest time in which nothing arrived, once something had
 	LateMax  time.Duration `json:"late_ns"`   // the emulator's own worst error
 }
 
@@ -49,6 +50,20 @@ func (r *Result) deliver(samples []sample, start int64, rate int64, long time.Du
 		if at(d)-at(d-window90) >= 0.9*line*window90.Seconds() {
 			r.T90 = d
 			break
+		}
+	}
+}
+
+// stall fills in the longest time in which nothing arrived. start is as in deliver.
+func (r *Result) stall(samples []sample, start int64, long time.Duration) {
+	var last sample // in which something had arrived
+	for _, s := range samples {
+		switch {
+		case s.At < start || s.At > start+int64(long):
+		case s.Bytes > last.Bytes:
+			last = s
+		case last.Bytes > 0:
+			r.Stall = max(r.Stall, time.Duration(s.At-last.At))
 		}
 	}
 }

@@ -17,6 +17,7 @@ const (
 	Bulk   Kind = "bulk"   // how much of the line is used
 	Urgent Kind = "urgent" // how long small messages take meanwhile
 	Shape  Kind = "shape"  // how exactly a cap is kept
+	Paths  Kind = "paths"  // two lines used together
 )
 
 // A Row is a line and what is measured on it. Both directions are alike.
@@ -26,7 +27,14 @@ type Row struct {
 	Line wanem.Profile
 	// Cap of what Longhaul sends in bits per second on the wire, for Shape.
 	Cap int64
+	// Second is the other line, for Paths, and Dies says which of them is cut in
+	// the middle: 1, 2 or none.
+	Second wanem.Profile
+	Dies   int
 }
+
+// rate is that of all lines, in bits per second.
+func (r Row) rate() int64 { return r.Line.Rate + r.Second.Rate }
 
 // Rows are all rows, in the order of the table.
 func Rows() []Row {
@@ -52,6 +60,17 @@ func Rows() []Row {
 	for _, cap := range []int64{50e6, 100e6, 500e6} {
 		r := bulk(1e9, 20*time.Millisecond, 0, 0)
 		r.Name, r.Kind, r.Cap = fmt.Sprintf("shape/%dM", cap/1e6), Shape, cap
+		rows = append(rows, r)
+	}
+	return append(rows, twoPaths()...)
+}
+
+// twoPaths are the rows of two uplinks.
+func twoPaths() (rows []Row) {
+	for dies, name := range []string{"", "/first dies", "/second dies"} {
+		r := bulk(150e6, 100*time.Millisecond, 0.001, 0)
+		r.Name, r.Kind, r.Dies = "paths/150M+50M"+name, Paths, dies
+		r.Second = bulk(50e6, 40*time.Millisecond, 0.001, 0).Line
 		rows = append(rows, r)
 	}
 	return rows

@@ -71,6 +71,21 @@ func TestShape(t *testing.T) {
 	}
 }
 
+// TestStall: what is looked at is the time of the cell, from the first byte on.
+func TestStall(t *testing.T) {
+	samples := steadily(1e6, 2*time.Second, 12*time.Second)
+	for i := range samples { // nothing comes from 5 s to 6.5 s
+		if d := time.Duration(samples[i].At); d > 5*time.Second {
+			samples[i].Bytes = max(samples[i].Bytes-1_500_000, 3_000_000)
+		}
+	}
+	var r Result
+	r.stall(samples, int64(time.Second), 8*time.Second)
+	if d := r.Stall - 1500*time.Millisecond; d.Abs() > 2*sampleEvery {
+		t.Errorf("%v", r.Stall)
+	}
+}
+
 func TestPings(t *testing.T) {
 	var took []time.Duration
 	for i := range 200 {
