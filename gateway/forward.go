@@ -284,6 +284,7 @@ func (f *forward) begin(link *tunnel.Link, store *dedup.Store) *session {
 	s := newSession(newToken(), link, store, f.g.log)
 	s.tenant = f.view.Tenant
 	s.flow, s.cores = link.NewFlow("forward "+f.view.Name), &f.g.jobs.cores
+	s.disk = link.NewDiskFlow("disks of forward " + f.view.Name)
 	ctx, stop := context.WithCancel(f.g.ctx)
 	s.end = stop
 	f.g.wg.Go(func() { s.pace(ctx) })

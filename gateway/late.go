@@ -9,6 +9,7 @@ import "github.com/longhaul-project/longhaul/internal/page"
 type late struct {
 	formats Formats
 	scan    page.Scanner // nil before the first bytes
+	disk    func()       // called when it carries blocks of a disk; may be nil
 }
 
 // recognise looks at the first bytes; with last there are no more of them.
@@ -24,7 +25,18 @@ func (l *late) recognise(b []byte, last bool) bool {
 		scan = l.formats.Opaque()
 	}
 	l.scan = scan
+	if l.disk != nil && isNBD(b) {
+		l.disk()
+	}
 	return true
+}
+
+// isNBD tells whether b begins with the flags of an NBD client, which answers a
+// server's greeting: NBD_FLAG_C_FIXED_NEWSTYLE and perhaps NBD_FLAG_C_NO_ZEROES (NBD
+// protocol, "Newstyle negotiation"). If something else begins so, it only has
+// another weight.
+func isNBD(b []byte) bool {
+	return len(b) >= 4 && b[0] == 0 && b[1] == 0 && b[2] == 0 && (b[3] == 1 || b[3] == 3)
 }
 
 // Next implements page.Scanner.

@@ -35,7 +35,13 @@ func TestLate(t *testing.T) {
 	for name, first := range map[string][]byte{
 		"NBD": {0, 0, 0, 3}, "SSH": []byte("SSH-2.0-test\r\n"), "a main channel": []byte("QEVM\x00\x00\x00\x03"), "nothing": nil,
 	} {
-		l := &late{formats: formats}
+		disks := 0
+		l := &late{formats: formats, disk: func() { disks++ }}
+		defer func() {
+			if disks > 1 || (disks == 1) != (name == "NBD") {
+				t.Errorf("%s: taken for a disk %d times", name, disks)
+			}
+		}()
 		if it, n := l.Next(first); n != 0 {
 			t.Errorf("%s: item of kind %d at once", name, it.Kind)
 		}

@@ -165,6 +165,9 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 	if err != nil {
 		return errors.Join(fmt.Errorf("opening a channel to %s: %w", s.link.Site(), err), conn.Close())
 	}
+	if l, ok := scan.(*late); ok && s.disk != nil {
+		l.disk = func() { ch.SetFlow(s.disk) }
+	}
 	enc := s.store.NewEncoder(dedup.EncoderConfig{PeerReady: req.target == ""}) // the peer of a move keeps, see newSinkMove
 	s.attach(state, ch, enc)
 	if role == roleMain || role == roleRecover {

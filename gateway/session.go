@@ -30,6 +30,7 @@ type session struct {
 	token string
 	link  *tunnel.Link
 	flow  *tunnel.Flow // nil at the destination
+	disk  *tunnel.Flow // of connections that turn out to carry blocks of a disk; nil: they stay in flow
 	store *dedup.Store
 	log   *slog.Logger
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/longhaul-project/longhaul/tunnel"
+	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
 // Status sums this gateway up.
@@ -32,6 +33,8 @@ func (g *Gateway) Status(ctx context.Context) (Status, error) {
 		st.Hosts = append(st.Hosts, hs)
 	}
 	st.Store = g.storeStatus()
+	d := g.node.Drops()
+	st.Drops = PortDrops{Packets: d.Socket, Refused: d.Refused}
 	return st, nil
 }
 
@@ -43,11 +46,24 @@ func (g *Gateway) peerStatus(site string) PeerStatus {
 		RTT: float64(l.RTT.Microseconds()) / 1000, Conns: l.Conns, Rate: 8 * l.Rate, Goodput: 8 * l.Goodput,
 		Carrier: string(l.Carrier), Fallback: l.Fallback, Controller: l.Controller, Sent: l.WireSent, Received: l.WireReceived,
 	}
-	p.Paths = pathsOf(l)
+	p.Paths, p.Classes = pathsOf(l), classesOf(l)
+	p.Copied, p.Twice, p.Drops = l.Copied, l.Twice, linkDrops(l.Drops)
 	if g.cfg.Members != nil {
 		p.Member = g.cfg.Members(site)
 	}
 	return p
+}
+
+// classesOf shows what has been sent by class.
+func classesOf(l tunnel.State) []Class {
+	all := []Class{
+		{Name: shaper.Urgent.String(), Sent: l.ByClass[shaper.Urgent].Sent},
+		{Name: shaper.L2.String(), Sent: l.ByClass[shaper.L2].Sent},
+	}
+	for _, f := range l.Flows {
+		all = append(all, Class{Name: f.Class.String(), Weight: f.Weight, Sent: f.Sent})
+	}
+	return all
 }
 
 // pathsOf shows the ways to a peer; one way is what the link shows itself.

@@ -18,6 +18,7 @@ type Status struct {
 	Store   StoreStatus  `json:"store" doc:"content known to this gateway and its peers"`
 	Jobs    int          `json:"jobs_running" doc:"jobs that have not ended"`
 	Moves   MoveTotals   `json:"moves" doc:"moves that have left this site since the gateway started"`
+	Drops   PortDrops    `json:"drops" doc:"what was lost or refused at the listening port"`
 }
 
 // MoveTotals sums up the moves that have left a site and ended since its gateway
@@ -69,6 +70,17 @@ type PeerStatus struct {
 	Paths      []Path    `json:"paths,omitempty" doc:"the ways to the peer, if there are several"`
 	Sent       int64     `json:"sent_bytes" doc:"bytes sent on the wire, headers included"`
 	Received   int64     `json:"received_bytes" doc:"bytes received on the wire, headers included"`
+	Classes    []Class   `json:"classes" doc:"what has been sent, by class, the first first"`
+	Copied     int64     `json:"copied_bytes" doc:"of the bytes sent, those that went a second time before a loss was known, because a VM stood still"`
+	Twice      int64     `json:"twice_bytes" doc:"bytes that came although they were here"`
+	Drops      LinkDrops `json:"drops" doc:"what was lost at this end and not on the line"`
+}
+
+// Class is what one class has sent over a link.
+type Class struct {
+	Name   string `json:"name" doc:"urgent and l2 go before all else; tail is the rest of VMs that stand still" enum:"urgent,l2,tail,memory,disk,seed"`
+	Weight int    `json:"weight" doc:"its share among those that have something to send; 0 for what goes before all else"`
+	Sent   int64  `json:"sent_bytes" doc:"bytes sent on the wire, headers included"`
 }
 
 // Path is one way over the WAN to a peer.

@@ -21,7 +21,12 @@ func (a *app) statusCmd() *cobra.Command {
 		Long: `Shows this gateway, its links to the other sites, its hosts and its store.
 
 A peer is "up" while the link carries data; MEMBER is what the membership of all
-gateways says of it. CARRIER is quic, or tcp where QUIC does not get through.`,
+gateways says of it. CARRIER is quic, or tcp where QUIC does not get through.
+
+What was sent is shown by class: what is urgent and the frames of segments (L2) go
+before all else; TAIL is the rest of VMs that stand still, MEMORY and DISK are of
+those that run, and SEED is images. The config's link.weights say how these share the
+link. COPIED went a second time, so that no VM waits for a loss.`,
 		Example: `  longhaul status
   longhaul status --json | jq '.peers[] | select(.alive | not)'`,
 		GroupID: "use",
@@ -56,6 +61,35 @@ func writePaths(w io.Writer, peers []gateway.PeerStatus) error {
 	return t.flush()
 }
 
+// writeClasses shows what was sent by class.
+func writeClasses(w io.Writer, peers []gateway.PeerStatus) error {
+	fmt.Fprintln(w)
+	t := newTable(w, "SENT TO", "URGENT", "L2", "TAIL", "MEMORY", "DISK", "SEED", "COPIED")
+	for _, p := range peers {
+		sent := make(map[string]int64)
+		for _, c := range p.Classes {
+			sent[c.Name] = c.Sent
+		}
+		t.row(p.Site, size(sent["urgent"]), size(sent["l2"]), size(sent["tail"]), size(sent["memory"]), size(sent["disk"]), size(sent["seed"]), size(p.Copied))
+	}
+	return t.flush()
+}
+
+// writeDrops tells what was lost at this gateway, if anything was.
+func writeDrops(w io.Writer, st gateway.Status) {
+	for _, p := range st.Peers {
+		d := p.Drops
+		if d == (gateway.LinkDrops{}) {
+			continue
+		}
+		fmt.Fprintf(w, "\nlost here of the link to %s: %d packets at a full socket, %d reads of a busy connection, "+
+			"%d datagrams in full queues, %d that could not be sent\n", clean(p.Site), d.Socket, d.Busy, d.SendQueue+d.ReceiveQueue, d.Unsendable)
+	}
+	if d := st.Drops; d != (gateway.PortDrops{}) {
+		fmt.Fprintf(w, "\nlost at the listening port: %d packets at a full socket, %d connections of strangers refused\n", d.Packets, d.Refused)
+	}
+}
+
 func writeStatus(w io.Writer, st gateway.Status) error {
 	head := newTable(w)
 	head.row("site", st.Site)
@@ -83,6 +117,9 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 	if err := writePaths(w, st.Peers); err != nil {
 		return err
 	}
+	if err := writeClasses(w, st.Peers); err != nil {
+		return err
+	}
 	fmt.Fprintln(w)
 	hosts := newTable(w, "HOST", "VMS", "PROBLEM")
 	for _, h := range st.Hosts {
@@ -91,6 +128,7 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 	if err := hosts.flush(); err != nil {
 		return err
 	}
+	writeDrops(w, st)
 	for _, p := range st.Peers {
 		if p.Why != "" {
 			fmt.Fprintf(w, "\n%s is down: %s\n", clean(p.Site), clean(p.Why))
@@ -145,8 +183,8 @@ func (a *app) reloadCmd() *cobra.Command {
 		Use:   "reload",
 		Short: "Make the gateway read its config again",
 		Long: `Makes the gateway read its config file again, as SIGHUP and "systemctl reload
-longhauld" do. The cap of the link, its calendar and the log level change at once.
-Other keys that differ wait for a restart; they are named. A file that is wrong
+longhauld" do. The cap of the link, its calendar, its weights, the peers and the log level change at
+once. Other keys that differ wait for a restart; they are named. A file that is wrong
 changes nothing.`,
 		Example: "  longhaul reload",
 		GroupID: "setup",

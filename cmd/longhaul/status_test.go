@@ -20,3 +20,27 @@ func TestStatusTellsOfTCP(t *testing.T) {
 		t.Errorf("%s\nwant %q at the end", b.String(), want)
 	}
 }
+
+// TestStatusTellsOfDrops: what is lost at the gateway itself is shown, and a clean
+// one is not blamed.
+func TestStatusTellsOfDrops(t *testing.T) {
+	st := gateway.Status{Peers: []gateway.PeerStatus{{Site: "b"}, {Site: "c"}}}
+	var clean strings.Builder
+	if err := writeStatus(&clean, st); err != nil || strings.Contains(clean.String(), "lost") {
+		t.Errorf("%v; without drops:\n%s", err, clean.String())
+	}
+	st.Peers[0].Drops = gateway.LinkDrops{SendQueue: 1, ReceiveQueue: 2, Unsendable: 4, Socket: 8, Busy: 16}
+	st.Drops = gateway.PortDrops{Packets: 32, Refused: 64}
+	var b strings.Builder
+	if err := writeStatus(&b, st); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"\nlost here of the link to b: 8 packets at a full socket, 16 reads of a busy connection, 3 datagrams in full queues, 4 that could not be sent\n",
+		"\nlost at the listening port: 32 packets at a full socket, 64 connections of strangers refused\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%s\nwant %q", b.String(), want)
+		}
+	}
+}

@@ -104,6 +104,9 @@ func (d *daemon) reload() (restart []string, err error) {
 		return nil, err
 	}
 	d.cluster.SetPeers(d.peers.sites())
+	if err := d.node.SetWeights(now.Link.Weights.Tunnel()); err != nil {
+		return nil, err
+	}
 	rate, _ := d.setRate(time.Now())
 	d.log.Info("config reloaded", "rate", rate)
 	if len(restart) > 0 {

@@ -114,7 +114,8 @@ func (d *daemon) buildNode(cfg config.Config) error {
 		Site: cfg.Site, Gateway: cfg.Gateway, Version: version,
 		ServerTLS: d.id.ServerTLS(), ClientTLS: d.id.ClientTLS(), Enrol: d.enrol, ResetKey: key,
 		Listen: cfg.Listen, Patience: cfg.Link.Patience.Std(), Conns: cfg.Link.Connections, Carrier: tunnel.Carrier(cfg.Link.Carrier), Rate: d.conf.rate,
-		Logger: d.log, OnDatagram: d.onDatagram,
+		Weights: cfg.Link.Weights.Tunnel(),
+		Logger:  d.log, OnDatagram: d.onDatagram,
 	})
 	if err != nil {
 		return err

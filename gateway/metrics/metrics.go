@@ -106,6 +106,7 @@ func (c *Collector) status(ctx context.Context, m metrics) error {
 	m.counter("moves_wire_bytes_total", "Bytes sent for moves that have ended, without packet headers.", st.Moves.Wire)
 	m.seconds("moves_seconds_total", "Time that the moves took that succeeded.", st.Moves.Total)
 	m.seconds("moves_downtime_seconds_total", "Time in which their VMs stood still.", st.Moves.Downtime)
+	portDrops(m, st.Drops)
 	for _, h := range st.Hosts {
 		m.gauge("host_up", "1 when the hypervisor host can be asked.", one(h.Problem == ""), "host", h.Name)
 		m.gauge("host_vms", "VMs of the host.", float64(h.VMs), "host", h.Name)
@@ -122,6 +123,10 @@ func (c *Collector) status(ctx context.Context, m metrics) error {
 		m.gauge("link_goodput_bytes_per_second", "Measured goodput.", float64(p.Goodput)/8, "peer", p.Site)
 		m.counter("link_sent_bytes_total", "Bytes sent on the wire, headers included.", p.Sent, "peer", p.Site)
 		m.counter("link_received_bytes_total", "Bytes received on the wire, headers included.", p.Received, "peer", p.Site)
+		for _, k := range p.Classes {
+			m.counter("link_class_sent_bytes_total", "Bytes sent on the wire by class, headers included.", k.Sent, "peer", p.Site, "class", k.Name)
+		}
+		drops(m, p)
 		for _, w := range p.Paths {
 			labels := []string{"peer", p.Site, "path", w.Name}
 			m.gauge("path_up", "1 while the peer answers on the path.", one(w.Alive), labels...)

@@ -21,7 +21,10 @@ type source struct{ broken bool }
 func (source) Status(context.Context) (gateway.Status, error) {
 	return gateway.Status{
 		Site: "a", Gateway: "gw1", Version: "1", Since: time.Unix(1, 0), CertEnd: time.Unix(2, 0),
-		Peers: []gateway.PeerStatus{{Site: "b", Alive: true, Member: "alive", RTT: 60, Sent: 5, Rate: 8000}, {Site: "c"}},
+		Peers: []gateway.PeerStatus{{Site: "b", Alive: true, Member: "alive", RTT: 60, Sent: 5, Rate: 8000, Copied: 9, Twice: 8,
+			Classes: []gateway.Class{{Name: "disk", Weight: 16, Sent: 10}},
+			Drops:   gateway.LinkDrops{SendQueue: 1, ReceiveQueue: 2, Unsendable: 3, Socket: 4, Busy: 5}}, {Site: "c"}},
+		Drops: gateway.PortDrops{Packets: 6, Refused: 7},
 		Moves: gateway.MoveTotals{Done: 2, Failed: 1, Downtime: 1500},
 		Hosts: []gateway.HostStatus{{Name: "h1", VMs: 2}, {Name: "h2", Problem: "gone"}},
 	}, nil
@@ -71,6 +74,16 @@ func TestCollect(t *testing.T) {
 		`longhaul_link_up label:{name:"peer" value:"c"} gauge:{value:0}`,
 		`longhaul_link_rtt_seconds label:{name:"peer" value:"b"} gauge:{value:0.06}`,
 		`longhaul_link_rate_bytes_per_second label:{name:"peer" value:"b"} gauge:{value:1000}`,
+		`longhaul_link_dropped_datagrams_total label:{name:"peer" value:"b"} label:{name:"reason" value:"send_queue"} counter:{value:1}`,
+		`longhaul_link_dropped_datagrams_total label:{name:"peer" value:"b"} label:{name:"reason" value:"receive_queue"} counter:{value:2}`,
+		`longhaul_link_dropped_datagrams_total label:{name:"peer" value:"b"} label:{name:"reason" value:"unsendable"} counter:{value:3}`,
+		`longhaul_link_class_sent_bytes_total label:{name:"class" value:"disk"} label:{name:"peer" value:"b"} counter:{value:10}`,
+		`longhaul_link_dropped_packets_total label:{name:"peer" value:"b"} counter:{value:4}`,
+		`longhaul_link_busy_reads_total label:{name:"peer" value:"b"} counter:{value:5}`,
+		`longhaul_port_dropped_packets_total counter:{value:6}`,
+		`longhaul_port_refused_connections_total counter:{value:7}`,
+		`longhaul_link_copied_bytes_total label:{name:"peer" value:"b"} counter:{value:9}`,
+		`longhaul_link_twice_bytes_total label:{name:"peer" value:"b"} counter:{value:8}`,
 		`longhaul_host_up label:{name:"host" value:"h2"} gauge:{value:0}`,
 		`longhaul_jobs label:{name:"state" value:"done"} gauge:{value:1}`,
 		`longhaul_jobs label:{name:"state" value:"failed"} gauge:{value:0}`,

@@ -112,6 +112,11 @@ func (k *checker) link(l Link) {
 	if _, err := tunnel.ParseCarrier(l.Carrier); err != nil {
 		k.fail("link.carrier", "%w", err)
 	}
+	for _, class := range tunnel.FlowClasses() {
+		if n := l.Weights.Tunnel().Of(class); n < 1 || n > tunnel.MaxWeight {
+			k.fail("link.weights."+class.String(), "%d: 1 to %d", n, tunnel.MaxWeight)
+		}
+	}
 	if l.Connections < 0 || l.Connections > maxConnections {
 		k.fail("link.connections", "%d: 1 to %d, or 0 to let the line decide", l.Connections, maxConnections)
 	}

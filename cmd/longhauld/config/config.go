@@ -2,7 +2,7 @@
 // starter.go writes a commented one, deploy/config has examples, and the
 // fields below say what each key means.
 //
-// link.rate, link.calendar, peers and log.level change on SIGHUP (systemctl reload, longhaul
+// link.rate, link.calendar, link.weights, peers and log.level change on SIGHUP (systemctl reload, longhaul
 // reload); any other key needs a restart, and Reload names those that differ.
 package config
 
@@ -118,6 +118,24 @@ type Link struct {
 	// Connections is the number of bulk connections, 1 to 16. 0, the
 	// default, lets the line decide.
 	Connections int `yaml:"connections"`
+
+	// Weights say how what crosses shares the link. They change on reload.
+	Weights Weights `yaml:"weights"`
+}
+
+// Weights of what crosses, 1 to 65536. What is urgent and the frames of segments
+// go before all of it; of the rest each class that has something to send gets the
+// part of the link that its weight is of theirs, and moves share it.
+type Weights struct {
+	Tail   int `yaml:"tail"`   // the rest of a VM that stands still; 2048 if not given
+	Memory int `yaml:"memory"` // of VMs that run; 64 if not given
+	Disk   int `yaml:"disk"`   // blocks of disks; 16 if not given
+	Seed   int `yaml:"seed"`   // images, and what gateways tell each other of them; 1 if not given
+}
+
+// Tunnel is the weights as the tunnel wants them.
+func (w Weights) Tunnel() tunnel.Weights {
+	return tunnel.Weights{Tail: w.Tail, Memory: w.Memory, Disk: w.Disk, Seed: w.Seed}
 }
 
 // Window is a part of the day on some days of the week.
@@ -149,7 +167,7 @@ type Seed struct {
 	Dirs []string `yaml:"dirs"`
 
 	// Rate caps what of them crosses to each peer, in bits per second. 0, the
-	// default, is no cap but that of the link; beside a move it gets a 64th of the link.
+	// default, is no cap but that of the link; beside moves it gets what link.weights say.
 	Rate conffile.Rate `yaml:"rate"`
 
 	// Local sends nothing of them: only what a peer has seeded as well becomes
@@ -284,6 +302,7 @@ func (c Config) withDefaults() Config {
 	c.RunDir = cmp.Or(c.RunDir, "/run/longhaul")
 	c.Listen = cmp.Or(c.Listen, defaultListen)
 	c.Link.Carrier = cmp.Or(c.Link.Carrier, string(tunnel.Auto))
+	c.Link.Weights = Weights(c.Link.Weights.Tunnel().WithDefaults())
 	c.Link.Patience = cmp.Or(c.Link.Patience, conffile.Duration(defaultPatience))
 	c.Store.Memory = cmp.Or(c.Store.Memory, defaultMemory)
 	c.Store.Disk = cmp.Or(c.Store.Disk, defaultDisk)

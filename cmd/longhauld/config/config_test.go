@@ -34,6 +34,7 @@ link:
   rate: 200Mbit
   patience: 20m
   connections: 8
+  weights: {disk: 8}
 store:
   memory: 1GiB
   disk: 100GiB
@@ -91,7 +92,7 @@ func TestEveryKey(t *testing.T) {
 			{Site: "b", Address: []string{"gw-b.example.net:7447"}},
 			{Site: "c", Address: []string{"192.0.2.3:7447", "192.0.2.4:7447"}, Carrier: "tcp"},
 		},
-		Link:  Link{Rate: 200_000_000, Patience: conffile.Duration(20 * time.Minute), Carrier: "quic", Connections: 8},
+		Link:  Link{Rate: 200_000_000, Patience: conffile.Duration(20 * time.Minute), Carrier: "quic", Connections: 8, Weights: Weights{Tail: 2048, Memory: 64, Disk: 8, Seed: 1}},
 		Store: Store{Memory: 1 << 30, Disk: 100 << 30},
 		Hosts: []Host{{
 			Name: "kvm1", QMP: []string{"/run/qemu/db1.qmp"}, QMPDir: "/run/qemu",
@@ -124,7 +125,7 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		Site: "a", Gateway: "gw1", PKI: "/etc/longhaul/pki", Dir: "/var/lib/longhaul", RunDir: "/run/longhaul",
 		Listen: ":7447", Peers: []Peer{{Site: "b", Address: []string{"x:1"}}},
-		Link:  Link{Patience: conffile.Duration(10 * time.Minute), Carrier: "auto"},
+		Link:  Link{Patience: conffile.Duration(10 * time.Minute), Carrier: "auto", Weights: Weights{Tail: 2048, Memory: 64, Disk: 16, Seed: 1}},
 		Store: Store{Memory: 512 << 20, Disk: 16 << 30},
 		Hosts: []Host{{Name: "h", QMPDir: "/q", RunDir: "/run/longhaul/h", WorkDir: "/",
 			Emulators: []string{"/usr/bin/qemu-system-*", "/usr/local/bin/qemu-system-*", "/usr/libexec/qemu-kvm"}}},
@@ -259,7 +260,7 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.NewReplacer("200Mbit", "50Mbit", "level: debug", "level: warn",
-		"20m", "30m", "vni: 100", "vni: 101", "group: adm", "group: kvm").Replace(full)
+		"disk: 8", "disk: 32", "20m", "30m", "vni: 100", "vni: 101", "group: adm", "group: kvm").Replace(full)
 	next, err := Parse("new", []byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -267,6 +268,7 @@ func TestReload(t *testing.T) {
 	now, restart := old.Reload(next)
 	want := old
 	want.Link.Rate, want.Log.Level = 50_000_000, "warn"
+	want.Link.Weights.Disk = 32
 	if d := cmp.Diff(now, want); d != "" {
 		t.Error(d)
 	}

@@ -8,7 +8,7 @@ import "reflect"
 // they wait for a restart.
 func (c Config) Reload(next Config) (now Config, restart []string) {
 	now = c
-	now.Link.Rate, now.Link.Calendar = next.Link.Rate, next.Link.Calendar
+	now.Link.Rate, now.Link.Calendar, now.Link.Weights = next.Link.Rate, next.Link.Calendar, next.Link.Weights
 	now.Peers, now.Log.Level = next.Peers, next.Log.Level
 	restart = differing("", reflect.ValueOf(now), reflect.ValueOf(next))
 	return now, restart

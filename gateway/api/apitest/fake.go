@@ -131,7 +131,8 @@ func (f *Fake) Status(ctx context.Context) (gateway.Status, error) {
 		Peers: []gateway.PeerStatus{{
 			Site: "b", Address: "192.0.2.2:7447", Alive: true, Since: Epoch(), Member: "alive", Version: "test",
 			RTT: 60.2, Conns: 5, Carrier: "quic", Rate: 200e6, Goodput: 171e6, Controller: "newreno",
-			Sent: 3 << 30, Received: 5 << 20,
+			Sent: 3 << 30, Received: 5 << 20, Copied: 1 << 20,
+			Classes: []gateway.Class{{Name: "urgent", Sent: 4 << 20}, {Name: "memory", Weight: 64, Sent: 3 << 30}},
 		}},
 		Hosts: []gateway.HostStatus{{Name: "kvm1", VMs: 6}, {Name: "kvm2", VMs: 1, Problem: "1 VM does not answer"}},
 		Store: gateway.StoreStatus{Pages: 65536, Bytes: 256 << 20, Budget: 16 << 30, Memory: 200 << 20, Disk: 256 << 20},
