@@ -63,6 +63,16 @@
 // Those that cost more than the cheapest carry no bulk, unless it is down or a
 // flow may use all.
 //
+// The paths of a link end at one gateway at each end. Another gateway of a site can
+// lend its uplink: it forwards packets of one of its ports to the gateway that has
+// the link, from an address of its own (nftables: dnat and masquerade; the same for
+// TCP), and its address is one more path in the peer's config. It can read and
+// change nothing, and its death is that of a path (lent_test.go). What is not
+// supported is two gateways of a site as ends of one link: what a session has sent
+// and received, the journal of its move and the stores are of one process, so
+// while one gateway has the link a connection of another is refused (set.go, admit),
+// and with its death its sessions end and their moves go back to their source.
+//
 // # The tail
 //
 // While a VM stands still (Flow.SetTail) what it waits for is sent again before a
