@@ -117,7 +117,7 @@ func (l *Link) again(c *carrier, now time.Duration, ps []piece) (_ []piece, wait
 		if ch.openSent && ch.class == Bulk && idle {
 			x.twin()
 		}
-		if ch.openSent {
+		if ch.openSent && (ch.class == Urgent || idle) {
 			x.late()
 		}
 		if len(x.ps) > 0 {
