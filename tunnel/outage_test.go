@@ -166,7 +166,7 @@ func TestShrinkingMTU(t *testing.T) {
 		done := start(t.Context(), from, to, 100, 100<<10)
 		time.Sleep(500 * time.Millisecond)
 		line := lineWAN
-		line.MTU = 1250
+		line.MTU = 1210
 		l.wan.Set(line)
 		_, down := l.a.Link("b").Watch()
 		cut := time.Now()
