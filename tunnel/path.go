@@ -40,11 +40,14 @@ const (
 	// seconds. A packet that is lost has been sent again three times by then. On
 	// a slow line it is slowTrips smoothed round trips.
 	probeAfter = 800 * time.Millisecond
-	deadAfter  = 1800 * time.Millisecond
+	deadAfter  = 1500 * time.Millisecond
 	slowTrips  = 3
 	// lateTick: we have not been running ourselves, and cannot tell who was silent.
 	lateTick = time.Second
 )
+
+// errNoPath: what was dialed is no path any more.
+var errNoPath = errors.New("the path has been removed")
 
 // errSilent is the end of the connections of a path that is dead.
 var errSilent = errors.New("timeout: no recent network activity")

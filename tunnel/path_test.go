@@ -270,8 +270,8 @@ func TestLife(t *testing.T) {
 	l.came(11_100 * ms) // the answer, which we acknowledge
 	l.left(11_101 * ms)
 	step(12_000*ms, ask) // again, for no answer to that is due
-	step(13_700*ms, alive)
-	step(13_800*ms, dead)
+	step(13_400*ms, alive)
+	step(13_500*ms, dead)
 	if !l.dead {
 		t.Error("not known to be dead")
 	}

@@ -99,6 +99,8 @@ func (l *Link) admit(c *candidate, serial uint64) error {
 		return ErrPeerGone
 	case !l.choose.setting.permits(c.via):
 		return errCarrier
+	case c.dialed && !slices.Contains(l.paths, c.path):
+		return errNoPath // nobody would watch it
 	case l.set == nil:
 		return nil
 	case l.set.gateway != c.theirs.Gateway:
@@ -132,6 +134,9 @@ func (l *Link) join(c *candidate, role frame.Role) (*carrier, error) {
 	// The bound is for a peer that dials for ever; one more than we would dial.
 	if s == nil || s.id != c.theirSet() || s.dialed != c.dialed || s.via != c.via || len(s.others) > maxConns+1 {
 		return nil, errors.New("its set of connections is not in use")
+	}
+	if c.dialed && !slices.Contains(l.paths, c.path) {
+		return nil, errNoPath
 	}
 	x := l.newCarrier(c, role)
 	s.others[x] = struct{}{}
