@@ -25,7 +25,7 @@ func (m *Manager) Apply(ctx context.Context, wished []Segment) error {
 func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 	old, next := m.segments(), make(map[uint32]*segment)
 	for _, w := range wished {
-		w.MTU = cmp.Or(w.MTU, DefaultMTU)
+		w.MTU, w.Mode = cmp.Or(w.MTU, DefaultMTU), w.Mode.orDefault()
 		w.Policy = w.Policy.withDefaults(m.cfg.Limits)
 		w.Sites = slices.Compact(slices.Sorted(slices.Values(w.Sites)))
 		next[w.VNI] = m.keepOrMake(old[w.VNI], w)

@@ -25,6 +25,7 @@ type Segment struct {
 	Bridge string   // bridge at this site; made if there is none
 	MTU    int      // bytes; 0 means 1500
 	Sites  []string // the other sites on the segment
+	Mode   Mode     // how frames go there, the same at all sites; "" means Secure
 	Policy Policy   // what crosses
 }
 
@@ -53,6 +54,12 @@ func (s Segment) check(self string) error {
 	}
 	if err := s.Policy.Check(); err != nil {
 		return fmt.Errorf("segment %s: %w", s.Name, err)
+	}
+	if err := s.Mode.Check(); err != nil {
+		return fmt.Errorf("segment %s: %w", s.Name, err)
+	}
+	if s.Mode == Direct {
+		return fmt.Errorf("segment %s: mode direct cannot be carried yet", s.Name)
 	}
 	for _, site := range s.Sites {
 		if site == "" || len(site) > announce.MaxSite {

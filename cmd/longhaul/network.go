@@ -188,6 +188,7 @@ until it is removed or the gateway restarts; one that shall stay goes into the c
 	flags.StringVar(&s.Bridge, "bridge", "", "`bridge` at this site")
 	flags.IntVar(&s.MTU, "mtu", 1500, "MTU of the segment in `bytes`")
 	flags.StringSliceVar(&s.Sites, "site", nil, "other `site` on the segment; may be repeated")
+	flags.StringVar(&s.Mode, "mode", "", "how frames go to other sites: `secure` (the default), inside the link, or direct, by the kernel over a private network")
 	_ = c.RegisterFlagCompletionFunc("site", a.siteNames) // fails for unknown flags only
 	policyFlags(flags, &s.Policy)
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
@@ -224,9 +225,9 @@ func (a *app) warnUnknown(ctx context.Context, sites []string) {
 }
 
 func writeSegments(w io.Writer, all []gateway.Segment) error {
-	t := newTable(w, "NAME", "VNI", "BRIDGE", "ADOPTED", "MTU", "SITES", "MACS", "SENT", "RECEIVED", "DROPPED", "PROBLEM")
+	t := newTable(w, "NAME", "VNI", "BRIDGE", "ADOPTED", "MTU", "MODE", "SITES", "MACS", "SENT", "RECEIVED", "DROPPED", "PROBLEM")
 	for _, s := range all {
-		t.row(s.Name, s.VNI, s.Bridge, yes(s.Adopted), s.MTU, strings.Join(s.Sites, ","), len(s.Bindings),
+		t.row(s.Name, s.VNI, s.Bridge, yes(s.Adopted), s.MTU, or(s.Mode, "secure"), strings.Join(s.Sites, ","), len(s.Bindings),
 			s.Sent, s.Received, s.Dropped, or(s.Problem, "-"))
 	}
 	return t.flush()

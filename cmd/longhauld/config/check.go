@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/longhaul-project/longhaul/internal/conffile"
+	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/tunnel"
 	"github.com/longhaul-project/longhaul/tunnel/pki"
 )
@@ -245,6 +246,9 @@ func (k *checker) segments(c Config) {
 		k.device(key+".bridge", s.Bridge)
 		if s.MTU < 576 || s.MTU > 9000 {
 			k.fail(key+".mtu", "%d: 576 to 9000", s.MTU)
+		}
+		if err := l2ext.Mode(s.Mode).Check(); err != nil {
+			k.fail(key+".mode", "%w", err)
 		}
 		if err := s.Policy.Check(); err != nil {
 			k.fail(key+".policy", "%w", err)

@@ -228,6 +228,7 @@ type Segment struct {
 	Bridge string   `yaml:"bridge"` // adopted if it exists, else made
 	MTU    int      `yaml:"mtu"`    // bytes; 1500 if not given
 	Sites  []string `yaml:"sites"`  // the other sites; all that the gateway comes to know if not given
+	Mode   string   `yaml:"mode"`   // as l2ext.Mode; secure if not given
 
 	Policy gateway.SegmentPolicy `yaml:"policy"` // what crosses, and where the guests' gateway is
 }
@@ -336,7 +337,7 @@ func (c Config) withDefaults() Config {
 
 // View is the segment as the gateway wants it.
 func (s Segment) View() gateway.Segment {
-	return gateway.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, MTU: s.MTU, Sites: s.Sites, Policy: s.Policy}
+	return gateway.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, MTU: s.MTU, Sites: s.Sites, Mode: s.Mode, Policy: s.Policy}
 }
 
 // View is the forward as the gateway wants it.
