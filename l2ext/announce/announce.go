@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -16,6 +17,7 @@ const (
 	MaxIPs     = 8   // addresses of one record: dual stack with privacy addresses
 	MaxRecords = 512 // of one message, so that a flip need not wait for long behind a snapshot
 	MaxMACs    = 512 // of one Prepare or Clear
+	MaxMode    = 15  // bytes of a mode
 	MaxMessage = 192 << 10
 	maxVNI     = 1<<24 - 1
 	version    = 2
@@ -44,6 +46,7 @@ const (
 const (
 	Key  Kind = 8
 	Loop Kind = 9
+	Way  Kind = 10
 )
 
 // KeyLen is the length of a key, in bytes.
@@ -88,6 +91,9 @@ type Message struct {
 	Key    [KeyLen]byte // Key
 	Bridge MAC          // Key: the sender's bridge
 	Time   int64        // Key: the sender's clock, nanoseconds since 1970
+
+	Mode string     // Way: see l2ext.Mode
+	Addr netip.Addr // Way: of the sender's machine for mode direct; invalid for none
 }
 
 // ErrShort says that a message ends too early.
@@ -128,6 +134,8 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return append(b, m.Bridge[:]...), nil
 	case Loop:
 		return appendText(b, m.Site), checkNames(m.Site, "")
+	case Way:
+		return m.appendWay(b)
 	}
 	return nil, fmt.Errorf("kind %d: %w", m.Kind, ErrFormat)
 }
@@ -161,6 +169,17 @@ func (m Message) appendArrived(b []byte) ([]byte, error) {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, m.Held), m.Lost), nil
 }
 
+func (m Message) appendWay(b []byte) ([]byte, error) {
+	if err := checkMode(m.Mode); err != nil {
+		return nil, err
+	}
+	b = appendText(b, m.Mode)
+	if !m.Addr.IsValid() {
+		return append(b, 0), nil
+	}
+	return appendIP(b, m.Addr), checkIP(m.Addr)
+}
+
 func appendMACs(b []byte, macs []MAC) ([]byte, error) {
 	if len(macs) > MaxMACs {
 		return nil, fmt.Errorf("%d MACs: %w", len(macs), ErrFormat)
@@ -186,14 +205,18 @@ func (r Record) append(b []byte) []byte {
 	b = appendText(appendText(b, r.Site), r.Job)
 	b = append(b, byte(len(r.IPs)))
 	for _, ip := range r.IPs {
-		if ip.Is4() {
-			b = append(b, 4)
-		} else {
-			b = append(b, 6)
-		}
-		b = append(b, ip.AsSlice()...)
+		b = appendIP(b, ip)
 	}
 	return b
+}
+
+func appendIP(b []byte, ip netip.Addr) []byte {
+	if ip.Is4() {
+		b = append(b, 4)
+	} else {
+		b = append(b, 6)
+	}
+	return append(b, ip.AsSlice()...)
 }
 
 func (r Record) check() error {
@@ -214,6 +237,13 @@ func (r Record) check() error {
 func checkIP(ip netip.Addr) error {
 	if !ip.IsValid() || ip.Is4In6() || ip.Zone() != "" || ip.IsUnspecified() || ip.IsMulticast() {
 		return fmt.Errorf("address %v: %w", ip, ErrFormat)
+	}
+	return nil
+}
+
+func checkMode(mode string) error {
+	if len(mode) < 1 || len(mode) > MaxMode || strings.Trim(mode, "abcdefghijklmnopqrstuvwxyz-") != "" {
+		return fmt.Errorf("mode %q: %w", mode, ErrFormat)
 	}
 	return nil
 }

@@ -20,13 +20,20 @@
 //	6 Arrived  | job | after (8) | held (4) | lost (4)   the job's VM was heard at its destination
 //	8 Key      | key (32) | time (8) | MAC (6)   signs the sender's loop probes from now on (l2ext/probe)
 //	9 Loop     | site                            the LAN of site is joined with the sender's, not by us
+//	10 Way     | mode | address                  how the sender carries the segment's frames
 //
 //	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
 //	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
-//	address:  | 4 or 6 (1) | 4 or 16 bytes |     at most 8 of them
+//	address:  | 4 or 6 (1) | 4 or 16 bytes |     at most 8 of them in a record
+//	mode:  | length (1) | bytes |                1 to 15 of a-z and -
 //
 // The MAC of a Key is that of the sender's bridge, zero while it has none. The time is the sender's clock, in nanoseconds since 1970. A Key is
 // sent when the link comes up and then every minute, with a new key.
+//
+// A Way is sent when the link comes up, and when the sender's segments change. Its
+// mode is a word, so that a site can name one that it does not know itself. The
+// address is where the sender's machine takes frames of mode direct; of other
+// modes it is one byte of zero: none.
 //
 // Big endian. Nothing may follow. A message of another version or kind, a
 // record for a MAC that no host can have, and a number over its limit are

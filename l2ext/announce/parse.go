@@ -68,6 +68,8 @@ func (r *reader) body(m *Message) {
 	case Loop:
 		m.Site = r.text()
 		r.fail(checkNames(m.Site, ""))
+	case Way:
+		r.way(m)
 	default:
 		r.fail(fmt.Errorf("kind %d: %w", m.Kind, ErrFormat))
 	}
@@ -90,6 +92,20 @@ func (r *reader) arrived(m *Message) {
 	m.Held, m.Lost = uint32(r.number(4)), uint32(r.number(4))
 	if len(m.Job) > MaxJob || m.After < 0 {
 		r.fail(fmt.Errorf("job of %d bytes arrived after %v: %w", len(m.Job), m.After, ErrFormat))
+	}
+}
+
+func (r *reader) way(m *Message) {
+	if m.Mode = r.text(); r.err == nil {
+		r.fail(checkMode(m.Mode))
+	}
+	if r.err == nil && len(r.b) > 0 && r.b[0] == 0 {
+		r.take(1)
+		return
+	}
+	if ip := r.ip(); r.err == nil {
+		m.Addr = ip
+		r.fail(checkIP(ip))
 	}
 }
 

@@ -24,9 +24,12 @@
 // none twice. What follows the tag is padding. A frame of another version is
 // refused.
 //
-// An echo is a frame of the same type and destination by which one gateway asks
-// another, inside the tunnel, whether frames of a size arrive. It is not
-// signed: the tunnel is, and one that comes from a LAN is not answered.
+// An echo is a frame of the same type by which one gateway asks another, on the
+// way that the segment's frames take, whether frames of a size arrive. It is not
+// signed. Its destination is that of probes inside a tunnel, which is; one that
+// comes from a LAN is not answered. Where the kernel carries the frames, it is
+// the address of the other gateway (GatewayOf), to which no LAN has a way, and
+// its number cannot be guessed.
 //
 //	+---------------+---------------+---------------+---------------+
 //	| destination, source, 0x88b5, as above (14)                    |

@@ -8,6 +8,7 @@ import (
 // Echo asks a gateway whether a frame arrives, or answers.
 type Echo struct {
 	Src    MAC
+	Dst    MAC // see GatewayOf; zero means the group of all probes
 	Reply  bool
 	Number uint64
 	Size   int // bytes of the whole frame, at least MinEcho
@@ -21,7 +22,11 @@ const echoLen = etherLen + 12
 // Append appends the frame to b.
 func (e Echo) Append(b []byte) []byte {
 	start := len(b)
-	b = append(append(b, Dst[:]...), e.Src[:]...)
+	dst := e.Dst
+	if dst == (MAC{}) {
+		dst = Dst
+	}
+	b = append(append(b, dst[:]...), e.Src[:]...)
 	b = binary.BigEndian.AppendUint16(b, Type)
 	kind := byte(1)
 	if e.Reply {
@@ -34,7 +39,14 @@ func (e Echo) Append(b []byte) []byte {
 
 // ParseEcho reads a frame.
 func ParseEcho(frame []byte) (Echo, error) {
-	if !Is(frame) {
+	if len(frame) < etherLen || binary.BigEndian.Uint16(frame[12:]) != Type {
+		return Echo{}, ErrOther
+	}
+	dst := MAC(frame[:6])
+	switch {
+	case dst == Dst:
+		dst = MAC{}
+	case !IsGateway(dst):
 		return Echo{}, ErrOther
 	}
 	b := frame[etherLen:]
@@ -46,5 +58,5 @@ func ParseEcho(frame []byte) (Echo, error) {
 			return Echo{}, fmt.Errorf("an echo of %d bytes is not empty: %w", len(frame), ErrFormat)
 		}
 	}
-	return Echo{Src: MAC(frame[6:12]), Reply: b[3] == 2, Number: binary.BigEndian.Uint64(b[4:]), Size: len(frame)}, nil
+	return Echo{Src: MAC(frame[6:12]), Dst: dst, Reply: b[3] == 2, Number: binary.BigEndian.Uint64(b[4:]), Size: len(frame)}, nil
 }

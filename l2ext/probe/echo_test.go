@@ -29,8 +29,25 @@ func TestEcho(t *testing.T) {
 	}
 }
 
+// TestEchoToGateway goes to one gateway, in mode direct.
+func TestEchoToGateway(t *testing.T) {
+	a, b := GatewayOf(100, "a"), GatewayOf(100, "b")
+	if a == b || a == GatewayOf(101, "a") || !IsGateway(a) || a[0]&1 != 0 {
+		t.Errorf("gateways are %x, %x, %x", a, b, GatewayOf(101, "a"))
+	}
+	e := Echo{Src: a, Dst: b, Number: 7, Size: 1514}
+	if got, err := ParseEcho(e.Append(nil)); err != nil || got != e {
+		t.Errorf("%+v came back as %+v, %v", e, got, err)
+	}
+	e.Dst = MAC{2, 0, 0, 0, 0, 1}
+	if got, err := ParseEcho(e.Append(nil)); err == nil {
+		t.Errorf("an echo for a host is %+v", got)
+	}
+}
+
 func FuzzParseEcho(f *testing.F) {
 	f.Add(Echo{Number: 1, Size: 1514}.Append(nil))
+	f.Add(Echo{Number: 1, Size: 1514, Src: GatewayOf(100, "a"), Dst: GatewayOf(100, "b")}.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if e, err := ParseEcho(b); err == nil && !bytes.Equal(e.Append(nil), b) {
 			t.Errorf("%x is written %x", b, e.Append(nil))

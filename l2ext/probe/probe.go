@@ -51,6 +51,16 @@ func SourceOf(b [3]byte) MAC { return MAC{0x0a, 0x4c, 0x48, b[0], b[1], b[2]} }
 // IsSource tells whether m is the source of probes, and so no host.
 func IsSource(m MAC) bool { return m[0] == 0x0a && m[1] == 0x4c && m[2] == 0x48 }
 
+// GatewayOf is the address at which the gateway of a site takes echoes of a
+// segment in mode direct. Both ends can tell it without asking.
+func GatewayOf(vni uint32, site string) MAC {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint32([]byte("longhaul gateway "+site), vni))
+	return MAC{0x0e, 0x4c, sum[0], sum[1], sum[2], sum[3]}
+}
+
+// IsGateway tells whether m is the address of a gateway, and so no host.
+func IsGateway(m MAC) bool { return m[0] == 0x0e && m[1] == 0x4c }
+
 // Is tells whether a frame claims to be a probe. It needs not be whole.
 func Is(frame []byte) bool {
 	return len(frame) >= etherLen && frame[12] == Type>>8 && frame[13] == Type&0xff && MAC(frame[:6]) == Dst
