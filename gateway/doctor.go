@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext"
 )
 
 // Checkup is what a gateway finds when it looks at itself, its machine and its
@@ -127,7 +129,7 @@ func (l *Layer2) CheckPaths(ctx context.Context) []Check {
 	for _, v := range l.m.Segments() {
 		for _, site := range v.Sites {
 			wg.Go(func() {
-				c := l.checkMTU(ctx, v.Name, site, v.MTU)
+				c := l.checkMTU(ctx, v.Segment, site)
 				mu.Lock()
 				defer mu.Unlock()
 				checks = append(checks, c)
@@ -150,12 +152,13 @@ func (l *Layer2) CheckPaths(ctx context.Context) []Check {
 }
 
 // checkMTU sends a full frame to a site's gateway and back.
-func (l *Layer2) checkMTU(ctx context.Context, segment, site string, mtu int) Check {
+func (l *Layer2) checkMTU(ctx context.Context, s l2ext.Segment, site string) Check {
+	segment, mtu := s.Name, s.MTU
 	c := Check{Name: "mtu", Subject: segment + " to " + site, State: CheckOK}
 	rtt, err := l.echo(ctx, segment, site, mtu)
 	if err == nil {
 		parts := ""
-		if link := l.node.Link(site); link != nil && link.MaxDatagram() > 0 && link.MaxDatagram() < mtu+fullHeader {
+		if link := l.node.Link(site); link != nil && s.Mode != l2ext.Direct && link.MaxDatagram() > 0 && link.MaxDatagram() < mtu+fullHeader {
 			parts = ", in parts of at most " + fmt.Sprint(link.MaxDatagram()) + " bytes"
 		}
 		c.Detail = fmt.Sprintf("%d bytes pass there and back in %v%s", mtu, rtt.Round(100*time.Microsecond), parts)

@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -103,12 +105,25 @@ type Layer2 struct {
 	hooks    map[string][]string      // host_route by segment; they outlive it, for the routes that then have to go
 }
 
+// Layer2Config is what a Layer2 needs. Site, Node and Host are required.
+type Layer2Config struct {
+	Site string
+	Node *tunnel.Node
+	Host l2ext.Host
+	// Underlay is this machine's address for segments in mode direct; invalid
+	// for none.
+	Underlay netip.Addr
+	// Logger may be nil, which discards.
+	Logger *slog.Logger
+}
+
 // NewLayer2 makes the segments' end at this site. Run serves.
-func NewLayer2(site string, node *tunnel.Node, host l2ext.Host, log *slog.Logger) (*Layer2, error) {
-	l := &Layer2{site: site, node: node, log: log, policies: make(map[string]SegmentPolicy), hooks: make(map[string][]string)}
+func NewLayer2(cfg Layer2Config) (*Layer2, error) {
+	log := cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	l := &Layer2{site: cfg.Site, node: cfg.Node, log: log, policies: make(map[string]SegmentPolicy), hooks: make(map[string][]string)}
 	m, err := l2ext.New(l2ext.Config{
-		Site: site, Host: host, Logger: log, Route: l.route,
-		Carrier: &carrier{node: node, channels: map[string]*tunnel.Channel{}},
+		Site: cfg.Site, Host: cfg.Host, Underlay: cfg.Underlay, Logger: log, Route: l.route,
+		Carrier: &carrier{node: cfg.Node, channels: map[string]*tunnel.Channel{}},
 	})
 	if err != nil {
 		return nil, err
@@ -346,6 +361,7 @@ func (l *Layer2) segmentView(v l2ext.View) Segment {
 	for c, n := range v.Counts {
 		s.Counts[c.String()] = int64(n)
 	}
+	s.Ways = ways(v)
 	for _, b := range v.Bindings {
 		g := Binding{MAC: b.MAC.String(), Site: b.Site, Seq: b.Seq, State: string(b.State), Job: b.Job}
 		g.IPs = texts(b.IPs)
@@ -353,4 +369,23 @@ func (l *Layer2) segmentView(v l2ext.View) Segment {
 		s.Bindings = append(s.Bindings, g)
 	}
 	return s
+}
+
+// ways shows the underlay of a segment in mode direct, and where a site carries
+// a segment in another mode.
+func ways(v l2ext.View) (all []SegmentWay) {
+	for _, w := range v.Ways {
+		if v.Mode != l2ext.Direct && w.Problem == "" {
+			continue
+		}
+		s := SegmentWay{Site: w.Site, Mode: string(w.Mode), Up: w.Up, Problem: w.Problem}
+		if w.Addr.IsValid() {
+			s.Address = w.Addr.String()
+		}
+		if w.Up {
+			s.RTT = float64(w.RTT.Microseconds()) / 1000
+		}
+		all = append(all, s)
+	}
+	return all
 }

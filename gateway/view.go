@@ -263,7 +263,19 @@ type Segment struct {
 	Dropped  int64     `json:"frames_dropped" readOnly:"true" doc:"frames dropped, for any reason"`
 	Problem  string    `json:"problem,omitempty" readOnly:"true" doc:"why it does not work"`
 
+	Ways []SegmentWay `json:"ways,omitempty" readOnly:"true" doc:"in mode direct, the way to each other site; in other modes only sites that carry it in another way"`
+
 	Counts map[string]int64 `json:"counts,omitempty" readOnly:"true" doc:"what became of its frames, by name; those that begin with drop_ were dropped"`
+}
+
+// SegmentWay is the way of a segment's frames to one other site.
+type SegmentWay struct {
+	Site    string  `json:"site" doc:"the other site"`
+	Mode    string  `json:"mode,omitempty" doc:"how it carries the segment; absent if it has not said"`
+	Address string  `json:"address,omitempty" doc:"its address on the underlay"`
+	Up      bool    `json:"up" doc:"full frames come back"`
+	RTT     float64 `json:"rtt_ms,omitempty" doc:"round trip of a full frame over the underlay, in milliseconds"`
+	Problem string  `json:"problem,omitempty" doc:"what is the matter"`
 }
 
 // Binding says which site owns a MAC.

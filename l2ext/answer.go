@@ -79,7 +79,7 @@ func (m *Manager) answerTo(now time.Time, seg *segment, h ether.Header, q ether.
 	}
 	seg.mu.RUnlock()
 	switch {
-	case site == "" || site != m.cfg.Site && !m.reachable(now, site):
+	case site == "" || site != m.cfg.Site && !m.reachable(now, seg, site):
 		return mac, "", nil
 	case q.Probe || mac == h.Src || site == m.cfg.Site && !parked:
 		return mac, site, nil
@@ -88,9 +88,9 @@ func (m *Manager) answerTo(now time.Time, seg *segment, h ether.Header, q ether.
 }
 
 // reachable tells whether a site is up, or was a moment ago.
-func (m *Manager) reachable(now time.Time, site string) bool {
+func (m *Manager) reachable(now time.Time, seg *segment, site string) bool {
 	p := m.peer(site)
-	if p == nil {
+	if p == nil || seg.ways.refuses(site) {
 		return false
 	}
 	p.mu.Lock()

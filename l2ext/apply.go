@@ -18,6 +18,11 @@ func (m *Manager) Apply(ctx context.Context, wished []Segment) error {
 	if err := checkAll(m.cfg.Site, wished); err != nil {
 		return err
 	}
+	for _, s := range wished {
+		if s.Mode == Direct && !m.cfg.Underlay.IsValid() {
+			return fmt.Errorf("segment %s: mode direct needs an address of this machine on the underlay", s.Name)
+		}
+	}
 	wished = slices.Clone(wished)
 	return m.call(ctx, func() error { return m.apply(ctx, wished) })
 }
@@ -26,7 +31,7 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 	old, next := m.segments(), make(map[uint32]*segment)
 	for _, w := range wished {
 		w.MTU, w.Mode = cmp.Or(w.MTU, DefaultMTU), w.Mode.orDefault()
-		w.Policy = w.Policy.withDefaults(m.cfg.Limits)
+		w.Policy = w.Policy.withDefaults(m.cfg.Limits, w.Mode)
 		w.Sites = slices.Compact(slices.Sorted(slices.Values(w.Sites)))
 		next[w.VNI] = m.keepOrMake(old[w.VNI], w)
 	}
@@ -34,8 +39,9 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 	m.setPeers(next)
 	err := m.reconcile(ctx, time.Now())
 	for vni, seg := range next {
-		if old[vni] == nil || !slices.Equal(old[vni].Sites, seg.Sites) {
+		if old[vni] == nil || old[vni].Mode != seg.Mode || !slices.Equal(old[vni].Sites, seg.Sites) {
 			for _, site := range seg.Sites { // the link may be up for long
+				m.sendWay(seg, site)
 				m.exchange(seg, site)
 				m.sendKey(time.Now(), seg, site)
 			}
@@ -53,12 +59,14 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	}
 	seg.table, seg.lot = newTable(m.cfg.Site), newLot()
 	seg.loop, seg.members = newLoop(), newMembers()
-	seg.answers = newAnswers()
+	seg.answers, seg.echoes = newAnswers(), newAnswers()
+	seg.ways = newWays(time.Now(), w, m.cfg.Underlay)
 	seg.taps, seg.machines = &taps{}, make(map[string]MAC)
 	if old == nil || old.Name != w.Name {
 		return seg
 	}
 	seg.loop, seg.members, seg.taps = old.loop, old.members, old.taps
+	seg.ways.inherit(old.ways)
 	old.mu.Lock()
 	defer old.mu.Unlock()
 	for mac, b := range old.table.byMAC {
@@ -106,7 +114,7 @@ func (m *Manager) reconcile(ctx context.Context, now time.Time) error {
 	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.VNI, b.VNI) })
 	wishes := make([]Wish, len(segs))
 	for i, seg := range segs {
-		wishes[i] = Wish{Segment: seg.Segment, Entries: seg.entries()}
+		wishes[i] = Wish{Segment: seg.Segment, Entries: seg.entries(), Direct: m.underlay(now, seg)}
 	}
 	m.lastApply = now
 	m.dirty = false

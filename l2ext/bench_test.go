@@ -26,6 +26,7 @@ func (h sinkHost) Watch(ctx context.Context, _ func(Sighting)) error {
 func (h sinkHost) Mute(string) error                       { return nil }
 func (h sinkHost) Unmute(string) error                     { return nil }
 func (h sinkHost) Heard(uint32, MAC) (time.Duration, bool) { return 0, false }
+func (h sinkHost) Traffic(uint32) (Traffic, bool)          { return Traffic{}, false }
 func (h sinkHost) PortSegment(string) (uint32, bool)       { return 0, false }
 func (h sinkHost) ReadPacket([]byte) (int, error)          { <-h.closing; return 0, os.ErrClosed }
 func (h sinkHost) WritePacket([]byte) error                { return nil }

@@ -12,6 +12,12 @@
 //  6. rejoin    at the other site: whole again, judged again                                     inward.go
 //  7. deliver   wrapped anew into the TUN, so that it enters the bridge by the port               inward.go
 //
+// In mode Direct the kernel carries the frames instead, from site to site over a
+// private network, and the gateway does the rest: it programs the entries, asks
+// all the time whether full frames come back (ways.go), and takes the frames for VMs
+// that are paused here (direct.go). Sites that carry a segment in different modes
+// exchange nothing of it.
+//
 // A binding says which site owns a MAC, see bindings.go: a pure table with a
 // sequence number for each MAC. Each site announces the bindings of its own
 // hosts (l2ext/announce) and makes those of the others static entries of its
@@ -35,7 +41,7 @@
 // two others, which only read: the TUN's reader, and the caller of
 // HandleDatagram.
 //
-// The way of the code: segment.go has the words and the two interfaces,
+// The way of the code: segment.go has the words and the two interfaces, mode.go the modes,
 // manager.go the loop, apply.go the wished state, state.go what is known of a
 // segment, outward.go and inward.go the frames, peers.go and urgent.go the
 // announcements, bindings.go the rules, jobs.go the moves, report.go what the
@@ -57,6 +63,10 @@
 // bridge that filters VLANs the hosts of all of them are taken for its own. Of a
 // VM on another host than the gateway the bridge hears only what comes its way,
 // and so does the silence that a job reports. A twin still confuses its own LAN.
+//
+// Of mode Direct: what other sites send is believed by the address of their machine
+// only; multicast goes to all sites; a burst of what is still under way when a VM
+// has left is sent on by the kernel, for MoveGrace.
 //
 // Nothing here knows how frames reach the other site (Carrier) nor how a
 // machine's network is changed (Host).

@@ -72,7 +72,11 @@ func (m *Manager) Echo(ctx context.Context, name, site string, size int) (time.D
 		return 0, err
 	}
 	start := time.Now()
-	m.send(seg, site, frame, sending{header: h})
+	if seg.Mode == Direct {
+		m.inject(seg, question{site: site, number: number, full: true}.frame(seg.VNI, m.cfg.Site, ether.HeaderLen+size))
+	} else {
+		m.send(seg, site, frame, sending{header: h})
+	}
 	select {
 	case <-answered:
 		return time.Since(start), nil

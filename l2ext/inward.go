@@ -13,6 +13,9 @@ import (
 // errStranger says that a site sends what it has no right to.
 var errStranger = errors.New("l2ext: not on the segment")
 
+// errMode says that a site carries a segment in another way than this one.
+var errMode = errors.New("l2ext: frame of another mode")
+
 // HandleDatagram takes a datagram of frames from a site, steps 6 and 7 of the
 // map. It borrows b, and may change it. What is wrong with it is counted, and returned for a log;
 // nothing that a peer sends makes it panic.
@@ -30,6 +33,10 @@ func (m *Manager) HandleDatagram(site string, b []byte) error {
 	if p == nil || seg.in[site] == nil {
 		seg.counts.add(DropNoSegment, 1)
 		return fmt.Errorf("datagram from %s, segment %s: %w", site, seg.Name, errStranger)
+	}
+	if seg.Mode == Direct || seg.ways.refuses(site) {
+		seg.counts.add(DropMode, 1)
+		return fmt.Errorf("datagram from %s, segment %s: %w", site, seg.Name, errMode)
 	}
 	p.rx.Lock()
 	defer p.rx.Unlock()

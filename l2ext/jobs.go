@@ -184,14 +184,19 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 		return
 	}
 	j.origin = from
+	var coming []Entry
 	seg.mu.Lock()
-	defer seg.mu.Unlock()
 	for _, raw := range msg.MACs {
 		j.add(seg.VNI, MAC(raw))
 		if b := seg.table.byMAC[MAC(raw)]; b != nil {
 			b.listen(j)
+			if e := seg.entryOf(MAC(raw), b.rec.Site); e.Coming && seg.Mode == Direct {
+				coming = append(coming, e)
+			}
 		}
 	}
+	seg.mu.Unlock()
+	m.point(seg, coming)
 }
 
 // Flip binds the job's MACs to the destination, here and everywhere. Call it at
@@ -320,10 +325,12 @@ func (m *Manager) moveAll(now time.Time, j *job, site string, step uint64) {
 			if nic.vni != vni {
 				continue
 			}
-			known := seg.table.byMAC[nic.mac]
+			known, before := seg.table.byMAC[nic.mac], seg.table.site(nic.mac)
 			if known == nil || known.rec.Site != site || known.rec.Job != j.id {
 				b.records = append(b.records, seg.table.move(now, nic.mac, site, j.id, step))
-				b.entries = append(b.entries, seg.entryOf(nic.mac, site))
+				e := seg.entryOf(nic.mac, site)
+				e.Left = before == m.cfg.Site && e.Site != 0
+				b.entries = append(b.entries, e)
 				known = seg.table.byMAC[nic.mac]
 			} else if known.parked {
 				b.entries = append(b.entries, seg.entryOf(nic.mac, site))

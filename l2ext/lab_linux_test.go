@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ import (
 // of its own and one host on it, and the segment "prod" stretched between them.
 type lab struct {
 	wire  *l2exttest.Wire
+	mode  l2ext.Mode
 	sites map[string]*site
 	flips []time.Duration // how long each Flip took
 	end   func()          // stops managers and wire, and waits for them
@@ -54,7 +56,12 @@ func newLab(t testing.TB, line l2exttest.Line) *lab { return newLabOf(t, line, "
 
 func newLabOf(t testing.TB, line l2exttest.Line, names ...string) *lab {
 	t.Helper()
-	l := &lab{wire: l2exttest.NewWire(line), sites: make(map[string]*site)}
+	return newLabIn(t, l2ext.Secure, line, names...)
+}
+
+func newLabIn(t testing.TB, mode l2ext.Mode, line l2exttest.Line, names ...string) *lab {
+	t.Helper()
+	l := &lab{wire: l2exttest.NewWire(line), mode: mode, sites: make(map[string]*site)}
 	ms := make(map[string]*l2ext.Manager)
 	for i, name := range names {
 		s := &site{name: name, gw: nstest.New(t), host: nstest.New(t), ip: fmt.Sprintf("10.77.0.%d", i+1)}
@@ -66,7 +73,7 @@ func newLabOf(t testing.TB, line l2exttest.Line, names ...string) *lab {
 		n, err := hostnet.New(hostnet.Config{NetNS: s.gw.FD()})
 		check(t, err)
 		s.net = &pointing{Host: n}
-		s.m, err = l2ext.New(l2ext.Config{Site: name, Host: s.net, Carrier: l.wire.End(name)})
+		s.m, err = l2ext.New(l2ext.Config{Site: name, Host: s.net, Carrier: l.wire.End(name), Underlay: underlayOf(i)})
 		check(t, err)
 		ms[name], l.sites[name] = s.m, s
 	}
@@ -75,6 +82,9 @@ func newLabOf(t testing.TB, line l2exttest.Line, names ...string) *lab {
 	l.apply(t, l2ext.Policy{})
 	return l
 }
+
+// underlayOf is the address of a site's machine on the underlay.
+func underlayOf(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 78, 0, byte(i + 1)}) }
 
 // apply stretches the segment under a policy.
 func (l *lab) apply(t testing.TB, p l2ext.Policy) {
@@ -86,7 +96,7 @@ func (l *lab) apply(t testing.TB, p l2ext.Policy) {
 				others = append(others, other)
 			}
 		}
-		check(t, s.m.Apply(t.Context(), []l2ext.Segment{{Name: "prod", VNI: 100, Bridge: bridgeName, Sites: others, Policy: p}}))
+		check(t, s.m.Apply(t.Context(), []l2ext.Segment{{Name: "prod", VNI: 100, Bridge: bridgeName, Sites: others, Mode: l.mode, Policy: p}}))
 	}
 }
 

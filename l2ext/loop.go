@@ -1,6 +1,7 @@
 package l2ext
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"sync"
@@ -167,7 +168,7 @@ func (s *signer) verify(self string, p probe.Probe, frame []byte) bool {
 
 // sendProbes sends what is due into all LANs, and to other sites a new key when
 // the old one has served its time.
-func (m *Manager) sendProbes(now time.Time) {
+func (m *Manager) sendProbes(ctx context.Context, now time.Time) {
 	if now.Sub(m.signer.made) >= keyEvery {
 		m.newKey(now)
 	}
@@ -177,6 +178,7 @@ func (m *Manager) sendProbes(now time.Time) {
 			l.joined.Store(nil)
 			l.fastUntil = now.Add(fastFor)
 			m.log.Info("no sign of a loop any more; broadcast is open", "segment", seg.Name)
+			m.shutInKernel(ctx, now, seg)
 		}
 		if !seg.isAttached() {
 			continue
@@ -189,6 +191,17 @@ func (m *Manager) sendProbes(now time.Time) {
 			l.lastProbe = now
 			m.sendProbe(seg)
 		}
+	}
+}
+
+// shutInKernel has the kernel shut or open the broadcast of a segment that it
+// carries, at once.
+func (m *Manager) shutInKernel(ctx context.Context, now time.Time, seg *segment) {
+	if seg.Mode != Direct {
+		return
+	}
+	if err := m.reconcile(ctx, now); err != nil {
+		m.log.Warn("segments not reconciled; will be tried again", "err", err)
 	}
 }
 
@@ -303,6 +316,7 @@ func (m *Manager) join(now time.Time, seg *segment, j joint) {
 	if was == nil || !now.Before(was.until) || was.site != j.site {
 		seg.counts.add(LoopTrips, 1)
 		m.log.Error("loop", "segment", seg.Name, "problem", seg.loop.problem(now))
+		m.shutInKernel(context.Background(), now, seg) // the loop's own step, as in this mode all signs come there
 	}
 }
 

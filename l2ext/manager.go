@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,10 @@ type Config struct {
 	Site    string // name of this site
 	Host    Host
 	Carrier Carrier
+
+	// Underlay is the address of this machine by which other sites reach it in
+	// mode Direct. Invalid: there can be no such segment.
+	Underlay netip.Addr
 
 	// Route makes a route to a guest ("arrive") or takes it away ("depart"),
 	// see Policy.HostRoutes. It must bear to be called again after it has
@@ -147,7 +152,8 @@ func (m *Manager) loop(ctx context.Context) {
 		case <-tick.C:
 			m.tick(ctx, time.Now())
 		case <-probes.C:
-			m.sendProbes(time.Now())
+			m.sendProbes(ctx, time.Now())
+			m.askWays(time.Now())
 		}
 	}
 }
@@ -216,6 +222,10 @@ func (m *Manager) observe(now time.Time, s Sighting) {
 
 func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*batch) {
 	seg := m.segments()[s.VNI]
+	if seg != nil && s.Probe != nil {
+		m.takeProbe(now, seg, s.Probe)
+		return
+	}
 	if seg == nil || !s.MAC.Host() || probe.IsSource(s.MAC) || seg.Policy.isGateway(s.MAC) {
 		return
 	}
@@ -241,6 +251,9 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	}
 	seg.mu.Unlock()
 	b.records = append(b.records, claims...)
+	for _, r := range claims {
+		m.addressed(seg, nil, r.IPs)
+	}
 	if before != after && (before != "" || after != m.cfg.Site) {
 		b.entries = append(b.entries, seg.entryOf(s.MAC, after))
 	}

@@ -88,13 +88,18 @@ func (m *Manager) unmark(j *job) {
 			continue
 		}
 		seg.mu.Lock()
-		if b := seg.table.byMAC[nic.mac]; b != nil {
+		b := seg.table.byMAC[nic.mac]
+		came := seg.coming(b)
+		if b != nil {
 			if b.job == j.id {
 				b.job = ""
 			}
 			if b.ear != nil && b.ear.job == j.id && !b.ear.await.Load() {
 				b.ear = nil
 			}
+		}
+		if came && seg.Mode == Direct { // it stays where it is
+			m.dirty = true
 		}
 		seg.mu.Unlock()
 	}

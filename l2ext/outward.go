@@ -29,6 +29,10 @@ func (o *outward) packet(now time.Time, b []byte) {
 		return // just removed
 	}
 	seg.taps.see(now, p.Frame, false)
+	if seg.Mode == Direct {
+		o.direct(now, seg, p.Frame)
+		return
+	}
 	if o.m.takeProbe(now, seg, p.Frame) || seg.isEcho(o.m, now, p.Frame) {
 		return
 	}
@@ -125,6 +129,10 @@ type sending struct {
 // send sends a frame to one site, in parts if it must be. It may lower the
 // segment size in a TCP SYN, and returns the scratch buffer.
 func (m *Manager) send(seg *segment, site string, frame []byte, s sending) []byte {
+	if seg.ways.refuses(site) {
+		seg.counts.add(DropMode, 1)
+		return s.scratch
+	}
 	max := m.cfg.Carrier.MaxDatagram(site)
 	p := m.peer(site)
 	if p == nil || max <= frag.HeaderLen {

@@ -101,8 +101,11 @@ func (s *segment) parkEarly(now time.Time, mac MAC, frame []byte) bool {
 }
 
 // aside is where the kernel sends frames for a parked MAC: to us, by the name of
-// any other site.
+// any other site where all frames come to us.
 func (s *segment) aside(b *binding) vxlan.Endpoint {
+	if s.Mode == Direct {
+		return vxlan.Self
+	}
 	if e := s.endpoint[b.from]; e != 0 {
 		return e
 	}
@@ -136,6 +139,11 @@ func (m *Manager) sendBack(seg *segment, macs []MAC, site string) {
 	seg.empty(macs, func(frame []byte) {
 		h, err := ether.Parse(frame)
 		if err != nil {
+			return
+		}
+		if seg.Mode == Direct { // the kernel's entry leads them there
+			m.inject(seg, frame)
+			seg.counts.add(Released, 1)
 			return
 		}
 		scratch = m.send(seg, site, frame, sending{header: h, redirected: true, scratch: scratch})

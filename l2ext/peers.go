@@ -95,6 +95,7 @@ func (m *Manager) PeerUp(site string) {
 		}
 		for _, seg := range m.segments() {
 			if slices.Contains(seg.Sites, site) {
+				m.sendWay(seg, site)
 				m.sendSnapshot(seg, site)
 				m.sendDigest(seg, site)
 				m.sendKey(time.Now(), seg, site)
@@ -190,6 +191,9 @@ func (m *Manager) enqueue(seg *segment, site string, msg announce.Message) {
 	p := m.peer(site)
 	if p == nil || !p.isUp() {
 		return // PeerUp sends all
+	}
+	if seg.ways.refuses(site) && msg.Kind != announce.Way {
+		return // it carries the segment in another mode
 	}
 	b, err := msg.Append(nil)
 	if err != nil {

@@ -129,11 +129,28 @@ func (p Policy) Check() error {
 	return nil
 }
 
+// carriedBy refuses what a mode cannot do: in Direct, the kernel has no list of
+// who listens to what at which site, and no gateway that is the same at each site.
+func (p Policy) carriedBy(mode Mode) error {
+	switch {
+	case mode != Direct:
+	case p.Multicast == MulticastListeners:
+		return fmt.Errorf("multicast %s needs mode secure; mode direct has %s and %s", p.Multicast, MulticastFlood, MulticastLinkLocal)
+	case p.Gateway == GatewayAnycast:
+		return fmt.Errorf("gateway %s needs mode secure", p.Gateway)
+	}
+	return nil
+}
+
 // withDefaults fills in what is not said.
-func (p Policy) withDefaults(l Limits) Policy {
+func (p Policy) withDefaults(l Limits, mode Mode) Policy {
+	multicast := MulticastListeners
+	if mode == Direct {
+		multicast = MulticastFlood
+	}
 	p.Limits = p.Limits.or(l)
 	p.Unknown = cmp.Or(p.Unknown, UnknownDrop)
-	p.Multicast = cmp.Or(p.Multicast, MulticastListeners)
+	p.Multicast = cmp.Or(p.Multicast, multicast)
 	p.Gateway = cmp.Or(p.Gateway, GatewayHome)
 	auto := Cross
 	if p.Gateway == GatewayAnycast {

@@ -58,8 +58,8 @@ func (s Segment) check(self string) error {
 	if err := s.Mode.Check(); err != nil {
 		return fmt.Errorf("segment %s: %w", s.Name, err)
 	}
-	if s.Mode == Direct {
-		return fmt.Errorf("segment %s: mode direct cannot be carried yet", s.Name)
+	if err := s.Policy.carriedBy(s.Mode); err != nil {
+		return fmt.Errorf("segment %s: %w", s.Name, err)
 	}
 	for _, site := range s.Sites {
 		if site == "" || len(site) > announce.MaxSite {
@@ -160,7 +160,11 @@ type Host interface {
 	// WritePacket gives a packet from the carrier to the kernel. It borrows b.
 	WritePacket(b []byte) error
 
-	// Close ends the carrier. Segments lose their overlay port, and bridges
+	// Traffic tells what the kernel has carried of a segment in mode Direct; ok
+	// is false when there is none.
+	Traffic(vni uint32) (t Traffic, ok bool)
+
+	// Close ends the carrier. Segments lose their overlay ports, and bridges
 	// stay.
 	Close() error
 }
@@ -168,14 +172,21 @@ type Host interface {
 // Wish is one segment as a Host should make it.
 type Wish struct {
 	Segment
-	Entries []Entry // hosts at other sites; their Site is not 0
+	Entries []Entry   // hosts at other sites; their Site is not 0
+	Direct  *Underlay // in mode Direct, and only there
 }
 
-// Entry says behind which endpoint of the carrier a MAC is.
+// Entry says behind which endpoint of the carrier a MAC is. In mode Direct, that
+// is the endpoint of an UnderlaySite, to whose machine the kernel sends the frames
+// (it drops them when there is none), or vxlan.Self: the gateway takes them itself.
 type Entry struct {
 	MAC   MAC
 	Site  vxlan.Endpoint
 	Moves bool // to Point: it was behind another endpoint, so that the bridge knows it already
+
+	// In mode Direct:
+	Left   bool // to Point: it was here; what still arrives for it goes on to where it is now, for MoveGrace
+	Coming bool // a job is about to bring it here: what arrives for it from other sites is for the gateway
 }
 
 // Attached is what a Host made of a Wish.
@@ -200,6 +211,8 @@ type Sighting struct {
 	Announced bool       // the host told so itself: it may have just come
 	Router    bool       // it is an IPv6 router
 	Leased    bool       // a DHCP server gave it the IP: it need not be here
+
+	Probe []byte // in mode Direct, a loop probe (l2ext/probe), and then nothing else; the Manager may keep it
 
 	speaks bool // it was a frame of the host itself: it runs
 }

@@ -21,6 +21,8 @@ type segment struct {
 	loop     *loop        // with locks of its own
 	members  *members     // likewise
 	answers  *answers     // likewise
+	echoes   *answers     // likewise; bounds the answers to other gateways in mode Direct
+	ways     *ways        // likewise
 	taps     *taps        // likewise
 
 	mu       sync.RWMutex // guards what follows; only the loop writes, and setOdd
@@ -42,15 +44,21 @@ func (s *segment) entries() (es []Entry) {
 			e = s.aside(b)
 		}
 		if e != 0 && !b.withdrawn() {
-			es = append(es, Entry{MAC: mac, Site: e})
+			es = append(es, Entry{MAC: mac, Site: e, Coming: s.coming(b)})
 		}
 	}
 	return es
 }
 
 // entryOf tells how the kernel has to treat a MAC that is at site.
+// It needs s.mu, or to be called by the loop.
 func (s *segment) entryOf(mac MAC, site string) Entry {
-	return Entry{MAC: mac, Site: s.endpoint[site]} // 0, remove, for a host of this site
+	return Entry{MAC: mac, Site: s.endpoint[site], Coming: s.coming(s.table.byMAC[mac])} // 0, remove, for a host of this site
+}
+
+// coming tells whether a job is about to bring a host here. It needs s.mu.
+func (s *segment) coming(b *binding) bool {
+	return b != nil && b.ear != nil && b.ear.to == s.table.self && b.rec.Site != s.table.self && b.job == b.ear.job
 }
 
 // lookup tells where a MAC is: at another site, here, or at an unknown place.
@@ -58,8 +66,7 @@ func (s *segment) lookup(mac MAC) (site string, b binding) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if p := s.table.byMAC[mac]; p != nil && !p.withdrawn() {
-		coming := p.ear != nil && p.ear.to == s.table.self && p.rec.Site != s.table.self && p.job == p.ear.job
-		return p.rec.Site, binding{since: p.since, left: p.left, parked: p.parked, coming: coming}
+		return p.rec.Site, binding{since: p.since, left: p.left, parked: p.parked, coming: s.coming(p)}
 	}
 	return "", binding{}
 }

@@ -201,3 +201,22 @@ func TestOneCopy(t *testing.T) {
 		}
 	}
 }
+
+// countNeighbours tells how many of some addresses a device of this namespace
+// knows for good.
+func countNeighbours(device string, ips ...netip.Addr) (n int, err error) {
+	l, err := netlink.LinkByName(device)
+	if err != nil {
+		return 0, err
+	}
+	list, err := netlink.NeighList(l.Attrs().Index, 0)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range list {
+		if a, ok := netip.AddrFromSlice(e.IP); ok && e.State&unix.NUD_NOARP != 0 && slices.Contains(ips, a.Unmap()) {
+			n++
+		}
+	}
+	return n, nil
+}

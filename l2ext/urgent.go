@@ -52,6 +52,9 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 	if seg == nil || !slices.Contains(seg.Sites, from) {
 		return // changed in the meantime
 	}
+	if seg.ways.refuses(from) && msg.Kind != announce.Way {
+		return // nothing of the one mode is for the other
+	}
 	switch msg.Kind {
 	case announce.Update:
 		m.takeRecords(now, seg, from, msg.Records)
@@ -69,6 +72,8 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		m.clear(seg, msg.MACs)
 	case announce.Arrived:
 		m.takeArrived(from, msg)
+	case announce.Way:
+		m.takeWay(now, seg, from, msg)
 	}
 }
 
@@ -116,9 +121,14 @@ func (m *Manager) takeRecord(now time.Time, seg *segment, r announce.Record, t *
 		return
 	}
 	takings := seg.table.takings(r)
+	var known []netip.Addr
+	if b := seg.table.byMAC[mac]; b != nil {
+		known = b.rec.IPs
+	}
 	switch seg.table.accept(now, r) {
 	case changed:
 		after := seg.table.site(mac)
+		m.addressed(seg, known, r.IPs)
 		if before != after {
 			m.follow(now, seg, r, before, t)
 		}
@@ -140,6 +150,14 @@ func (m *Manager) takeRecord(now time.Time, seg *segment, r announce.Record, t *
 	}
 }
 
+// addressed has the kernel answer for other addresses than before, in mode
+// Direct: with the next tick, as until then questions cross.
+func (m *Manager) addressed(seg *segment, before, after []netip.Addr) {
+	if seg.Mode == Direct && !slices.Equal(before, after) {
+		m.dirty = true
+	}
+}
+
 // follow is what has to be done for a MAC that has gone from before to where a
 // record binds it. It needs seg.mu.
 func (m *Manager) follow(now time.Time, seg *segment, r announce.Record, before string, t *taken) {
@@ -148,7 +166,7 @@ func (m *Manager) follow(now time.Time, seg *segment, r announce.Record, before 
 	switch {
 	case after == m.cfg.Site && m.comes(r):
 		seg.holdFor(now, mac, b)
-		if before == "" { // else the kernel's entry points to us already
+		if before == "" || seg.Mode == Direct { // else the kernel's entry points to us already
 			t.entries = append(t.entries, Entry{MAC: mac, Site: seg.aside(b)})
 		}
 		return
@@ -156,7 +174,8 @@ func (m *Manager) follow(now time.Time, seg *segment, r announce.Record, before 
 		t.back[after] = append(t.back[after], mac)
 	}
 	e := seg.entryOf(mac, after)
-	e.Moves = seg.endpoint[before] != 0 && e.Site != 0
+	e.Moves = seg.endpoint[before] != 0 && e.Site != 0 && !b.parked
+	e.Left = before == m.cfg.Site && e.Site != 0
 	t.entries = append(t.entries, e)
 	if before == m.cfg.Site && after != "" { // elsewhere it was behind us before
 		t.told = append(t.told, &moved{mac: mac, ips: r.IPs})

@@ -19,6 +19,7 @@ type View struct {
 	Problem  string // why it does not work, or what is odd; "" if nothing
 	Bindings []Binding
 	Counts   map[Count]uint64
+	Ways     []Way // to the other sites
 }
 
 // Binding says which site owns a MAC.
@@ -58,19 +59,21 @@ func (v View) Frames() (sent, received, dropped uint64) {
 func (m *Manager) Segments() []View {
 	var views []View
 	for _, seg := range m.segments() {
-		views = append(views, seg.view())
+		v := seg.view()
+		m.traffic(seg, v.Counts)
+		views = append(views, v)
 	}
 	slices.SortFunc(views, func(a, b View) int { return cmp.Compare(a.Name, b.Name) })
 	return views
 }
 
 func (s *segment) view() View {
-	v := View{Segment: s.Segment, Counts: s.counts.view()}
-	v.Sites = slices.Clone(s.Sites)
 	now := time.Now()
+	v := View{Segment: s.Segment, Counts: s.counts.view(), Ways: s.ways.view(now)}
+	v.Sites = slices.Clone(s.Sites)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.loop.problem(time.Now()), s.odd)
+	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.ways.problem(now), s.loop.problem(now), s.odd)
 	v.Machines = slices.AppendSeq([]MAC{s.attached.Bridge}, maps.Values(s.machines))
 	v.Counts[Flips] = s.table.flips
 	for mac, b := range s.table.byMAC {

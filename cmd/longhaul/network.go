@@ -188,7 +188,7 @@ until it is removed or the gateway restarts; one that shall stay goes into the c
 	flags.StringVar(&s.Bridge, "bridge", "", "`bridge` at this site")
 	flags.IntVar(&s.MTU, "mtu", 1500, "MTU of the segment in `bytes`")
 	flags.StringSliceVar(&s.Sites, "site", nil, "other `site` on the segment; may be repeated")
-	flags.StringVar(&s.Mode, "mode", "", "how frames go to other sites: `secure` (the default), inside the link, or direct, by the kernel over a private network")
+	flags.StringVar(&s.Mode, "mode", "", "how frames cross: `secure` (the default), or direct, by the kernel")
 	_ = c.RegisterFlagCompletionFunc("site", a.siteNames) // fails for unknown flags only
 	policyFlags(flags, &s.Policy)
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
@@ -246,6 +246,9 @@ func writeSegment(w io.Writer, s gateway.Segment) error {
 			or(b.Ingress, "-"), or(b.Egress, "-"), added(b), or(b.Job, "-"))
 	}
 	if err := t.flush(); err != nil {
+		return err
+	}
+	if err := writeWays(w, s); err != nil {
 		return err
 	}
 	return writeCounts(w, s)

@@ -118,6 +118,25 @@ func (d *display) drawSegment(s, last gateway.Segment) error {
 	return nil
 }
 
+// writeWays shows how frames get to other sites, where that is not simply the link.
+func writeWays(w io.Writer, s gateway.Segment) error {
+	if len(s.Ways) == 0 {
+		return nil
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	t := newTable(w, "SITE", "MODE", "UNDERLAY", "UP", "RTT", "PROBLEM")
+	for _, y := range s.Ways {
+		rtt := "-"
+		if y.Up {
+			rtt = fmt.Sprintf("%.1f ms", y.RTT)
+		}
+		t.row(y.Site, or(y.Mode, "-"), or(y.Address, "-"), yes(y.Up), rtt, or(y.Problem, "-"))
+	}
+	return t.flush()
+}
+
 // writeCounts shows what became of the frames, beside the sums.
 func writeCounts(w io.Writer, s gateway.Segment) error {
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(s.Counts)), func(name string) bool { return s.Counts[name] == 0 })

@@ -198,6 +198,10 @@ func (c *Collector) segments(ctx context.Context, m metrics) error {
 		m.counter("segment_sent_frames_total", "Frames sent to other sites.", s.Sent, "segment", s.Name)
 		m.counter("segment_received_frames_total", "Frames received from other sites.", s.Received, "segment", s.Name)
 		m.counter("segment_dropped_frames_total", "Frames dropped, for any reason.", s.Dropped, "segment", s.Name)
+		m.gauge("segment_mode", "1 for the mode in which the segment is carried.", 1, "segment", s.Name, "mode", s.Mode)
+		for _, w := range s.Ways {
+			m.gauge("segment_underlay_up", "1 while full frames come back from a site over the underlay, in mode direct.", one(w.Up), "segment", s.Name, "peer", w.Site)
+		}
 		segmentCounts(m, s)
 	}
 	return nil

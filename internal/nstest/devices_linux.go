@@ -42,6 +42,17 @@ func (n *NS) Bridge(name string, ports ...string) error {
 	return n.Up(name)
 }
 
+// VXLAN makes a VXLAN device of the kernel with one remote, down: it learns, and
+// its port is that of RFC 7348.
+func (n *NS) VXLAN(name string, vni int, local, remote string) error {
+	la := netlink.NewLinkAttrs()
+	la.Name, la.MTU = name, 1500
+	err := n.nl.LinkAdd(&netlink.Vxlan{
+		LinkAttrs: la, VxlanId: vni, SrcAddr: net.ParseIP(local), Group: net.ParseIP(remote), Port: 4789, Learning: true, UDPCSum: true,
+	})
+	return wrap("making VXLAN", name, err)
+}
+
 // Tap makes a TAP device and sets it up. It lives as long as the file, which
 // reads and writes whole Ethernet frames without any header, and which honours
 // deadlines.

@@ -47,6 +47,9 @@ func (n *NS) Close() error { return nil }
 // Bridge fails here.
 func (n *NS) Bridge(string, ...string) error { return errors.ErrUnsupported }
 
+// VXLAN fails here.
+func (n *NS) VXLAN(string, int, string, string) error { return errors.ErrUnsupported }
+
 // Tap fails here.
 func (n *NS) Tap(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -25,7 +26,7 @@ func (n *Net) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached,
 	}
 	answers := make([]l2ext.Attached, len(wishes))
 	if len(wishes) == 0 {
-		return answers, n.removeRules()
+		return answers, errors.Join(n.removeRules(), n.removeGuard())
 	}
 	tun, err := n.needTun()
 	if err != nil {
@@ -37,11 +38,12 @@ func (n *Net) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached,
 		}
 		answers[i] = n.attach(w, tun)
 	}
-	if n.storm.rules != "" && !n.rulesThere() {
+	if n.storm.rules != "" && !n.tableThere(n.table()) {
 		n.log.Info("limits of broadcasts were taken away and are made again")
 		n.storm.rules = ""
 	}
 	n.limitStorms(wishes)
+	n.openGuarded(wishes, answers)
 	dropped := n.drops()
 	for i, w := range wishes {
 		answers[i].Limited = dropped[w.VNI]
@@ -49,11 +51,24 @@ func (n *Net) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached,
 	return answers, nil
 }
 
+// openGuarded has the segments in mode direct carry frames, once the kernel
+// guards them.
+func (n *Net) openGuarded(wishes []l2ext.Wish, answers []l2ext.Attached) {
+	guarded := errors.Join(n.guardDirect(wishes), n.storm.err)
+	for i, w := range wishes {
+		if w.Direct != nil && answers[i].Err == nil {
+			answers[i].Err = n.openDirect(w, guarded)
+		}
+	}
+}
+
 // removeOthers removes segments of ours that are not wished.
 func (n *Net) removeOthers(ctx context.Context, wishes []l2ext.Wish) error {
 	keep, bridges := make(map[string]bool), make(map[string]bool)
 	for _, w := range wishes {
-		keep[deviceName(w.VNI)] = true
+		for _, name := range devicesOf(w) {
+			keep[name] = true
+		}
 		bridges[w.Bridge] = true
 	}
 	links, err := n.nl.LinkList()
@@ -62,6 +77,7 @@ func (n *Net) removeOthers(ctx context.Context, wishes []l2ext.Wish) error {
 	}
 	for _, l := range links {
 		if strings.HasPrefix(l.Attrs().Alias, segmentMark) && !keep[l.Attrs().Name] {
+			n.forgetNeighbours(l)
 			if err := n.nl.LinkDel(l); err != nil && !notFound(err) {
 				return fmt.Errorf("removing device %s: %w", l.Attrs().Name, err)
 			}
@@ -124,8 +140,16 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 	if err != nil {
 		return l2ext.Attached{Adopted: adopted, Err: err}
 	}
+	at := attachment{port: port.Attrs().Index, bridge: br.Attrs().Index}
+	if w.Direct != nil {
+		direct, err := n.needDirect(w, br)
+		if err != nil {
+			return l2ext.Attached{Adopted: adopted, Err: err}
+		}
+		at.direct, at.sites = direct.Attrs().Index, sitesOf(w.Direct)
+	}
 	n.mu.Lock()
-	n.segments[w.VNI] = attachment{port: port.Attrs().Index, bridge: br.Attrs().Index}
+	n.segments[w.VNI] = at
 	n.mu.Unlock()
 	select { // have Watch look at what the bridge knows: it may be new, or a notification was missed
 	case n.attached <- struct{}{}:
@@ -140,8 +164,24 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 	if s := port.Attrs().Statistics; s != nil {
 		a.Delivered = s.RxPackets
 	}
-	a.Err = n.setEntries(port.Attrs().Index, w.Entries)
+	if w.Direct == nil {
+		a.Err = n.setEntries(at, w.Entries)
+		return a
+	}
+	a.Device = directName(w.VNI)
+	a.Err = n.setDirectEntries(at, withGateways(w))
+	if err := n.setNeighbours(at.bridge, w.Direct.Neighbours); err != nil {
+		n.log.Debug("questions are not all answered by the bridge", "segment", w.Name, "err", err)
+	}
 	return a
+}
+
+func sitesOf(u *l2ext.Underlay) map[vxlan.Endpoint]netip.Addr {
+	sites := make(map[vxlan.Endpoint]netip.Addr, len(u.Sites))
+	for _, s := range u.Sites {
+		sites[s.Site] = s.Addr
+	}
+	return sites
 }
 
 // needBridge finds the segment's bridge, or makes one.
@@ -181,6 +221,11 @@ func (n *Net) makeBridge(w l2ext.Wish) (netlink.Link, error) {
 		return nil, fmt.Errorf("marking bridge %s: %w", w.Bridge, err)
 	}
 	n.noAddress(br)
+	if w.Direct != nil { // or it could not answer for hosts' IPv6 addresses
+		if err := n.enableIPv6(w.Bridge); err != nil {
+			n.log.Debug("questions for IPv6 addresses are not answered by the bridge", "bridge", w.Bridge, "err", err)
+		}
+	}
 	if err := n.nl.LinkSetUp(br); err != nil {
 		return nil, fmt.Errorf("setting up bridge %s: %w", w.Bridge, err)
 	}
@@ -205,7 +250,7 @@ func (n *Net) needPort(w l2ext.Wish, br netlink.Link, tun int) (netlink.Link, er
 			return nil, fmt.Errorf("device %s is there and is not ours", name)
 		}
 		if isPort(l, w.VNI, tun) {
-			return l, n.setPort(w, l, br, mtu)
+			return l, n.setPort(w, l, br, portSpec{mtu: mtu, many: w.Direct == nil})
 		}
 		if err := n.nl.LinkDel(l); err != nil {
 			return nil, fmt.Errorf("removing device %s: %w", name, err)
@@ -213,7 +258,7 @@ func (n *Net) needPort(w l2ext.Wish, br netlink.Link, tun int) (netlink.Link, er
 	} else if !notFound(err) {
 		return nil, fmt.Errorf("finding device %s: %w", name, err)
 	}
-	return n.makePort(w, br, portSpec{name: name, mtu: mtu, tun: tun})
+	return n.makePort(w, br, portSpec{name: name, mtu: mtu, tun: tun, many: w.Direct == nil})
 }
 
 func isPort(l netlink.Link, vni uint32, tun int) bool {
@@ -221,10 +266,13 @@ func isPort(l netlink.Link, vni uint32, tun int) bool {
 	return ok && vx.VxlanId == int(vni) && vx.VtepDevIndex == tun && vx.Port == vxlan.Port && !vx.Learning
 }
 
+// portSpec is what a port of ours ought to be.
 type portSpec struct {
-	name string
-	mtu  int
-	tun  int
+	name  string
+	mtu   int
+	tun   int
+	many  bool // it gets frames that are not for one known host
+	stays bool // it is left down, if it is; somebody else sets it up
 }
 
 func (n *Net) makePort(w l2ext.Wish, br netlink.Link, s portSpec) (netlink.Link, error) {
@@ -246,18 +294,18 @@ func (n *Net) makePort(w l2ext.Wish, br netlink.Link, s portSpec) (netlink.Link,
 		return nil, fmt.Errorf("marking device %s: %w", s.name, err)
 	}
 	n.noAddress(l)
-	return l, n.setPort(w, l, br, s.mtu)
+	return l, n.setPort(w, l, br, s)
 }
 
 // setPort plugs the device into the bridge. Learning goes off before it comes
 // up: not one frame may teach the bridge that a host of this site is remote.
-func (n *Net) setPort(w l2ext.Wish, l, br netlink.Link, mtu int) error {
+func (n *Net) setPort(w l2ext.Wish, l, br netlink.Link, s portSpec) error {
 	a := l.Attrs()
 	fail := func(what string, err error) error {
 		return fmt.Errorf("setting up device %s: %s: %w", a.Name, what, err)
 	}
-	if a.MTU != mtu {
-		if err := n.nl.LinkSetMTU(l, mtu); err != nil {
+	if a.MTU != s.mtu {
+		if err := n.nl.LinkSetMTU(l, s.mtu); err != nil {
 			return fail("MTU", err)
 		}
 	}
@@ -283,15 +331,20 @@ func (n *Net) setPort(w l2ext.Wish, l, br netlink.Link, mtu int) error {
 			return fail("BPDU guard", err)
 		}
 	}
-	if flood := w.Policy.Unknown == l2ext.UnknownLimited; p.Flood != flood {
+	if flood := s.many && w.Policy.Unknown == l2ext.UnknownLimited; p.Flood != flood {
 		if err := n.nl.LinkSetFlood(l, flood); err != nil {
 			return fail("flooding of unknown unicast", err)
 		}
 	}
-	if err := n.raw.execute(allMulticast(a.Index)); err != nil {
+	if suppress := w.Direct != nil; p.NeighSuppress != suppress {
+		if err := n.nl.LinkSetBrNeighSuppress(l, suppress); err != nil {
+			return fail("answers for known hosts", err)
+		}
+	}
+	if err := errors.Join(n.raw.execute(multicastTo(a.Index, s.many)), n.flood(l, s.many)); err != nil {
 		return fail("multicast", err)
 	}
-	if a.RawFlags&unix.IFF_UP == 0 {
+	if a.RawFlags&unix.IFF_UP == 0 && !s.stays {
 		if err := n.nl.LinkSetUp(l); err != nil {
 			return fail("up", err)
 		}

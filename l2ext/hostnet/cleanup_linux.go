@@ -37,6 +37,7 @@ func CleanupIn(ctx context.Context, cfg Config) error {
 		if !strings.HasPrefix(a.Alias, mark) || strings.HasPrefix(a.Alias, bridgeMark) || a.Alias == mutedMark {
 			continue
 		}
+		n.forgetNeighbours(l)
 		if err := n.nl.LinkDel(l); err != nil && !notFound(err) { // a VXLAN device may have gone with its TUN
 			return fmt.Errorf("removing device %s: %w", a.Name, err)
 		}
@@ -55,24 +56,26 @@ func CleanupIn(ctx context.Context, cfg Config) error {
 	return err
 }
 
-// removeTables removes the limits of all gateways of this namespace.
+// removeTables removes the tables of all gateways of this namespace.
 func (n *Net) removeTables() error {
 	c, err := n.nft()
 	if err != nil {
 		return fmt.Errorf("opening nftables: %w", err)
 	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyBridge)
-	if err != nil {
-		return nil // a kernel without nftables has no tables of ours
-	}
-	for _, t := range tables {
-		if strings.HasPrefix(t.Name, tablePrefix) {
-			c.DelTable(t)
-			n.log.Info("removed", "table", t.Name)
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyBridge, nftables.TableFamilyNetdev, nftables.TableFamilyINet} {
+		tables, err := c.ListTablesOfFamily(family)
+		if err != nil {
+			return nil // a kernel without nftables has no tables of ours
+		}
+		for _, t := range tables {
+			if strings.HasPrefix(t.Name, tablePrefix) {
+				c.DelTable(t)
+				n.log.Info("removed", "table", t.Name)
+			}
 		}
 	}
 	if err := c.Flush(); err != nil {
-		return fmt.Errorf("removing the limits of broadcasts: %w", err)
+		return fmt.Errorf("removing tables of nftables: %w", err)
 	}
 	return nil
 }

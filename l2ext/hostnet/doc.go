@@ -10,7 +10,16 @@
 //	            database (static, sticky) and in its own (with the endpoint of the site)
 //	the bridge  only if there was none of that name
 //
-// An adopted bridge gets one port more and is not changed otherwise. For that,
+// and of a segment in mode direct, in which lhvx<VNI> is only the gateway's own plug in
+// the bridge, into which nothing is flooded:
+//
+//	lhdx<VNI>   VXLAN device over the underlay and port of the bridge; entries as above, with the
+//	            addresses of the other sites' machines, and one for each site for frames that are for all
+//	neighbours  of the bridge, with the protocol number 76, for which the bridge answers itself; on
+//	            a bridge with IPv6 switched off only those of IPv4
+//	tables      of nftables that do what the gateway does in mode secure (guard_linux.go, policy_linux.go)
+//
+// An adopted bridge gets one port more (in mode direct, two) and is not changed otherwise. For that,
 // the port has a MAC that begins with fe:ff, which is never the lowest (a bridge
 // without a MAC of its own takes the lowest of its ports; if there are none, its
 // present MAC is set to stay), and an MTU that is not below that of the bridge
@@ -28,7 +37,9 @@
 // it, and with the TUN the VXLAN devices bound to it, and with these their
 // entries: nothing is left that could swallow frames. Only a bridge made here
 // stays, as VMs are plugged into it; the next gateway takes it up by its mark.
-// Cleanup removes it when nothing else is plugged in.
+// Cleanup removes it when nothing else is plugged in. In mode direct lhdx<VNI>, its
+// entries and the tables stay, and the kernel goes on carrying frames; the next
+// gateway takes them up, and Cleanup removes them.
 //
 // The kernel must have IPv6 (not ipv6.disable=1), and a firewall that drops
 // what it does not know must let UDP port 14789 in from lhtun0.

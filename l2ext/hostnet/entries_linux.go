@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -23,19 +24,26 @@ func (n *Net) Point(vni uint32, entries []l2ext.Entry) error {
 	if !ok {
 		return fmt.Errorf("programming entries of VNI %d: %w", vni, unix.ENODEV)
 	}
-	return n.setAll(a.port, entries)
+	if a.direct == 0 {
+		return n.setAll(a, entries)
+	}
+	return errors.Join(n.setAll(a, entries), n.guardEntries(vni, entries))
 }
 
 // setAll adds entries of a port, and removes those whose site is 0, all in one
 // go: a site's evacuation may flip thousands.
-func (n *Net) setAll(port int, entries []l2ext.Entry) error {
+func (n *Net) setAll(a attachment, entries []l2ext.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
 	reqs := make([]*nl.NetlinkRequest, 0, 2*len(entries))
 	of := make([]l2ext.Entry, 0, 2*len(entries))
+	port := a.port
 	for _, e := range entries {
 		switch {
+		case a.direct != 0:
+			rs := a.directRequests(e)
+			reqs, of = append(reqs, rs...), append(of, slices.Repeat([]l2ext.Entry{e}, len(rs))...)
 		case e.Site == 0: // the bridge's first: until it learns better, it floods frames for the MAC to the LAN
 			reqs, of = append(reqs, bridgeEntry(port, e), n.selfEntry(port, e)), append(of, e, e)
 		case e.Moves:
@@ -46,7 +54,7 @@ func (n *Net) setAll(port int, entries []l2ext.Entry) error {
 	}
 	var errs []error
 	for i, err := range n.raw.executeAll(reqs) {
-		if e := of[i]; err != nil && (e.Site != 0 || !notFound(err)) {
+		if e := of[i]; err != nil && !(gone(reqs[i]) && notFound(err)) {
 			errs = append(errs, fmt.Errorf("entry of %v, endpoint %d: %w", e.MAC, e.Site, err))
 		}
 	}
@@ -57,8 +65,8 @@ func (n *Net) setAll(port int, entries []l2ext.Entry) error {
 const maxErrors = 4
 
 // setEntries makes the wished entries of a port, and no others.
-func (n *Net) setEntries(port int, wished []l2ext.Entry) error {
-	have, err := n.entries(port)
+func (n *Net) setEntries(a attachment, wished []l2ext.Entry) error {
+	have, err := n.entries(a.port)
 	if err != nil {
 		return err
 	}
@@ -73,7 +81,7 @@ func (n *Net) setEntries(port int, wished []l2ext.Entry) error {
 	for mac := range have {
 		change = append(change, l2ext.Entry{MAC: mac})
 	}
-	return n.setAll(port, change)
+	return n.setAll(a, change)
 }
 
 // entry is what the kernel has for a MAC behind a port.
@@ -132,22 +140,29 @@ func (n *Net) selfEntry(port int, e l2ext.Entry) *nl.NetlinkRequest {
 	return req
 }
 
-// allMulticast has a bridge that snoops IGMP and MLD send a port all of it, and
-// all reports (MDB_RTR_TYPE_PERM): it is the gateway that knows which other
-// sites listen. The library has no call for it.
-func allMulticast(port int) *nl.NetlinkRequest {
+// multicastTo has a bridge that snoops IGMP and MLD send a port all of it, and
+// all reports (MDB_RTR_TYPE_PERM), or nothing: it is the gateway that knows which
+// other sites listen. The library has no call for it.
+func multicastTo(port int, all bool) *nl.NetlinkRequest {
+	var router uint8 = routerNever
+	if all {
+		router = routerPermanent
+	}
 	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
 	msg.Index = int32(port)
 	req.AddData(msg)
 	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	info.AddRtAttr(nl.IFLA_BRPORT_MULTICAST_ROUTER, nl.Uint8Attr(routerPermanent))
+	info.AddRtAttr(nl.IFLA_BRPORT_MULTICAST_ROUTER, nl.Uint8Attr(router))
 	req.AddData(info)
 	return req
 }
 
-// routerPermanent is MDB_RTR_TYPE_PERM (include/uapi/linux/if_bridge.h).
-const routerPermanent = 2
+// MDB_RTR_TYPE_DISABLED and MDB_RTR_TYPE_PERM (include/uapi/linux/if_bridge.h).
+const (
+	routerNever     = 0
+	routerPermanent = 2
+)
 
 func kindOf(e l2ext.Entry) int {
 	if e.Site == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
 // Net is the network of this machine.
@@ -30,9 +32,12 @@ type Net struct {
 	// attached tells Watch to list all hosts; 1, as one list is enough for many.
 	attached chan struct{}
 
+	rules rulesDoor
+
 	apply sync.Mutex // makes Apply, Point, Mute and Close follow each other; held across netlink calls, as only the order of these matters; it guards what follows
 	muted map[string]bool
 	storm storm
+	guard guard
 
 	mu       sync.RWMutex // guards what follows
 	tun      *os.File
@@ -43,8 +48,12 @@ type Net struct {
 
 // attachment is what was made of a segment.
 type attachment struct {
-	port   int // index of the VXLAN device
+	port   int // index of the VXLAN device over the carrier
 	bridge int // index of the bridge
+
+	// In mode direct; otherwise 0.
+	direct int                           // index of the VXLAN device over the underlay
+	sites  map[vxlan.Endpoint]netip.Addr // where it sends what is for each site
 }
 
 var _ l2ext.Host = (*Net)(nil)
@@ -89,7 +98,8 @@ func (n *Net) Close() error {
 	if was {
 		return nil
 	}
-	err := errors.Join(n.unmuteAll(), n.removeRules())
+	err := errors.Join(n.unmuteAll(), n.removeDirect(), n.removeRules(), n.removeGuard())
+	n.closeRules()
 	n.nl.Close()
 	n.raw.close()
 	if tun == nil {

@@ -269,7 +269,7 @@ func TestRepair(t *testing.T) {
 		{"MTU", func() error { return ns.SetMTU("lhvx100", 1300) }},
 		{"learning", func() error { return n.nl.LinkSetLearning(port, true) }},
 		{"entries", func() error {
-			return n.setAll(port.Attrs().Index, []l2ext.Entry{{MAC: wishes[0].Entries[0].MAC}, {MAC: l2ext.MAC{2, 0, 0, 0, 0, 9}, Site: 20}})
+			return n.setAll(attachment{port: port.Attrs().Index}, []l2ext.Entry{{MAC: wishes[0].Entries[0].MAC}, {MAC: l2ext.MAC{2, 0, 0, 0, 0, 9}, Site: 20}})
 		}},
 		{"not static", func() error {
 			return n.nl.NeighSet(&netlink.Neigh{LinkIndex: port.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER,

@@ -51,6 +51,9 @@ func (n *Net) Heard(uint32, l2ext.MAC) (time.Duration, bool) { return 0, false }
 // PortSegment finds nothing here.
 func (n *Net) PortSegment(string) (uint32, bool) { return 0, false }
 
+// Traffic knows of none here.
+func (n *Net) Traffic(uint32) (l2ext.Traffic, bool) { return l2ext.Traffic{}, false }
+
 // ReadPacket fails here.
 func (n *Net) ReadPacket([]byte) (int, error) { return 0, errors.ErrUnsupported }
 

@@ -1,6 +1,7 @@
 package hostnet
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/probe"
 )
 
 // What hosts tell of themselves on a LAN does not all come to the overlay port:
@@ -38,29 +40,30 @@ const (
 )
 
 // snoopFilter lets through, untagged, ARP and RARP, neighbour solicitations and
-// advertisements, and what DHCP servers send.
+// advertisements, what DHCP servers send, and loop probes.
 var snoopFilter = []bpf.Instruction{
 	0:  bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-	1:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 18},
+	1:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 19},
 	2:  bpf.LoadAbsolute{Off: 12, Size: 2}, // type
-	3:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeARP, SkipTrue: 15},
-	4:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeRARP, SkipTrue: 14},
-	5:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeIPv4, SkipTrue: 6},
-	6:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.TypeIPv6, SkipTrue: 13},
-	7:  bpf.LoadAbsolute{Off: 20, Size: 1}, // next header
-	8:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 11},
-	9:  bpf.LoadAbsolute{Off: 54, Size: 1}, // type: 135 or 136
-	10: bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 135, SkipTrue: 9},
-	11: bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: 136, SkipTrue: 8, SkipFalse: 7},
-	12: bpf.LoadAbsolute{Off: 23, Size: 1}, // protocol
-	13: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 6},
-	14: bpf.LoadAbsolute{Off: 20, Size: 2}, // fragment offset
-	15: bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: 4},
-	16: bpf.LoadMemShift{Off: 14}, // length of the IP header
-	17: bpf.LoadIndirect{Off: 14, Size: 2},
-	18: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.PortDHCPServer, SkipTrue: 1},
-	19: bpf.RetConstant{Val: 1 << 16},
-	20: bpf.RetConstant{Val: 0},
+	3:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeARP, SkipTrue: 16},
+	4:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeRARP, SkipTrue: 15},
+	5:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: probe.Type, SkipTrue: 14},
+	6:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeIPv4, SkipTrue: 6},
+	7:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.TypeIPv6, SkipTrue: 13},
+	8:  bpf.LoadAbsolute{Off: 20, Size: 1}, // next header
+	9:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 11},
+	10: bpf.LoadAbsolute{Off: 54, Size: 1}, // type: 135 or 136
+	11: bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 135, SkipTrue: 9},
+	12: bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: 136, SkipTrue: 8, SkipFalse: 7},
+	13: bpf.LoadAbsolute{Off: 23, Size: 1}, // protocol
+	14: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 6},
+	15: bpf.LoadAbsolute{Off: 20, Size: 2}, // fragment offset
+	16: bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: 4},
+	17: bpf.LoadMemShift{Off: 14}, // length of the IP header
+	18: bpf.LoadIndirect{Off: 14, Size: 2},
+	19: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.PortDHCPServer, SkipTrue: 1},
+	20: bpf.RetConstant{Val: 1 << 16},
+	21: bpf.RetConstant{Val: 0},
 }
 
 // snoop reports what hosts on the LAN ports tell of themselves, until ctx ends. It
@@ -162,6 +165,8 @@ type portAt struct {
 	name  string
 	vni   uint32 // 0: of none
 	until time.Time
+
+	direct bool // the segment is in mode direct
 }
 
 func (s *snooper) frame(now time.Time, device int, frame []byte, report func(l2ext.Sighting)) {
@@ -171,6 +176,12 @@ func (s *snooper) frame(now time.Time, device int, frame []byte, report func(l2e
 	}
 	p := s.port(now, device)
 	if p.vni == 0 {
+		return
+	}
+	if h.Type == probe.Type { // in mode secure they come to the carrier
+		if p.direct && probe.Is(frame) {
+			report(l2ext.Sighting{VNI: p.vni, MAC: h.Src, Probe: bytes.Clone(frame)})
+		}
 		return
 	}
 	if mac, ip, ok := ether.Lease(h, frame); ok {
@@ -194,7 +205,8 @@ func (s *snooper) port(now time.Time, device int) portAt {
 	if l, err := s.n.nl.LinkByIndex(device); err == nil {
 		vni, ok := s.n.segmentOf(l.Attrs().MasterIndex)
 		if ok && !s.n.isPort(vni, device) {
-			p.name, p.vni = l.Attrs().Name, vni
+			a, _ := s.n.attachment(vni)
+			p.name, p.vni, p.direct = l.Attrs().Name, vni, a.direct != 0
 		}
 	}
 	s.ports[device] = p

@@ -1,9 +1,10 @@
 package hostnet
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,6 +108,9 @@ func (n *Net) wishedRules(wishes []l2ext.Wish) string {
 	for _, w := range wishes {
 		if a, ok := n.segments[w.VNI]; ok {
 			fmt.Fprintf(&b, "%d %d %+v\n", w.VNI, a.port, w.Policy.Limits)
+			if w.Direct != nil {
+				fmt.Fprintf(&b, "direct %d %+v %d %t\n", a.direct, w.Policy, len(w.Direct.Sites), w.Direct.Shut)
+			}
 		}
 	}
 	return b.String()
@@ -132,12 +136,9 @@ func (n *Net) program(wishes []l2ext.Wish) error {
 	t := c.AddTable(n.table()) // so that there is one to delete
 	c.DelTable(t)
 	t = c.AddTable(n.table())
-	ports := &nftables.Set{Table: t, Name: "ports", IsMap: true, KeyType: nftables.TypeIFIndex, DataType: nftables.TypeVerdict}
-	var elements []nftables.SetElement
+	var out, in []nftables.SetElement
 	for _, w := range wishes {
-		n.mu.RLock()
-		a, ok := n.segments[w.VNI]
-		n.mu.RUnlock()
+		a, ok := n.attachment(w.VNI)
 		if !ok {
 			continue
 		}
@@ -145,45 +146,85 @@ func (n *Net) program(wishes []l2ext.Wish) error {
 		if err != nil {
 			return err
 		}
-		elements = append(elements, nftables.SetElement{
-			Key:         binary.NativeEndian.AppendUint32(nil, uint32(a.port)),
-			VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: chain},
-		})
+		out = append(out, jumpFor(a.port, chain))
+		if w.Direct != nil {
+			leaves, arrives, err := addDirect(c, t, w, a)
+			if err != nil {
+				return err
+			}
+			out, in = append(out, jumpFor(a.direct, leaves)), append(in, jumpFor(a.direct, arrives))
+		}
 	}
-	if err := c.AddSet(ports, elements); err != nil {
-		return fmt.Errorf("making the map of ports: %w", err)
+	if err := addHook(c, t, portHook{name: "forward", at: nftables.ChainHookForward, port: expr.MetaKeyOIF, jumps: out}); err != nil {
+		return err
 	}
-	forward := c.AddChain(&nftables.Chain{
-		Name: "forward", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
-	})
-	c.AddRule(&nftables.Rule{Table: t, Chain: forward, Exprs: []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyOIF, Register: 1},
-		&expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: ports.Name, SetID: ports.ID},
-	}})
+	if len(in) > 0 {
+		if err := addHook(c, t, portHook{name: "arrive", at: nftables.ChainHookPrerouting, port: expr.MetaKeyIIF, jumps: in}); err != nil {
+			return err
+		}
+	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("programming nftables: %w", err)
 	}
 	return nil
 }
 
+// portHook is a hook of the bridge from which each of our ports has its own
+// chain.
+type portHook struct {
+	name  string
+	at    *nftables.ChainHook
+	port  expr.MetaKey // by which a frame leaves, or has come
+	jumps []nftables.SetElement
+}
+
+func addHook(c *nftables.Conn, t *nftables.Table, h portHook) error {
+	ports := &nftables.Set{Table: t, Name: h.name + "-ports", IsMap: true, KeyType: nftables.TypeIFIndex, DataType: nftables.TypeVerdict}
+	if err := c.AddSet(ports, h.jumps); err != nil {
+		return fmt.Errorf("making the map of ports: %w", err)
+	}
+	chain := c.AddChain(&nftables.Chain{
+		Name: h.name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: h.at, Priority: nftables.ChainPriorityFilter,
+	})
+	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
+		&expr.Meta{Key: h.port, Register: 1},
+		&expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: ports.Name, SetID: ports.ID},
+	}})
+	return nil
+}
+
+func jumpFor(port int, chain string) nftables.SetElement {
+	return nftables.SetElement{Key: ifindex(port), VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
+}
+
 // addSegment makes the chains of a segment and returns the name of the first.
 func addSegment(c *nftables.Conn, t *nftables.Table, w l2ext.Wish) (string, error) {
 	first := c.AddChain(&nftables.Chain{Name: fmt.Sprintf("s%d", w.VNI), Table: t})
-	group := []expr.Any{ // unicast is not limited here
+	c.AddRule(&nftables.Rule{Table: t, Chain: first, Exprs: append(grouped(expr.CmpOpEq), &expr.Verdict{Kind: expr.VerdictReturn})})
+	return first.Name, addLimits(c, first, w.Policy.Limits, 1)
+}
+
+// grouped matches frames that are for a group, with CmpOpNeq, or for one host.
+func grouped(op expr.CmpOp) []expr.Any {
+	return []expr.Any{
 		load(expr.PayloadBaseLLHeader, 0, 1),
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{1}, Xor: []byte{0}},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0}},
-		&expr.Verdict{Kind: expr.VerdictReturn},
+		&expr.Cmp{Op: op, Register: 1, Data: []byte{0}},
 	}
-	c.AddRule(&nftables.Rule{Table: t, Chain: first, Exprs: group})
+}
+
+// addLimits makes the limits of frames that first passes, which are for groups:
+// for each of so many sources the whole limit, and for one LAN port half of it.
+func addLimits(c *nftables.Conn, first *nftables.Chain, l l2ext.Limits, sources int) error {
+	t := first.Table
 	for _, class := range classes {
 		name := first.Name + "-" + class.name
 		chain := c.AddChain(&nftables.Chain{Name: name, Table: t})
+		rate := class.rate(l) * max(1, sources)
 		ports := &nftables.Set{Table: t, Name: name, KeyType: nftables.TypeIFIndex, Dynamic: true, HasTimeout: true, Timeout: portMemory}
 		if err := c.AddSet(ports, nil); err != nil {
-			return "", fmt.Errorf("making set %s: %w", name, err)
+			return fmt.Errorf("making set %s: %w", name, err)
 		}
-		rate := class.rate(w.Policy.Limits)
 		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
 			&expr.Dynset{SrcRegKey: 1, SetName: ports.Name, SetID: ports.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{over(max(1, rate/2))}},
@@ -194,7 +235,7 @@ func addSegment(c *nftables.Conn, t *nftables.Table, w l2ext.Wish) (string, erro
 			c.AddRule(&nftables.Rule{Table: t, Chain: first, Exprs: append(m[:len(m):len(m)], &expr.Verdict{Kind: expr.VerdictGoto, Chain: name})})
 		}
 	}
-	return first.Name, nil
+	return nil
 }
 
 // over matches what exceeds a rate; a burst of a second's worth passes.
@@ -211,66 +252,71 @@ func (n *Net) drops() map[uint32]uint64 {
 	if n.storm.rules == "" {
 		return all
 	}
-	c, err := n.nft()
-	if err != nil {
-		return all
-	}
 	n.mu.RLock()
-	defer n.mu.RUnlock()
-	for vni := range n.segments {
-		for _, class := range classes {
-			t := n.table()
-			rules, err := c.GetRules(t, &nftables.Chain{Name: fmt.Sprintf("s%d-%s", vni, class.name), Table: t})
-			if err != nil {
-				continue // somebody has flushed the ruleset; the next Apply makes it anew
-			}
-			for _, r := range rules {
-				for _, e := range r.Exprs {
-					if k, ok := e.(*expr.Counter); ok {
-						all[vni] += k.Packets
-					}
+	segments := maps.Clone(n.segments)
+	n.mu.RUnlock()
+	t := n.table()
+	for vni, a := range segments {
+		for _, chain := range countingChains(vni, a.direct != 0) {
+			_ = n.withRules(func(c *nftables.Conn) error {
+				rules, err := c.GetRules(t, &nftables.Chain{Name: chain, Table: t})
+				for _, r := range rules {
+					all[vni] += counted(r)
 				}
-			}
+				return err // somebody has flushed the ruleset; the next Apply makes it anew
+			})
 		}
 	}
 	return all
 }
 
+// countingChains are those of a segment that count what they drop.
+func countingChains(vni uint32, direct bool) (names []string) {
+	of := []string{"s"}
+	if direct {
+		of = append(of, leavePrefix, arrivePrefix)
+		names = []string{fmt.Sprintf("%s%d", leavePrefix, vni), fmt.Sprintf("%s%d", arrivePrefix, vni)}
+	}
+	for _, prefix := range of {
+		for _, class := range classes {
+			names = append(names, fmt.Sprintf("%s%d-%s", prefix, vni, class.name))
+		}
+	}
+	return names
+}
+
 // keepDrops saves what the rules have counted before they go.
 func (n *Net) keepDrops() { n.storm.before = n.drops() }
 
-// rulesThere tells whether our table is still there: "nft flush ruleset" takes
+// tableThere tells whether a table is still there: "nft flush ruleset" takes
 // it away, and so do tools that reload a firewall.
-func (n *Net) rulesThere() bool {
-	c, err := n.nft()
-	if err != nil {
-		return false
-	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyBridge)
-	if err != nil {
-		return false
-	}
-	for _, t := range tables {
-		if t.Name == n.table().Name {
-			return true
-		}
-	}
-	return false
+func (n *Net) tableThere(wanted *nftables.Table) (there bool) {
+	err := n.withRules(func(c *nftables.Conn) error {
+		tables, err := c.ListTablesOfFamily(wanted.Family)
+		there = slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == wanted.Name })
+		return err
+	})
+	return err == nil && there
 }
 
 // removeRules removes our table, if it is there.
 func (n *Net) removeRules() error {
 	n.storm.rules = ""
-	if !n.rulesThere() {
+	return n.removeTable(n.table())
+}
+
+// removeTable removes a table, if it is there.
+func (n *Net) removeTable(t *nftables.Table) error {
+	if !n.tableThere(t) {
 		return nil
 	}
 	c, err := n.nft()
 	if err != nil {
 		return fmt.Errorf("opening nftables: %w", err)
 	}
-	c.DelTable(n.table())
+	c.DelTable(t)
 	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("removing the limits of broadcasts: %w", err)
+		return fmt.Errorf("removing table %s: %w", t.Name, err)
 	}
 	return nil
 }

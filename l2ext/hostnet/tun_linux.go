@@ -98,7 +98,7 @@ func (n *Net) setUpTun() (index int, err error) {
 	if err := n.nl.LinkSetIP6AddrGenMode(l, nl.IN6_ADDR_GEN_MODE_NONE); err != nil {
 		n.log.Debug("address generation stays on", "device", n.cfg.Tun, "err", err)
 	}
-	if err := n.enableIPv6(); err != nil {
+	if err := n.enableIPv6(n.cfg.Tun); err != nil {
 		return fail("IPv6", err)
 	}
 	if err := n.nl.LinkSetUp(l); err != nil {
@@ -145,9 +145,9 @@ func (n *Net) waitLocal(device int) error {
 	}
 }
 
-// enableIPv6 undoes, for our own device only, a default of no IPv6.
-func (n *Net) enableIPv6() error {
-	path := filepath.Join("/proc/sys/net/ipv6/conf", n.cfg.Tun, "disable_ipv6")
+// enableIPv6 undoes, for a device of ours only, a default of no IPv6.
+func (n *Net) enableIPv6(device string) error {
+	path := filepath.Join("/proc/sys/net/ipv6/conf", device, "disable_ipv6")
 	return n.within(func() error {
 		b, err := os.ReadFile(path)
 		if err != nil {

@@ -33,6 +33,7 @@ func (n *Net) Watch(ctx context.Context, report func(l2ext.Sighting)) error {
 	wg.Go(func() {
 		n.again(ctx, "LAN ports are listened to again", func() error { return n.snoop(ctx, once, report) })
 	})
+	wg.Go(func() { n.watchTwins(ctx, report) })
 	<-listening
 	n.again(ctx, "forwarding database is read again", func() error { return n.watchOnce(ctx, report) })
 	return nil
@@ -141,5 +142,39 @@ func (n *Net) reportOne(e netlink.Neigh, report func(l2ext.Sighting)) {
 func (n *Net) isPort(vni uint32, link int) bool {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	return n.segments[vni].port == link
+	a := n.segments[vni]
+	return a.port == link || a.direct == link
+}
+
+// twinsEvery is how often the kernel is asked for foreign senders.
+const twinsEvery = time.Second
+
+// watchTwins reports, in mode direct, hosts of other sites that send from LAN ports:
+// the bridge does not learn them, as it has entries for them that stay.
+func (n *Net) watchTwins(ctx context.Context, report func(l2ext.Sighting)) {
+	tick := time.NewTicker(twinsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, vni := range n.directSegments() {
+			for _, mac := range n.twinsOf(vni) {
+				report(l2ext.Sighting{VNI: vni, MAC: mac})
+			}
+		}
+	}
+}
+
+func (n *Net) directSegments() (vnis []uint32) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for vni, a := range n.segments {
+		if a.direct != 0 {
+			vnis = append(vnis, vni)
+		}
+	}
+	return vnis
 }

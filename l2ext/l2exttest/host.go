@@ -123,6 +123,15 @@ func (h *Host) String() string {
 	}
 	for vni, o := range h.segments {
 		lines = append(lines, fmt.Sprintf("port lhvx%d on %s mtu %d", vni, o.wish.Bridge, o.wish.MTU))
+		if d := o.wish.Direct; d != nil {
+			lines = append(lines, fmt.Sprintf("port lhdx%d on %s mtu %d from %v", vni, o.wish.Bridge, o.wish.MTU, d.Local))
+			for _, s := range d.Sites {
+				lines = append(lines, fmt.Sprintf("site %d at %v", s.Site, s.Addr))
+			}
+			for _, n := range d.Neighbours {
+				lines = append(lines, fmt.Sprintf("neighbour %v is %v", n.IP, n.MAC))
+			}
+		}
 		for mac, site := range o.entries {
 			lines = append(lines, fmt.Sprintf("fdb lhvx%d %v site %d", vni, mac, site))
 		}
@@ -161,7 +170,11 @@ func (h *Host) Apply(_ context.Context, wishes []l2ext.Wish) ([]l2ext.Attached, 
 			o.entries[e.MAC] = e.Site
 		}
 		h.segments[w.VNI] = o
-		answers[i] = l2ext.Attached{Device: fmt.Sprintf("lhvx%d", w.VNI), Adopted: !b.ours, Bridge: b.mac, Delivered: o.delivered}
+		device := fmt.Sprintf("lhvx%d", w.VNI)
+		if w.Direct != nil {
+			device = fmt.Sprintf("lhdx%d", w.VNI)
+		}
+		answers[i] = l2ext.Attached{Device: device, Adopted: !b.ours, Bridge: b.mac, Delivered: o.delivered}
 	}
 	return answers, nil
 }
@@ -319,7 +332,9 @@ func (h *Host) forward(name, from string, head ether.Header, frame []byte) {
 		return
 	}
 	unknown := site == 0 && !head.Dst.Group()
-	if o != nil && from != "" && !(unknown && o.wish.Policy.Unknown != l2ext.UnknownLimited) {
+	if o != nil && o.wish.Direct != nil {
+		h.leave(o, site, head, frame)
+	} else if o != nil && from != "" && !(unknown && o.wish.Policy.Unknown != l2ext.UnknownLimited) {
 		if site == 0 {
 			site = vxlan.Everyone
 		}
@@ -334,6 +349,17 @@ func (h *Host) forward(name, from string, head ether.Header, frame []byte) {
 		}
 	}
 }
+
+// leave is what happens in mode direct to a frame for the overlay: one for the
+// gateway itself comes to the carrier. The underlay of this machine goes nowhere.
+func (h *Host) leave(o *overlay, site vxlan.Endpoint, head ether.Header, frame []byte) {
+	if site == vxlan.Self || head.Dst == o.wish.Direct.Self {
+		offer(h.carrier, vxlan.Packet{VNI: o.wish.VNI, From: vxlan.Self, To: vxlan.Everyone, Frame: frame}.Append(nil))
+	}
+}
+
+// Traffic knows of none: the underlay of this machine goes nowhere.
+func (h *Host) Traffic(uint32) (l2ext.Traffic, bool) { return l2ext.Traffic{}, false }
 
 func offer(c chan []byte, b []byte) {
 	select {

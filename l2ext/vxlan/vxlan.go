@@ -15,6 +15,10 @@ const Overhead = ipLen + udpLen + vxlanLen
 // have claimed those with other settings, are not in the way.
 const Port = 14789
 
+// DirectPort is the UDP port of the VXLAN devices of mode direct, between the
+// sites' machines. Their sockets have other settings, so it is another one.
+const DirectPort = 14790
+
 // MaxVNI is the greatest VXLAN network identifier.
 const MaxVNI = 1<<24 - 1
 

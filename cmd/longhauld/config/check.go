@@ -237,6 +237,7 @@ var nameRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 const nameForm = "small letters, digits and hyphens, at most 63"
 
 func (k *checker) segments(c Config) {
+	k.underlay(c.L2)
 	for i, s := range c.Segments {
 		key := fmt.Sprintf("segments[%d]", i)
 		k.name(key+".name", s.Name)
@@ -249,6 +250,9 @@ func (k *checker) segments(c Config) {
 		}
 		if err := l2ext.Mode(s.Mode).Check(); err != nil {
 			k.fail(key+".mode", "%w", err)
+		}
+		if s.Mode == string(l2ext.Direct) && c.L2.Underlay == "" {
+			k.fail(key+".mode", "direct needs l2.underlay, this machine's address on the private network between the sites")
 		}
 		if err := s.Policy.Check(); err != nil {
 			k.fail(key+".policy", "%w", err)
@@ -265,6 +269,20 @@ func (k *checker) segments(c Config) {
 				k.fail(key, "shares its name, VNI or bridge with %s", o.Name)
 			}
 		}
+	}
+}
+
+// underlay is an address to which other machines can send.
+func (k *checker) underlay(l L2) {
+	if l.Underlay == "" {
+		return
+	}
+	a, err := netip.ParseAddr(l.Underlay)
+	switch {
+	case err != nil:
+		k.fail("l2.underlay", "%q is no IP address", l.Underlay)
+	case a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast():
+		k.fail("l2.underlay", "%v: other machines cannot send to it", a)
 	}
 }
 

@@ -8,6 +8,7 @@ package config
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -249,6 +250,18 @@ type L2 struct {
 	// reaches the gateway. lhtun0 if not given; two gateways in one network
 	// namespace need two.
 	Carrier string `yaml:"carrier"`
+
+	// Underlay is the address of this machine on a private network between the
+	// sites, for segments in mode direct: the kernels send each other VXLAN
+	// there, UDP port 14790, neither encrypted nor signed. The other sites are
+	// told.
+	Underlay string `yaml:"underlay"`
+}
+
+// Address is Underlay, invalid if it is not given.
+func (l L2) Address() netip.Addr {
+	a, _ := netip.ParseAddr(l.Underlay) // checked
+	return a
 }
 
 // API is the socket that the longhaul command uses.

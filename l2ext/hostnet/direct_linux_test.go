@@ -1,0 +1,198 @@
+package hostnet
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/nftables"
+
+	"github.com/longhaul-project/longhaul/internal/nstest"
+	"github.com/longhaul-project/longhaul/l2ext"
+)
+
+const local = "10.78.0.1"
+
+// prodDirect is prod in mode direct, with one other site.
+func prodDirect(bridge string) l2ext.Wish {
+	w := prod(bridge)
+	w.Mode = l2ext.Direct
+	w.Direct = &l2ext.Underlay{
+		Local: netip.MustParseAddr(local), Self: l2ext.MAC{0x0e, 0x4c, 0, 0, 0, 1},
+		Sites:      []l2ext.UnderlaySite{{Site: 16, Addr: netip.MustParseAddr("10.78.0.2"), MAC: l2ext.MAC{0x0e, 0x4c, 0, 0, 0, 2}}},
+		Neighbours: []l2ext.Neighbour{{IP: netip.MustParseAddr("10.77.0.9"), MAC: l2ext.MAC{0x52, 0x54, 0, 0, 0, 1}}},
+	}
+	return w
+}
+
+func machine(t *testing.T) *nstest.NS {
+	ns := nstest.New(t)
+	check(t, nstest.Veth(ns, "wan0", ns, "wan1"), ns.Addr("wan0", local+"/24"))
+	return ns
+}
+
+// operatorsBridge has a port, so that its MAC need not be pinned, by which the
+// kernel forgets all neighbours.
+func operatorsBridge(ns *nstest.NS) error {
+	return errors.Join(nstest.Veth(ns, "lan0", ns, "far0"), ns.Bridge("br0", "lan0"), ns.Addr("br0", "10.77.0.1/24"))
+}
+
+// tables lists those of nftables in a namespace.
+func tables(t *testing.T, ns *nstest.NS) (names []string) {
+	t.Helper()
+	c, err := nftables.New(nftables.WithNetNSFd(ns.FD()))
+	check(t, err)
+	all, err := c.ListTables()
+	check(t, err)
+	for _, table := range all {
+		names = append(names, table.Name)
+	}
+	return names
+}
+
+// TestDirectCrash kills a gateway: its kernel goes on carrying the segment, the
+// next gateway takes the device up as it is, and Cleanup removes all there is,
+// but nothing of others.
+func TestDirectCrash(t *testing.T) {
+	ns := machine(t)
+	check(t, operatorsBridge(ns), ns.Neighbour("br0", "10.77.0.8", "02:00:00:00:00:08"))
+	before, err := ns.Dump()
+	check(t, err)
+	n := newNet(t, ns)
+	a, err := n.Apply(t.Context(), []l2ext.Wish{prodDirect("br0")})
+	check(t, err, a[0].Err)
+	mac, err := ns.MAC("lhdx100")
+	check(t, err)
+	n.tun.Close() // all that the kernel sees of a death
+	waitGone(t, ns, "lhvx100")
+	fdb, err := ns.FDB()
+	check(t, err)
+	if all := strings.Join(fdb, "\n"); !strings.Contains(all, "lhdx100 52:54:00:00:00:01 dst 10.78.0.2") {
+		t.Errorf("after the death the kernel has\n%s", all)
+	}
+
+	next := newNet(t, ns)
+	a, err = next.Apply(t.Context(), []l2ext.Wish{prodDirect("br0")})
+	check(t, err, a[0].Err)
+	if again, err := ns.MAC("lhdx100"); err != nil || again != mac {
+		t.Errorf("the device was made anew: %s, %s, %v", mac, again, err)
+	}
+	if again, _ := ns.FDB(); strings.Count(strings.Join(again, "\n"), "lhdx100 52:54") != 2 {
+		t.Errorf("taken up: %v", again)
+	}
+	next.tun.Close()
+	waitGone(t, ns, "lhvx100")
+	check(t, CleanupIn(t.Context(), Config{NetNS: ns.FD()}), CleanupIn(t.Context(), Config{NetNS: ns.FD()}))
+	if after, err := ns.Dump(); err != nil || after != before {
+		t.Errorf("before\n%s\nafter\n%s, %v", before, after, err)
+	}
+	if left := tables(t, ns); len(left) != 0 {
+		t.Errorf("tables are left: %v", left)
+	}
+	br, err := next.nl.LinkByName("br0")
+	check(t, err)
+	have, err := next.neighbours(br.Attrs().Index)
+	check(t, err)
+	if h, ok := have[netip.MustParseAddr("10.77.0.8")]; !ok || !h.fixed {
+		t.Errorf("the operator's neighbour is %+v", h)
+	}
+	for _, h := range have {
+		if h.ours {
+			t.Errorf("a neighbour is left: %+v", h)
+		}
+	}
+}
+
+// TestDirectForeign leaves alone what an operator has of the same names and
+// addresses.
+func TestDirectForeign(t *testing.T) {
+	ns := machine(t)
+	check(t, ns.VXLAN("lhdx100", 7, local, "10.78.0.2"), operatorsBridge(ns))
+	check(t, ns.Neighbour("br0", "10.77.0.9", "02:00:00:00:00:08"))
+	before, err := ns.Dump()
+	check(t, err)
+	n := newNet(t, ns)
+	a, err := n.Apply(t.Context(), []l2ext.Wish{prodDirect("br0")})
+	check(t, err)
+	if a[0].Err == nil || !strings.Contains(a[0].Err.Error(), "not ours") {
+		t.Errorf("attached: %+v", a[0])
+	}
+	check(t, ns.Del("lhdx100"))
+	a, err = n.Apply(t.Context(), []l2ext.Wish{prodDirect("br0")})
+	check(t, err, a[0].Err)
+	br, err := n.nl.LinkByName("br0")
+	check(t, err)
+	have, err := n.neighbours(br.Attrs().Index)
+	check(t, err)
+	if h := have[netip.MustParseAddr("10.77.0.9")]; h.ours || h.MAC != (l2ext.MAC{2, 0, 0, 0, 0, 8}) {
+		t.Errorf("the operator's neighbour is %+v", h)
+	}
+	check(t, n.Close(), ns.VXLAN("lhdx100", 7, local, "10.78.0.2"))
+	waitGone(t, ns, "lhvx100")
+	after, err := ns.Dump()
+	check(t, err)
+	if strings.Contains(after, "longhaul:") || strings.Count(after, "\n") != strings.Count(before, "\n") {
+		t.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+}
+
+// TestDirectRepair undoes by hand what Apply has made: the next Apply mends it.
+func TestDirectRepair(t *testing.T) {
+	ns := machine(t)
+	n := newNet(t, ns)
+	wishes := []l2ext.Wish{prodDirect("br0")}
+	a, err := n.Apply(t.Context(), wishes)
+	check(t, err, a[0].Err)
+	want, err := ns.Dump()
+	check(t, err)
+	for _, tt := range []struct {
+		name string
+		harm func() error
+	}{
+		{"unplugged", func() error { return ns.Plug("lhdx100", "") }},
+		{"down", func() error { return ns.Down("lhdx100") }},
+		{"MTU", func() error { return ns.SetMTU("lhdx100", 1300) }},
+		{"entries", func() error {
+			at, _ := n.attachment(100)
+			return n.setAll(at, []l2ext.Entry{{MAC: wishes[0].Entries[0].MAC}, {MAC: l2ext.MAC{2, 0, 0, 0, 0, 9}, Site: 16}})
+		}},
+		{"here", func() error {
+			at, _ := n.attachment(100)
+			return n.setAll(at, []l2ext.Entry{{MAC: wishes[0].Entries[0].MAC, Site: 1}})
+		}},
+		{"rules", func() error {
+			c, err := nftables.New(nftables.WithNetNSFd(ns.FD()))
+			if err != nil {
+				return err
+			}
+			c.FlushRuleset()
+			return c.Flush()
+		}},
+	} {
+		if err := tt.harm(); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		a, err := n.Apply(t.Context(), wishes)
+		now, _ := ns.Dump()
+		if err != nil || a[0].Err != nil || now != want || len(tables(t, ns)) != 4 {
+			t.Errorf("%s: %+v, %v, tables %v, was\n%s\nnow\n%s", tt.name, a, err, tables(t, ns), want, now)
+		}
+	}
+	if err := ns.Del("lhdx100"); err != nil {
+		t.Error(err)
+	}
+	if a, err := n.Apply(t.Context(), wishes); err != nil || a[0].Err != nil {
+		t.Errorf("deleted: %+v, %v", a, err)
+	}
+}
+
+// FuzzNeighbour reads what a kernel might say.
+func FuzzNeighbour(f *testing.F) {
+	f.Add(neighbourEntry(7, 28, l2ext.Neighbour{IP: netip.MustParseAddr("10.0.0.1"), MAC: l2ext.MAC{2}}).Serialize()[16:], 7)
+	f.Fuzz(func(t *testing.T, b []byte, device int) {
+		if s, ok := neighbourIn(b, device); ok && !s.IP.IsValid() {
+			t.Errorf("%x is %+v", b, s)
+		}
+	})
+}

@@ -1,0 +1,151 @@
+package hostnet
+
+import (
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/probe"
+)
+
+// In mode direct the kernel also keeps to the policy of a segment, with chains
+// beside those that limit storms:
+//
+//	chain d100 {     frames that are about to leave by lhdx100
+//		iif lhvx100, for a group: drop           what the gateway says is for this LAN
+//		broadcast shut, for a group: drop
+//		never carried (BPDU, LLDP, LACP, pause, CDP), loop probes: drop
+//		router advertisements, if they stay: drop
+//		for one host: return
+//		DHCP, FHRP, if they stay: drop
+//		multicast for more than the link, if it stays: drop
+//		limits, as in s100 }
+//	chain i100 {     frames that have come by it: the same, and the limits once for each site }
+
+// The chains' names begin so.
+const (
+	leavePrefix  = "d"
+	arrivePrefix = "i"
+)
+
+// protoVRRP is the number of VRRP and CARP (IANA's registry of protocols).
+const protoVRRP = 112
+
+// addDirect makes both chains and returns their names.
+func addDirect(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, a attachment) (leaves, arrives string, err error) {
+	d := direct{c: c, w: w, chain: c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", leavePrefix, w.VNI), Table: t})}
+	d.drop(append([]expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, equal(ifindex(a.port)...)}, grouped(expr.CmpOpNeq)...))
+	d.policy()
+	if err := addLimits(c, d.chain, w.Policy.Limits, 1); err != nil {
+		return "", "", err
+	}
+	leaves = d.chain.Name
+	d.chain = c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", arrivePrefix, w.VNI), Table: t})
+	d.policy()
+	// One port is all that frames come by: half of the limit would be all. So twice.
+	return leaves, d.chain.Name, addLimits(c, d.chain, w.Policy.Limits, 2*len(w.Direct.Sites))
+}
+
+// direct writes the rules of a chain.
+type direct struct {
+	c     *nftables.Conn
+	w     l2ext.Wish
+	chain *nftables.Chain
+}
+
+// drop adds a rule.
+func (d direct) drop(match ...[]expr.Any) {
+	var all []expr.Any
+	for _, m := range match {
+		all = append(all, m...)
+	}
+	d.c.AddRule(&nftables.Rule{Table: d.chain.Table, Chain: d.chain, Exprs: append(all, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})})
+}
+
+// policy adds what l2ext's judge looks at in mode secure, and Policy.keeps.
+func (d direct) policy() {
+	p := d.w.Policy
+	if d.w.Direct.Shut {
+		d.drop(grouped(expr.CmpOpNeq))
+	}
+	d.never()
+	if p.RouterAdverts == l2ext.Local {
+		for _, kind := range []byte{134, 137} { // advertisements and redirects (RFC 4861, sections 4.2, 4.5)
+			d.drop(discovery(), []expr.Any{equal(kind)})
+		}
+	}
+	d.c.AddRule(&nftables.Rule{Table: d.chain.Table, Chain: d.chain, Exprs: append(grouped(expr.CmpOpEq), &expr.Verdict{Kind: expr.VerdictReturn})})
+	if p.DHCP == l2ext.Local {
+		d.dropUDP(67, 68, 546, 547)
+	}
+	if p.FHRP != l2ext.Cross {
+		d.dropUDP(1985, 2029, 3222) // HSRP, HSRP over IPv6, GLBP
+		d.drop(protocol(protoVRRP, false))
+		d.drop(protocol(protoVRRP, true))
+	}
+	if p.Multicast == l2ext.MulticastLinkLocal {
+		d.wideMulticast()
+	}
+}
+
+// never adds what no policy lets through (ether.Header.Forbidden).
+func (d direct) never() {
+	for _, kind := range [][]byte{{0x88, 0x08}, {0x88, 0x09}, {0x88, 0xcc}} {
+		d.drop([]expr.Any{load(expr.PayloadBaseLLHeader, 12, 2), equal(kind...)})
+	}
+	d.drop([]expr.Any{load(expr.PayloadBaseLLHeader, 0, 6), equal(probe.Dst[:]...)})
+	d.drop(masked([]byte{1, 0x80, 0xc2, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xf0}))
+	d.drop(masked([]byte{1, 0, 0x0c, 0xcc, 0xcc, 0xcc}, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xfe}))
+}
+
+// masked matches destinations.
+func masked(mac, mask []byte) []expr.Any {
+	return []expr.Any{
+		load(expr.PayloadBaseLLHeader, 0, 6),
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 6, Mask: mask, Xor: make([]byte, 6)},
+		equal(mac...),
+	}
+}
+
+// protocol matches what is in a packet of IP.
+func protocol(number byte, v6 bool) []expr.Any {
+	if v6 {
+		return []expr.Any{
+			load(expr.PayloadBaseLLHeader, 12, 2), equal(0x86, 0xdd), load(expr.PayloadBaseNetworkHeader, 6, 1), equal(number),
+		}
+	}
+	return []expr.Any{
+		load(expr.PayloadBaseLLHeader, 12, 2), equal(0x08, 0x00), load(expr.PayloadBaseNetworkHeader, 9, 1), equal(number),
+	}
+}
+
+func (d direct) dropUDP(ports ...uint16) {
+	for _, port := range ports {
+		for _, v6 := range []bool{false, true} {
+			d.drop(protocol(unix.IPPROTO_UDP, v6), []expr.Any{load(expr.PayloadBaseTransportHeader, 2, 2), equal(byte(port>>8), byte(port))})
+		}
+	}
+}
+
+// wideMulticast drops multicast for groups that reach beyond the link
+// (ether.MAC.LinkLocalGroup): the link's own return to the limits.
+func (d direct) wideMulticast() {
+	limit := func(mac, mask []byte) {
+		name := d.chain.Name + "-multicast"
+		d.c.AddRule(&nftables.Rule{Table: d.chain.Table, Chain: d.chain, Exprs: append(masked(mac, mask), &expr.Verdict{Kind: expr.VerdictGoto, Chain: name})})
+	}
+	// The chain is made by addLimits, in the same transaction: it must be there before it is named.
+	d.c.AddChain(&nftables.Chain{Name: d.chain.Name + "-multicast", Table: d.chain.Table})
+	for _, own := range []struct{ mac, mask []byte }{
+		{[]byte{1, 0, 0x5e, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0}},
+		{[]byte{0x33, 0x33, 0, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0xfe, 0xff, 0}},
+	} {
+		limit(own.mac, own.mask)
+	}
+	d.drop(masked([]byte{1, 0, 0x5e, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0, 0, 0}))
+	// Not solicited nodes, which are 33:33:ff, nor what is no multicast of IP.
+	d.drop([]expr.Any{load(expr.PayloadBaseLLHeader, 0, 2), equal(0x33, 0x33), load(expr.PayloadBaseLLHeader, 2, 1), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0xff}}})
+}
