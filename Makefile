@@ -103,6 +103,16 @@ bench-layer2: setup ## moves of a stand-in VM among three sites of kernels: loss
 	! grep -q '^FAIL' bin/layer2.txt
 	mv bin/layer2.txt bench/results/layer2-$$(date +%Y-%m-%d).txt
 
+# LAYER2FLAGS picks rows and modes, such as "-rows cable -modes vxlan,direct". It wants an idle machine.
+.PHONY: bench-layer2-modes
+bench-layer2-modes: ## what a segment carries in each mode, beside plain VXLAN and wireguard-go, and a storm beside a bulk flow, into bench/results
+	go build -C bench/wan/wireguard -o $(CURDIR)/bin/bench-wireguard .
+	go build -o bin/bench-layer2 ./bench/layer2/table
+	bin/bench-layer2 -wireguard bin/bench-wireguard $(LAYER2FLAGS) > bin/layer2-modes.txt
+	bin/bench-layer2 -storm $(LAYER2FLAGS) >> bin/layer2-modes.txt
+	cat bin/layer2-modes.txt
+	mv bin/layer2-modes.txt bench/results/layer2-modes-$$(date +%Y-%m-%d).txt
+
 .PHONY: fuzz
 fuzz: ## every fuzz target, FUZZTIME each
 	go list -f '{{.Dir}}' ./... | while read -r dir; do
