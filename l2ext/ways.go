@@ -320,7 +320,9 @@ func (m *Manager) takeWay(now time.Time, seg *segment, from string, msg announce
 	if !fresh {
 		return
 	}
-	m.dirty = true // the kernel has to know, or to forget
+	if seg.Mode == Direct { // the kernel has to know, or to forget
+		m.dirty = true
+	}
 	m.sendWay(seg, from)
 	switch {
 	case !agree:

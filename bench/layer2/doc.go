@@ -25,7 +25,8 @@
 //
 // # A storm
 //
-// With -storm a guest at A broadcasts as fast as it can while a bulk channel of the
-// link sends from A to B over an emulated line, as a migration does: the goodput of
-// that with and without the storm, and how many frames a second the guest has sent.
+// With -storm a guest at A broadcasts a million frames a second, or as many as one
+// processor can, while a bulk channel of the link sends from A to B over an emulated
+// line, as a migration does: the goodput of that with and without the storm, and how
+// many frames a second the guest has sent.
 package layer2

@@ -57,10 +57,15 @@ func startFlow(from, to *nstest.NS, addr, congestion string) (*flow, error) {
 		}
 	})
 	var c net.Conn
-	err = from.Do(func() (err error) {
-		c, err = (&net.Dialer{Control: control, Timeout: connectTime}).Dial("tcp", addr)
-		return err
-	})
+	for end := time.Now().Add(connectTime); ; { // a tunnel may only just be coming up
+		err = from.Do(func() (err error) {
+			c, err = (&net.Dialer{Control: control, Timeout: connectTime}).Dial("tcp", addr)
+			return err
+		})
+		if err == nil || time.Now().After(end) {
+			break
+		}
+	}
 	if err != nil {
 		ln.Close()
 		f.wait.Wait()
@@ -77,8 +82,9 @@ func startFlow(from, to *nstest.NS, addr, congestion string) (*flow, error) {
 	return f, nil
 }
 
-// connectTime is for a handshake on the worst of the lines.
-const connectTime = 10 * time.Second
+// connectTime is for a handshake on the worst of the lines, and one of wireguard
+// before it, which is tried every 5 s.
+const connectTime = 20 * time.Second
 
 // usage is the processor time used until a moment, in seconds.
 type usage struct {

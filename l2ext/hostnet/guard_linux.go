@@ -145,7 +145,7 @@ func (n *Net) attachment(vni uint32) (attachment, bool) {
 
 // macSet is a set of MACs of a segment.
 func macSet(t *nftables.Table, name string, vni uint32) *nftables.Set {
-	return &nftables.Set{Table: t, Name: fmt.Sprintf("%s%d", name, vni), KeyType: nftables.TypeEtherAddr}
+	return named(&nftables.Set{Table: t, Name: fmt.Sprintf("%s%d", name, vni), KeyType: nftables.TypeEtherAddr})
 }
 
 func timed(s *nftables.Set, d time.Duration) *nftables.Set {
@@ -208,7 +208,7 @@ func peerSet(t *nftables.Table, v6 bool) *nftables.Set {
 	if v6 {
 		s.Name, s.KeyType = "peers6", nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeMark)
 	}
-	return s
+	return named(s)
 }
 
 func addUnderlay(c *nftables.Conn, t *nftables.Table) error {

@@ -2,6 +2,7 @@ package hostnet
 
 import (
 	"fmt"
+	"hash/fnv"
 	"sync"
 
 	"github.com/google/nftables"
@@ -36,6 +37,16 @@ func (n *Net) withRules(f func(c *nftables.Conn) error) (err error) {
 		d.c = nil
 	}
 	return err
+}
+
+// named gives a set a number, by which rules of the same transaction may name it.
+// The library's own are from a counter that all connections share without a lock.
+// The kernel goes by the name first, so that two of one number are no harm.
+func named(s *nftables.Set) *nftables.Set {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(s.Name)) // never fails
+	s.ID = max(h.Sum32(), 1)
+	return s
 }
 
 // closeRules ends the connection.

@@ -25,10 +25,11 @@ import (
 //		limits, as in s100 }
 //	chain i100 {     frames that have come by it: the same, and the limits once for each site }
 
-// The chains' names begin so.
+// The chains' names begin so, or end.
 const (
 	leavePrefix  = "d"
 	arrivePrefix = "i"
+	udpSuffix    = "-udp"
 )
 
 // protoVRRP is the number of VRRP and CARP (IANA's registry of protocols).
@@ -78,14 +79,16 @@ func (d direct) policy() {
 		}
 	}
 	d.c.AddRule(&nftables.Rule{Table: d.chain.Table, Chain: d.chain, Exprs: append(grouped(expr.CmpOpEq), &expr.Verdict{Kind: expr.VerdictReturn})})
+	var ports []uint16
 	if p.DHCP == l2ext.Local {
-		d.dropUDP(67, 68, 546, 547)
+		ports = append(ports, 67, 68, 546, 547)
 	}
 	if p.FHRP != l2ext.Cross {
-		d.dropUDP(1985, 2029, 3222) // HSRP, HSRP over IPv6, GLBP
+		ports = append(ports, 1985, 2029, 3222) // HSRP, HSRP over IPv6, GLBP
 		d.drop(protocol(protoVRRP, false))
 		d.drop(protocol(protoVRRP, true))
 	}
+	d.dropUDP(ports)
 	if p.Multicast == l2ext.MulticastLinkLocal {
 		d.wideMulticast()
 	}
@@ -122,11 +125,21 @@ func protocol(number byte, v6 bool) []expr.Any {
 	}
 }
 
-func (d direct) dropUDP(ports ...uint16) {
+// dropUDP drops datagrams for some ports. They have a chain of their own: a storm
+// of something else should not be compared with each port.
+func (d direct) dropUDP(ports []uint16) {
+	if len(ports) == 0 {
+		return
+	}
+	t := d.chain.Table
+	own := d.c.AddChain(&nftables.Chain{Name: d.chain.Name + udpSuffix, Table: t})
+	for _, v6 := range []bool{false, true} {
+		jump := append(protocol(unix.IPPROTO_UDP, v6), &expr.Verdict{Kind: expr.VerdictJump, Chain: own.Name})
+		d.c.AddRule(&nftables.Rule{Table: t, Chain: d.chain, Exprs: jump})
+	}
+	d.chain = own
 	for _, port := range ports {
-		for _, v6 := range []bool{false, true} {
-			d.drop(protocol(unix.IPPROTO_UDP, v6), []expr.Any{load(expr.PayloadBaseTransportHeader, 2, 2), equal(byte(port>>8), byte(port))})
-		}
+		d.drop([]expr.Any{load(expr.PayloadBaseTransportHeader, 2, 2), equal(byte(port>>8), byte(port))})
 	}
 }
 

@@ -179,7 +179,7 @@ type portHook struct {
 }
 
 func addHook(c *nftables.Conn, t *nftables.Table, h portHook) error {
-	ports := &nftables.Set{Table: t, Name: h.name + "-ports", IsMap: true, KeyType: nftables.TypeIFIndex, DataType: nftables.TypeVerdict}
+	ports := named(&nftables.Set{Table: t, Name: h.name + "-ports", IsMap: true, KeyType: nftables.TypeIFIndex, DataType: nftables.TypeVerdict})
 	if err := c.AddSet(ports, h.jumps); err != nil {
 		return fmt.Errorf("making the map of ports: %w", err)
 	}
@@ -221,7 +221,7 @@ func addLimits(c *nftables.Conn, first *nftables.Chain, l l2ext.Limits, sources 
 		name := first.Name + "-" + class.name
 		chain := c.AddChain(&nftables.Chain{Name: name, Table: t})
 		rate := class.rate(l) * max(1, sources)
-		ports := &nftables.Set{Table: t, Name: name, KeyType: nftables.TypeIFIndex, Dynamic: true, HasTimeout: true, Timeout: portMemory}
+		ports := named(&nftables.Set{Table: t, Name: name, KeyType: nftables.TypeIFIndex, Dynamic: true, HasTimeout: true, Timeout: portMemory})
 		if err := c.AddSet(ports, nil); err != nil {
 			return fmt.Errorf("making set %s: %w", name, err)
 		}
@@ -275,7 +275,9 @@ func countingChains(vni uint32, direct bool) (names []string) {
 	of := []string{"s"}
 	if direct {
 		of = append(of, leavePrefix, arrivePrefix)
-		names = []string{fmt.Sprintf("%s%d", leavePrefix, vni), fmt.Sprintf("%s%d", arrivePrefix, vni)}
+		for _, prefix := range []string{leavePrefix, arrivePrefix} {
+			names = append(names, fmt.Sprintf("%s%d", prefix, vni), fmt.Sprintf("%s%d%s", prefix, vni, udpSuffix))
+		}
 	}
 	for _, prefix := range of {
 		for _, class := range classes {
