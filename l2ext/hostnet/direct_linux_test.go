@@ -5,11 +5,13 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 
 	"github.com/longhaul-project/longhaul/internal/nstest"
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
 const local = "10.78.0.1"
@@ -195,4 +197,63 @@ func FuzzNeighbour(f *testing.F) {
 			t.Errorf("%x is %+v", b, s)
 		}
 	})
+}
+
+// TestDirectPolicy has the kernel take each policy that mode direct knows, and
+// drop by it what a LAN port sends.
+func TestDirectPolicy(t *testing.T) {
+	ns := machine(t)
+	check(t, ns.Sysctl("ipv6.conf.default.disable_ipv6", "1"), ns.Bridge("br0")) // it says nothing itself then
+	tap, err := ns.Tap("lan0")
+	check(t, err, ns.Plug("lan0", "br0"))
+	defer tap.Close()
+	n := newNet(t, ns)
+	w := prodDirect("br0")
+	w.Policy = l2ext.Policy{
+		RouterAdverts: l2ext.Local, DHCP: l2ext.Local, Multicast: l2ext.MulticastLinkLocal,
+		Limits: l2ext.Limits{Resolve: 100, Broadcast: 100, Multicast: 100, Unknown: 100},
+	}
+	a, err := n.Apply(t.Context(), []l2ext.Wish{w})
+	check(t, err, a[0].Err)
+	src := "\x02\x00\x00\x00\x00\x77"
+	ip4 := func(proto, port byte) string { // with its checksum: a kernel with br_netfilter drops others
+		h := []byte{0x45, 0, 0, 44, 0, 0, 0, 0, 64, proto, 0, 0, 10, 0, 0, 1, 224, 0, 0, 18}
+		sum := 0
+		for i := 0; i < len(h); i += 2 {
+			sum += int(h[i])<<8 | int(h[i+1])
+		}
+		sum = ^(sum&0xffff + sum>>16)
+		h[10], h[11] = byte(sum>>8), byte(sum)
+		return "\x08\x00" + string(append(h, 0, 68, 0, port)) + strings.Repeat("\x00", 20)
+	}
+	for _, tt := range []struct {
+		name, frame string
+		passes      bool
+	}{
+		{"broadcast", "\xff\xff\xff\xff\xff\xff" + src + "\x88\xb6" + strings.Repeat("x", 46), true},
+		{"LLDP", "\x01\x80\xc2\x00\x00\x20" + src + "\x88\xcc" + strings.Repeat("x", 46), false},
+		{"CDP", "\x01\x00\x0c\xcc\xcc\xcc" + src + "\x00\x20" + strings.Repeat("x", 46), false},
+		{"loop probe", "\x03\x00\x4c\x48\x00\x01" + src + "\x88\xb5" + strings.Repeat("x", 46), false},
+		{"DHCP", "\xff\xff\xff\xff\xff\xff" + src + ip4(17, 67), false},
+		{"other UDP", "\xff\xff\xff\xff\xff\xff" + src + ip4(17, 99), true},
+		{"VRRP", "\x01\x00\x5e\x00\x00\x12" + src + ip4(112, 0), false},
+		{"link-local group", "\x01\x00\x5e\x00\x00\xfb" + src + ip4(17, 99), true},
+		{"wide group", "\x01\x00\x5e\x01\x02\x03" + src + ip4(17, 99), false},
+		{"wide group of IPv6", "\x33\x33\x00\x01\x02\x03" + src + "\x86\xdd\x60" + strings.Repeat("\x00", 59), false},
+	} {
+		before, sent := n.drops()[100], len(tt.frame)
+		was, _ := n.Traffic(100)
+		if k, err := tap.Write([]byte(tt.frame)); err != nil || k != sent {
+			t.Fatal(err)
+		}
+		now, _ := n.Traffic(100)
+		for end := time.Now().Add(l2exttest.Patience); now.Sent == was.Sent && n.drops()[100] == before; now, _ = n.Traffic(100) {
+			if time.Now().After(end) {
+				t.Fatalf("%s was neither sent nor dropped", tt.name)
+			}
+		}
+		if passed := now.Sent > was.Sent; passed != tt.passes {
+			t.Errorf("%s: passed %t", tt.name, passed)
+		}
+	}
 }
