@@ -93,6 +93,8 @@ func (c *carrier) run(ctx context.Context) {
 	class := Bulk
 	if c.role == frame.Priority {
 		class = Urgent
+	}
+	if c.role != frame.Bulk {
 		wg.Go(func() { c.acceptRaw(ctx, &wg) })
 	}
 	if c.role != frame.Datagrams {

@@ -5,7 +5,7 @@
 //	└─ Link              one peer; outlives its connections
 //	   ├─ set            the connections in use: dialed by one end, each from a socket of its own
 //	   │  ├─ priority    control frames, urgent channels, raw connections
-//	   │  ├─ datagrams   stretched Layer 2 frames, membership
+//	   │  ├─ datagrams   stretched Layer 2 frames, also as raw connections; membership
 //	   │  └─ bulk        4 of them, 4 streams each; up to 16 with NewReno
 //	   └─ Channel        messages both ways, in order, across the loss of any connection
 //
@@ -109,7 +109,7 @@
 // first; a peer that sends beyond it, or beyond Memory and a slack of 64 MiB in
 // all, loses the link. Connections: 18 of 32 MiB each of QUIC's own windows at
 // most, and only if it leaves holes in every stream on purpose: our readers
-// always drain. Channels 1024, headers 64 KiB, raw connections 256, datagrams
+// always drain. Channels 1024, headers 64 KiB, raw connections 2 x 256, datagrams
 // 512. A stranger without a certificate gets a handshake, rate-limited by
 // address validation, and nothing that is kept; by TCP one of 256 places, of which
 // one address gets 64, for at most 4 s.

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/internal/testwan"
 	"github.com/longhaul-project/longhaul/tunnel/frame"
+	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
 func TestRawConns(t *testing.T) {
@@ -53,6 +55,46 @@ func TestRawConns(t *testing.T) {
 		l.wan.Cut()
 		if _, err := io.ReadAll(c); err == nil {
 			t.Error("the connection outlived its line")
+		}
+	})
+}
+
+// TestRawBeside: raw connections beside the datagrams, of which none is held up by
+// another whose end is not read.
+func TestRawBeside(t *testing.T) {
+	t.Parallel()
+	inLab(t, testwan.Line{Delay: 5 * time.Millisecond}, options{}, func(t *testing.T, l *lab) {
+		if _, err := l.a.Link("b").DialBeside(t.Context(), 7); !errors.Is(err, ErrDown) {
+			t.Errorf("before the link is up: %v", err)
+		}
+		l.up()
+		time.Sleep(time.Second) // the connection for datagrams comes after the first
+		before := l.a.Link("b").State().ByClass[shaper.L2].Sent
+		var far [2]*Conn
+		for i := range far {
+			c, err := l.a.Link("b").DialBeside(t.Context(), byte(40+i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				_, _ = c.Write(bytes.Repeat([]byte("x"), 100_000))
+				_ = c.CloseWrite()
+			}()
+			if far[i], err = l.b.AcceptConn(t.Context()); err != nil || far[i].Proto() != byte(40+i) {
+				t.Fatalf("accepted proto %d: %v", far[i].Proto(), err)
+			}
+		}
+		for _, c := range []*Conn{far[1], far[0]} {
+			if got, err := io.ReadAll(c); err != nil || len(got) != 100_000 {
+				t.Errorf("read %d bytes: %v", len(got), err)
+			}
+			_ = c.Close()
+		}
+		if sent := l.a.Link("b").State().ByClass[shaper.L2].Sent - before; sent < 200_000 {
+			t.Errorf("%d bytes were sent in the class of Layer 2", sent)
+		}
+		if p := l.a.Link("b").State().Paths; len(p) != 1 || !p[0].Urgent {
+			t.Errorf("paths %+v", p)
 		}
 	})
 }

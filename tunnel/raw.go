@@ -18,8 +18,9 @@ const (
 	maxConnsWaiting = 256
 )
 
-// A Conn is a raw connection to a peer: a stream of the priority connection. It
-// dies with that connection.
+// A Conn is a raw connection to a peer: a stream of the priority connection, or
+// of that for datagrams. It dies with that connection, and nothing of it is sent
+// again then.
 type Conn struct {
 	streamConn
 	site  string
@@ -41,13 +42,39 @@ func (l *Link) Dial(ctx context.Context, proto byte) (*Conn, error) {
 		c = l.set.priority
 	}
 	l.mu.Unlock()
+	return c.dialRaw(ctx, proto, func(stream) {})
+}
+
+// DialBeside is Dial for a stream of the connection for datagrams: it has their
+// class, behind what is urgent and ahead of bulk, and no loss on any other stream
+// holds it up. Gateways that do not know it never answer. ErrDown: that
+// connection is not there, perhaps not yet.
+func (l *Link) DialBeside(ctx context.Context, proto byte) (*Conn, error) {
+	l.mu.Lock()
+	c := l.datagramConn()
+	l.mu.Unlock()
+	if c != nil && c.role != frame.Datagrams {
+		c = nil
+	}
+	// Several of them take turns; quic-go would else send all of the first first.
+	return c.dialRaw(ctx, proto, func(s stream) { s.SetPriority(besideUrgency, true) })
+}
+
+// besideUrgency is RFC 9218's default; nothing else of that connection but its
+// control stream is more urgent.
+const besideUrgency = 3
+
+// dialRaw opens a raw connection on c, which is nil if there is none.
+func (c *carrier) dialRaw(ctx context.Context, proto byte, tune func(stream)) (*Conn, error) {
 	if c == nil {
 		return nil, ErrDown
 	}
+	l := c.link
 	str, err := c.conn.OpenStreamSync(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("dialing %s: %w", l.site, err)
 	}
+	tune(str)
 	if _, err := str.Write(frame.Preface{Use: frame.Raw, Proto: proto}.Append(nil)); err != nil {
 		return nil, fmt.Errorf("dialing %s: %w", l.site, err)
 	}

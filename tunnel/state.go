@@ -52,6 +52,7 @@ type PathState struct {
 	Cost         int
 	Address      string // of the peer, on this path; "" while it is not in use
 	Dead         bool   // the peer was silent on it for too long, and has not been heard since
+	Urgent       bool   // what is urgent goes over it, and so do datagrams
 	Conns        int
 	RTT          time.Duration    // smoothed
 	Model        congestion.State // what is known of it; not with NewReno
@@ -71,6 +72,7 @@ func (l *Link) pathStates() (all []PathState) {
 					s.Conns++
 				}
 			}
+			s.Urgent = l.set.priority.path == p
 			if c := l.set.first(p); c != nil {
 				s.Address, s.RTT = c.conn.RemoteAddr().String(), c.conn.ConnectionStats().SmoothedRTT
 			}
