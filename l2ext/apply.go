@@ -44,6 +44,7 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 				m.sendWay(seg, site)
 				m.exchange(seg, site)
 				m.sendKey(time.Now(), seg, site)
+				m.sendAble(seg, site)
 			}
 		}
 	}

@@ -13,6 +13,7 @@ type Count uint8
 const (
 	Sent           Count = iota // frames sent to another site, once for each site
 	SentBytes                   // bytes of these frames
+	Streamed                    // of those sent, frames that went by streams
 	Received                    // frames received and delivered here
 	ReceivedBytes               // bytes of these frames
 	Redirected                  // frames sent on to the site to which their MAC has moved
@@ -46,16 +47,17 @@ const (
 	DropNoListener              // multicast that no other site listens to
 	DropMode                    // of a site that carries the segment in another mode, or for it
 	DropKernel                  // over a limit, dropped by the kernel before it came to the gateway
+	DropStream                  // of a TCP connection, more than its stream takes, or too old
 	DropCarrier                 // refused by the link or by the kernel
 	numCounts
 )
 
 // String is the count's name, as it appears in views and metrics.
 func (c Count) String() string {
-	names := [numCounts]string{"sent", "sent_bytes", "received", "received_bytes", "redirected", "returned", "clamped",
+	names := [numCounts]string{"sent", "sent_bytes", "streamed", "received", "received_bytes", "redirected", "returned", "clamped",
 		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "too_big", "loop_trips", "flips", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
 		"drop_multicast", "drop_unknown", "drop_local", "drop_horizon", "drop_too_long", "drop_no_segment",
-		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_mode", "drop_kernel", "drop_carrier"}
+		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_mode", "drop_kernel", "drop_stream", "drop_carrier"}
 	if c >= numCounts {
 		return fmt.Sprintf("Count(%d)", uint8(c))
 	}

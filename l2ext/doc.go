@@ -9,6 +9,7 @@
 //     never-carry list, limits of broadcasts, TCP's segment size                       outward.go
 //  4. choose    the site that the binding of its destination names, or all of them               outward.go
 //  5. send      as one datagram of the link, or in parts                                         l2ext/frag
+//     TCP, where the line loses packets: by one of 32 reliable streams                          lanes.go, l2ext/stream
 //  6. rejoin    at the other site: whole again, judged again                                     inward.go
 //  7. deliver   wrapped anew into the TUN, so that it enters the bridge by the port               inward.go
 //
@@ -53,6 +54,15 @@
 // (members.go). Probes find LANs that are joined behind the gateways' backs; one
 // of the two gateways then shuts its broadcast (loop.go, l2ext/probe). Who sends
 // packets that are too long is told so (toobig.go).
+//
+// TCP connections of hosts leave the datagrams for streams while the line loses
+// packets (streams.go; line.go measures, lanes.go sends): each is on one of 32, so
+// that what the line loses holds up few for a round trip. What waits is bounded
+// and short, and is dropped where the line takes no more, so that the hosts' TCP
+// finds its pace. A stream dies with its connection, and one that takes nothing
+// for a second is given up: after an outage no old frame is delivered, but those
+// of at most a few seconds that the link has outlived. Datagrams are also
+// the way to gateways that have not announced that they take streams.
 //
 // For operators: where guests' traffic enters and leaves, and for whom a segment
 // is still stretched (home.go), what passes (capture.go, l2ext/pcap), and whether

@@ -25,14 +25,9 @@ func (m *Manager) HandleDatagram(site string, b []byte) error {
 	if err != nil {
 		return fmt.Errorf("datagram from %s: %w", site, err)
 	}
-	seg := m.segments()[h.VNI]
-	if seg == nil {
-		return fmt.Errorf("datagram from %s, VNI %d: %w", site, h.VNI, errStranger)
-	}
-	p := m.peer(site)
-	if p == nil || seg.in[site] == nil {
-		seg.counts.add(DropNoSegment, 1)
-		return fmt.Errorf("datagram from %s, segment %s: %w", site, seg.Name, errStranger)
+	seg, p, err := m.origin(site, h.VNI)
+	if err != nil {
+		return err
 	}
 	if seg.Mode == Direct || seg.ways.refuses(site) {
 		seg.counts.add(DropMode, 1)
@@ -50,6 +45,20 @@ func (m *Manager) HandleDatagram(site string, b []byte) error {
 		i.frame(now, frame)
 	}
 	return nil
+}
+
+// origin finds the segment of a frame, and the site that has sent it; p is nil if
+// that is no peer at all.
+func (m *Manager) origin(site string, vni uint32) (seg *segment, p *peer, err error) {
+	seg, p = m.segments()[vni], m.peer(site)
+	if seg == nil {
+		return nil, p, fmt.Errorf("frame from %s, VNI %d: %w", site, vni, errStranger)
+	}
+	if p == nil || seg.in[site] == nil {
+		seg.counts.add(DropNoSegment, 1)
+		return seg, p, fmt.Errorf("frame from %s, segment %s: %w", site, seg.Name, errStranger)
+	}
+	return seg, p, nil
 }
 
 // inward is one frame from another site.
@@ -107,8 +116,10 @@ func (i inward) frame(now time.Time, frame []byte) {
 func (i inward) deliver(h ether.Header, frame []byte) {
 	p := vxlan.Packet{VNI: i.seg.VNI, From: i.seg.endpoint[i.from], To: vxlan.Self, Frame: frame}
 	i.peer.packet = p.Append(i.peer.packet[:0])
-	if max := i.m.cfg.Carrier.MaxDatagram(i.from); max > frag.HeaderLen && ether.ClampMSS(h, i.peer.packet[vxlan.Overhead:], max-frag.HeaderLen) {
-		i.seg.counts.add(Clamped, 1)
+	if ether.IsSYN(h, frame) { // else the link is not asked: that costs as much as all the rest
+		if max := i.m.cfg.Carrier.MaxDatagram(i.from); max > frag.HeaderLen && ether.ClampMSS(h, i.peer.packet[vxlan.Overhead:], max-frag.HeaderLen) {
+			i.seg.counts.add(Clamped, 1)
+		}
 	}
 	if err := i.m.cfg.Host.WritePacket(i.peer.packet); err != nil {
 		i.seg.counts.add(DropCarrier, 1)

@@ -22,6 +22,9 @@ type Config struct {
 	Site    string // name of this site
 	Host    Host
 	Carrier Carrier
+	// Streams carry TCP connections over lines that lose packets. Nil: there are
+	// none, and none are taken.
+	Streams Streams
 
 	// Underlay is the address of this machine by which other sites reach it in
 	// mode Direct. Invalid: there can be no such segment.
@@ -295,6 +298,7 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 	m.expireJobs(now)
 	m.expireParked(now)
 	m.wishRoutes()
+	m.lookAtLines(now)
 	for _, seg := range m.segments() {
 		seg.mu.Lock()
 		gone := seg.table.expire(now)

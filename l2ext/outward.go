@@ -126,15 +126,18 @@ type sending struct {
 	scratch    []byte // to build datagrams in
 }
 
-// send sends a frame to one site, in parts if it must be. It may lower the
+// send sends a frame to one site: by a stream, or as a datagram, in parts if it must be. It may lower the
 // segment size in a TCP SYN, and returns the scratch buffer.
 func (m *Manager) send(seg *segment, site string, frame []byte, s sending) []byte {
 	if seg.ways.refuses(site) {
 		seg.counts.add(DropMode, 1)
 		return s.scratch
 	}
-	max := m.cfg.Carrier.MaxDatagram(site)
 	p := m.peer(site)
+	if m.stream(seg, p, frame, s) {
+		return s.scratch
+	}
+	max := m.cfg.Carrier.MaxDatagram(site)
 	if p == nil || max <= frag.HeaderLen {
 		seg.counts.add(DropPeerDown, 1)
 		return s.scratch

@@ -24,9 +24,13 @@ type peer struct {
 	end    func()        // ends its sender: the site is no longer a peer
 	frames atomic.Uint32 // numbers the frames sent
 
+	lanes   *lanes       // its streams, with a lock of their own; nil without Config.Streams
+	readers atomic.Int32 // streams that it has to us
+
 	mu      sync.Mutex // guards what follows
 	up      bool
 	changed time.Time // when it came up or went down
+	line    lossMeter
 
 	// rx makes calls of HandleDatagram for one site follow each other, as they
 	// do but for the moment in which a link changes its connection. It guards
@@ -68,6 +72,10 @@ func (m *Manager) setPeers(segments map[uint32]*segment) {
 			p.up = m.cfg.Carrier.MaxDatagram(site) > 0 // it may have come up before it was a peer
 			m.peers[site] = p
 			m.senders.Go(func() { m.sendQueued(ctx, p) })
+			if s := m.cfg.Streams; s != nil {
+				p.lanes = newLanes(func(ctx context.Context) (Stream, error) { return s.OpenStream(ctx, site) })
+				m.senders.Go(func() { p.lanes.run(ctx) })
+			}
 		}
 	}
 }
@@ -99,6 +107,7 @@ func (m *Manager) PeerUp(site string) {
 				m.sendSnapshot(seg, site)
 				m.sendDigest(seg, site)
 				m.sendKey(time.Now(), seg, site)
+				m.sendAble(seg, site)
 			}
 		}
 	})
@@ -126,6 +135,9 @@ func (m *Manager) setUp(site string, up bool) bool {
 	p.mu.Lock()
 	p.up, p.changed = up, time.Now()
 	p.mu.Unlock()
+	if !up && p.lanes != nil {
+		p.lanes.setAble(false) // the next gateway there may be an older one
+	}
 	for !up { // what waits would be old when the link is back
 		select {
 		case <-p.queue:
@@ -176,6 +188,7 @@ func (m *Manager) sendDigests() {
 		for _, site := range seg.Sites {
 			m.sendDigest(seg, site)
 		}
+		m.repeatAble(seg)
 	}
 }
 

@@ -50,6 +50,9 @@ type Policy struct {
 	// their site, and with a gateway at each site also all frames of the
 	// virtual routers.
 	RouterAdverts, DHCP, FHRP Crossing
+
+	// Streams says whether TCP connections cross by streams.
+	Streams Streaming
 }
 
 // Unknown says what happens to unicast for a MAC without a binding.
@@ -105,6 +108,8 @@ func (p Policy) Check() error {
 		return fmt.Errorf("multicast %q: listeners, flood or link-local", p.Multicast)
 	case !slices.Contains([]Gateway{"", GatewayHome, GatewayAnycast}, p.Gateway):
 		return fmt.Errorf("gateway %q: home or anycast", p.Gateway)
+	case !slices.Contains([]Streaming{"", StreamsAuto, StreamsOn, StreamsOff}, p.Streams):
+		return fmt.Errorf("streams %q: auto, on or off", p.Streams)
 	}
 	for what, c := range map[string]Crossing{"router_adverts": p.RouterAdverts, "dhcp": p.DHCP, "fhrp": p.FHRP} {
 		if !slices.Contains([]Crossing{"", Cross, Local}, c) {
@@ -152,6 +157,7 @@ func (p Policy) withDefaults(l Limits, mode Mode) Policy {
 	p.Unknown = cmp.Or(p.Unknown, UnknownDrop)
 	p.Multicast = cmp.Or(p.Multicast, multicast)
 	p.Gateway = cmp.Or(p.Gateway, GatewayHome)
+	p.Streams = cmp.Or(p.Streams, StreamsAuto)
 	auto := Cross
 	if p.Gateway == GatewayAnycast {
 		auto = Local

@@ -70,6 +70,8 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		m.takePrepare(now, seg, from, msg)
 	case announce.Clear:
 		m.clear(seg, msg.MACs)
+	case announce.Able:
+		m.takeAble(seg, from, msg)
 	case announce.Arrived:
 		m.takeArrived(from, msg)
 	case announce.Way:

@@ -20,6 +20,7 @@ type View struct {
 	Bindings []Binding
 	Counts   map[Count]uint64
 	Ways     []Way // to the other sites
+	Streams  []StreamView // how TCP connections cross, by site; none without Config.Streams
 }
 
 // Binding says which site owns a MAC.
@@ -61,6 +62,7 @@ func (m *Manager) Segments() []View {
 	for _, seg := range m.segments() {
 		v := seg.view()
 		m.traffic(seg, v.Counts)
+		v.Streams = m.streamViews(seg)
 		views = append(views, v)
 	}
 	slices.SortFunc(views, func(a, b View) int { return cmp.Compare(a.Name, b.Name) })

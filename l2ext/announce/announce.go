@@ -47,7 +47,11 @@ const (
 	Key  Kind = 8
 	Loop Kind = 9
 	Way  Kind = 10
+	Able Kind = 12
 )
+
+// AbleStreams of the Abilities: the sender takes frames by streams (l2ext/stream).
+const AbleStreams = 1
 
 // KeyLen is the length of a key, in bytes.
 const KeyLen = 32
@@ -94,6 +98,7 @@ type Message struct {
 
 	Mode string     // Way: see l2ext.Mode
 	Addr netip.Addr // Way: of the sender's machine for mode direct; invalid for none
+	Abilities uint32 // Able: a set; who does not know a bit takes no notice of it
 }
 
 // ErrShort says that a message ends too early.
@@ -136,6 +141,8 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return appendText(b, m.Site), checkNames(m.Site, "")
 	case Way:
 		return m.appendWay(b)
+	case Able:
+		return binary.BigEndian.AppendUint32(b, m.Abilities), nil
 	}
 	return nil, fmt.Errorf("kind %d: %w", m.Kind, ErrFormat)
 }

@@ -42,6 +42,7 @@ var samples = []struct {
 	{"secure", Message{Kind: Way, VNI: 100, Mode: "secure"}},
 	{"direct", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("10.1.0.2")}},
 	{"direct6", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("fd00:1::2")}},
+	{"able", Message{Kind: Able, VNI: 100, Abilities: 0x80000000 | AbleStreams}},
 }
 
 const vectors = "testdata/messages.hex"

@@ -21,6 +21,7 @@
 //	8 Key      | key (32) | time (8) | MAC (6)   signs the sender's loop probes from now on (l2ext/probe)
 //	9 Loop     | site                            the LAN of site is joined with the sender's, not by us
 //	10 Way     | mode | address                  how the sender carries the segment's frames
+//	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams
 //
 //	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
 //	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
@@ -34,6 +35,8 @@
 // mode is a word, so that a site can name one that it does not know itself. The
 // address is where the sender's machine takes frames of mode direct; of other
 // modes it is one byte of zero: none.
+// Abilities are a set of bits; who does not know one takes no notice of it. Able is sent when the link comes up, and again to those
+// that have sent one; a gateway that does not know it refuses it and logs that, once for each time that the link comes up.
 //
 // Big endian. Nothing may follow. A message of another version or kind, a
 // record for a MAC that no host can have, and a number over its limit are

@@ -70,6 +70,8 @@ func (r *reader) body(m *Message) {
 		r.fail(checkNames(m.Site, ""))
 	case Way:
 		r.way(m)
+	case Able:
+		m.Abilities = uint32(r.number(4))
 	default:
 		r.fail(fmt.Errorf("kind %d: %w", m.Kind, ErrFormat))
 	}

@@ -17,19 +17,12 @@ const (
 // bytes. It tells whether it has changed the frame. A SYN without the option
 // means 536 bytes (RFC 9293, section 3.7.1) and needs no clamp.
 func ClampMSS(h Header, frame []byte, max int) bool {
-	if len(frame) < h.Payload {
+	if !IsSYN(h, frame) {
 		return false
 	}
-	var tcp []byte
-	var room int // for TCP's header and payload, in frames of max bytes
-	switch h.Type {
-	case TypeIPv4:
-		tcp, room = tcpOverIPv4(frame[h.Payload:]), max-h.Payload-20
-	case TypeIPv6:
-		tcp, room = tcpOverIPv6(frame[h.Payload:]), max-h.Payload-ipv6Len
-	}
-	if len(tcp) < tcpLen || tcp[13]&flagSYN == 0 {
-		return false
+	tcp, room := tcpOf(h, frame), max-h.Payload-20 // for TCP's header and payload, in frames of max bytes
+	if h.Type == TypeIPv6 {
+		room = max - h.Payload - ipv6Len
 	}
 	mss := room - tcpLen
 	end := int(tcp[12]>>4) * 4
@@ -37,6 +30,26 @@ func ClampMSS(h Header, frame []byte, max int) bool {
 		return false
 	}
 	return lower(tcp, end, uint16(min(mss, 1<<16-1)))
+}
+
+// IsSYN tells whether a frame opens a TCP connection.
+func IsSYN(h Header, frame []byte) bool {
+	tcp := tcpOf(h, frame)
+	return len(tcp) >= tcpLen && tcp[13]&flagSYN != 0
+}
+
+// tcpOf is the TCP header in a frame, with what follows; nil if there is none.
+func tcpOf(h Header, frame []byte) []byte {
+	if len(frame) < h.Payload {
+		return nil
+	}
+	switch h.Type {
+	case TypeIPv4:
+		return tcpOverIPv4(frame[h.Payload:])
+	case TypeIPv6:
+		return tcpOverIPv6(frame[h.Payload:])
+	}
+	return nil
 }
 
 // lower rewrites the option in the TCP header that is tcp[:end].
