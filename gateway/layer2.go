@@ -20,13 +20,18 @@ import (
 // segments. Other kinds belong to whoever wires the gateway.
 const DatagramL2 byte = 1
 
+// ProtoL2 is that of raw connections with frames, see l2ext/stream. It is numbered
+// with those of whoever wires the gateway.
+const ProtoL2 byte = 3
+
 // flipTime bounds what the network may take at the switchover, while the VM
 // stands still. A flip takes a millisecond; the RARP of the destination does
 // the rest should it fail.
 const flipTime = 500 * time.Millisecond
 
 // carrier takes frames and announcements of l2ext to other sites: frames as
-// datagrams, announcements over one urgent channel to each site.
+// datagrams or by raw connections beside these, announcements over one urgent
+// channel to each site.
 type carrier struct {
 	node *tunnel.Node
 
@@ -121,9 +126,9 @@ type Layer2Config struct {
 func NewLayer2(cfg Layer2Config) (*Layer2, error) {
 	log := cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	l := &Layer2{site: cfg.Site, node: cfg.Node, log: log, policies: make(map[string]SegmentPolicy), hooks: make(map[string][]string)}
+	c := &carrier{node: cfg.Node, channels: map[string]*tunnel.Channel{}}
 	m, err := l2ext.New(l2ext.Config{
-		Site: cfg.Site, Host: cfg.Host, Underlay: cfg.Underlay, Logger: log, Route: l.route,
-		Carrier: &carrier{node: cfg.Node, channels: map[string]*tunnel.Channel{}},
+		Site: cfg.Site, Host: cfg.Host, Underlay: cfg.Underlay, Logger: log, Route: l.route, Carrier: c, Streams: c,
 	})
 	if err != nil {
 		return nil, err
@@ -367,6 +372,9 @@ func (l *Layer2) segmentView(v l2ext.View) Segment {
 		g.IPs = texts(b.IPs)
 		l.addWay(&g, v.Path(b.Site))
 		s.Bindings = append(s.Bindings, g)
+	}
+	for _, v := range v.Streams {
+		s.Streams = append(s.Streams, SegmentStream{Site: v.Site, On: v.On, Why: v.Why, Loss: v.Loss})
 	}
 	return s
 }

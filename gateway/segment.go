@@ -28,6 +28,7 @@ type SegmentPolicy struct {
 	RouterAdverts string        `json:"router_adverts,omitempty" yaml:"router_adverts" doc:"IPv6 router advertisements: carry (the default with a gateway at home) or local" enum:"carry,local"`
 	DHCP          string        `json:"dhcp,omitempty" yaml:"dhcp" doc:"DHCP that is not unicast: carry (the default with a gateway at home) or local" enum:"carry,local"`
 	FHRP          string        `json:"fhrp,omitempty" yaml:"fhrp" doc:"hellos of VRRP, HSRP, GLBP and CARP: local (the default) or carry" enum:"carry,local"`
+	Streams       string        `json:"streams,omitempty" yaml:"streams" doc:"whether TCP connections cross by reliable streams: auto, while the line loses packets (the default), on or off" enum:"auto,on,off"`
 	Limits        SegmentLimits `json:"limits,omitzero" yaml:"limits" doc:"frames a second that are not for one known host; one LAN port may send half of them"`
 }
 
@@ -66,7 +67,8 @@ func (p SegmentPolicy) Policy() (l2ext.Policy, error) {
 		Home: p.Home, HostRoutes: len(p.HostRoute) > 0, Gateway: l2ext.Gateway(p.Gateway),
 		Unknown: l2ext.Unknown(p.Unknown), Multicast: l2ext.Multicast(p.Multicast),
 		RouterAdverts: l2ext.Crossing(p.RouterAdverts), DHCP: l2ext.Crossing(p.DHCP), FHRP: l2ext.Crossing(p.FHRP),
-		Limits: l2ext.Limits(p.Limits),
+		Streams: l2ext.Streaming(p.Streams),
+		Limits:  l2ext.Limits(p.Limits),
 	}
 	if p.GatewayMAC != "" {
 		mac, err := net.ParseMAC(p.GatewayMAC)

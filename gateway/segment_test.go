@@ -17,7 +17,7 @@ import (
 func TestSegmentPolicy(t *testing.T) {
 	got, err := SegmentPolicy{
 		Home: "a", Gateway: "anycast", GatewayMAC: "02:00:00:00:00:fe", GatewayIPs: []string{"10.0.0.1", "fd00::1"},
-		HostRoute: []string{"/bin/true"}, Unknown: "limited", Multicast: "flood", RouterAdverts: "carry", DHCP: "local", FHRP: "carry",
+		HostRoute: []string{"/bin/true"}, Unknown: "limited", Multicast: "flood", RouterAdverts: "carry", DHCP: "local", FHRP: "carry", Streams: "off",
 		Limits: SegmentLimits{Resolve: 1, Broadcast: 2, Multicast: 3, Unknown: 4},
 	}.Policy()
 	if err != nil {
@@ -26,14 +26,14 @@ func TestSegmentPolicy(t *testing.T) {
 	want := l2ext.Policy{
 		Home: "a", HostRoutes: true, Gateway: l2ext.GatewayAnycast, GatewayMAC: l2ext.MAC{2, 0, 0, 0, 0, 0xfe},
 		GatewayIPs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")},
-		Unknown:    l2ext.UnknownLimited, Multicast: l2ext.MulticastFlood, RouterAdverts: l2ext.Cross, DHCP: l2ext.Local, FHRP: l2ext.Cross,
+		Unknown:    l2ext.UnknownLimited, Multicast: l2ext.MulticastFlood, RouterAdverts: l2ext.Cross, DHCP: l2ext.Local, FHRP: l2ext.Cross, Streams: l2ext.StreamsOff,
 		Limits: l2ext.Limits{Resolve: 1, Broadcast: 2, Multicast: 3, Unknown: 4},
 	}
 	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); d != "" {
 		t.Error(d)
 	}
 	for _, p := range []SegmentPolicy{
-		{Gateway: "x"}, {GatewayMAC: "02"}, {GatewayIPs: []string{"10.0.0"}}, {HostRoute: []string{"/bin/true"}}, {Limits: SegmentLimits{Resolve: -1}},
+		{Gateway: "x"}, {Streams: "x"}, {GatewayMAC: "02"}, {GatewayIPs: []string{"10.0.0"}}, {HostRoute: []string{"/bin/true"}}, {Limits: SegmentLimits{Resolve: -1}},
 	} {
 		if err := p.Check(); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%+v: %v", p, err)

@@ -265,6 +265,8 @@ type Segment struct {
 
 	Ways []SegmentWay `json:"ways,omitempty" readOnly:"true" doc:"in mode direct, the way to each other site; in other modes only sites that carry it in another way"`
 
+	Streams []SegmentStream `json:"streams,omitempty" readOnly:"true" doc:"how TCP connections of its hosts cross to each site"`
+
 	Counts map[string]int64 `json:"counts,omitempty" readOnly:"true" doc:"what became of its frames, by name; those that begin with drop_ were dropped"`
 }
 
@@ -276,6 +278,14 @@ type SegmentWay struct {
 	Up      bool    `json:"up" doc:"full frames come back"`
 	RTT     float64 `json:"rtt_ms,omitempty" doc:"round trip of a full frame over the underlay, in milliseconds"`
 	Problem string  `json:"problem,omitempty" doc:"what is the matter"`
+}
+
+// SegmentStream says how TCP connections cross to a site.
+type SegmentStream struct {
+	Site string  `json:"site" doc:"the other site"`
+	On   bool    `json:"on" doc:"by reliable streams, so that hosts do not see what the line loses; else as datagrams"`
+	Why  string  `json:"why" doc:"why so"`
+	Loss float64 `json:"loss" doc:"share of what was sent to the site that was lost of late, 0 to 1"`
 }
 
 // Binding says which site owns a MAC.

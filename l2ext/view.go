@@ -19,7 +19,7 @@ type View struct {
 	Problem  string // why it does not work, or what is odd; "" if nothing
 	Bindings []Binding
 	Counts   map[Count]uint64
-	Ways     []Way // to the other sites
+	Ways     []Way        // to the other sites
 	Streams  []StreamView // how TCP connections cross, by site; none without Config.Streams
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -251,7 +252,32 @@ func writeSegment(w io.Writer, s gateway.Segment) error {
 	if err := writeWays(w, s); err != nil {
 		return err
 	}
+	if err := writeStreams(w, s); err != nil {
+		return err
+	}
 	return writeCounts(w, s)
+}
+
+// writeStreams shows how TCP connections cross.
+func writeStreams(w io.Writer, s gateway.Segment) error {
+	if len(s.Streams) == 0 {
+		return nil
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	t := newTable(w, "TCP TO", "STREAMS", "LOSS", "BECAUSE")
+	for _, v := range s.Streams {
+		t.row(v.Site, onOff(v.On), fmt.Sprintf("%.3f %%", 100*v.Loss), v.Why)
+	}
+	return t.flush()
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
 }
 
 func yes(b bool) string {

@@ -27,6 +27,7 @@ func policyFlags(flags *pflag.FlagSet, p *gateway.SegmentPolicy) {
 	flags.StringVar(&p.Multicast, "multicast", "", "where multicast goes: `listeners` (the default), flood or link-local")
 	flags.StringVar(&p.DHCP, "dhcp", "", "DHCP that is not unicast: `carry` or local")
 	flags.StringVar(&p.RouterAdverts, "router-adverts", "", "IPv6 router advertisements: `carry` or local")
+	flags.StringVar(&p.Streams, "streams", "", "TCP by reliable streams: `auto` (the default), on or off")
 	flags.StringVar(&p.FHRP, "fhrp", "", "hellos of VRRP, HSRP, GLBP and CARP: `local` (the default) or carry")
 }
 

@@ -15,7 +15,7 @@ const (
 	datagramCluster byte = 2 // 1 is gateway.DatagramL2
 
 	protoCluster byte = 1 // membership
-	protoPKI     byte = 2 // renewal of certificates, exchange of revocations
+	protoPKI     byte = 2 // renewal of certificates, exchange of revocations; 3 is gateway.ProtoL2
 )
 
 // onDatagram hands a datagram to the part that it is for.
@@ -58,6 +58,8 @@ func (d *daemon) acceptConns(ctx context.Context) error {
 			d.cluster.HandleConn(conn.Site(), conn)
 		case protoPKI:
 			go d.answerPKI(ctx, conn) // ends with the exchange, which is bounded in time
+		case gateway.ProtoL2:
+			go d.layer2.ServeFrames(ctx, conn) // ends with the connection
 		default:
 			d.log.Debug("connection of an unknown protocol", "peer", conn.Site(), "kind", conn.Proto())
 			conn.Close()

@@ -203,6 +203,11 @@ func (c *Collector) segments(ctx context.Context, m metrics) error {
 			m.gauge("segment_underlay_up", "1 while full frames come back from a site over the underlay, in mode direct.", one(w.Up), "segment", s.Name, "peer", w.Site)
 		}
 		segmentCounts(m, s)
+		for _, v := range s.Streams {
+			labels := []string{"segment", s.Name, "peer", v.Site}
+			m.gauge("segment_streams", "1 while TCP connections of its hosts cross to the site by reliable streams.", one(v.On), labels...)
+			m.gauge("segment_loss_ratio", "Share of what was sent to the site that was lost of late.", v.Loss, labels...)
+		}
 	}
 	return nil
 }
@@ -212,6 +217,7 @@ func segmentCounts(m metrics, s gateway.Segment) {
 	label := []string{"segment", s.Name}
 	m.counter("segment_sent_bytes_total", "Bytes of frames sent to other sites.", s.Counts["sent_bytes"], label...)
 	m.counter("segment_received_bytes_total", "Bytes of frames received from other sites.", s.Counts["received_bytes"], label...)
+	m.counter("segment_streamed_frames_total", "Frames sent to other sites by reliable streams.", s.Counts["streamed"], label...)
 	m.counter("segment_flips_total", "Times that a MAC has changed its site.", s.Counts["flips"], label...)
 	m.counter("segment_loops_total", "Times that a loop was found behind the gateways.", s.Counts["loop_trips"], label...)
 	m.counter("segment_conflict_frames_total", "Frames from a MAC that is bound to another site.", s.Counts["conflicts"], label...)

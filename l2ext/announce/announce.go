@@ -96,9 +96,9 @@ type Message struct {
 	Bridge MAC          // Key: the sender's bridge
 	Time   int64        // Key: the sender's clock, nanoseconds since 1970
 
-	Mode string     // Way: see l2ext.Mode
-	Addr netip.Addr // Way: of the sender's machine for mode direct; invalid for none
-	Abilities uint32 // Able: a set; who does not know a bit takes no notice of it
+	Mode      string     // Way: see l2ext.Mode
+	Addr      netip.Addr // Way: of the sender's machine for mode direct; invalid for none
+	Abilities uint32     // Able: a set; who does not know a bit takes no notice of it
 }
 
 // ErrShort says that a message ends too early.

@@ -35,6 +35,7 @@
 // mode is a word, so that a site can name one that it does not know itself. The
 // address is where the sender's machine takes frames of mode direct; of other
 // modes it is one byte of zero: none.
+//
 // Abilities are a set of bits; who does not know one takes no notice of it. Able is sent when the link comes up, and again to those
 // that have sent one; a gateway that does not know it refuses it and logs that, once for each time that the link comes up.
 //

@@ -95,6 +95,7 @@ const starterRest = `
 #    bridge: br-prod
 #    policy:
 #      home: a            # where the rest of the network finds its hosts
+#      streams: auto      # TCP by reliable streams: auto (on a line that loses packets), on, off
 
 # Local ports that come out at another site: for virsh and QEMU by hand.
 #forwards:

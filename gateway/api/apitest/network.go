@@ -83,6 +83,11 @@ func (f *Fake) AddSegment(ctx context.Context, s gateway.Segment) (gateway.Segme
 	s.Bindings = []gateway.Binding{{
 		MAC: "52:54:00:00:00:01", IPs: []string{"10.0.0.5"}, Site: "a", Seq: 3, State: "confirmed",
 	}}
+	if s.Policy.Streams != "" { // else its sites do not say what their lines do
+		for _, site := range s.Sites {
+			s.Streams = append(s.Streams, gateway.SegmentStream{Site: site, On: s.Policy.Streams != "off", Why: "the segment's policy", Loss: 0.001})
+		}
+	}
 	f.segments = append(f.segments, s)
 	return s, nil
 }
