@@ -29,10 +29,6 @@ func (m *Manager) HandleDatagram(site string, b []byte) error {
 	if err != nil {
 		return err
 	}
-	if seg.Mode == Direct || seg.ways.refuses(site) {
-		seg.counts.add(DropMode, 1)
-		return fmt.Errorf("datagram from %s, segment %s: %w", site, seg.Name, errMode)
-	}
 	p.rx.Lock()
 	defer p.rx.Unlock()
 	frame, err := p.rejoin.Add(now, h, b[n:])
@@ -57,6 +53,10 @@ func (m *Manager) origin(site string, vni uint32) (seg *segment, p *peer, err er
 	if p == nil || seg.in[site] == nil {
 		seg.counts.add(DropNoSegment, 1)
 		return seg, p, fmt.Errorf("frame from %s, segment %s: %w", site, seg.Name, errStranger)
+	}
+	if seg.Mode == Direct || seg.ways.refuses(site) {
+		seg.counts.add(DropMode, 1)
+		return seg, p, fmt.Errorf("frame from %s, segment %s: %w", site, seg.Name, errMode)
 	}
 	return seg, p, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync/atomic"
 
 	"github.com/longhaul-project/longhaul/gateway"
@@ -81,7 +80,7 @@ func newStretch(c endConfig, listen string) (s stretch, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.l2, err = gateway.NewLayer2(s.site(c), s.Node, host, slog.New(slog.DiscardHandler))
+	s.l2, err = gateway.NewLayer2(gateway.Layer2Config{Site: s.site(c), Node: s.Node, Host: host})
 	l2.Store(s.l2)
 	return s, err
 }
