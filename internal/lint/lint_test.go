@@ -43,6 +43,7 @@ var may = []struct {
 	{"l2ext/probe", nil},
 	{"l2ext/pcap", nil},
 	{"l2ext/stream", nil},
+	{"l2ext/fast", nil},
 	{"l2ext", []string{"l2ext", "internal/page"}},
 	{"internal/testwan", nil},
 	{"internal/qemu", []string{"gateway", "internal/"}}, // hypervisor adaptors fill the gateway's interfaces
@@ -52,7 +53,7 @@ var may = []struct {
 }
 
 // formats import the standard library only.
-var formats = []string{"dedup/record", "tunnel/frame", "l2ext/vxlan", "l2ext/announce", "l2ext/probe", "l2ext/pcap", "l2ext/stream", "internal/page"}
+var formats = []string{"dedup/record", "tunnel/frame", "l2ext/vxlan", "l2ext/announce", "l2ext/probe", "l2ext/pcap", "l2ext/stream", "l2ext/fast", "internal/page"}
 
 // doors says which packages may import a library. A test may also use one to
 // stand on the other side of a door.
