@@ -62,6 +62,12 @@ type Config struct {
 	// OnDatagram gets each datagram; b is the callee's. It is called by one
 	// goroutine per link, so while it blocks datagrams of that link are dropped.
 	OnDatagram func(site string, kind byte, b []byte)
+	// OnExpress gets what came of express datagrams, each of size bytes but the
+	// last, which may be shorter; it may be anything that anybody has sent. It
+	// borrows b, and may change it. It returns the site that it has found to be
+	// the sender of any of them, "" if none. It is called by one goroutine per
+	// socket, and so at the same time by several. Nil: there are no express datagrams.
+	OnExpress func(b []byte, size int) (site string)
 	// Sockets makes the sockets. Nil means UDP and TCP. Without the methods of
 	// Streams there is no TCP. Tests put a simulated WAN here.
 	Sockets Sockets

@@ -95,6 +95,12 @@
 // Of a flow or a link with a cap of 1 Mbit/s and more, any second is within 5 %
 // of it: 3 of them are credit for moments in which nothing could be sent.
 //
+// # Express
+//
+// Datagrams that their user seals himself pass beside QUIC, by sockets of their own
+// and yet over the same port (express.go). Frames of Layer 2 segments in mode
+// secure-fast go this way, 64 KiB in one system call.
+//
 // # Sockets
 //
 // Writes are joined by quic-go (UDP_SEGMENT), reads by the kernel (UDP_GRO,

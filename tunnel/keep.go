@@ -61,6 +61,7 @@ func (l *Link) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { l.runDatagrams(ctx) })
+	wg.Go(func() { l.runExpress(ctx) })
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {

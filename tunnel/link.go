@@ -58,6 +58,7 @@ type Link struct {
 	in       datagramRing
 	drops    Drops // of datagrams; dropped adds what sockets count
 	copied   int64 // bytes of chunks sent again, see again.go
+	express  express
 
 	buffered memory
 }
@@ -80,6 +81,7 @@ func newLink(n *Node, site string) *Link {
 		channels: make(map[uint64]*Channel),
 		account:  account{factor: startFactor},
 	}
+	l.express.wake = make(chan struct{}, 1)
 	l.newPath(Path{})
 	l.shareRate()
 	l.rest = l.NewFlow("")

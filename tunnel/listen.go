@@ -93,6 +93,9 @@ func (n *Node) listen(ctx context.Context) error {
 	}
 	n.log.Info("listening", "peer", pc.LocalAddr().String())
 	var wg sync.WaitGroup
+	aside, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { n.listenExpress(aside, pc) })
 	for {
 		conn, err := ln.Accept(ctx)
 		if err != nil {
@@ -106,6 +109,7 @@ func (n *Node) listen(ctx context.Context) error {
 		})
 	}
 	failed := ctx.Err() == nil
+	cancel()
 	timer := time.AfterFunc(closeTime, release)
 	wg.Wait()
 	timer.Stop()

@@ -151,6 +151,7 @@ func (l *Link) drop(why error, code quic.ApplicationErrorCode) {
 		return
 	}
 	l.set = nil
+	l.express.lane.Store(nil)
 	l.state.set(false)
 	for _, c := range s.all() {
 		c.end(why, code)
