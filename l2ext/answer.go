@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/ether"
-	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
 // Who asks for the MAC of an address on this LAN gets the answer from here, when
@@ -18,7 +17,8 @@ const answerFor = 3 * time.Second
 
 // local deals with a frame of this site's LAN that goes no further: it is not
 // from the owner of its source, or it is a question that has its answer here.
-func (o *outward) local(now time.Time, seg *segment, frame []byte) bool {
+func (o *outward) local(now time.Time, seg *segment, x parcel) bool {
+	frame := x.frame
 	h, err := ether.Parse(frame)
 	if err != nil || !h.Src.Host() || h.Forbidden() {
 		return false // judge counts it
@@ -28,7 +28,7 @@ func (o *outward) local(now time.Time, seg *segment, frame []byte) bool {
 		return true
 	}
 	if q, ok := ether.Asked(h, frame); ok {
-		return o.answer(now, seg, h, q, frame)
+		return o.answer(now, seg, h, q, x)
 	}
 	if !claim.Announced || !h.Dst.Group() {
 		return false
@@ -43,7 +43,7 @@ func (o *outward) local(now time.Time, seg *segment, frame []byte) bool {
 }
 
 // answer deals with a question if it knows the answer.
-func (o *outward) answer(now time.Time, seg *segment, h ether.Header, q ether.Question, frame []byte) bool {
+func (o *outward) answer(now time.Time, seg *segment, h ether.Header, q ether.Question, x parcel) bool {
 	mac, site, reply := o.m.answerTo(now, seg, h, q)
 	switch {
 	case site == "" || !h.Dst.Group() && h.Dst != mac:
@@ -54,12 +54,11 @@ func (o *outward) answer(now time.Time, seg *segment, h ether.Header, q ether.Qu
 	case site == o.m.cfg.Site && reply == nil:
 		return false
 	case q.Probe: // it wants the address for itself: the one that has it must object
-		o.send(seg, site, h, frame)
+		o.send(seg, site, h, x)
 		return true
 	}
-	p := vxlan.Packet{VNI: seg.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: reply}
-	o.back = p.Append(o.back[:0])
-	if err := o.m.cfg.Host.WritePacket(o.back); err != nil {
+	var err error
+	if o.back, err = o.m.toLAN(seg, parcel{frame: reply}, o.back); err != nil {
 		seg.counts.add(DropCarrier, 1)
 		return true
 	}

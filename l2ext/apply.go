@@ -36,8 +36,10 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 		next[w.VNI] = m.keepOrMake(old[w.VNI], w)
 	}
 	m.state.Store(&next)
+	maps.DeleteFunc(m.reading, func(vni uint32, _ Port) bool { return next[vni] == nil }) // the host closes it
 	m.setPeers(next)
 	err := m.reconcile(ctx, time.Now())
+	m.lookAfterExpress(time.Now())
 	for vni, seg := range next {
 		if old[vni] == nil || old[vni].Mode != seg.Mode || !slices.Equal(old[vni].Sites, seg.Sites) {
 			for _, site := range seg.Sites { // the link may be up for long
@@ -85,9 +87,11 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 			}
 		}
 	}
-	seg.lot = old.lot
+	if old.Mode == seg.Mode { // else what waits there is in another form, and is lost
+		seg.lot = old.lot
+	}
 	maps.Copy(seg.machines, old.machines)
-	seg.table.flips, seg.given = old.table.flips, old.given
+	seg.table.flips, seg.given, seg.tcpOnly = old.table.flips, old.given, old.tcpOnly
 	seg.attached, seg.problem, seg.odd, seg.oddUntil = old.attached, old.problem, old.odd, old.oddUntil
 	for i := range old.counts {
 		seg.counts[i].Store(old.counts[i].Load())
@@ -138,6 +142,10 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 	before := seg.attached
 	seg.attached = a
 	seg.mu.Unlock()
+	if a.Port != nil && a.Port != m.reading[seg.VNI] {
+		m.reading[seg.VNI] = a.Port
+		m.readers.Go(func() { m.readPort(seg.VNI, a.Port) })
+	}
 	if a.Err != nil {
 		m.dirty = true
 		m.setProblem(seg, a.Err.Error())

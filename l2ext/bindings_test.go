@@ -257,7 +257,7 @@ func TestLimits(t *testing.T) {
 	b := bucket{rate: 10}
 	passed := 0
 	for range 1000 {
-		if b.take(now) {
+		if b.take(now, 1) {
 			passed++
 		}
 		now = now.Add(10 * time.Millisecond)

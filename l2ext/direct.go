@@ -116,8 +116,8 @@ func (o *outward) direct(now time.Time, seg *segment, frame []byte) {
 		return
 	}
 	switch site, b := seg.lookup(h.Dst); {
-	case b.parked && seg.park(h.Dst, frame, straight):
-	case b.coming && site != o.m.cfg.Site && seg.parkEarly(now, h.Dst, frame):
+	case b.parked && seg.park(h.Dst, parcel{frame: frame}, straight):
+	case b.coming && site != o.m.cfg.Site && seg.parkEarly(now, h.Dst, parcel{frame: frame}):
 	case site == o.m.cfg.Site: // it has been let go while the frame was on its way to us
 		o.m.inject(seg, frame)
 		seg.counts.add(Returned, 1)

@@ -13,6 +13,12 @@
 //  6. rejoin    at the other site: whole again, judged again                                     inward.go
 //  7. deliver   wrapped anew into the TUN, so that it enters the bridge by the port               inward.go
 //
+// In mode secure-fast (mode.go) steps 1, 2, 5 and 6 are others: the port is a TAP
+// that gives frames before the kernel cuts them to segments (parcel.go), and they
+// are sealed into datagrams beside the link and opened again by express_out.go,
+// express_in.go and l2ext/fast, with the keys of express.go. What is between is the
+// same.
+//
 // In mode Direct the kernel carries the frames instead, from site to site over a
 // private network, and the gateway does the rest: it programs the entries, asks
 // all the time whether full frames come back (ways.go), and takes the frames for VMs
@@ -39,8 +45,8 @@
 // and what all sites know already does not cross (answer.go).
 //
 // One goroutine, Run, changes bindings and programs the kernel. Frames pass in
-// two others, which only read: the TUN's reader, and the caller of
-// HandleDatagram.
+// others, which only read: the readers of the TUN and of ports in mode secure-fast,
+// and the callers of HandleDatagram and HandleExpress.
 //
 // The way of the code: segment.go has the words and the two interfaces, mode.go the modes,
 // manager.go the loop, apply.go the wished state, state.go what is known of a

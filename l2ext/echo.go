@@ -75,7 +75,7 @@ func (m *Manager) Echo(ctx context.Context, name, site string, size int) (time.D
 	if seg.Mode == Direct {
 		m.inject(seg, question{site: site, number: number, full: true}.frame(seg.VNI, m.cfg.Site, ether.HeaderLen+size))
 	} else {
-		m.send(seg, site, frame, sending{header: h})
+		m.send(seg, site, parcel{frame: frame}, sending{header: h})
 	}
 	select {
 	case <-answered:
@@ -99,7 +99,7 @@ func (i inward) takeEcho(now time.Time, frame []byte) bool {
 		e.Reply, e.Src = true, i.m.signer.src
 		answer := e.Append(nil)
 		h, _ := ether.Parse(answer)
-		i.peer.scratch = i.m.send(i.seg, i.from, answer, sending{header: h, scratch: i.peer.scratch})
+		i.peer.scratch = i.m.send(i.seg, i.from, parcel{frame: answer}, sending{header: h, scratch: i.peer.scratch})
 	}
 	return true
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/frag"
-	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
 // errStranger says that a site sends what it has no right to.
@@ -38,7 +37,7 @@ func (m *Manager) HandleDatagram(site string, b []byte) error {
 	}
 	if frame != nil {
 		i := inward{m: m, seg: seg, from: site, peer: p, redirected: h.Redirected}
-		i.frame(now, frame)
+		i.frame(now, parcel{frame: frame})
 	}
 	return nil
 }
@@ -54,7 +53,7 @@ func (m *Manager) origin(site string, vni uint32) (seg *segment, p *peer, err er
 		seg.counts.add(DropNoSegment, 1)
 		return seg, p, fmt.Errorf("frame from %s, segment %s: %w", site, seg.Name, errStranger)
 	}
-	if seg.Mode == Direct || seg.ways.refuses(site) {
+	if seg.Mode != Secure || seg.ways.refuses(site) {
 		seg.counts.add(DropMode, 1)
 		return seg, p, fmt.Errorf("frame from %s, segment %s: %w", site, seg.Name, errMode)
 	}
@@ -70,42 +69,43 @@ type inward struct {
 	redirected bool
 }
 
-func (i inward) frame(now time.Time, frame []byte) {
+func (i inward) frame(now time.Time, x parcel) {
+	frame := x.frame
 	i.seg.taps.see(now, frame, true)
 	if i.takeEcho(now, frame) {
 		return
 	}
-	h, class, ok := i.seg.judge(now, frame, i.seg.in[i.from])
+	h, class, ok := i.seg.judge(now, x, i.seg.in[i.from])
 	if !ok {
 		return
 	}
 	if !i.redirected && !i.admit(now, h) { // what was redirected has its source anywhere
 		return
 	}
-	if i.refuseTooBig(now, h, frame) {
+	if i.refuseTooBig(now, h, x) {
 		return
 	}
 	if class != ether.Unicast {
 		if i.seg.fromTunnel(i.m, now, i.from, h, frame) {
-			i.deliver(h, frame)
+			i.deliver(h, x)
 		}
 		return
 	}
 	switch site, b := i.seg.lookup(h.Dst); {
 	case site == i.m.cfg.Site:
-		if !b.parked || !i.seg.park(h.Dst, frame, route(i.redirected)) {
-			i.deliver(h, frame)
+		if !b.parked || !i.seg.park(h.Dst, x, route(i.redirected)) {
+			i.deliver(h, x)
 		}
-	case b.coming && site == i.from && i.seg.parkEarly(now, h.Dst, frame):
+	case b.coming && site == i.from && i.seg.parkEarly(now, h.Dst, x):
 	case site == "":
-		if drop, ok := i.seg.in[i.from].allow(now, class); !ok {
+		if drop, ok := i.seg.in[i.from].allow(now, class, x.packets()); !ok {
 			i.seg.counts.add(drop, 1)
 			return
 		}
-		i.deliver(h, frame)
+		i.deliver(h, x)
 	case b.left && now.Sub(b.since) < MoveGrace && !i.redirected:
 		i.seg.counts.add(Redirected, 1)
-		i.peer.scratch = i.m.send(i.seg, site, frame, sending{header: h, redirected: true, scratch: i.peer.scratch})
+		i.peer.scratch = i.m.send(i.seg, site, x, sending{header: h, redirected: true, scratch: i.peer.scratch})
 	default:
 		i.seg.counts.add(DropHorizon, 1)
 	}
@@ -113,18 +113,18 @@ func (i inward) frame(now time.Time, frame []byte) {
 
 // deliver gives the frame to the bridge. The segment size is lowered on this
 // way, too: the other site may have a longer datagram than we have.
-func (i inward) deliver(h ether.Header, frame []byte) {
-	p := vxlan.Packet{VNI: i.seg.VNI, From: i.seg.endpoint[i.from], To: vxlan.Self, Frame: frame}
-	i.peer.packet = p.Append(i.peer.packet[:0])
-	if ether.IsSYN(h, frame) { // else the link is not asked: that costs as much as all the rest
-		if max := i.m.cfg.Carrier.MaxDatagram(i.from); max > frag.HeaderLen && ether.ClampMSS(h, i.peer.packet[vxlan.Overhead:], max-frag.HeaderLen) {
+func (i inward) deliver(h ether.Header, x parcel) {
+	x.from = i.seg.endpoint[i.from]
+	if i.seg.Mode == Secure && ether.IsSYN(h, x.frame) { // else the link is not asked: that costs as much as all the rest
+		if max := i.m.cfg.Carrier.MaxDatagram(i.from); max > frag.HeaderLen && ether.ClampMSS(h, x.frame, max-frag.HeaderLen) {
 			i.seg.counts.add(Clamped, 1)
 		}
 	}
-	if err := i.m.cfg.Host.WritePacket(i.peer.packet); err != nil {
+	var err error
+	if i.peer.packet, err = i.m.toLAN(i.seg, x, i.peer.packet); err != nil {
 		i.seg.counts.add(DropCarrier, 1)
 		return
 	}
 	i.seg.counts.add(Received, 1)
-	i.seg.counts.add(ReceivedBytes, len(frame))
+	i.seg.counts.add(ReceivedBytes, len(x.frame))
 }

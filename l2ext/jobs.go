@@ -9,7 +9,6 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
-	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
 // NIC is a network interface of a VM that moves.
@@ -353,8 +352,7 @@ func (m *Manager) moveAll(now time.Time, j *job, site string, step uint64) {
 func (m *Manager) announceInLAN(seg *segment, t *moved) {
 	for _, ip := range append([]netip.Addr{{}}, t.ips...) { // first without an address: a RARP
 		frame := ether.AppendAnnounce(nil, t.mac, ip)
-		p := vxlan.Packet{VNI: seg.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: frame}
-		if err := m.cfg.Host.WritePacket(p.Append(nil)); err != nil {
+		if _, err := m.toLAN(seg, parcel{frame: frame}, nil); err != nil {
 			m.log.Debug("host not announced in the LAN", "segment", seg.Name, "mac", t.mac, "err", err)
 		}
 	}

@@ -55,13 +55,12 @@ const bridgeName = "brprod"
 func newLab(t testing.TB, line l2exttest.Line) *lab { return newLabOf(t, line, "a", "b") }
 
 func newLabOf(t testing.TB, line l2exttest.Line, names ...string) *lab {
-	t.Helper()
-	return newLabIn(t, l2ext.Secure, line, names...)
+	return newLabIn(t, l2ext.Mode(*mode), line, names...)
 }
 
 func newLabIn(t testing.TB, mode l2ext.Mode, line l2exttest.Line, names ...string) *lab {
 	t.Helper()
-	l := &lab{wire: l2exttest.NewWire(line), mode: mode, sites: make(map[string]*site)}
+	l := &lab{mode: mode, wire: l2exttest.NewWire(line), sites: make(map[string]*site)}
 	ms := make(map[string]*l2ext.Manager)
 	for i, name := range names {
 		s := &site{name: name, gw: nstest.New(t), host: nstest.New(t), ip: fmt.Sprintf("10.77.0.%d", i+1)}
@@ -73,7 +72,7 @@ func newLabIn(t testing.TB, mode l2ext.Mode, line l2exttest.Line, names ...strin
 		n, err := hostnet.New(hostnet.Config{NetNS: s.gw.FD()})
 		check(t, err)
 		s.net = &pointing{Host: n}
-		s.m, err = l2ext.New(l2ext.Config{Site: name, Host: s.net, Carrier: l.wire.End(name), Underlay: underlayOf(i)})
+		s.m, err = l2ext.New(l2ext.Config{Site: name, Host: s.net, Carrier: l.wire.End(name), Express: l.wire.Express(name), Underlay: underlayOf(i)})
 		check(t, err)
 		ms[name], l.sites[name] = s.m, s
 	}

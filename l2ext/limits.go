@@ -40,17 +40,17 @@ type bucket struct {
 	last   time.Time
 }
 
-func (b *bucket) take(now time.Time) bool {
+func (b *bucket) take(now time.Time, n int) bool {
 	if b.last.IsZero() {
 		b.tokens = b.rate
 	} else if d := now.Sub(b.last); d > 0 {
 		b.tokens = min(b.rate, b.tokens+d.Seconds()*b.rate)
 	}
 	b.last = now
-	if b.tokens < 1 {
+	if b.tokens < float64(n) {
 		return false
 	}
-	b.tokens--
+	b.tokens -= float64(n)
 	return true
 }
 
@@ -70,10 +70,11 @@ func newLimiter(l Limits) *limiter {
 	return &lim
 }
 
-// allow tells whether a frame of the class may pass, and if not, how to count it.
-func (l *limiter) allow(now time.Time, class ether.Class) (drop Count, ok bool) {
+// allow tells whether n frames of the class may pass together, and if not, how to
+// count them.
+func (l *limiter) allow(now time.Time, class ether.Class, n int) (drop Count, ok bool) {
 	l.mu.Lock()
-	ok = l.buckets[class].take(now)
+	ok = l.buckets[class].take(now, n)
 	l.mu.Unlock()
 	switch class {
 	case ether.Unicast:

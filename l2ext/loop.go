@@ -11,7 +11,6 @@ import (
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/probe"
-	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
 // Times and bounds of loop detection, from facts/l2-extension.md, section A.5.
@@ -211,8 +210,7 @@ func (m *Manager) sendProbe(seg *segment) {
 	key := m.signer.own
 	m.signer.mu.Unlock()
 	frame := probe.Probe{Src: m.signer.src, VNI: seg.VNI, Nonce: seg.loop.nonce, Site: m.cfg.Site}.Append(nil, key)
-	p := vxlan.Packet{VNI: seg.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: frame}
-	if err := m.cfg.Host.WritePacket(p.Append(nil)); err != nil {
+	if _, err := m.toLAN(seg, parcel{frame: frame}, nil); err != nil {
 		m.log.Debug("loop probe not sent", "segment", seg.Name, "err", err)
 		return
 	}

@@ -30,6 +30,9 @@ type Config struct {
 	// mode Direct. Invalid: there can be no such segment.
 	Underlay netip.Addr
 
+	// Express carries segments of mode secure-fast. Nil: there can be none.
+	Express Express
+
 	// Route makes a route to a guest ("arrive") or takes it away ("depart"),
 	// see Policy.HostRoutes. It must bear to be called again after it has
 	// failed. Nil: there are none.
@@ -71,11 +74,14 @@ type Manager struct {
 	seen   chan Sighting // 1024: a bridge that learns many at once, and when full the next frame tells again
 	echoes *echoes
 	state  atomic.Pointer[map[uint32]*segment] // by VNI; replaced, never changed
+	keys   atomic.Pointer[map[uint32]*inKey]   // by index; likewise
 
 	// Owned by Run's loop.
 	jobs       map[string]*job
 	endpoints  map[string]vxlan.Endpoint
 	senders    sync.WaitGroup
+	readers    sync.WaitGroup  // of ports in mode secure-fast
+	reading    map[uint32]Port // by VNI, which they read
 	lastDigest time.Time
 	lastApply  time.Time
 	dirty      bool // an entry could not be programmed
@@ -101,12 +107,14 @@ func New(cfg Config) (*Manager, error) {
 		seen:      make(chan Sighting, 1024),
 		jobs:      make(map[string]*job),
 		endpoints: make(map[string]vxlan.Endpoint),
+		reading:   make(map[uint32]Port),
 		peers:     make(map[string]*peer),
 		signer:    newSigner(),
 		echoes:    &echoes{waiting: make(map[uint64]chan struct{})},
 		routes:    newRoutes(),
 	}
 	m.state.Store(&map[uint32]*segment{})
+	m.keys.Store(&map[uint32]*inKey{})
 	return m, nil
 }
 
@@ -126,6 +134,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	stop()
 	m.senders.Wait()
 	wg.Wait()
+	m.readers.Wait() // the host has closed their ports
 	return errors.Join(watchErr, readErr)
 }
 
@@ -297,6 +306,7 @@ func (m *Manager) point(seg *segment, entries []Entry) {
 func (m *Manager) tick(ctx context.Context, now time.Time) {
 	m.expireJobs(now)
 	m.expireParked(now)
+	m.lookAfterExpress(now)
 	m.wishRoutes()
 	m.lookAtLines(now)
 	for _, seg := range m.segments() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,6 +28,10 @@ func check(t testing.TB, errs ...error) {
 		t.Fatal(err)
 	}
 }
+
+// mode is that of the segments of tests that are not about one: all of them hold
+// in secure-fast as well.
+var mode = flag.String("l2ext.mode", "", "mode of the segments")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -69,7 +74,7 @@ func (w *world) make(site string) {
 	h := l2exttest.NewHost()
 	h.AddBridge("br")
 	h.Plug("br", "lan")
-	m, err := l2ext.New(l2ext.Config{Site: site, Host: h, Carrier: w.wire.End(site)})
+	m, err := l2ext.New(l2ext.Config{Site: site, Host: h, Carrier: w.wire.End(site), Express: w.wire.Express(site)})
 	check(w.t, err)
 	w.hosts[site], w.ms[site] = h, m
 }
@@ -89,7 +94,7 @@ func (w *world) start(site string, sites []string) {
 
 func segment(site string, sites []string) l2ext.Segment {
 	others := slices.DeleteFunc(slices.Clone(sites), func(s string) bool { return s == site })
-	return l2ext.Segment{Name: "prod", VNI: 100, Bridge: "br", Sites: others}
+	return l2ext.Segment{Name: "prod", VNI: 100, Bridge: "br", Sites: others, Mode: l2ext.Mode(*mode)}
 }
 
 // settle lets half a second pass: all that is under way arrives.

@@ -20,10 +20,15 @@ const (
 	// Direct has the kernel carry frames over a network between the sites that
 	// is private: neither encrypted nor seen by the gateway, at the kernel's speed.
 	Direct Mode = "direct"
+
+	// SecureFast carries frames in datagrams of the gateway's own beside the link:
+	// encrypted, over the link's UDP port, and as the kernel has them before it
+	// cuts them to segments.
+	SecureFast Mode = "secure-fast"
 )
 
 // Modes are all that there are, the default first.
-func Modes() []Mode { return []Mode{Secure, Direct} }
+func Modes() []Mode { return []Mode{Secure, Direct, SecureFast} }
 
 // orDefault is the mode that is meant by m.
 func (m Mode) orDefault() Mode {

@@ -15,6 +15,7 @@ type outward struct {
 	m       *Manager
 	scratch []byte
 	back    []byte
+	express *expressOut // of the reader of a port in mode secure-fast; nil for others
 }
 
 // packet takes one packet of the carrier, steps 3 to 5 of the map. It may
@@ -28,45 +29,51 @@ func (o *outward) packet(now time.Time, b []byte) {
 	if seg == nil {
 		return // just removed
 	}
-	seg.taps.see(now, p.Frame, false)
 	if seg.Mode == Direct {
+		seg.taps.see(now, p.Frame, false)
 		o.direct(now, seg, p.Frame)
 		return
 	}
-	if o.m.takeProbe(now, seg, p.Frame) || seg.isEcho(o.m, now, p.Frame) {
+	o.frame(now, seg, parcel{frame: p.Frame, flooded: p.To == vxlan.Everyone})
+}
+
+// frame takes one frame of the LAN.
+func (o *outward) frame(now time.Time, seg *segment, x parcel) {
+	seg.taps.see(now, x.frame, false)
+	if o.m.takeProbe(now, seg, x.frame) || seg.isEcho(o.m, now, x.frame) {
 		return
 	}
-	if o.local(now, seg, p.Frame) {
+	if o.local(now, seg, x) {
 		return // not from its owner, or it has its answer
 	}
-	h, class, ok := seg.judge(now, p.Frame, seg.out)
+	h, class, ok := seg.judge(now, x, seg.out)
 	if !ok {
 		return
 	}
-	seg.members.fromLAN(now, o.m.cfg.Site, h, p.Frame)
-	if o.refuseTooBig(now, seg, h, p.Frame) {
+	seg.members.fromLAN(now, o.m.cfg.Site, h, x.frame)
+	if o.refuseTooBig(now, seg, h, x) {
 		return
 	}
 	if class != ether.Unicast {
-		o.flood(now, seg, class, h, p.Frame)
+		o.flood(now, seg, h, x)
 		return
 	}
 	switch site, b := seg.lookup(h.Dst); site {
 	case "":
-		o.flood(now, seg, class, h, p.Frame)
+		o.flood(now, seg, h, x)
 	case o.m.cfg.Site:
-		if b.parked && p.To != vxlan.Everyone && seg.park(h.Dst, p.Frame, straight) {
+		if b.parked && !x.flooded && seg.park(h.Dst, x, straight) {
 			return
 		}
-		o.giveBack(seg, p)
+		o.giveBack(seg, x)
 	default:
-		o.send(seg, site, h, p.Frame)
+		o.send(seg, site, h, x)
 	}
 }
 
 // judge drops what may not cross.
-func (s *segment) judge(now time.Time, frame []byte, lim *limiter) (h ether.Header, class ether.Class, ok bool) {
-	h, err := ether.Parse(frame)
+func (s *segment) judge(now time.Time, x parcel, lim *limiter) (h ether.Header, class ether.Class, ok bool) {
+	h, err := ether.Parse(x.frame)
 	if err != nil || !h.Src.Host() {
 		s.counts.add(DropMalformed, 1)
 		return h, 0, false
@@ -75,44 +82,48 @@ func (s *segment) judge(now time.Time, frame []byte, lim *limiter) (h ether.Head
 		s.counts.add(DropForbidden, 1)
 		return h, 0, false
 	}
-	class, ok = s.admit(now, h, frame, lim)
+	class, ok = s.admit(now, h, x, lim)
 	return h, class, ok
 }
 
 // flood sends a frame to all sites of the segment. Unicast to an unknown host
 // is limited here, and not before: most unicast is known.
-func (o *outward) flood(now time.Time, seg *segment, class ether.Class, h ether.Header, frame []byte) {
+func (o *outward) flood(now time.Time, seg *segment, h ether.Header, x parcel) {
+	class := ether.ClassOf(h, x.frame)
 	if class == ether.Unicast {
 		if seg.Policy.Unknown == UnknownDrop || seg.loop.isShut(now) {
 			seg.counts.add(DropUnknown, 1)
 			return
 		}
-		if drop, ok := seg.out.allow(now, class); !ok {
+		if drop, ok := seg.out.allow(now, class, x.packets()); !ok {
 			seg.counts.add(drop, 1)
 			return
 		}
 	}
-	for _, site := range seg.audience(now, class, h, frame) {
-		o.send(seg, site, h, frame)
+	for _, site := range seg.audience(now, class, h, x.frame) {
+		o.send(seg, site, h, x)
 	}
 }
 
-func (o *outward) send(seg *segment, site string, h ether.Header, frame []byte) {
-	o.scratch = o.m.send(seg, site, frame, sending{header: h, scratch: o.scratch})
+func (o *outward) send(seg *segment, site string, h ether.Header, x parcel) {
+	if o.express != nil {
+		o.express.add(seg, site, x)
+		return
+	}
+	o.scratch = o.m.send(seg, site, x, sending{header: h, scratch: o.scratch})
 }
 
 // giveBack returns to the LAN a frame for a host that is here. When the kernel
 // meant it for another site, the host has come home while the frame was on its
 // way to us. Otherwise it is a copy of a frame that the bridge has flooded to
 // all ports, and the host has got its own.
-func (o *outward) giveBack(seg *segment, p vxlan.Packet) {
-	if p.To == vxlan.Everyone {
+func (o *outward) giveBack(seg *segment, x parcel) {
+	if x.flooded {
 		seg.counts.add(DropLocal, 1)
 		return
 	}
-	p.From, p.To = vxlan.Everyone, vxlan.Self
-	o.back = p.Append(o.back[:0])
-	if err := o.m.cfg.Host.WritePacket(o.back); err != nil {
+	var err error
+	if o.back, err = o.m.toLAN(seg, x, o.back); err != nil {
 		seg.counts.add(DropCarrier, 1)
 		return
 	}
@@ -128,11 +139,16 @@ type sending struct {
 
 // send sends a frame to one site: by a stream, or as a datagram, in parts if it must be. It may lower the
 // segment size in a TCP SYN, and returns the scratch buffer.
-func (m *Manager) send(seg *segment, site string, frame []byte, s sending) []byte {
+func (m *Manager) send(seg *segment, site string, x parcel, s sending) []byte {
 	if seg.ways.refuses(site) {
 		seg.counts.add(DropMode, 1)
 		return s.scratch
 	}
+	if seg.Mode == SecureFast {
+		m.sendExpress(seg, site, x, s.redirected)
+		return s.scratch
+	}
+	frame := x.frame
 	p := m.peer(site)
 	if m.stream(seg, p, frame, s) {
 		return s.scratch

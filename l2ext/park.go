@@ -54,7 +54,8 @@ func newLot() *lot { return &lot{byMAC: make(map[MAC]*parked)} }
 
 // park keeps a copy of a frame for a paused VM. It returns false if the VM has
 // been let go in the meantime: the frame may go on.
-func (s *segment) park(mac MAC, frame []byte, by route) bool {
+func (s *segment) park(mac MAC, x parcel, by route) bool {
+	frame := x.whole()
 	l := s.lot
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,9 +96,9 @@ func (l *lot) open(now time.Time, mac MAC) {
 // parkEarly parks a frame that the owner of a MAC has sent to us, where its job
 // is about to bring it: the flip is at its heels. Should it not come, the frame
 // goes to the LAN when it has waited too long.
-func (s *segment) parkEarly(now time.Time, mac MAC, frame []byte) bool {
+func (s *segment) parkEarly(now time.Time, mac MAC, x parcel) bool {
 	s.lot.open(now, mac)
-	return s.park(mac, frame, straight)
+	return s.park(mac, x, straight)
 }
 
 // aside is where the kernel sends frames for a parked MAC: to us, by the name of
@@ -120,10 +121,9 @@ func (s *segment) aside(b *binding) vxlan.Endpoint {
 // tells how many frames were released, and how many had not fitted.
 func (m *Manager) letGo(seg *segment, macs []MAC) (held, lost int) {
 	var packet []byte
-	held, lost = seg.empty(macs, func(frame []byte) {
-		p := vxlan.Packet{VNI: seg.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: frame}
-		packet = p.Append(packet[:0])
-		if err := m.cfg.Host.WritePacket(packet); err != nil {
+	held, lost = seg.empty(macs, func(x parcel) {
+		var err error
+		if packet, err = m.toLAN(seg, x, packet); err != nil {
 			seg.counts.add(DropCarrier, 1)
 			return
 		}
@@ -136,24 +136,24 @@ func (m *Manager) letGo(seg *segment, macs []MAC) (held, lost int) {
 // follow them.
 func (m *Manager) sendBack(seg *segment, macs []MAC, site string) {
 	var scratch []byte
-	seg.empty(macs, func(frame []byte) {
-		h, err := ether.Parse(frame)
+	seg.empty(macs, func(x parcel) {
+		h, err := ether.Parse(x.frame)
 		if err != nil {
 			return
 		}
 		if seg.Mode == Direct { // the kernel's entry leads them there
-			m.inject(seg, frame)
+			m.inject(seg, x.frame)
 			seg.counts.add(Released, 1)
 			return
 		}
-		scratch = m.send(seg, site, frame, sending{header: h, redirected: true, scratch: scratch})
+		scratch = m.send(seg, site, x, sending{header: h, redirected: true, scratch: scratch})
 		seg.counts.add(Released, 1)
 	})
 }
 
 // empty takes the frames of MACs out of the lot, in order, and ends their
 // parking.
-func (s *segment) empty(macs []MAC, take func(frame []byte)) (held, lost int) {
+func (s *segment) empty(macs []MAC, take func(x parcel)) (held, lost int) {
 	s.lot.mu.Lock()
 	for _, mac := range macs {
 		p := s.lot.byMAC[mac]
@@ -161,7 +161,7 @@ func (s *segment) empty(macs []MAC, take func(frame []byte)) (held, lost int) {
 			continue
 		}
 		for _, f := range append(p.detoured, p.straight...) {
-			take(f)
+			take(s.unwhole(f))
 			held++
 		}
 		s.lot.bytes -= p.bytes

@@ -26,6 +26,7 @@ type peer struct {
 
 	lanes   *lanes       // its streams, with a lock of their own; nil without Config.Streams
 	readers atomic.Int32 // streams that it has to us
+	express express
 
 	mu      sync.Mutex // guards what follows
 	up      bool
@@ -69,12 +70,16 @@ func (m *Manager) setPeers(segments map[uint32]*segment) {
 		if m.peers[site] == nil {
 			ctx, cancel := context.WithCancel(context.Background()) // ended by setPeers
 			p := &peer{site: site, queue: make(chan []byte, maxQueued), end: cancel}
+			p.express.hello = make(chan struct{}, 1)
 			p.up = m.cfg.Carrier.MaxDatagram(site) > 0 // it may have come up before it was a peer
 			m.peers[site] = p
 			m.senders.Go(func() { m.sendQueued(ctx, p) })
 			if s := m.cfg.Streams; s != nil {
 				p.lanes = newLanes(func(ctx context.Context) (Stream, error) { return s.OpenStream(ctx, site) })
 				m.senders.Go(func() { p.lanes.run(ctx) })
+			}
+			if m.cfg.Express != nil {
+				m.senders.Go(func() { m.sendHellos(ctx, p) })
 			}
 		}
 	}
@@ -110,6 +115,7 @@ func (m *Manager) PeerUp(site string) {
 				m.sendAble(seg, site)
 			}
 		}
+		m.lookAfterExpress(time.Now())
 	})
 }
 

@@ -205,9 +205,9 @@ func (p Policy) isGateway(m MAC) bool {
 }
 
 // admit drops what the policy or a limit keeps away. It is the end of judge.
-func (s *segment) admit(now time.Time, h ether.Header, frame []byte, lim *limiter) (class ether.Class, ok bool) {
-	class = ether.ClassOf(h, frame)
-	if why, kept := s.Policy.keeps(h, frame); kept {
+func (s *segment) admit(now time.Time, h ether.Header, x parcel, lim *limiter) (class ether.Class, ok bool) {
+	class = ether.ClassOf(h, x.frame)
+	if why, kept := s.Policy.keeps(h, x.frame); kept {
 		s.counts.add(why, 1)
 		return class, false
 	}
@@ -218,7 +218,7 @@ func (s *segment) admit(now time.Time, h ether.Header, frame []byte, lim *limite
 		s.counts.add(DropShut, 1)
 		return class, false
 	}
-	if drop, ok := lim.allow(now, class); !ok {
+	if drop, ok := lim.allow(now, class, x.packets()); !ok {
 		s.counts.add(drop, 1)
 		return class, false
 	}

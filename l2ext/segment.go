@@ -11,6 +11,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/fast"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -113,6 +114,48 @@ type Carrier interface {
 	SendUrgent(ctx context.Context, site string, b []byte) error
 }
 
+// Express takes datagrams that are sealed already to other sites, beside the link.
+// All methods are safe for concurrent use.
+type Express interface {
+	// Secret is what only the two ends of the link to a site know, exported for
+	// SecretLabel from its connection. serial names that connection at both
+	// ends. It fails, and says why, while there can be no datagrams.
+	Secret(site string) (secret Secret, serial uint64, err error)
+
+	// Size is the longest datagram that the path to the site carries, in bytes.
+	Size(site string) int
+
+	// Send sends datagrams of size bytes, of which the last may be shorter,
+	// together at most 64 KiB. It borrows b. It may wait for their turn under
+	// the link's cap, but not for the network.
+	Send(site string, b []byte, size int) error
+}
+
+// Secret is the root of the keys of datagrams between two sites, and SecretLabel
+// what TLS exports it for.
+type Secret = fast.Secret
+
+// SecretLabel is for the exporter of TLS.
+const SecretLabel = fast.Label
+
+// A Port is the overlay port of a segment in mode secure-fast, for messages of
+// package fast. Its methods may be called at the same time, but Read and Next by
+// one goroutine. Whoever made it closes it.
+type Port interface {
+	// Read reads the next message from the bridge. It waits for it; after the
+	// port has been closed it fails.
+	Read(b []byte) (n int, err error)
+
+	// Next is Read, but returns 0 when no message is there now.
+	Next(b []byte) (n int, err error)
+
+	// Write gives a message to the bridge. It borrows b and does not wait.
+	Write(b []byte) error
+
+	// OnlyTCP has the kernel cut UDP to packets before it is read here, from now on.
+	OnlyTCP() error
+}
+
 // A Host makes a machine's network what it is wished to be. hostnet is the real
 // one, l2exttest has one that prints its state; both pass l2exttest.TestHost.
 // All methods are safe for concurrent use, except that ReadPacket is called by
@@ -195,6 +238,11 @@ type Attached struct {
 	Adopted bool   // the bridge was there before us
 	Bridge  MAC    // of the bridge itself: the machine is a host on the segment, too
 	Err     error  // why the segment does not work
+	Port    Port   // of a segment in mode secure-fast; nil for others
+
+	// UDPSegments tells that the kernel takes UDP from the Port that is not cut
+	// to packets yet, and gives it so.
+	UDPSegments bool
 
 	MTU       int    // of the bridge; 0 when it is not known
 	Limited   uint64 // frames over a limit that the kernel has dropped, since the Host was made

@@ -15,6 +15,7 @@ type segment struct {
 	out      *limiter
 	in       map[string]*limiter // by site
 	endpoint map[string]vxlan.Endpoint
+	tcpOnly  Port   // whose OnlyTCP was called; only the loop uses it
 	given    uint64 // frames received at the last reconcile; only the loop uses it
 	lot      *lot
 	alarmed  atomic.Int64 // when a foreign frame was told of last, in Unix nanoseconds
@@ -28,10 +29,11 @@ type segment struct {
 	mu       sync.RWMutex // guards what follows; only the loop writes, and setOdd
 	table    *table
 	attached Attached
-	machines map[string]MAC // by site, the bridge of its gateway
-	problem  string         // of the host
-	odd      string         // seen in the bindings
-	oddUntil time.Time      // then it is forgotten
+	machines map[string]MAC  // by site, the bridge of its gateway
+	problem  string          // of the host
+	lanes    map[string]Lane // by site, in mode secure-fast
+	odd      string          // seen in the bindings
+	oddUntil time.Time       // then it is forgotten
 }
 
 // entries are the hosts of other sites.

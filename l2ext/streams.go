@@ -100,7 +100,7 @@ func (m *Manager) ServeStream(site string, r io.Reader) error {
 			continue
 		}
 		p.rx.Lock()
-		inward{m: m, seg: seg, from: site, peer: p, redirected: h.Redirected}.frame(now, frame)
+		inward{m: m, seg: seg, from: site, peer: p, redirected: h.Redirected}.frame(now, parcel{frame: frame})
 		p.rx.Unlock()
 	}
 }

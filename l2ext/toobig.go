@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/ether"
-	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
 // maxTooBig bounds the answers to packets that are too long, per second and
@@ -23,13 +22,14 @@ func newAnswers() *answers { return &answers{bucket: bucket{rate: maxTooBig}} }
 func (a *answers) allow(now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.bucket.take(now)
+	return a.bucket.take(now, 1)
 }
 
 // tooBig answers a frame whose packet is longer than the segment's MTU and may
 // not be fragmented: its sender is told the MTU, as by a router.
-func (s *segment) tooBig(now time.Time, h ether.Header, frame []byte) (answer []byte, tooBig bool) {
-	if len(frame) <= s.MTU || !ether.TooBig(h, frame, s.MTU) {
+func (s *segment) tooBig(now time.Time, h ether.Header, x parcel) (answer []byte, tooBig bool) {
+	frame := x.frame
+	if x.longest()-h.Payload <= s.MTU || !ether.TooBig(h, frame, s.MTU) {
 		return nil, false
 	}
 	s.counts.add(DropTooLong, 1)
@@ -41,11 +41,10 @@ func (s *segment) tooBig(now time.Time, h ether.Header, frame []byte) (answer []
 }
 
 // refuseTooBig tells a host of this site.
-func (o *outward) refuseTooBig(now time.Time, seg *segment, h ether.Header, frame []byte) bool {
-	answer, tooBig := seg.tooBig(now, h, frame)
+func (o *outward) refuseTooBig(now time.Time, seg *segment, h ether.Header, x parcel) bool {
+	answer, tooBig := seg.tooBig(now, h, x)
 	if answer != nil {
-		p := vxlan.Packet{VNI: seg.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: answer}
-		if err := o.m.cfg.Host.WritePacket(p.Append(nil)); err != nil {
+		if _, err := o.m.toLAN(seg, parcel{frame: answer}, nil); err != nil {
 			seg.counts.add(DropCarrier, 1)
 		}
 	}
@@ -53,11 +52,11 @@ func (o *outward) refuseTooBig(now time.Time, seg *segment, h ether.Header, fram
 }
 
 // refuseTooBig tells a host of another site, whose gateway allows more.
-func (i inward) refuseTooBig(now time.Time, h ether.Header, frame []byte) bool {
-	answer, tooBig := i.seg.tooBig(now, h, frame)
+func (i inward) refuseTooBig(now time.Time, h ether.Header, x parcel) bool {
+	answer, tooBig := i.seg.tooBig(now, h, x)
 	if answer != nil {
 		back, _ := ether.Parse(answer)
-		i.peer.scratch = i.m.send(i.seg, i.from, answer, sending{header: back, scratch: i.peer.scratch})
+		i.peer.scratch = i.m.send(i.seg, i.from, parcel{frame: answer}, sending{header: back, scratch: i.peer.scratch})
 	}
 	return tooBig
 }

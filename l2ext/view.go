@@ -13,14 +13,23 @@ import (
 // View is a segment as it is now.
 type View struct {
 	Segment
-	Adopted  bool   // the bridge was there before us
-	Device   string // VXLAN device; "" while there is none
-	Machines []MAC  // the bridges of the gateways' machines, as far as known
-	Problem  string // why it does not work, or what is odd; "" if nothing
+	Adopted  bool            // the bridge was there before us
+	Device   string          // VXLAN device; "" while there is none
+	Machines []MAC           // the bridges of the gateways' machines, as far as known
+	Problem  string          // why it does not work, or what is odd; "" if nothing
+	Lanes    map[string]Lane // by site, in mode secure-fast
 	Bindings []Binding
 	Counts   map[Count]uint64
 	Ways     []Way        // to the other sites
 	Streams  []StreamView // how TCP connections cross, by site; none without Config.Streams
+}
+
+// Lane is how frames of mode secure-fast get to another site.
+type Lane struct {
+	Works    bool   // the site has said within the last seconds that it gets what is sent
+	Problem  string // why it does not, or the other way does not; "" if nothing
+	Datagram int    // bytes in the longest datagram
+	Epoch    uint64 // of the key that is in use towards the site; 0: there is none
 }
 
 // Binding says which site owns a MAC.
@@ -75,7 +84,8 @@ func (s *segment) view() View {
 	v.Sites = slices.Clone(s.Sites)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.ways.problem(now), s.loop.problem(now), s.odd)
+	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.ways.problem(now), s.laneProblem(), s.loop.problem(now), s.odd)
+	v.Lanes = maps.Clone(s.lanes)
 	v.Machines = slices.AppendSeq([]MAC{s.attached.Bridge}, maps.Values(s.machines))
 	v.Counts[Flips] = s.table.flips
 	for mac, b := range s.table.byMAC {

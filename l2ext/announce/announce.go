@@ -24,6 +24,7 @@ const (
 	headerLen  = 8
 
 	flagRouter = 1
+	flagUDP    = 1 // of an Express
 )
 
 // MAC is an Ethernet address.
@@ -44,10 +45,11 @@ const (
 
 // More kinds.
 const (
-	Key  Kind = 8
-	Loop Kind = 9
-	Way  Kind = 10
-	Able Kind = 12
+	Key     Kind = 8
+	Loop    Kind = 9
+	Way     Kind = 10
+	Express Kind = 11
+	Able    Kind = 12
 )
 
 // AbleStreams of the Abilities: the sender takes frames by streams (l2ext/stream).
@@ -99,6 +101,11 @@ type Message struct {
 	Mode      string     // Way: see l2ext.Mode
 	Addr      netip.Addr // Way: of the sender's machine for mode direct; invalid for none
 	Abilities uint32     // Able: a set; who does not know a bit takes no notice of it
+
+	Serial uint64 // Express: of the link's connection whose secret is used
+	Epoch  uint64 // Express
+	Index  uint32 // Express: what datagrams of the epoch must name
+	UDP    bool   // Express: the sender's kernel takes UDP that is not cut to packets yet
 }
 
 // ErrShort says that a message ends too early.
@@ -143,6 +150,13 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return m.appendWay(b)
 	case Able:
 		return binary.BigEndian.AppendUint32(b, m.Abilities), nil
+	case Express:
+		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, m.Serial), m.Epoch)
+		b = binary.BigEndian.AppendUint32(b, m.Index)
+		if m.UDP {
+			return append(b, flagUDP), nil
+		}
+		return append(b, 0), nil
 	}
 	return nil, fmt.Errorf("kind %d: %w", m.Kind, ErrFormat)
 }

@@ -65,6 +65,8 @@ func (r *reader) body(m *Message) {
 		copy(m.Key[:], r.take(KeyLen))
 		m.Time = int64(r.number(8))
 		copy(m.Bridge[:], r.take(len(m.Bridge)))
+	case Express:
+		r.express(m)
 	case Loop:
 		m.Site = r.text()
 		r.fail(checkNames(m.Site, ""))
@@ -109,6 +111,15 @@ func (r *reader) way(m *Message) {
 		m.Addr = ip
 		r.fail(checkIP(ip))
 	}
+}
+
+func (r *reader) express(m *Message) {
+	m.Serial, m.Epoch, m.Index = r.number(8), r.number(8), uint32(r.number(4))
+	flags := r.number(1)
+	if flags&^flagUDP != 0 {
+		r.fail(fmt.Errorf("flags %#x: %w", flags, ErrFormat))
+	}
+	m.UDP = flags&flagUDP != 0
 }
 
 func (r *reader) record() Record {

@@ -76,7 +76,7 @@ func (n *Net) removeOthers(ctx context.Context, wishes []l2ext.Wish) error {
 		return fmt.Errorf("listing devices: %w", err)
 	}
 	for _, l := range links {
-		if strings.HasPrefix(l.Attrs().Alias, segmentMark) && !keep[l.Attrs().Name] {
+		if isOurs(l) && !keep[l.Attrs().Name] {
 			n.forgetNeighbours(l)
 			if err := n.nl.LinkDel(l); err != nil && !notFound(err) {
 				return fmt.Errorf("removing device %s: %w", l.Attrs().Name, err)
@@ -84,10 +84,14 @@ func (n *Net) removeOthers(ctx context.Context, wishes []l2ext.Wish) error {
 		}
 	}
 	n.mu.Lock()
-	for vni := range n.segments {
-		if !keep[deviceName(vni)] {
-			delete(n.segments, vni)
+	for vni, a := range n.segments {
+		if keep[deviceName(vni)] {
+			continue
 		}
+		if a.fast != nil {
+			_ = a.fast.f.Close() // the device may have gone before it
+		}
+		delete(n.segments, vni)
 	}
 	n.mu.Unlock()
 	_, err = n.removeBridges(ctx, bridges)
@@ -128,6 +132,10 @@ const (
 	carrierMark = mark + "carrier"
 )
 
+// isOurs tells whether a device is the overlay port of a segment that a gateway
+// has made.
+func isOurs(l netlink.Link) bool { return strings.HasPrefix(l.Attrs().Alias, segmentMark) }
+
 func deviceName(vni uint32) string { return fmt.Sprintf("lhvx%d", vni) }
 
 // attach makes one segment.
@@ -136,11 +144,18 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 	if err != nil {
 		return l2ext.Attached{Err: err}
 	}
-	port, err := n.needPort(w, br, tun)
+	var port netlink.Link
+	var tap *fastPort
+	if w.Mode == l2ext.SecureFast {
+		port, tap, err = n.needFast(w, br)
+	} else {
+		n.closeFast(w.VNI)
+		port, err = n.needPort(w, br, tun)
+	}
 	if err != nil {
 		return l2ext.Attached{Adopted: adopted, Err: err}
 	}
-	at := attachment{port: port.Attrs().Index, bridge: br.Attrs().Index}
+	at := attachment{port: port.Attrs().Index, bridge: br.Attrs().Index, fast: tap}
 	if w.Direct != nil {
 		direct, err := n.needDirect(w, br)
 		if err != nil {
@@ -156,6 +171,9 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 	default:
 	}
 	a = l2ext.Attached{Device: port.Attrs().Name, Adopted: adopted}
+	if tap != nil {
+		a.Port, a.UDPSegments = tap, tap.udp
+	}
 	if br, err = n.nl.LinkByName(w.Bridge); err != nil { // again: its MAC follows its ports
 		return l2ext.Attached{Err: fmt.Errorf("finding bridge %s: %w", w.Bridge, err)}
 	}

@@ -8,6 +8,8 @@
 //	lhvx<VNI>   VXLAN device over lhtun0 and port of the segment's bridge; learning off,
 //	            one static entry for each host at another site: in the bridge's forwarding
 //	            database (static, sticky) and in its own (with the endpoint of the site)
+//	            In mode secure-fast it is a TAP with virtio headers and offloads, and only
+//	            the bridge has entries (fast_linux.go)
 //	the bridge  only if there was none of that name
 //
 // and of a segment in mode direct, in which lhvx<VNI> is only the gateway's own plug in

@@ -41,6 +41,8 @@ func (n *Net) setAll(a attachment, entries []l2ext.Entry) error {
 	port := a.port
 	for _, e := range entries {
 		switch {
+		case a.fast != nil: // the gateway knows the sites
+			reqs, of = append(reqs, bridgeEntry(port, e)), append(of, e)
 		case a.direct != 0:
 			rs := a.directRequests(e)
 			reqs, of = append(reqs, rs...), append(of, slices.Repeat([]l2ext.Entry{e}, len(rs))...)
@@ -74,7 +76,7 @@ func (n *Net) setEntries(a attachment, wished []l2ext.Entry) error {
 	for _, e := range wished {
 		h := have[e.MAC]
 		delete(have, e.MAC)
-		if !h.bridge || h.site != e.Site {
+		if !h.bridge || a.fast == nil && h.site != e.Site {
 			change = append(change, e)
 		}
 	}

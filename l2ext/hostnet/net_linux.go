@@ -51,6 +51,7 @@ type attachment struct {
 	port   int // index of the VXLAN device over the carrier
 	bridge int // index of the bridge
 
+	fast *fastPort // in mode secure-fast the port is this; nil in others
 	// In mode direct; otherwise 0.
 	direct int                           // index of the VXLAN device over the underlay
 	sites  map[vxlan.Endpoint]netip.Addr // where it sends what is for each site
@@ -94,6 +95,11 @@ func (n *Net) Close() error {
 	was := n.closed
 	n.closed = true
 	tun := n.tun
+	for _, a := range n.segments {
+		if a.fast != nil {
+			_ = a.fast.f.Close()
+		}
+	}
 	n.mu.Unlock()
 	if was {
 		return nil

@@ -48,6 +48,7 @@ type overlay struct {
 	entries map[l2ext.MAC]vxlan.Endpoint
 
 	delivered uint64 // packets from the carrier
+	port      *port  // in mode secure-fast; nil in others
 }
 
 var _ l2ext.Host = (*Host)(nil)
@@ -154,7 +155,12 @@ func (h *Host) Apply(_ context.Context, wishes []l2ext.Wish) ([]l2ext.Attached, 
 	for _, w := range wishes {
 		keep[w.Bridge], kept[w.VNI] = true, true
 	}
-	maps.DeleteFunc(h.segments, func(vni uint32, _ *overlay) bool { return !kept[vni] })
+	maps.DeleteFunc(h.segments, func(vni uint32, o *overlay) bool {
+		if !kept[vni] && o.port != nil {
+			o.port.close()
+		}
+		return !kept[vni]
+	})
 	maps.DeleteFunc(h.bridges, func(name string, b *bridge) bool { return b.ours && !keep[name] && len(b.ports) == 0 })
 	answers := make([]l2ext.Attached, len(wishes))
 	for i, w := range wishes {
@@ -164,8 +170,9 @@ func (h *Host) Apply(_ context.Context, wishes []l2ext.Wish) ([]l2ext.Attached, 
 		}
 		o := &overlay{wish: w, entries: make(map[l2ext.MAC]vxlan.Endpoint)}
 		if old := h.segments[w.VNI]; old != nil {
-			o.delivered = old.delivered
+			o.delivered, o.port = old.delivered, old.port
 		}
+		o.needPort(h)
 		for _, e := range w.Entries {
 			o.entries[e.MAC] = e.Site
 		}
@@ -175,8 +182,23 @@ func (h *Host) Apply(_ context.Context, wishes []l2ext.Wish) ([]l2ext.Attached, 
 			device = fmt.Sprintf("lhdx%d", w.VNI)
 		}
 		answers[i] = l2ext.Attached{Device: device, Adopted: !b.ours, Bridge: b.mac, Delivered: o.delivered}
+		if o.port != nil {
+			answers[i].Port, answers[i].UDPSegments = o.port, true
+		}
 	}
 	return answers, nil
+}
+
+// needPort makes or closes the port that the mode needs, or does not.
+func (o *overlay) needPort(h *Host) {
+	wanted := o.wish.Mode == l2ext.SecureFast
+	if o.port != nil && !wanted {
+		o.port.close()
+		o.port = nil
+	}
+	if o.port == nil && wanted {
+		o.port = newPort(h, o.wish.Bridge)
+	}
 }
 
 // Point adds or removes entries of one segment.
@@ -338,7 +360,11 @@ func (h *Host) forward(name, from string, head ether.Header, frame []byte) {
 		if site == 0 {
 			site = vxlan.Everyone
 		}
-		offer(h.carrier, vxlan.Packet{VNI: vni, From: vxlan.Self, To: site, Frame: frame}.Append(nil))
+		if o.port != nil {
+			o.port.offer(frame)
+		} else {
+			offer(h.carrier, vxlan.Packet{VNI: vni, From: vxlan.Self, To: site, Frame: frame}.Append(nil))
+		}
 	}
 	if site != 0 && site != vxlan.Everyone {
 		return
@@ -425,6 +451,11 @@ func (h *Host) Close() error {
 	defer h.mu.Unlock()
 	if !h.closed {
 		h.closed = true
+		for _, o := range h.segments {
+			if o.port != nil {
+				o.port.close()
+			}
+		}
 		clear(h.segments)
 		for _, b := range h.bridges {
 			clear(b.muted)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/fast"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -47,7 +48,7 @@ func Suite(t *testing.T, fixture func(t *testing.T) Fixture) {
 		run  func(t *testing.T, f Fixture)
 	}{
 		{"Apply", testApply}, {"Adopt", testAdopt}, {"Point", testPoint}, {"Watch", testWatch},
-		{"Frames", testFrames}, {"Mute", testMute}, {"Close", testClose},
+		{"Frames", testFrames}, {"Mute", testMute}, {"Close", testClose}, {"Port", testPort},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, fixture(t)) })
 	}
@@ -359,4 +360,62 @@ func testClose(t *testing.T, f Fixture) {
 		t.Error("Apply after Close did something")
 	}
 	f.Host.Close()
+}
+
+// testPort sends frames through the port of a segment in mode secure-fast, and
+// changes the mode.
+func testPort(t *testing.T, f Fixture) {
+	f.AddBridge("brprod")
+	f.Plug("brprod", "lan0")
+	w := wish(l2ext.Entry{MAC: hostB, Site: 16})
+	w.Mode = l2ext.SecureFast
+	a := f.apply(t, w)
+	if a[0].Port == nil || a[0].Device != "lhvx100" {
+		t.Fatalf("attached: %+v", a[0])
+	}
+	sent := frame(hostB, hostA, "out")
+	b := make([]byte, fast.MaxMessage)
+	f.send(t, "lan0", sent)
+	for { // a kernel may have said something itself
+		n, err := a[0].Port.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, got, err := fast.SplitMessage(b[:n])
+		if err != nil {
+			t.Fatalf("%x: %v", b[:n], err)
+		}
+		if bytes.Equal(got, sent) {
+			break
+		}
+	}
+	back := frame(hostA, hostB, "in")
+	if err := a[0].Port.Write(append(fast.Plain(nil), back...)); err != nil {
+		t.Fatal(err)
+	}
+	for got := f.Receive("lan0"); !bytes.Equal(got, back); got = f.Receive("lan0") {
+		if got == nil {
+			t.Fatal("the frame from the port did not reach the LAN")
+		}
+	}
+	for n, err := 1, error(nil); n > 0; n, err = a[0].Port.Next(b) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a[0].Port.OnlyTCP(); err != nil {
+		t.Error(err)
+	}
+	w.Mode = l2ext.Secure
+	if a := f.apply(t, w); a[0].Port != nil {
+		t.Errorf("attached in mode secure: %+v", a[0])
+	}
+	for { // what waited may still come
+		if _, err := a[0].Port.Read(b); err != nil {
+			if !errors.Is(err, os.ErrClosed) {
+				t.Errorf("the port that has gone: %v", err)
+			}
+			break
+		}
+	}
 }

@@ -31,6 +31,7 @@ type Wire struct {
 	cut    bool
 	away   map[string]bool // sites that are cut off
 	mute   bool
+	heals  int // how often the line came to be there
 	frames int
 	urgent int
 	watch  func(datagram []byte)
@@ -44,6 +45,7 @@ type lane struct {
 type item struct {
 	due  time.Time
 	data []byte
+	size int // of its datagrams, if it came beside the link; else 0
 }
 
 // NewWire makes a line that nothing is joined to.
@@ -112,6 +114,8 @@ func (w *Wire) carry(ctx context.Context, l lane, c <-chan item) {
 		w.mu.Unlock()
 		switch {
 		case cut:
+		case it.size > 0:
+			_ = m.HandleExpress(it.data, it.size)
 		case l.urgent:
 			_ = m.HandleUrgent(l.from, it.data) // a refusal is the test's business, by its effects
 		default:
@@ -128,6 +132,9 @@ func (w *Wire) Heal() { w.set(false, (*l2ext.Manager).PeerUp) }
 
 func (w *Wire) set(cut bool, tell func(*l2ext.Manager, string)) {
 	w.mu.Lock()
+	if !cut {
+		w.heals++
+	}
 	w.cut = cut
 	ends := make(map[string]*l2ext.Manager, len(w.ends))
 	var sites []string
@@ -207,7 +214,10 @@ func (w *Wire) Watch(f func(datagram []byte)) {
 // errCut says that there is no line.
 var errCut = errors.New("l2exttest: the wire is cut")
 
-func (w *Wire) send(l lane, b []byte) error {
+func (w *Wire) send(l lane, b []byte) error { return w.put(l, item{data: b}) }
+
+func (w *Wire) put(l lane, it item) error {
+	b := it.data
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := w.lanes[l]
@@ -228,8 +238,9 @@ func (w *Wire) send(l lane, b []byte) error {
 			return nil
 		}
 	}
+	it.due = time.Now().Add(w.line.Delay)
 	select {
-	case c <- item{due: time.Now().Add(w.line.Delay), data: b}:
+	case c <- it:
 		return nil
 	default:
 		return errors.New("l2exttest: the wire is full")

@@ -1,0 +1,345 @@
+package l2ext
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/fast"
+)
+
+// Segments of mode secure-fast have no VXLAN device. Their overlay port is a TAP
+// that gives frames as the kernel has them (Port); what is judged and chosen is the
+// same, and what is sent are datagrams of package fast. This file is about their
+// keys and about whether they arrive; express_out.go and express_in.go carry.
+//
+// Each site tells each other one how to seal for it (announce.Express), with keys
+// whose root is a secret of the link's connection: a new epoch when that is
+// another one, and every rekeyEvery. Each sends a Hello every second, of full
+// length, which says as well what was heard of the other; so both know whether
+// both ways work. While one does not, the segment has a Problem. Nothing is sent
+// another way: without a key frames are dropped, and with one they may be lost.
+
+const (
+	rekeyEvery = 2 * time.Minute // as WireGuard; a key seals MaxSealed datagrams, which is an hour at 1 Gbit/s
+	helloEvery = time.Second
+	// deafAfter is how long a way may be silent until it is said not to work:
+	// five hellos, and a moment. A busy machine or a bad path loses some.
+	deafAfter = 5500 * time.Millisecond
+)
+
+// express is what is known of the datagrams to and from a peer.
+type express struct {
+	out   atomic.Pointer[outKey] // nil: the peer has not said how to seal, or the link is down
+	ids   atomic.Uint32          // of cut messages
+	size  atomic.Int32           // of datagrams, bytes
+	hello chan struct{}          // 1: a hello is due now
+
+	heard atomic.Int64  // when one opened last, in Unix nanoseconds
+	acked atomic.Int64  // when the peer said last that it has opened more
+	told  atomic.Uint64 // what it said
+
+	// Owned by the loop.
+	in    *inKey           // the newest
+	epoch uint64           // of that
+	since time.Time        // that the peer could be heard
+	offer announce.Message // what the peer said last
+
+	aside sync.Mutex // guards what follows; held while it sends, which does not wait for the network
+	side  *expressOut
+
+	joiner fast.Joiner // guarded by peer.rx, and so are the openers of its keys
+	gaveUp uint64      // messages that it gave up, as far as they are counted
+}
+
+// outKey is how to seal for a peer.
+type outKey struct {
+	sealer *fast.Sealer
+	serial uint64
+	epoch  uint64
+}
+
+// inKey opens what a peer has sealed.
+type inKey struct {
+	peer   *peer
+	index  uint32
+	serial uint64
+	made   time.Time
+	told   time.Time // when the peer was told of it; owned by the loop
+	opener *fast.Opener
+	before *inKey // still good for what is under way; nil: there is none
+}
+
+// expressSegment is the first segment of the mode that a site shares, nil if none
+// does.
+func (m *Manager) expressSegment(site string) (first *segment) {
+	for _, seg := range m.segments() {
+		if seg.Mode == SecureFast && (site == "" || seg.endpoint[site] != 0) && (first == nil || seg.VNI < first.VNI) {
+			first = seg
+		}
+	}
+	return first
+}
+
+// lookAfterExpress sees to keys, and to whether datagrams arrive.
+func (m *Manager) lookAfterExpress(now time.Time) {
+	m.mu.Lock()
+	peers := slices.Collect(maps.Values(m.peers))
+	m.mu.Unlock()
+	lanes := make(map[string]Lane)
+	for _, p := range peers {
+		if seg := m.expressSegment(p.site); seg != nil && m.cfg.Express != nil {
+			problem := m.lookAfterPeer(now, seg, p)
+			lanes[p.site] = p.express.lane(now, problem)
+		} else {
+			m.forgetKeys(p)
+		}
+	}
+	for _, seg := range m.segments() {
+		if seg.Mode == SecureFast {
+			m.setLanes(seg, lanes)
+			m.suitOldKernels(seg)
+		}
+	}
+}
+
+// lookAfterPeer returns why datagrams do not get to and from a peer; "" if they do.
+func (m *Manager) lookAfterPeer(now time.Time, seg *segment, p *peer) (why string) {
+	e := &p.express
+	secret, serial, err := m.cfg.Express.Secret(p.site)
+	if err != nil {
+		m.forgetKeys(p)
+		return err.Error()
+	}
+	e.size.Store(int32(m.cfg.Express.Size(p.site)))
+	heard := uint64(0)
+	if e.in != nil {
+		p.rx.Lock()
+		heard = e.in.opener.Heard()
+		p.rx.Unlock()
+	}
+	if e.in == nil || e.in.serial != serial || heard > fast.Tired || now.Sub(e.in.made) >= rekeyEvery {
+		if err := m.newEpoch(now, p, keyRoot{secret, serial}); err != nil {
+			return err.Error()
+		}
+	}
+	if heard == 0 || e.in.told.IsZero() { // the word may have been lost, or have come before the peer had the segment
+		e.in.told = now
+		m.enqueue(seg, p.site, announce.Message{Kind: announce.Express, VNI: seg.VNI, Serial: serial, Epoch: e.epoch, Index: e.in.index, UDP: seg.takesUDP()})
+	}
+	if err := m.followOffer(p, keyRoot{secret, serial}); err != nil {
+		return err.Error()
+	}
+	return e.deaf(now)
+}
+
+// deaf tells which way nothing has come for too long.
+func (e *express) deaf(now time.Time) string {
+	heard, acked := now.Sub(time.Unix(0, e.heard.Load())), now.Sub(time.Unix(0, e.acked.Load()))
+	switch {
+	case now.Sub(e.since) < deafAfter:
+		return "" // it has just begun
+	case e.out.Load() == nil:
+		return "it has not said that it has a segment in mode secure-fast"
+	case heard > deafAfter:
+		return fmt.Sprintf("no datagram came from it for %v", min(heard, now.Sub(e.since)).Round(time.Second))
+	case acked > deafAfter:
+		return fmt.Sprintf("it hears none of our datagrams of %d bytes", e.size.Load())
+	}
+	return ""
+}
+
+// lane is what an operator sees.
+func (e *express) lane(now time.Time, problem string) Lane {
+	l := Lane{Works: e.works(now), Problem: problem, Datagram: int(e.size.Load())}
+	if k := e.out.Load(); k != nil {
+		l.Epoch = k.epoch
+	}
+	return l
+}
+
+// works tells whether the peer gets what is sent.
+func (e *express) works(now time.Time) bool {
+	return e.out.Load() != nil && now.UnixNano()-e.acked.Load() <= int64(deafAfter)
+}
+
+// setLanes notes how a segment's frames get to its sites.
+func (m *Manager) setLanes(seg *segment, lanes map[string]Lane) {
+	own := make(map[string]Lane)
+	for _, site := range seg.Sites {
+		if own[site] = lanes[site]; m.cfg.Express == nil {
+			own[site] = Lane{Problem: "this gateway cannot carry the mode"}
+		}
+	}
+	seg.mu.Lock()
+	was := seg.laneProblem()
+	seg.lanes = own
+	is := seg.laneProblem()
+	seg.mu.Unlock()
+	if (was == "") != (is == "") {
+		m.log.Warn("mode secure-fast", "segment", seg.Name, "works", is == "", "problem", is)
+	}
+}
+
+// laneProblem is why frames do not get to a site. It needs seg.mu.
+func (s *segment) laneProblem() string {
+	for _, site := range s.Sites {
+		if l := s.lanes[site]; l.Problem != "" {
+			return fmt.Sprintf("secure-fast to site %s does not work, and nothing is sent another way: %s", site, l.Problem)
+		}
+	}
+	return ""
+}
+
+// suitOldKernels has the kernel cut UDP before a segment's port when a site cannot
+// take it uncut.
+func (m *Manager) suitOldKernels(seg *segment) {
+	port := seg.port()
+	if port == nil || seg.tcpOnly == port {
+		return
+	}
+	for _, site := range seg.Sites {
+		p := m.peer(site)
+		if p == nil || p.express.offer.Kind != announce.Express || p.express.offer.UDP {
+			continue
+		}
+		if err := port.OnlyTCP(); err != nil {
+			m.log.Warn("UDP segments cannot be switched off; a site's kernel drops them", "segment", seg.Name, "peer", site, "err", err)
+		}
+		seg.tcpOnly = port
+		return
+	}
+}
+
+// takesUDP tells whether this machine's kernel takes UDP that is not cut.
+func (s *segment) takesUDP() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.attached.UDPSegments
+}
+
+// keyRoot is what keys are derived from.
+type keyRoot struct {
+	secret fast.Secret
+	serial uint64
+}
+
+// newEpoch makes another key for what comes from a peer.
+func (m *Manager) newEpoch(now time.Time, p *peer, root keyRoot) error {
+	e := &p.express
+	e.epoch++
+	opener, err := fast.NewOpener(root.secret, fast.Way{From: p.site, To: m.cfg.Site, Epoch: e.epoch})
+	if err != nil {
+		return err
+	}
+	k := &inKey{peer: p, serial: root.serial, made: now, opener: opener}
+	if e.in != nil && e.in.serial == root.serial {
+		k.before = e.in
+		k.before.before = nil
+	} else {
+		e.since = now
+	}
+	next := maps.Clone(*m.keys.Load())
+	for next[k.index] != nil || k.index == 0 {
+		var b [4]byte
+		rand.Read(b[:]) // never fails
+		k.index = binary.BigEndian.Uint32(b[:])
+	}
+	maps.DeleteFunc(next, func(_ uint32, o *inKey) bool { return o.peer == p && o != k.before })
+	next[k.index] = k
+	m.keys.Store(&next)
+	e.in = k
+	return nil
+}
+
+// forgetKeys ends what was agreed with a peer.
+func (m *Manager) forgetKeys(p *peer) {
+	e := &p.express
+	e.out.Store(nil)
+	if e.in == nil {
+		return
+	}
+	e.in = nil
+	next := maps.Clone(*m.keys.Load())
+	maps.DeleteFunc(next, func(_ uint32, k *inKey) bool { return k.peer == p })
+	m.keys.Store(&next)
+}
+
+// takeExpress is told how to seal for a peer.
+func (m *Manager) takeExpress(now time.Time, from string, msg announce.Message) {
+	p := m.peer(from)
+	if p == nil || m.cfg.Express == nil {
+		return
+	}
+	p.express.offer = msg
+	m.lookAfterExpress(now)
+}
+
+// followOffer makes the key that the peer asks for. Its word may be about a
+// connection that has gone, or that this end does not have in use yet.
+func (m *Manager) followOffer(p *peer, root keyRoot) error {
+	e := &p.express
+	o, out := e.offer, e.out.Load()
+	if out != nil && out.serial != root.serial {
+		e.out.Store(nil)
+		out = nil
+	}
+	if o.Kind != announce.Express || o.Serial != root.serial || out != nil && out.epoch >= o.Epoch {
+		return nil
+	}
+	sealer, err := fast.NewSealer(root.secret, fast.Way{From: m.cfg.Site, To: p.site, Epoch: o.Epoch}, o.Index)
+	if err != nil {
+		return err
+	}
+	e.out.Store(&outKey{sealer: sealer, serial: o.Serial, epoch: o.Epoch})
+	e.helloNow()
+	return nil
+}
+
+// helloNow has a hello sent at once.
+func (e *express) helloNow() {
+	select {
+	case e.hello <- struct{}{}:
+	default:
+	}
+}
+
+// sendHellos sends them until ctx ends.
+func (m *Manager) sendHellos(ctx context.Context, p *peer) {
+	e := &p.express
+	out := newExpressOut(m)
+	tick := time.NewTicker(helloEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.hello:
+		case <-tick.C:
+		}
+		p.rx.Lock()
+		heard := uint64(0)
+		if k := m.newestKey(p); k != nil {
+			heard = k.opener.Heard()
+		}
+		p.rx.Unlock()
+		out.hello(p, heard)
+	}
+}
+
+// newestKey is the newest with which something has come from a peer.
+func (m *Manager) newestKey(p *peer) (newest *inKey) {
+	for _, k := range *m.keys.Load() {
+		if k.peer == p && k.opener.Heard() > 0 && (newest == nil || newest.made.Before(k.made)) {
+			newest = k
+		}
+	}
+	return newest
+}

@@ -1,0 +1,126 @@
+package l2ext
+
+import (
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/fast"
+)
+
+// HandleExpress takes datagrams, each of size bytes but the last, which may be
+// shorter, from anybody. It borrows b, and changes it. It returns the site that has
+// sealed one of them, "" if none is from a peer. What is wrong with them is
+// counted: it costs a look at a table, or one failed opening.
+func (m *Manager) HandleExpress(b []byte, size int) (site string) {
+	now := time.Now()
+	for len(b) > 0 && size > 0 {
+		d := b[:min(size, len(b))]
+		b = b[len(d):]
+		if from := m.openExpress(now, d); from != "" {
+			site = from
+		}
+	}
+	return site
+}
+
+// openExpress takes one datagram, and returns who has sealed it.
+func (m *Manager) openExpress(now time.Time, d []byte) (site string) {
+	index, err := fast.Index(d)
+	k := (*m.keys.Load())[index]
+	if err != nil || k == nil {
+		m.countExpress("", DropForged, 1)
+		return ""
+	}
+	p := k.peer
+	p.rx.Lock()
+	defer p.rx.Unlock()
+	records, err := k.opener.Open(d)
+	switch err {
+	case nil:
+	case fast.ErrReplayed:
+		m.countExpress(p.site, DropReplayed, 1)
+		return ""
+	default:
+		m.countExpress(p.site, DropForged, 1)
+		return ""
+	}
+	p.express.heard.Store(now.UnixNano())
+	m.takeRecordsOf(now, p, records)
+	return p.site
+}
+
+// takeRecordsOf takes what a peer has sealed. It needs p.rx.
+func (m *Manager) takeRecordsOf(now time.Time, p *peer, b []byte) {
+	e := &p.express
+	for len(b) > 0 {
+		r, n, err := fast.Parse(b)
+		if err != nil {
+			m.countExpress(p.site, DropMalformed, 1)
+			return
+		}
+		b = b[n:]
+		switch r.Kind {
+		case fast.Hello:
+			e.takeHello(now, r.Heard)
+		case fast.Whole:
+			m.takeMessage(now, p, r, r.Body)
+		case fast.Piece:
+			message, err := e.joiner.Add(r)
+			if err != nil {
+				m.countExpress(p.site, DropMalformed, 1)
+			}
+			if message != nil {
+				m.takeMessage(now, p, r, message)
+			}
+			if lost := e.joiner.Lost(); lost != e.gaveUp {
+				m.countExpress(p.site, DropPart, int(lost-e.gaveUp))
+				e.gaveUp = lost
+			}
+		}
+	}
+}
+
+// takeHello notes what the peer has heard: more than last time, or with another key.
+func (e *express) takeHello(now time.Time, heard uint64) {
+	if heard == 0 {
+		e.helloNow() // it may have just come
+		return
+	}
+	if e.told.Swap(heard) == heard {
+		return
+	}
+	if before := e.acked.Swap(now.UnixNano()); now.UnixNano()-before > int64(deafAfter) {
+		e.helloNow() // it may wait to hear the same
+	}
+}
+
+// takeMessage takes a frame of a peer. It needs p.rx.
+func (m *Manager) takeMessage(now time.Time, p *peer, r fast.Record, message []byte) {
+	seg := m.segments()[r.VNI]
+	if seg == nil {
+		m.countExpress(p.site, DropNoSegment, 1)
+		return
+	}
+	if seg.in[p.site] == nil {
+		seg.counts.add(DropNoSegment, 1)
+		return
+	}
+	if seg.Mode != SecureFast || seg.ways.refuses(p.site) {
+		seg.counts.add(DropMode, 1)
+		return
+	}
+	x, err := parcelOf(message)
+	if err != nil {
+		seg.counts.add(DropMalformed, 1)
+		return
+	}
+	i := inward{m: m, seg: seg, from: p.site, peer: p, redirected: r.Redirected}
+	i.frame(now, x)
+}
+
+// countExpress counts what is of no known segment at the first one that the site
+// shares.
+func (m *Manager) countExpress(site string, c Count, n int) {
+	if seg := m.expressSegment(site); seg != nil {
+		seg.counts.add(c, n)
+	}
+}
