@@ -128,7 +128,8 @@ func NewLayer2(cfg Layer2Config) (*Layer2, error) {
 	l := &Layer2{site: cfg.Site, node: cfg.Node, log: log, policies: make(map[string]SegmentPolicy), hooks: make(map[string][]string)}
 	c := &carrier{node: cfg.Node, channels: map[string]*tunnel.Channel{}}
 	m, err := l2ext.New(l2ext.Config{
-		Site: cfg.Site, Host: cfg.Host, Underlay: cfg.Underlay, Logger: log, Route: l.route, Carrier: c, Streams: c,
+		Site: cfg.Site, Host: cfg.Host, Underlay: cfg.Underlay, Logger: log, Route: l.route,
+		Carrier: c, Streams: c, Express: express{cfg.Node},
 	})
 	if err != nil {
 		return nil, err
@@ -146,6 +147,10 @@ func (l *Layer2) HandleDatagram(site string, b []byte) {
 		l.log.Debug("frame from a peer", "peer", site, "err", err)
 	}
 }
+
+// HandleExpress takes datagrams that came beside QUIC, and returns the site that
+// has sealed one of them; see l2ext.Manager.
+func (l *Layer2) HandleExpress(b []byte, size int) (site string) { return l.m.HandleExpress(b, size) }
 
 // LinkChanged tells that the link to a site came up or went down.
 func (l *Layer2) LinkChanged(site string, up bool) {

@@ -251,7 +251,7 @@ type Segment struct {
 	Bridge string   `json:"bridge" doc:"bridge at this site; made if it does not exist" example:"br-prod"`
 	MTU    int      `json:"mtu,omitempty" doc:"MTU of the segment, 1500 by default" minimum:"576" maximum:"9000"`
 	Sites  []string `json:"sites" doc:"the other sites on the segment"`
-	Mode   string   `json:"mode,omitempty" doc:"how frames go to other sites, the same at all of them: secure, inside the link (the default), or direct, by the kernel over a private network between the sites" enum:"secure,direct"`
+	Mode   string   `json:"mode,omitempty" doc:"how frames go to other sites, the same at all of them: secure, inside the link (the default), secure-fast, encrypted beside the link and several times as fast, or direct, by the kernel over a private network between the sites" enum:"secure,secure-fast,direct"`
 
 	Policy SegmentPolicy `json:"policy,omitzero" doc:"what crosses, and where the guests' gateway is"`
 

@@ -189,7 +189,7 @@ until it is removed or the gateway restarts; one that shall stay goes into the c
 	flags.StringVar(&s.Bridge, "bridge", "", "`bridge` at this site")
 	flags.IntVar(&s.MTU, "mtu", 1500, "MTU of the segment in `bytes`")
 	flags.StringSliceVar(&s.Sites, "site", nil, "other `site` on the segment; may be repeated")
-	flags.StringVar(&s.Mode, "mode", "", "how frames cross: `secure` (the default), or direct, by the kernel")
+	flags.StringVar(&s.Mode, "mode", "", "how frames cross: `secure` (the default), secure-fast or direct")
 	_ = c.RegisterFlagCompletionFunc("site", a.siteNames) // fails for unknown flags only
 	policyFlags(flags, &s.Policy)
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {

@@ -115,7 +115,7 @@ func (d *daemon) buildNode(cfg config.Config) error {
 		ServerTLS: d.id.ServerTLS(), ClientTLS: d.id.ClientTLS(), Enrol: d.enrol, ResetKey: key,
 		Listen: cfg.Listen, Patience: cfg.Link.Patience.Std(), Conns: cfg.Link.Connections, Carrier: tunnel.Carrier(cfg.Link.Carrier), Rate: d.conf.rate,
 		Weights: cfg.Link.Weights.Tunnel(),
-		Logger:  d.log, OnDatagram: d.onDatagram,
+		Logger:  d.log, OnDatagram: d.onDatagram, OnExpress: d.onExpress,
 	})
 	if err != nil {
 		return err

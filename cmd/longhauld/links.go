@@ -30,6 +30,9 @@ func (d *daemon) onDatagram(site string, kind byte, b []byte) {
 	}
 }
 
+// onExpress hands datagrams that came beside QUIC to the part that seals them.
+func (d *daemon) onExpress(b []byte, size int) (site string) { return d.layer2.HandleExpress(b, size) }
+
 // linkChanged tells the parts that live on a link that it came up or went down.
 func (d *daemon) linkChanged(site string, up bool) {
 	d.layer2.LinkChanged(site, up)
