@@ -93,6 +93,7 @@ func newGateway(c gatewayConfig) (*benchGateway, error) {
 				g.layer2.HandleDatagram(site, b)
 			}
 		},
+		OnExpress: func(b []byte, size int) string { return g.layer2.HandleExpress(b, size) },
 	})
 	if err != nil {
 		return nil, err

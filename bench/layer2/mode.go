@@ -26,6 +26,7 @@ func Modes() []Mode {
 		{Name: Base},
 		{Name: "direct", Segment: l2ext.Direct},
 		{Name: "secure", Segment: l2ext.Secure},
+		{Name: "secure-fast", Segment: l2ext.SecureFast},
 		{Name: "wireguard", Wireguard: true},
 	}
 }
