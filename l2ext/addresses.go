@@ -51,7 +51,15 @@ func (t *table) takings(r announce.Record) (all []taking) {
 		if slices.Contains(known, ip) {
 			continue
 		}
-		if from, b := t.holder(ip); b != nil && from != r.MAC {
+		from, b := t.holder(ip)
+		if b == nil { // its site may have let it go before this record came
+			f, ok := t.freed[ip]
+			if !ok {
+				continue
+			}
+			from = f.from
+		}
+		if from != r.MAC {
 			all = append(all, taking{ip, from})
 		}
 	}
@@ -62,7 +70,7 @@ func (t *table) takings(r announce.Record) (all []taking) {
 // itself.
 func (t *table) strip(now time.Time, k taking) (r announce.Record, ok bool) {
 	b := t.byMAC[k.from]
-	if b == nil || b.withdrawn() || b.rec.Site != t.self {
+	if b == nil || b.withdrawn() || b.rec.Site != t.self || !slices.Contains(b.rec.IPs, k.ip) {
 		return r, false
 	}
 	r = b.rec
@@ -79,14 +87,30 @@ func (t *table) knows(m MAC, c ether.Claim) bool {
 		(!c.IP.IsValid() || slices.Contains(b.rec.IPs, c.IP))
 }
 
+// An address that was let go is remembered for freedFor: the record of the one who
+// has taken it comes from another site, and may come later. maxFreed bounds them.
+const (
+	freedFor = 10 * time.Second
+	maxFreed = 4096
+)
+
+type freed struct {
+	from MAC
+	at   time.Time
+}
+
 // index follows the replacement of a record. An address belongs to the MAC that
 // has claimed it last.
-func (t *table) index(old, r announce.Record) {
+func (t *table) index(now time.Time, old, r announce.Record) {
 	m := MAC(r.MAC)
 	gone := r.Cause == announce.Withdrawn
 	for _, ip := range old.IPs {
-		if t.byIP[ip] == m && (gone || !slices.Contains(r.IPs, ip)) {
-			delete(t.byIP, ip)
+		if t.byIP[ip] != m || !gone && slices.Contains(r.IPs, ip) {
+			continue
+		}
+		delete(t.byIP, ip)
+		if len(t.freed) < maxFreed {
+			t.freed[ip] = freed{m, now}
 		}
 	}
 	if gone {
@@ -95,6 +119,7 @@ func (t *table) index(old, r announce.Record) {
 	for _, ip := range r.IPs {
 		if _, taken := t.byIP[ip]; !taken || !slices.Contains(old.IPs, ip) {
 			t.byIP[ip] = m
+			delete(t.freed, ip)
 		}
 	}
 }

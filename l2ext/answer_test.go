@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
@@ -73,6 +75,42 @@ func TestAnswers(t *testing.T) {
 			t.Error("no answer after the outage")
 		}
 	})
+}
+
+// TestAddressIsLetGoFirst: the site of the old owner may be nearer than that of
+// the new one, so that an address is nobody's before it is another's. Hosts are
+// told all the same, unless it comes back to where it was, or is new.
+func TestAddressIsLetGoFirst(t *testing.T) {
+	ip, late := netip.MustParseAddr("10.0.0.9"), 2*time.Second
+	for _, tt := range []struct {
+		name  string
+		site  string
+		taker l2ext.MAC
+		after time.Duration
+		told  bool
+	}{
+		{"another host", "c", hostMAC, late, true},
+		{"the same host", "b", vmMAC, late, false},
+		{"another host, long after", "c", hostMAC, 15 * time.Second, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, l2exttest.Line{}, "a", "b", "c")
+			say := func(r announce.Record) {
+				b, err := announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{r}}.Append(nil)
+				check(t, err)
+				check(t, w.ms["a"].HandleUrgent(r.Site, b))
+				synctest.Wait()
+			}
+			say(announce.Record{MAC: vmMAC, Cause: announce.Learned, Seq: 1, Site: "b", IPs: []netip.Addr{ip}})
+			say(announce.Record{MAC: vmMAC, Cause: announce.Learned, Seq: 2, Site: "b"})
+			w.pass(tt.after)
+			w.receive("a", "lan", tt.taker)
+			say(announce.Record{MAC: tt.taker, Cause: announce.Learned, Seq: 3, Site: tt.site, IPs: []netip.Addr{ip}})
+			if got := w.receive("a", "lan", tt.taker); (len(got) > 0) != tt.told {
+				t.Errorf("%s: told by %d frames", tt.name, len(got))
+			}
+		})
+	}
 }
 
 // TestAddressChangesOwner has another host take an address over: hosts of the

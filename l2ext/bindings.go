@@ -2,6 +2,7 @@ package l2ext
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -52,13 +53,14 @@ type table struct {
 	self  string
 	byMAC map[MAC]*binding
 	byIP  map[netip.Addr]MAC // who claimed it last
-	live  uint32             // bindings that are not withdrawn
-	sum   uint64             // of their hashes
-	flips uint64             // how often a MAC has changed its site
+	freed map[netip.Addr]freed
+	live  uint32 // bindings that are not withdrawn
+	sum   uint64 // of their hashes
+	flips uint64 // how often a MAC has changed its site
 }
 
 func newTable(self string) *table {
-	return &table{self: self, byMAC: make(map[MAC]*binding), byIP: make(map[netip.Addr]MAC)}
+	return &table{self: self, byMAC: make(map[MAC]*binding), byIP: make(map[netip.Addr]MAC), freed: make(map[netip.Addr]freed)}
 }
 
 // verdict is what a table made of a sighting or a record.
@@ -180,6 +182,7 @@ func (t *table) withdraw(now time.Time, b *binding) announce.Record {
 // expire withdraws the hosts of this site that were silent for long, and drops
 // what has been withdrawn long ago. It returns what to announce.
 func (t *table) expire(now time.Time) (gone []announce.Record) {
+	maps.DeleteFunc(t.freed, func(_ netip.Addr, f freed) bool { return now.Sub(f.at) > freedFor })
 	for m, b := range t.byMAC {
 		switch {
 		case b.withdrawn() && now.Sub(b.since) > keepWithdraw:
@@ -227,7 +230,7 @@ func (t *table) set(now time.Time, b *binding, r announce.Record) {
 		b.fence = now.Add(jobFence)
 		b.home, b.homeJob = r.Site, r.Job
 	}
-	t.index(b.rec, r)
+	t.index(now, b.rec, r)
 	b.rec, b.hash = r, 0
 	if r.Cause != announce.Withdrawn {
 		b.hash = max(r.Hash(), 1) // 0 means: not counted
