@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,13 +46,19 @@ func (s *site) inState(id string, want gateway.JobState) {
 	})
 }
 
-// noMoves checks that both journals hold no open move, within some time.
+// noMoves checks that both journals hold no open move and that no job runs,
+// within some time: a job ends a little after its entry, and one that a gateway
+// has found in its journal begins a little after the gateway.
 func noMoves(t testing.TB, sites ...*site) {
 	t.Helper()
 	for _, s := range sites {
 		until(t, "no open move at "+s.name, func() bool {
 			open, err := s.g.OpenMoves()
-			return err == nil && len(open) == 0
+			if err != nil || len(open) > 0 {
+				return false
+			}
+			jobs, err := s.g.Jobs(t.Context())
+			return err == nil && !slices.ContainsFunc(jobs, func(j gateway.Job) bool { return !j.State.Ended() })
 		})
 	}
 }

@@ -317,9 +317,7 @@ func settle(t *testing.T, a, b *site, ledger *hvtest.Ledger, id string) {
 		t.Errorf("the job is %s, and db1 runs at %s", end.State, where[0])
 	}
 	ledger.Check(t, "db1", where[0])
-	if far, err := b.g.Job(t.Context(), id); err == nil && !far.State.Ended() {
-		b.wait(id)
-	}
+	noMoves(t, a, b)
 	from, to := a, b
 	if where[0] == "host-b" {
 		from, to = b, a
