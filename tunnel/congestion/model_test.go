@@ -267,6 +267,24 @@ func TestLateAcks(t *testing.T) {
 	}
 }
 
+// TestThinLine: where a packet takes milliseconds, and receivers acknowledge late,
+// the line is used all the same.
+func TestThinLine(t *testing.T) {
+	for _, c := range []cell{{4, 20, 2, 0, 0, 0, false}, {4, 20, 2, 0, 0, 0, true}, {8, 20, 1, 0, 0, 0, false}, {8, 20, 1, 0, 0, 0, true}, {8, 100, 1, 0, 0, 0, true}} {
+		s := newSim(c.line(), *seed)
+		cs := group(s, c.path(), 4)
+		for _, x := range cs {
+			x.ackDelay = ms(25)
+		}
+		s.run(5 * time.Second)
+		before := total(cs)
+		s.run(30 * time.Second)
+		if got := s.share(total(cs)-before, 30*time.Second); got < 0.95 {
+			t.Errorf("%+v: %.3f of the line", c, got)
+		}
+	}
+}
+
 // TestPriority: what is urgent passes the bulk of its own path, in the sender
 // and, with a configured rate, in the network.
 func TestPriority(t *testing.T) {

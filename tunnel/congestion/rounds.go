@@ -233,7 +233,10 @@ func (m *model) drained(now time.Duration, inFlight int64) {
 			m.enter(now, cruise)
 		}
 	case settle:
-		if inFlight <= m.bdp()/2 || now-m.since > 2*time.Second {
+		// At half the pace no more than half a BDP is in flight, and what waits
+		// to be acknowledged: receivers take their time, and a slow line has few
+		// packets.
+		if inFlight <= m.bdp()*3/4+leastWindow/4 || now-m.since > 2*time.Second {
 			if now-m.since >= max(settleFor, 2*m.rtt.rtt) {
 				m.rtt = minFilter{rtt: m.round.settled(m.rtt.rtt), seen: now}
 				m.enter(now, cruise)
