@@ -125,8 +125,9 @@ func TestGoodput(t *testing.T) {
 		flood(ctx, from, to, 200<<10)
 		for _, rate := range []int64{2_000_000, 500_000, 2_000_000} {
 			link.SetRate(rate)
-			// A second over which it is measured, and one message at the lowest rate.
-			time.Sleep(1600 * time.Millisecond)
+			// A second over which it is measured, one message at the lowest rate, and
+			// what was under way at the rate before.
+			time.Sleep(2 * time.Second)
 			var seen []int64
 			for range 10 {
 				time.Sleep(200 * time.Millisecond)
