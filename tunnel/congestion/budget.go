@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// What the budget holds, as time at the pace. A stall of the scheduler of up to
-// credit, while bulk waited, is made up for afterwards, at 1.25 times the pace
+// What the budget holds, as time at the pace. A stall of the scheduler or of who
+// supplies bulk of up to credit is made up for afterwards, at 1.25 times the pace
 // (see package shaper). On a line that has no more than the pace, what makes up
 // for it stands in the queue: once a queue is seen there is only shortCredit, and
-// while nobody waited.
+// after idleFor without bulk.
 const (
 	credit       = 30 * time.Millisecond
 	shortCredit  = 5 * time.Millisecond
@@ -43,6 +43,7 @@ type budget struct {
 	short  bool          // there is shortCredit only
 	burst  float64       // bulk waits for so much once it has found nothing
 	spent  bool          // bulk has found nothing and waits for a burst
+	bulk   time.Duration // when some was sent last
 }
 
 // setRate changes the rate at once. Debts keep their time, so that a slow past
@@ -59,25 +60,20 @@ func (b *budget) setRate(now time.Duration, rate int64) {
 	b.fill(now)
 }
 
-// fill reckons the levels up to now. What has gathered is kept.
+// fill reckons the levels up to now.
 func (b *budget) fill(now time.Duration) {
 	past := max(now-b.at, 0).Seconds()
 	b.at = max(now, b.at)
-	most := b.rate * b.most().Seconds()
+	most := b.rate * credit.Seconds()
+	if b.short {
+		most = b.rate * shortCredit.Seconds()
+	}
 	if b.long+past*b.rate < most {
 		b.full = now
 	}
-	b.long = max(b.long, min(b.long+past*b.rate, most))
+	b.long = min(b.long+past*b.rate, most)
 	b.peak = min(b.peak+past*b.rate*peakFactor, b.rate*peakCredit.Seconds())
 	b.urgent = min(b.urgent+past*b.rate, b.rate*urgentCredit.Seconds())
-}
-
-// most is the time that may gather.
-func (b *budget) most() time.Duration {
-	if b.short || !b.spent {
-		return shortCredit
-	}
-	return credit
 }
 
 // wait is how long a class has to wait until its next packet may leave.
@@ -108,6 +104,12 @@ func (b *budget) reach(n float64) float64 {
 // charge takes n bytes, whether they are there or not.
 func (b *budget) charge(now time.Duration, c Class, n int64) {
 	b.fill(now)
+	if c == Bulk {
+		if now-b.bulk > idleFor { // what has gathered makes up for no stall
+			b.long = min(b.long, b.rate*shortCredit.Seconds())
+		}
+		b.bulk = now
+	}
 	deepest := -b.rate * mostDebt.Seconds()
 	b.long = max(b.long-float64(n), min(b.long, deepest))
 	b.peak = max(b.peak-float64(n), min(b.peak, deepest))

@@ -77,9 +77,9 @@
 //
 // # The budget
 //
-// A stall of up to 30 ms while bulk waits is made up for at 1.25 times the pace;
-// once a queue is seen, or when nobody had been waiting, of 5 ms: what makes up
-// for no stall stands in the queue of a line that has no more than the pace.
+// A stall of up to 30 ms is made up for at 1.25 times the pace; once a queue is
+// seen, or after 40 ms without bulk, of 5 ms: what makes up for no stall stands in
+// the queue of a line that has no more than the pace.
 // Bulk that has found the budget empty waits for a burst of half a millisecond,
 // which is one write. Acknowledgements cannot wait; with a configured rate they
 // are charged.
