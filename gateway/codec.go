@@ -16,7 +16,8 @@ import (
 //
 // bytes per second: what the line takes, what the one core takes that encodes a
 // channel, and what all cores take that this move may use. The effort with the
-// highest rate is best.
+// highest rate is best; where the line takes less than thinLine, bytes count as
+// well (thrift).
 //
 //	line    is what crossed while the line made us wait, and at most a cap. If
 //	        it does not make us wait, and more crosses than that, it has become
@@ -82,6 +83,7 @@ const (
 	lateRound  = 3
 	lateHaste  = 100 * time.Millisecond
 	pageHaste  = 10 * time.Millisecond
+	thinLine   = 40e6 // bytes per second
 	capHeaders = 1.06 // bytes on the wire, which caps count, for each byte of messages
 )
 
@@ -187,6 +189,18 @@ func (c *chooser) rate(e effort, b bounds) float64 {
 	return rate
 }
 
+// thrift is what an effort is worth by the bytes that it leaves: on a thin line
+// they are worth their square. A tenth more of them has to be a fifth faster,
+// since others share such a line, and what is foretold of a machine without a
+// core to spare is seldom better than that.
+func (c *chooser) thrift(e effort, b bounds) float64 {
+	if b.line > thinLine {
+		return 1
+	}
+	wire := c.content.price(e).wire
+	return 1 / (wire * wire)
+}
+
 // best is the effort with the highest rate of those that may be; of equals the
 // one that takes least. Raw must be clearly better, since it tells nothing of how
 // the stream would compress.
@@ -194,7 +208,7 @@ func (c *chooser) best(b bounds, may func(effort) bool) effort {
 	best, most := c.now, 0.0
 	try := func(e effort, by float64) {
 		if may(e) {
-			if r := c.rate(e, b); r > by*most {
+			if r := c.rate(e, b) * c.thrift(e, b); r > by*most {
 				best, most = e, r
 			}
 		}
