@@ -42,11 +42,14 @@ func startFlow(from, to *nstest.NS, addr, congestion string) (*flow, error) {
 		return nil, err
 	}
 	f := &flow{}
+	ctx, cancel := context.WithCancel(context.Background())
 	f.wait.Go(func() {
 		c, err := ln.Accept()
 		if err != nil {
 			return
 		}
+		// Else it would read what waits at the sender: megabytes on a slow line.
+		defer context.AfterFunc(ctx, func() { c.Close() })()
 		defer c.Close()
 		for b := make([]byte, 256<<10); ; {
 			n, err := c.Read(b)
@@ -67,6 +70,7 @@ func startFlow(from, to *nstest.NS, addr, congestion string) (*flow, error) {
 		}
 	}
 	if err != nil {
+		cancel()
 		ln.Close()
 		f.wait.Wait()
 		return nil, fmt.Errorf("connecting the hosts: %w", err)
@@ -78,7 +82,7 @@ func startFlow(from, to *nstest.NS, addr, congestion string) (*flow, error) {
 			}
 		}
 	})
-	f.end = func() { c.Close(); ln.Close(); f.wait.Wait() }
+	f.end = func() { cancel(); c.Close(); ln.Close(); f.wait.Wait() }
 	return f, nil
 }
 
