@@ -95,7 +95,7 @@ func (m *model) collapse(now time.Duration, got int64, loss float64, queue bool)
 	m.obeyed = m.rounds
 	m.trimmed = 0
 	m.wins = 0
-	m.wait(now, m.deafUntil > now)
+	m.wait(now, true)
 	m.enter(now, drain)
 }
 
