@@ -8,8 +8,9 @@ const (
 	// leastOverhead is what packets add to chunks at least: 1494 bytes on the
 	// wire carry 1418 of them. A little too low is harmless, see tick.
 	leastOverhead = 1.05
-	// aheadFades each tick, so that errors do not add up.
-	aheadFades = 0.1
+	// aheadFades each tick, so that errors do not add up. Most of ahead is right,
+	// and what fades of it is told later: more than this makes the rate swing.
+	aheadFades = 0.02
 )
 
 // A goodput measures how fast messages arrive at the peer. The peer tells only
