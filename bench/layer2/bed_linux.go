@@ -146,7 +146,10 @@ func (b *bed) startGateways(m Mode) (err error) {
 	for i := range 2 {
 		c := gatewayConfig{
 			Dir: dirs[i], Peer: sites[1-i], Underlay: netip.MustParseAddr(outside(i)),
-			Segment: gateway.Segment{Name: "bench", VNI: vni, Bridge: bridge, Sites: sites[1-i : 2-i], Mode: string(m.Segment)},
+			Segment: gateway.Segment{
+				Name: "bench", VNI: vni, Bridge: bridge, Sites: sites[1-i : 2-i], Mode: string(m.Segment),
+				Policy: gateway.SegmentPolicy{Streams: m.Streams},
+			},
 		}
 		if i == 0 {
 			c.Listen = outside(0) + ":7447"

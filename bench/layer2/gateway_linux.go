@@ -56,6 +56,7 @@ func ServeGateway(in io.Reader, out io.Writer) error {
 	go func() { failed <- g.node.Run(ctx) }()
 	go func() { failed <- g.layer2.Run(ctx) }()
 	go g.accept(ctx)
+	go g.acceptConns(ctx)
 	go g.follow(ctx, c)
 	answers := json.NewEncoder(out)
 	for {
@@ -125,6 +126,17 @@ func (g *benchGateway) accept(ctx context.Context) {
 		} else {
 			go g.layer2.Serve(ctx, ch)
 		}
+	}
+}
+
+// acceptConns takes the frames that come by streams: nothing else is opened here.
+func (g *benchGateway) acceptConns(ctx context.Context) {
+	for {
+		conn, err := g.node.AcceptConn(ctx)
+		if err != nil {
+			return
+		}
+		go g.layer2.ServeFrames(ctx, conn)
 	}
 }
 

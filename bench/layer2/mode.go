@@ -13,6 +13,8 @@ type Mode struct {
 	Name string
 	// Segment is the mode of our own segment; "" where there is none of ours.
 	Segment l2ext.Mode
+	// Streams is its policy for TCP, in mode secure; "" is auto.
+	Streams string
 	// Wireguard: the kernel's VXLAN runs inside a wireguard-go tunnel.
 	Wireguard bool
 }
@@ -25,7 +27,8 @@ func Modes() []Mode {
 	return []Mode{
 		{Name: Base},
 		{Name: "direct", Segment: l2ext.Direct},
-		{Name: "secure", Segment: l2ext.Secure},
+		{Name: "secure", Segment: l2ext.Secure, Streams: "off"},
+		{Name: "streams", Segment: l2ext.Secure, Streams: "on"},
 		{Name: "secure-fast", Segment: l2ext.SecureFast},
 		{Name: "wireguard", Wireguard: true},
 	}

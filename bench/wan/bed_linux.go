@@ -180,12 +180,6 @@ func (b *bed) startEnds(ctx context.Context, p Peer, r Row, o Options) (from, to
 		}
 		addr = insideB
 	}
-	if p.Stretch != "" {
-		if err := b.startStretch(ctx, p, r, o); err != nil {
-			return nil, nil, err
-		}
-		addr = stretchB
-	}
 	c := endConfig{Peer: p, Addr: addr + ":" + port, Rate: p.rate(r), Pings: r.Kind == Urgent}
 	if r.Kind == Paths {
 		c.Paths = []endPath{

@@ -23,10 +23,6 @@
 // long; congestion controllers are still cold. Then the sender sends all it can
 // for the time of the cell.
 //
-// In rows of stretch the ends are hosts on one Layer 2 segment, stretched over the
-// line by two gateways, each a process (stretch.go), or by the kernel's VXLAN over
-// wireguard-go.
-//
 // # What the columns mean
 //
 //	goodput   bytes that the receiving application has, in order, as a share of

@@ -82,8 +82,6 @@ func transportOf(p Peer) (transport, error) {
 		return quicStock{}, nil
 	case "longhaul":
 		return longhaul{}, nil
-	case "stretch":
-		return stretched{}, nil
 	}
 	return nil, fmt.Errorf("no transport %q", p.Protocol)
 }

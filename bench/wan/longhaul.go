@@ -46,16 +46,14 @@ func identities() (dir string, err error) {
 	return dir, id.Provision(filepath.Join(dir, siteB), siteB, "b1")
 }
 
-func node(c endConfig, listen string) (*tunnel.Node, error) { return nodeOf(c, listen, nil) }
-
-func nodeOf(c endConfig, listen string, onDatagram func(string, byte, []byte)) (*tunnel.Node, error) {
+func node(c endConfig, listen string) (*tunnel.Node, error) {
 	id, err := pki.Load(c.Dir)
 	if err != nil {
 		return nil, err
 	}
 	return tunnel.New(tunnel.Config{
 		Site: id.Site(), Gateway: id.Gateway(), ServerTLS: id.ServerTLS(), ClientTLS: id.ClientTLS(),
-		Listen: listen, Rate: c.Rate, Conns: c.Peer.Conns, Carrier: tunnel.Carrier(c.Peer.Carrier), OnDatagram: onDatagram,
+		Listen: listen, Rate: c.Rate, Conns: c.Peer.Conns, Carrier: tunnel.Carrier(c.Peer.Carrier),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 }

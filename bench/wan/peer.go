@@ -19,10 +19,6 @@ type Peer struct {
 	Wireguard bool
 	// Carrier of the tunnel; "" is its own choice.
 	Carrier string
-	// Stretch: the connections run on a segment between the ends, "auto", "on" or
-	// "off" by what Longhaul's policy says of streams, or "vxlan" over a
-	// wireguard-go tunnel. Such peers run in rows of that kind, and no others do.
-	Stretch string
 	// Rated: the line's rate is configured.
 	Rated bool
 }
@@ -38,16 +34,6 @@ func Peers() []Peer {
 		{Name: "quic-x16", Protocol: "quic", Conns: 16},
 		{Name: "wg-cubic", Protocol: "tcp", Congestion: "cubic", Conns: 1, Wireguard: true},
 		{Name: "wg-bbr", Protocol: "tcp", Congestion: "bbr", Conns: 1, Wireguard: true},
-		{Name: "vxlan-wg-cubic", Protocol: "tcp", Congestion: "cubic", Conns: 1, Stretch: "vxlan"},
-		{Name: "vxlan-wg-bbr", Protocol: "tcp", Congestion: "bbr", Conns: 1, Stretch: "vxlan"},
-		{Name: "datagrams-cubic", Protocol: "tcp", Congestion: "cubic", Conns: 1, Stretch: "off"},
-		{Name: "datagrams-bbr", Protocol: "tcp", Congestion: "bbr", Conns: 1, Stretch: "off"},
-		{Name: "streams-cubic", Protocol: "tcp", Congestion: "cubic", Conns: 1, Stretch: "on"},
-		{Name: "streams-bbr", Protocol: "tcp", Congestion: "bbr", Conns: 1, Stretch: "on"},
-		{Name: "rated-cubic", Protocol: "tcp", Congestion: "cubic", Conns: 1, Stretch: "on", Rated: true},
-		{Name: "rated-bbr", Protocol: "tcp", Congestion: "bbr", Conns: 1, Stretch: "on", Rated: true},
-		{Name: "auto-cubic", Protocol: "tcp", Congestion: "cubic", Conns: 1, Stretch: "auto"},
-		{Name: "auto-bbr", Protocol: "tcp", Congestion: "bbr", Conns: 1, Stretch: "auto"},
 		{Name: "longhaul", Protocol: "longhaul"},
 		{Name: "longhaul-rated", Protocol: "longhaul", Rated: true},
 		{Name: "longhaul-tcp", Protocol: "longhaul", Carrier: "tcp"},
@@ -79,9 +65,6 @@ func peerNames() (names []string) {
 
 // runs tells whether the peer has a cell in the row.
 func (p Peer) runs(r Row) bool {
-	if (p.Stretch != "") != (r.Kind == Stretch) {
-		return false
-	}
 	switch r.Kind {
 	case Shape:
 		return p.Protocol == "longhaul" && !p.Rated && p.Carrier == ""

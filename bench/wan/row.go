@@ -18,8 +18,6 @@ const (
 	Urgent Kind = "urgent" // how long small messages take meanwhile
 	Shape  Kind = "shape"  // how exactly a cap is kept
 	Paths  Kind = "paths"  // two lines used together
-
-	Stretch Kind = "stretch" // how much of the line TCP between hosts of a segment uses
 )
 
 // A Row is a line and what is measured on it. Both directions are alike.
@@ -57,11 +55,6 @@ func Rows() []Row {
 		r := bulk(200e6, 100*time.Millisecond, loss, 0)
 		r.Name, r.Kind = "urgent/"+r.Name, Urgent
 		r.Line.Queue = 0 // the emulator's default of one BDP
-		rows = append(rows, r)
-	}
-	for _, loss := range []float64{0, 0.001, 0.01} {
-		r := bulk(200e6, 100*time.Millisecond, loss, 0)
-		r.Name, r.Kind = "stretch/"+r.Name, Stretch
 		rows = append(rows, r)
 	}
 	for _, cap := range []int64{50e6, 100e6, 500e6} {
