@@ -16,8 +16,8 @@ import (
 //
 // bytes per second: what the line takes, what the one core takes that encodes a
 // channel, and what all cores take that this move may use. The effort with the
-// highest rate is best; where the line takes less than thinLine, bytes count as
-// well (thrift).
+// highest rate is best; of those that are nearly as fast, where the line takes less
+// than thinLine, the one that leaves the fewest bytes (thrifty).
 //
 //	line    is what crossed while the line made us wait, and at most a cap. If
 //	        it does not make us wait, and more crosses than that, it has become
@@ -84,6 +84,7 @@ const (
 	lateHaste  = 100 * time.Millisecond
 	pageHaste  = 10 * time.Millisecond
 	thinLine   = 40e6 // bytes per second
+	nearly     = 0.9  // of the highest rate, on such a line
 	capHeaders = 1.06 // bytes on the wire, which caps count, for each byte of messages
 )
 
@@ -189,16 +190,21 @@ func (c *chooser) rate(e effort, b bounds) float64 {
 	return rate
 }
 
-// thrift is what an effort is worth by the bytes that it leaves: on a thin line
-// they are worth their square. A tenth more of them has to be a fifth faster,
-// since others share such a line, and what is foretold of a machine without a
-// core to spare is seldom better than that.
-func (c *chooser) thrift(e effort, b bounds) float64 {
-	if b.line > thinLine {
-		return 1
+// thrifty is, of the efforts that are foretold to be nearly as fast as best, the
+// one that leaves the fewest bytes. Others share a thin line, and what is foretold
+// of a machine without a core to spare is no more exact than that. While a guest
+// waits only time counts.
+func (c *chooser) thrifty(best effort, b bounds, may func(effort) bool) effort {
+	if b.line > thinLine || b.haste > 0 {
+		return best
 	}
-	wire := c.content.price(e).wire
-	return 1 / (wire * wire)
+	least := nearly * c.rate(best, b)
+	for e := range efforts {
+		if may(e) && c.rate(e, b) >= least && c.content.price(e).wire < c.content.price(best).wire {
+			best = e
+		}
+	}
+	return best
 }
 
 // best is the effort with the highest rate of those that may be; of equals the
@@ -208,7 +214,7 @@ func (c *chooser) best(b bounds, may func(effort) bool) effort {
 	best, most := c.now, 0.0
 	try := func(e effort, by float64) {
 		if may(e) {
-			if r := c.rate(e, b) * c.thrift(e, b); r > by*most {
+			if r := c.rate(e, b); r > by*most {
 				best, most = e, r
 			}
 		}
@@ -221,7 +227,7 @@ func (c *chooser) best(b bounds, may func(effort) bool) effort {
 	for s := range searchRungs {
 		try(effort{0, s}, gainLess)
 	}
-	return best
+	return c.thrifty(best, b, may)
 }
 
 // choose changes the effort if that pays.

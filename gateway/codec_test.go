@@ -154,7 +154,13 @@ var codecSeed = flag.Uint64("codec.seed", 3, "seed of TestCodecAnyWorld")
 // common with the table: the move must be nearly as fast as the best setting
 // makes it, and the setting must come to rest.
 func TestCodecAnyWorld(t *testing.T) {
-	rng := rand.New(rand.NewPCG(*codecSeed, 1))
+	for n := range uint64(3) {
+		anyWorlds(t, *codecSeed+3*n)
+	}
+}
+
+func anyWorlds(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 1))
 	for i := range 60 {
 		w := anyWorld(rng)
 		c := newChooser()
@@ -169,11 +175,51 @@ func TestCodecAnyWorld(t *testing.T) {
 		best, at := w.best()
 		if got := sum / ticks; got < 0.85*best {
 			t.Errorf("seed %d, world %d: %.1f MB/s, in the end with %v, but %.1f with %v; held up by %s; %v, content\n%+v, taken for\n%+v",
-				*codecSeed, i, got/1e6, c.now.setting(), best/1e6, at.setting(), c.limited, w, w.content, c.content)
+				seed, i, got/1e6, c.now.setting(), best/1e6, at.setting(), c.limited, w, w.content, c.content)
 		}
 		if w.changes > 12 {
-			t.Errorf("seed %d, world %d: %d changes in 5 minutes in which nothing changed", *codecSeed, i, w.changes)
+			t.Errorf("seed %d, world %d: %d changes in 5 minutes in which nothing changed", seed, i, w.changes)
 		}
+	}
+}
+
+// TestCodecThrift: on a thin line no effort leaves fewer bytes and is nearly as fast
+// as what is chosen; on others, and while a guest waits, none is faster.
+func TestCodecThrift(t *testing.T) {
+	rng := rand.New(rand.NewPCG(*codecSeed, 2))
+	thrifty := 0
+	for i := range 2000 {
+		w, c := anyWorld(rng), newChooser()
+		c.content = w.content
+		b := bounds{line: w.line, cores: w.cores - w.others, channels: float64(w.channels)}
+		if i%4 == 0 {
+			b.haste = lateHaste
+		}
+		got := c.best(b, func(effort) bool { return true })
+		most := 0.0
+		for e := range efforts {
+			most = max(most, c.rate(e, b))
+		}
+		if b.line > thinLine || b.haste > 0 {
+			if c.rate(got, b)*gainLess*1.01 < most {
+				t.Errorf("%+v: %v is %.3f of the fastest", b, got.setting(), c.rate(got, b)/most)
+			}
+			continue
+		}
+		if c.rate(got, b) < nearly*most/gainLess {
+			t.Errorf("%+v: %v is %.3f of the fastest", b, got.setting(), c.rate(got, b)/most)
+		}
+		for e := range efforts {
+			if c.rate(e, b) >= nearly*most && c.content.price(e).wire < c.content.price(got).wire {
+				t.Errorf("%+v: %v leaves %.4f, %v %.4f", b, got.setting(), c.content.price(got).wire, e.setting(), c.content.price(e).wire)
+			}
+		}
+		if c.rate(got, b) < 0.99*most {
+			thrifty++
+		}
+	}
+	if thrifty == 0 {
+		t.Error("it never made a difference")
 	}
 }
 
