@@ -95,6 +95,9 @@ func TestTripHomeIsCheap(t *testing.T) {
 		}
 	}
 	ledger.Check(t, "db1", "host-b")
+	if there.Report.WireBytes >= there.Report.LogicalBytes {
+		t.Errorf("without a cap the way there took %d bytes for %d", there.Report.WireBytes, there.Report.LogicalBytes)
+	}
 	if back.Report.WireBytes*10 > there.Report.WireBytes || again.Report.WireBytes*10 > there.Report.WireBytes {
 		t.Errorf("the way there took %d bytes, back %d, there again %d: the store does not help\n%+v\n%+v\n%+v",
 			there.Report.WireBytes, back.Report.WireBytes, again.Report.WireBytes, *there.Report, *back.Report, *again.Report)

@@ -166,10 +166,8 @@ func (p *through) send(stream []byte) [32]byte {
 func TestPathIsExactAndLean(t *testing.T) {
 	a, b, _ := newPair(t, hvtest.Guest{})
 	p := newThrough(t, a, b)
-	n := 8192
-	if raceEnabled {
-		n = 1024 // whose allocations are not its own
-	} else {
+	const n = 8192
+	if !raceEnabled { // whose allocations are not its own
 		defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
 		runtime.MemProfileRate = 1 // every allocation
 	}
@@ -187,7 +185,7 @@ func TestPathIsExactAndLean(t *testing.T) {
 			t.Errorf("%s: a place in our own code allocates %d times for %d pages, want at most %d", content, most, n, limit)
 		}
 		// All places together: some 60 for a batch, at both ends.
-		if got := owners[ours]; got > int64(n) && !raceEnabled {
+		if got := owners[ours]; got > n && !raceEnabled {
 			t.Errorf("%s: our own code allocates %d times for %d pages", content, got, n)
 		}
 	}

@@ -248,7 +248,7 @@ func checkUnpacked(t *testing.T, stream []byte, n int) {
 func TestUnpackReal(t *testing.T) {
 	for _, method := range []string{"zlib", "zstd"} {
 		t.Run(method, func(t *testing.T) {
-			c := qemutest.Relay(t, qemutest.Config{Memory: 16, Dirty: 2, Multifd: 2, Compression: method})
+			c := qemutest.Relay(t, qemutest.Config{Memory: 16, Dirty: 4, Multifd: 2, Compression: method})
 			pages := 0
 			for i, ch := range c.Channels[1:] {
 				n := countPages(t, ch.Forward)
