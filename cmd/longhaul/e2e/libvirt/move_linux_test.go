@@ -177,6 +177,9 @@ func (m move) judge(t *testing.T, before, after forwardsOf) {
 	for i, least := range []int64{1, memory << 20 / 4, diskSize / 4} { // bytes; QEMU sends no zero pages
 		name := m.forwards[i]
 		b, a := before[name], after[name]
+		if a.Problem != "" {
+			t.Errorf("forward %s after a move: %s", name, a.Problem)
+		}
 		logical, wire := a.Logical-b.Logical, a.Wire-b.Wire
 		t.Logf("%-12s %d connections, %6.1f MiB in, %6.1f MiB on the WAN, %.1f : 1", name, a.Total-b.Total, mib(logical), mib(wire), float64(logical)/float64(wire))
 		if logical < least || wire == 0 {
