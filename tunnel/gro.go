@@ -18,10 +18,12 @@ const (
 	groOOB   = 128
 	// gather is what the reader leaves packets to gather in a stream of them: on a
 	// thin line they come one by one, and each would wake the reader, its
-	// connection and the sender of an acknowledgement. A stream is what kept the
-	// reader busy for gatherAfter reads: single questions and answers do not wait.
+	// connection and the sender of an acknowledgement. A stream is gatherAfter reads
+	// in a row of several packets or of one of streamLen, none of which waited for
+	// long: questions and answers do not wait, however near the other end is.
 	gather      = time.Millisecond
 	gatherAfter = 32
+	streamLen   = 1200
 )
 
 // A splitter reads what the kernel has joined (UDP_GRO, udp(7)) and gives it
@@ -33,7 +35,7 @@ type splitter struct {
 	next int // the one that is being given out
 	off  int // and how much of it has been
 
-	busy int // reads in a row that did not wait for long
+	busy int // reads in a row that were of a stream
 
 	dropped *atomic.Uint64 // packets that found the kernel's buffer full
 	counted uint32         // of those, by the kernel's count, which begins at 0
@@ -73,8 +75,9 @@ func (s *splitter) refill() (err error) {
 		s.full = 0
 		return err
 	}
-	s.busy++
-	if time.Since(began) > gather {
+	if (s.full > 1 || s.msgs[0].N >= streamLen) && time.Since(began) <= gather {
+		s.busy++
+	} else {
 		s.busy = 0
 	}
 	return nil

@@ -31,12 +31,14 @@ func word(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
 func TestGather(t *testing.T) {
 	for _, tt := range []struct {
 		gap         time.Duration
+		size        int
 		leastPerAsk float64       // packets for each read
 		mostLate    time.Duration // from arrival to read
 	}{
-		{100 * time.Microsecond, 5, gather + 100*time.Microsecond},
-		{10 * time.Microsecond, 8, gather + 100*time.Microsecond},
-		{5 * time.Millisecond, 1, 0},
+		{100 * time.Microsecond, streamLen, 5, gather + 100*time.Microsecond},
+		{10 * time.Microsecond, streamLen, 8, gather + 100*time.Microsecond},
+		{5 * time.Millisecond, streamLen, 1, 0},
+		{300 * time.Microsecond, 100, 1, 0}, // answers over a short line
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			const packets = 2000
@@ -50,7 +52,7 @@ func TestGather(t *testing.T) {
 				time.Sleep(time.Until(due(i))) // a socket blocks until there is one
 				for ; n < len(ms) && i < packets && !due(i).After(time.Now()); n++ {
 					late = max(late, time.Since(due(i)))
-					ms[n].N = copy(ms[n].Buffers[0], "packet")
+					ms[n].N = copy(ms[n].Buffers[0], make([]byte, tt.size))
 					i++
 				}
 				reads++
