@@ -149,7 +149,7 @@ func (t *turn) served(f *Flow, class Class, n int, w Weights) {
 	t.classes[c] += int64(n) * turnScale / int64(w.Of(c))
 	if t.now > turnMost {
 		for i := range t.classes {
-			t.classes[i] -= t.now
+			t.classes[i] = max(t.classes[i]-t.now, 0) // those that lie idle stay behind for ever else
 		}
 		t.now = 0
 	}

@@ -92,7 +92,7 @@ func TestWeights(t *testing.T) {
 }
 
 // TestTurnGoesOn: the times of the classes are begun anew before they overflow,
-// and it makes no difference.
+// and it makes no difference, to those that send and to one that lay idle.
 func TestTurnGoesOn(t *testing.T) {
 	w := Weights{}.WithDefaults()
 	var q turn
@@ -105,13 +105,18 @@ func TestTurnGoesOn(t *testing.T) {
 		if q.before(b, a, Bulk) < 0 {
 			f = b
 		}
-		had[f] += 1 << 30
-		q.served(f, Bulk, 1<<30, w)
-		if q.now < 0 || q.now > turnMost+1<<50 {
+		had[f] += 1 << 34
+		q.served(f, Bulk, 1<<34, w)
+		if q.now < 0 || q.now > turnMost+1<<51 {
 			t.Fatalf("time %d", q.now)
 		}
 	}
 	if r := float64(had[a]) / float64(had[b]); r < 63 || r > 65 {
 		t.Errorf("%.2f to 1", r)
+	}
+	c := &Flow{of: DiskFlow}
+	q.join(c, Bulk, true)
+	if wait := q.classes[DiskFlow] - q.now; wait < 0 || wait > q.classes[SeedFlow]-q.now {
+		t.Errorf("a class that lay idle stands at %d; seed at %d, now %d", q.classes[DiskFlow], q.classes[SeedFlow], q.now)
 	}
 }
