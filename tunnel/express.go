@@ -158,12 +158,15 @@ func (l *Link) runExpress(ctx context.Context) {
 		}
 		err := l.driveExpress(ctx, s)
 		l.mu.Lock()
+		was := l.express.why
 		l.express.why = err
 		l.mu.Unlock()
 		if err == nil {
 			continue
 		}
-		l.node.log.Warn("no express datagrams", "site", l.site, "err", err)
+		if was == nil || was.Error() != err.Error() {
+			l.node.log.Warn("no express datagrams", "site", l.site, "err", err)
+		}
 		timer := time.NewTimer(expressRetry)
 		select {
 		case <-ctx.Done():

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -85,8 +86,12 @@ func (s *expressSocket) read(give func(b []byte, size int, from netip.AddrPort))
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || n == 0 {
-			continue // such as an ICMP message that somebody else has drawn
+		if err != nil { // such as an ICMP message that somebody else has drawn
+			time.Sleep(time.Millisecond) // it may be one that stays
+			continue
+		}
+		if n == 0 {
+			continue
 		}
 		size := n
 		said := readNotes(oob[:oobn])
@@ -160,6 +165,10 @@ func control(u *net.UDPConn, f func(fd int) error) error {
 	return controlRaw(raw, f)
 }
 
-func controlRaw(c syscall.RawConn, f func(fd int) error) (err error) {
-	return errors.Join(c.Control(func(fd uintptr) { err = f(int(fd)) }), err)
+func controlRaw(c syscall.RawConn, f func(fd int) error) error {
+	var err error
+	if failed := c.Control(func(fd uintptr) { err = f(int(fd)) }); failed != nil {
+		return failed
+	}
+	return err
 }
