@@ -210,8 +210,6 @@ func (x *spare) late() {
 }
 
 // take makes chunks of the last cells of m that may be sent again, most at most.
-// They have data of their own: the message may be acknowledged, and no longer ours,
-// before they are written.
 func (x *spare) take(m *outMsg, most int, may func(int) bool) bool {
 	for most > 0 {
 		offset, n := m.lastSpan(min(most, frame.MaxChunk/frame.Cell), may)
@@ -231,7 +229,7 @@ func (x *spare) take(m *outMsg, most int, may func(int) bool) bool {
 		m.copied(x.c.id, offset, n)
 		x.ps = append(x.ps, piece{Chunk: frame.Chunk{
 			Channel: x.ch.id, Seq: m.seq, Total: uint32(len(m.data)), Offset: uint32(offset), Len: uint32(n),
-		}, data: slices.Clone(m.data[offset : offset+n]), flow: f, msg: m, copy: true})
+		}, data: m.data[offset : offset+n], flow: f, msg: m, copy: true})
 		most -= cells(n)
 		upTo, before := offset/frame.Cell, may
 		may = func(i int) bool { return i < upTo && before(i) }
