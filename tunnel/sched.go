@@ -18,12 +18,10 @@ type scheduler struct {
 	cheapest int
 	mixed    bool
 	// paths is how many carry bulk.
-	paths int
-	// copiers are the streams that carry copies; watched are the channels of which messages are sent again without waiting
-	// for the loss to be found, see again.go.
-	copiers classQueue
-	watched []*Channel
-	weights Weights // of the classes of flows; none is 0
+	paths   int
+	copiers classQueue // the streams that carry copies, see again.go
+	watched []*Channel // those of which messages may have to be sent again
+	weights Weights    // of the classes of flows; none is 0
 }
 
 // A classQueue is the flows that have something to send in one class.

@@ -205,16 +205,7 @@ func TestUrgentUnderBulk(t *testing.T) {
 		time.Sleep(time.Second)
 		var trips []time.Duration
 		for range 50 {
-			sent := time.Now()
-			if _, err := ping.Send(ctx, make([]byte, 200)); err != nil {
-				t.Fatal(err)
-			}
-			m, err := ping.Recv(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ping.Done(m.Seq)
-			trips = append(trips, time.Since(sent))
+			trips = append(trips, roundTrip(t, ctx, ping, 200))
 			time.Sleep(20 * time.Millisecond)
 		}
 		slices.Sort(trips)

@@ -91,11 +91,17 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-// TestUDPRate holds the link's count and cap against the kernel's clock.
+// TestUDPRate holds the link's count and cap against the kernel's clock. A busy
+// machine with the race detector does 1 MB/s; it may not do 4.
 func TestUDPRate(t *testing.T) {
+	t.Run("1 MB/s", func(t *testing.T) { checkUDPRate(t, 1_000_000, 0.9) })
+	t.Run("4 MB/s", func(t *testing.T) { checkUDPRate(t, 4_000_000, 0.1) })
+}
+
+// checkUDPRate wants a second with least of the rate, and none above it.
+func checkUDPRate(t *testing.T, rate, least float64) {
 	a, b := onLoopback(t, nil)
-	const rate = 1_000_000 // a busy machine with the race detector does as much
-	a.Link("b").SetRate(rate)
+	a.Link("b").SetRate(int64(rate))
 	from, to := openPair(t, a, b, Spec{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -116,15 +122,15 @@ func TestUDPRate(t *testing.T) {
 	var low, high float64
 	tick := time.NewTicker(5 * time.Millisecond) // what is urgent is a small part
 	defer tick.Stop()
-	for tries := 0; tries < rateTries && (high < 0.9*rate || high > 1.1*rate); tries++ {
+	for tries := 0; tries < rateTries && high < least*rate; tries++ {
 		before, began := a.Link("b").State().WireSent, time.Now()
 		worst := time.Duration(0)
 		for time.Since(began) < time.Second {
-			worst = max(worst, roundTrip(t, ctx, ping))
+			worst = max(worst, roundTrip(t, ctx, ping, 100))
 			<-tick.C
 		}
 		got := float64(a.Link("b").State().WireSent-before) / time.Since(began).Seconds()
-		t.Logf("rate %.0f of %d, worst urgent round trip %v; %+v", got, rate, worst, a.Link("b").State().Paths)
+		t.Logf("rate %.0f of %.0f, worst urgent round trip %v; %+v", got, rate, worst, a.Link("b").State().Paths)
 		low, high = min(cmp.Or(low, got), got), max(high, got)
 		// The urgent ping-pong is exempt from debts that others made: the exact
 		// figures are tested in virtual time.
@@ -132,19 +138,19 @@ func TestUDPRate(t *testing.T) {
 			break
 		}
 	}
-	if high < 0.9*rate || high > 1.1*rate {
-		t.Errorf("rate %.0f to %.0f, want %d", low, high, rate)
+	if high < least*rate || high > 1.1*rate {
+		t.Errorf("rate %.0f to %.0f, want %.0f", low, high, rate)
 	}
 }
 
 // rateTries is how many seconds TestUDPRate looks for one that nothing disturbs.
 const rateTries = 20
 
-// roundTrip tells how long it takes until a message comes back.
-func roundTrip(t *testing.T, ctx context.Context, ping *Channel) time.Duration {
+// roundTrip tells how long it takes until a message of size bytes comes back.
+func roundTrip(t *testing.T, ctx context.Context, ping *Channel, size int) time.Duration {
 	t.Helper()
 	sent := time.Now()
-	if _, err := ping.Send(ctx, make([]byte, 100)); err != nil {
+	if _, err := ping.Send(ctx, make([]byte, size)); err != nil {
 		t.Fatal(err)
 	}
 	m, err := ping.Recv(ctx)
