@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -327,6 +328,41 @@ func victim(t *testing.T) {
 	check(t, err, a[0].Err)
 	fmt.Println("ready")
 	<-time.After(l2exttest.Patience)
+}
+
+// TestPortFilter has the kernel tell of what is learned at a LAN port, and not of
+// entries that are made for the gateway's own.
+func TestPortFilter(t *testing.T) {
+	ns := nstest.New(t)
+	check(t, ns.Bridge("br0"), nstest.Veth(ns, "lan0", ns, "far0"), ns.Plug("lan0", "br0"))
+	n := newNet(t, ns)
+	_, err := n.Apply(t.Context(), []l2ext.Wish{prod("br0")})
+	check(t, err)
+	s, err := n.subscribe()
+	check(t, err)
+	defer s.Close()
+	lan, err := n.nl.LinkByName("lan0")
+	check(t, err)
+	for i := range byte(10) {
+		check(t, n.Point(100, []l2ext.Entry{{MAC: l2ext.MAC{2, 8, 0, 0, 0, i}, Site: 16}}))
+	}
+	last := net.HardwareAddr{2, 9, 0, 0, 0, 1}
+	check(t, n.nl.NeighSet(&netlink.Neigh{LinkIndex: lan.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER,
+		State: netlink.NUD_REACHABLE, HardwareAddr: last}))
+	for {
+		messages, _, err := s.Receive()
+		check(t, err)
+		for _, m := range messages {
+			e, err := netlink.NeighDeserialize(m.Data)
+			check(t, err)
+			if e.HardwareAddr[1] == 8 {
+				t.Fatalf("told of %+v", e)
+			}
+			if slices.Equal(e.HardwareAddr, last) {
+				return
+			}
+		}
+	}
 }
 
 // TestWatchOverflow lets the kernel tell more than there is room for, while the

@@ -121,24 +121,29 @@ func receive(raw interface {
 	return n, device, err
 }
 
-// openSnoop opens the socket. It hears nothing before its filter is there.
-func (n *Net) openSnoop() (f *os.File, err error) {
-	code, err := bpf.Assemble(snoopFilter)
+// attachFilter has the kernel give a socket only what a program lets through.
+func attachFilter(fd int, program []bpf.Instruction) error {
+	code, err := bpf.Assemble(program)
 	if err != nil {
-		return nil, fmt.Errorf("assembling the filter: %w", err)
+		return fmt.Errorf("assembling a filter: %w", err)
 	}
 	filter := make([]unix.SockFilter, len(code))
 	for i, c := range code {
 		filter[i] = unix.SockFilter{Code: c.Op, Jt: c.Jt, Jf: c.Jf, K: c.K}
 	}
+	return os.NewSyscallError("attaching a filter", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}))
+}
+
+// openSnoop opens the socket. It hears nothing before its filter is there.
+func (n *Net) openSnoop() (f *os.File, err error) {
 	err = n.within(func() error {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
 			return fmt.Errorf("opening a packet socket: %w", err)
 		}
-		prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 		err = errors.Join(
-			unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog),
+			attachFilter(fd, snoopFilter),
 			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, snoopBuffer),
 			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL)}),

@@ -2,12 +2,16 @@ package hostnet
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/l2ext"
@@ -60,29 +64,18 @@ var errEnded = errors.New("notifications ended")
 
 // watchOnce subscribes, then lists what is there, then follows what changes.
 func (n *Net) watchOnce(ctx context.Context, report func(l2ext.Sighting)) error {
-	// 1024: the library's reader must not wait for us with every notification.
-	updates, done := make(chan netlink.NeighUpdate, 1024), make(chan struct{})
-	failed := make(chan error, 1)
-	opt := netlink.NeighSubscribeOptions{
-		ReceiveBufferSize: n.watchBuffer, ReceiveBufferForceSize: true,
-		ErrorCallback: func(err error) {
-			select {
-			case failed <- err:
-			default:
-			}
-		},
-	}
-	if n.ns.IsOpen() {
-		opt.Namespace = &n.ns
-	}
-	if err := netlink.NeighSubscribeWithOptions(updates, done, opt); err != nil {
+	s, err := n.subscribe()
+	if err != nil {
 		return fmt.Errorf("subscribing to the forwarding database: %w", err)
 	}
-	defer func() {
-		close(done)
-		for range updates { // until the library's reader has seen it
-		}
-	}()
+	// 1024: the reader must not wait for us with every notification.
+	updates, ended := make(chan []netlink.Neigh, 1024), make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer s.Close() // ends the reader's wait
+	defer cancel()
+	reader.Go(func() { ended <- relay(ctx, s, updates) })
 	if err := n.reportAll(report); err != nil {
 		return err
 	}
@@ -90,14 +83,16 @@ func (n *Net) watchOnce(ctx context.Context, report func(l2ext.Sighting)) error 
 		select {
 		case <-ctx.Done():
 			return nil
-		case u, ok := <-updates:
-			if !ok {
-				return errors.Join(errEnded, takeErr(failed))
-			}
-			if u.Type == unix.RTM_NEWNEIGH {
-				n.reportOne(u.Neigh, report)
+		case err := <-ended:
+			return errors.Join(errEnded, err)
+		case u := <-updates:
+			for _, e := range u {
+				n.reportOne(e, report)
 			}
 		case <-n.attached:
+			if err := n.ignorePorts(s); err != nil {
+				return err
+			}
 			if err := n.reportAll(report); err != nil {
 				return err
 			}
@@ -105,13 +100,87 @@ func (n *Net) watchOnce(ctx context.Context, report func(l2ext.Sighting)) error 
 	}
 }
 
-func takeErr(c <-chan error) error {
-	select {
-	case err := <-c:
-		return err
-	default:
-		return nil
+// subscribe has the kernel tell of new neighbours, those of bridges among them.
+func (n *Net) subscribe() (*nl.NetlinkSocket, error) {
+	ns := netns.None()
+	if n.ns.IsOpen() {
+		ns = n.ns
 	}
+	s, err := nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE, unix.RTNLGRP_NEIGH)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(s.SetReceiveBufferSize(n.watchBuffer, true), n.ignorePorts(s)); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// relay hands on what the kernel tells until that fails or ctx ends.
+func relay(ctx context.Context, s *nl.NetlinkSocket, updates chan<- []netlink.Neigh) error {
+	for {
+		messages, from, err := s.Receive()
+		if err != nil {
+			return err
+		}
+		if from.Pid != nl.PidKernel {
+			continue // of a process that plays the kernel
+		}
+		list := make([]netlink.Neigh, 0, len(messages))
+		for _, m := range messages {
+			if m.Header.Type != unix.RTM_NEWNEIGH {
+				continue
+			}
+			e, err := netlink.NeighDeserialize(m.Data)
+			if err != nil {
+				return fmt.Errorf("what the kernel tells of a neighbour: %w", err)
+			}
+			list = append(list, *e)
+		}
+		select {
+		case updates <- list:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// maxIgnored ports have their notifications dropped in the kernel: a filter may have
+// 4096 instructions.
+const maxIgnored = 1000
+
+// ignorePorts has the kernel keep to itself what it would tell of our own ports:
+// it echoes each entry that we make, and an evacuation makes thousands.
+func (n *Net) ignorePorts(s *nl.NetlinkSocket) error {
+	return attachFilter(s.GetFd(), portFilter(n.ports()))
+}
+
+// portFilter drops what is of a device in ports, each of them in host byte order in
+// struct ndmsg (linux/neighbour.h) behind struct nlmsghdr.
+func portFilter(ports []int) []bpf.Instruction {
+	const index = unix.SizeofNlMsghdr + 4 // of ndm_ifindex
+	program := []bpf.Instruction{bpf.LoadAbsolute{Off: index, Size: 4}}
+	for _, port := range ports[:min(len(ports), maxIgnored)] {
+		var b [4]byte
+		binary.NativeEndian.PutUint32(b[:], uint32(port)) // but BPF loads big-endian
+		program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(b[:]), SkipTrue: 1}, bpf.RetConstant{})
+	}
+	return append(program, bpf.RetConstant{Val: 1 << 16})
+}
+
+// ports are the gateway's own, of all segments.
+func (n *Net) ports() (ports []int) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for _, a := range n.segments {
+		for _, port := range []int{a.port, a.direct} {
+			if port != 0 {
+				ports = append(ports, port)
+			}
+		}
+	}
+	return ports
 }
 
 // reportAll lists all hosts that the bridges know.
