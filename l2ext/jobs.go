@@ -339,11 +339,55 @@ func (m *Manager) moveAll(now time.Time, j *job, site string, step uint64) {
 		}
 		seg.mu.Unlock()
 		m.publish(seg, &b)
-		for _, t := range told {
-			m.announceInLAN(seg, t)
-		}
+		m.tellLAN(seg, told)
 	}
 	m.wishRoutes()
+}
+
+// lanBurst is how many hosts are announced in the LAN in one step of the loop: some
+// hundred microseconds. A VM's NICs are, an evacuation's thousands wait for what is
+// more urgent.
+const lanBurst = 64
+
+// untold is a host that the LAN has to be told of.
+type untold struct {
+	seg *segment
+	*moved
+}
+
+// tellLAN announces hosts in the LAN: the first at once, the others by the loop when
+// nothing else is to be done, in their order.
+func (m *Manager) tellLAN(seg *segment, told []*moved) {
+	for _, t := range told {
+		m.untold = append(m.untold, untold{seg, t})
+	}
+	m.tellSome()
+}
+
+// tellSome announces a burst of those that wait.
+func (m *Manager) tellSome() {
+	n := min(len(m.untold), lanBurst)
+	for _, u := range m.untold[:n] {
+		m.announceInLAN(u.seg, u.moved)
+	}
+	if m.untold = m.untold[n:]; len(m.untold) == 0 {
+		m.untold = nil
+	}
+}
+
+// always is a channel that does not block.
+var always = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// moreToTell does not block while hosts wait to be announced.
+func (m *Manager) moreToTell() <-chan struct{} {
+	if len(m.untold) == 0 {
+		return nil
+	}
+	return always
 }
 
 // announceInLAN sends into the bridge what the host would send to make itself

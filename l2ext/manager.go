@@ -83,6 +83,7 @@ type Manager struct {
 	readers    sync.WaitGroup  // of ports in mode secure-fast
 	reading    map[uint32]Port // by VNI, which they read
 	lastDigest time.Time
+	untold     []untold // hosts to be announced in the LAN
 	lastApply  time.Time
 	dirty      bool // an entry could not be programmed
 	signer     *signer
@@ -161,6 +162,8 @@ func (m *Manager) loop(ctx context.Context) {
 			f()
 		case s := <-m.seen:
 			m.observe(time.Now(), s)
+		case <-m.moreToTell():
+			m.tellSome()
 		case <-tick.C:
 			m.tick(ctx, time.Now())
 		case <-probes.C:

@@ -105,9 +105,7 @@ func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records 
 	for site, macs := range t.back {
 		m.sendBack(seg, macs, site)
 	}
-	for _, c := range t.told {
-		m.announceInLAN(seg, c) // the switches of this LAN find the MAC behind us now
-	}
+	m.tellLAN(seg, t.told) // the switches of this LAN find the MACs behind us now
 	for _, r := range records {
 		m.jobMoved(now, r)
 	}
