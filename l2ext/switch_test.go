@@ -241,6 +241,39 @@ func TestMutedUntilItRuns(t *testing.T) {
 	})
 }
 
+// TestEvacuationIsAnnounced flips more hosts than are announced in one step: the
+// LAN of the source hears of each of them once, in their order.
+func TestEvacuationIsAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: time.Millisecond}, "a", "b")
+		w.hosts["a"].Plug("br", "vm")
+		many := make([]l2ext.NIC, 1000)
+		for i := range many {
+			many[i] = l2ext.NIC{MAC: l2ext.MAC{2, 7, 0, 0, byte(i >> 8), byte(i)}, Tap: "vm"}
+		}
+		check(t, w.ms["a"].Prepare(t.Context(), "j", many, "b"))
+		w.settle()
+		for w.hosts["a"].Receive("lan") != nil { // what was said until now
+		}
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		var heard []l2ext.MAC
+		for f := w.hosts["a"].Receive("lan"); f != nil; f = w.hosts["a"].Receive("lan") {
+			if f[7] == 7 { // no loop probe
+				heard = append(heard, l2ext.MAC(f[6:12]))
+			}
+		}
+		if len(heard) != len(many) {
+			t.Fatalf("%d of %d hosts are announced", len(heard), len(many))
+		}
+		for i, mac := range heard {
+			if mac != many[i].MAC {
+				t.Fatalf("announcement %d is of %v", i, mac)
+			}
+		}
+	})
+}
+
 // TestLANIsTold: at RESUME the destination's LAN hears a RARP and the VM's
 // addresses, also over the port of a gateway that says it alone.
 func TestLANIsTold(t *testing.T) {
