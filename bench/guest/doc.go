@@ -24,4 +24,15 @@
 // Without KVM a guest is ready in 3 to 6 seconds. Its memory must not be a
 // multiple of 256 KiB there: QEMU before 8.2.2 loses dirty pages of such
 // guests (facts/lab.md), so [Options] adds 8 KiB.
+//
+// That does not cure all of it. In QEMU 7.2 notdirty_write (accel/tcg/cputlb.c) marks
+// a page dirty, sees that it is, and tells the TLB to write to it straight from now
+// on. Where the host takes the processor away between the last two, and a round of
+// the migration begins meanwhile, the page is clean and is written to unseen: it
+// arrives one or two writes behind, by QEMU's own migration over TCP as well. With a
+// pause of 20 ms put there, once in ten such writes, that came after 16 moves; without
+// one, on a machine at load 8, after 97. KVM logs writes in hardware and has no such
+// place. So a single page behind, once, on a busy machine without KVM, is no proof
+// against Longhaul. It may be one of the journal: then the pages whose latest writes
+// it lacks are called torn, as they are ahead of it.
 package guest
