@@ -103,6 +103,7 @@ func (i inward) frame(now time.Time, x parcel) {
 			return
 		}
 		i.deliver(h, x)
+	case b.parked && i.seg.park(h.Dst, x, route(i.redirected)): // it is going back, behind those that waited
 	case b.left && now.Sub(b.since) < MoveGrace && !i.redirected:
 		i.seg.counts.add(Redirected, 1)
 		i.peer.scratch = i.m.send(i.seg, site, x, sending{header: h, redirected: true, scratch: i.peer.scratch})
