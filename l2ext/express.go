@@ -2,8 +2,6 @@ package l2ext
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,18 +15,16 @@ import (
 
 // Segments of mode secure-fast have no VXLAN device. Their overlay port is a TAP
 // that gives frames as the kernel has them (Port); what is judged and chosen is the
-// same, and what is sent are datagrams of package fast. This file is about their
-// keys and about whether they arrive; express_out.go and express_in.go carry.
+// same, and what is sent are datagrams of package fast. This file is about whether
+// they arrive, express_keys.go about their keys; express_out.go and express_in.go
+// carry.
 //
-// Each site tells each other one how to seal for it (announce.Express), with keys
-// whose root is a secret of the link's connection: a new epoch when that is
-// another one, and every rekeyEvery. Each sends a Hello every second, of full
-// length, which says as well what was heard of the other; so both know whether
-// both ways work. While one does not, the segment has a Problem. Nothing is sent
-// another way: without a key frames are dropped, and with one they may be lost.
+// Each site sends each other one a Hello every second, of full length, which says as
+// well what was heard of the other; so both know whether both ways work. While one
+// does not, the segment has a Problem. Nothing is sent another way: without a key
+// frames are dropped, and with one they may be lost.
 
 const (
-	rekeyEvery = 2 * time.Minute // as WireGuard; a key seals MaxSealed datagrams, which is an hour at 1 Gbit/s
 	helloEvery = time.Second
 	// deafAfter is how long a way may be silent until it is said not to work:
 	// five hellos, and a moment. A busy machine or a bad path loses some.
@@ -47,34 +43,15 @@ type express struct {
 	told  atomic.Uint64 // what it said
 
 	// Owned by the loop.
-	in    *inKey           // the newest
-	epoch uint64           // of that
-	since time.Time        // that the peer could be heard
-	offer announce.Message // what the peer said last
+	in     *inKey     // the newest; nil while there is no secret
+	since  time.Time  // that the peer could be heard
+	agreed *agreement // of the site; outlives the peer
 
 	aside sync.Mutex // guards what follows; held while it sends, which does not wait for the network
 	side  *expressOut
 
 	joiner fast.Joiner // guarded by peer.rx, and so are the openers of its keys
 	gaveUp uint64      // messages that it gave up, as far as they are counted
-}
-
-// outKey is how to seal for a peer.
-type outKey struct {
-	sealer *fast.Sealer
-	serial uint64
-	epoch  uint64
-}
-
-// inKey opens what a peer has sealed.
-type inKey struct {
-	peer   *peer
-	index  uint32
-	serial uint64
-	made   time.Time
-	told   time.Time // when the peer was told of it; owned by the loop
-	opener *fast.Opener
-	before *inKey // still good for what is under way; nil: there is none
 }
 
 // expressSegment is the first segment of the mode that a site shares, nil if none
@@ -125,16 +102,17 @@ func (m *Manager) lookAfterPeer(now time.Time, seg *segment, p *peer) (why strin
 		heard = e.in.opener.Heard()
 		p.rx.Unlock()
 	}
-	if e.in == nil || e.in.serial != serial || heard > fast.Tired || now.Sub(e.in.made) >= rekeyEvery {
-		if err := m.newEpoch(now, p, keyRoot{secret, serial}); err != nil {
+	root := keyRoot{secret, serial}
+	if e.in == nil || e.in.root != root || heard > fast.Tired || now.Sub(e.in.made) >= rekeyEvery {
+		if err := m.newEpoch(now, p, root); err != nil {
 			return err.Error()
 		}
 	}
 	if heard == 0 || e.in.told.IsZero() { // the word may have been lost, or have come before the peer had the segment
 		e.in.told = now
-		m.enqueue(seg, p.site, announce.Message{Kind: announce.Express, VNI: seg.VNI, Serial: serial, Epoch: e.epoch, Index: e.in.index, UDP: seg.takesUDP()})
+		m.enqueue(seg, p.site, announce.Message{Kind: announce.Express, VNI: seg.VNI, Serial: serial, Epoch: e.in.epoch, Index: e.in.index, UDP: seg.takesUDP()})
 	}
-	if err := m.followOffer(p, keyRoot{secret, serial}); err != nil {
+	if err := m.followOffer(p, root); err != nil {
 		return err.Error()
 	}
 	return e.deaf(now)
@@ -207,7 +185,7 @@ func (m *Manager) suitOldKernels(seg *segment) {
 	}
 	for _, site := range seg.Sites {
 		p := m.peer(site)
-		if p == nil || p.express.offer.Kind != announce.Express || p.express.offer.UDP {
+		if p == nil || p.express.agreed.offer.Kind != announce.Express || p.express.agreed.offer.UDP {
 			continue
 		}
 		if err := port.OnlyTCP(); err != nil {
@@ -223,84 +201,6 @@ func (s *segment) takesUDP() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.attached.UDPSegments
-}
-
-// keyRoot is what keys are derived from.
-type keyRoot struct {
-	secret fast.Secret
-	serial uint64
-}
-
-// newEpoch makes another key for what comes from a peer.
-func (m *Manager) newEpoch(now time.Time, p *peer, root keyRoot) error {
-	e := &p.express
-	e.epoch++
-	opener, err := fast.NewOpener(root.secret, fast.Way{From: p.site, To: m.cfg.Site, Epoch: e.epoch})
-	if err != nil {
-		return err
-	}
-	k := &inKey{peer: p, serial: root.serial, made: now, opener: opener}
-	if e.in != nil && e.in.serial == root.serial {
-		k.before = e.in
-		k.before.before = nil
-	} else {
-		e.since = now
-	}
-	next := maps.Clone(*m.keys.Load())
-	for next[k.index] != nil || k.index == 0 {
-		var b [4]byte
-		rand.Read(b[:]) // never fails
-		k.index = binary.BigEndian.Uint32(b[:])
-	}
-	maps.DeleteFunc(next, func(_ uint32, o *inKey) bool { return o.peer == p && o != k.before })
-	next[k.index] = k
-	m.keys.Store(&next)
-	e.in = k
-	return nil
-}
-
-// forgetKeys ends what was agreed with a peer.
-func (m *Manager) forgetKeys(p *peer) {
-	e := &p.express
-	e.out.Store(nil)
-	if e.in == nil {
-		return
-	}
-	e.in = nil
-	next := maps.Clone(*m.keys.Load())
-	maps.DeleteFunc(next, func(_ uint32, k *inKey) bool { return k.peer == p })
-	m.keys.Store(&next)
-}
-
-// takeExpress is told how to seal for a peer.
-func (m *Manager) takeExpress(now time.Time, from string, msg announce.Message) {
-	p := m.peer(from)
-	if p == nil || m.cfg.Express == nil {
-		return
-	}
-	p.express.offer = msg
-	m.lookAfterExpress(now)
-}
-
-// followOffer makes the key that the peer asks for. Its word may be about a
-// connection that has gone, or that this end does not have in use yet.
-func (m *Manager) followOffer(p *peer, root keyRoot) error {
-	e := &p.express
-	o, out := e.offer, e.out.Load()
-	if out != nil && out.serial != root.serial {
-		e.out.Store(nil)
-		out = nil
-	}
-	if o.Kind != announce.Express || o.Serial != root.serial || out != nil && out.epoch >= o.Epoch {
-		return nil
-	}
-	sealer, err := fast.NewSealer(root.secret, fast.Way{From: m.cfg.Site, To: p.site, Epoch: o.Epoch}, o.Index)
-	if err != nil {
-		return err
-	}
-	e.out.Store(&outKey{sealer: sealer, serial: o.Serial, epoch: o.Epoch})
-	e.helloNow()
-	return nil
 }
 
 // helloNow has a hello sent at once.

@@ -80,8 +80,9 @@ type Manager struct {
 	jobs       map[string]*job
 	endpoints  map[string]vxlan.Endpoint
 	senders    sync.WaitGroup
-	readers    sync.WaitGroup  // of ports in mode secure-fast
-	reading    map[uint32]Port // by VNI, which they read
+	readers    sync.WaitGroup        // of ports in mode secure-fast
+	reading    map[uint32]Port       // by VNI, which they read
+	agreed     map[string]*agreement // by site, about keys of that mode; see there
 	lastDigest time.Time
 	untold     []untold // hosts to be announced in the LAN
 	lastApply  time.Time
@@ -109,6 +110,7 @@ func New(cfg Config) (*Manager, error) {
 		jobs:      make(map[string]*job),
 		endpoints: make(map[string]vxlan.Endpoint),
 		reading:   make(map[uint32]Port),
+		agreed:    make(map[string]*agreement),
 		peers:     make(map[string]*peer),
 		signer:    newSigner(),
 		echoes:    &echoes{waiting: make(map[uint64]chan struct{})},

@@ -42,13 +42,21 @@ type world struct {
 	hosts map[string]*l2exttest.Host
 	ms    map[string]*l2ext.Manager
 	stop  map[string]func() // ends one site
+
+	change func(*l2ext.Config) // what is to be otherwise in a site; nil: nothing
 }
 
 var vmMAC = l2ext.MAC{0x52, 0x54, 0, 0, 0, 9}
 
 func newWorld(t *testing.T, line l2exttest.Line, sites ...string) *world {
 	t.Helper()
-	w := &world{t: t, wire: l2exttest.NewWire(line), hosts: make(map[string]*l2exttest.Host), ms: make(map[string]*l2ext.Manager), stop: make(map[string]func())}
+	return newWorldWith(t, nil, line, sites...)
+}
+
+// newWorldWith is newWorld with something else in the configurations.
+func newWorldWith(t *testing.T, change func(*l2ext.Config), line l2exttest.Line, sites ...string) *world {
+	t.Helper()
+	w := &world{change: change, t: t, wire: l2exttest.NewWire(line), hosts: make(map[string]*l2exttest.Host), ms: make(map[string]*l2ext.Manager), stop: make(map[string]func())}
 	for _, s := range sites {
 		w.make(s)
 	}
@@ -74,7 +82,11 @@ func (w *world) make(site string) {
 	h := l2exttest.NewHost()
 	h.AddBridge("br")
 	h.Plug("br", "lan")
-	m, err := l2ext.New(l2ext.Config{Site: site, Host: h, Carrier: w.wire.End(site), Express: w.wire.Express(site)})
+	cfg := l2ext.Config{Site: site, Host: h, Carrier: w.wire.End(site), Express: w.wire.Express(site)}
+	if w.change != nil {
+		w.change(&cfg)
+	}
+	m, err := l2ext.New(cfg)
 	check(w.t, err)
 	w.hosts[site], w.ms[site] = h, m
 }

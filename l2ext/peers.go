@@ -63,6 +63,7 @@ func (m *Manager) setPeers(segments map[uint32]*segment) {
 	for site, p := range m.peers {
 		if !wished[site] {
 			p.end()
+			m.leaveExpress(p)
 			delete(m.peers, site)
 		}
 	}
@@ -70,7 +71,7 @@ func (m *Manager) setPeers(segments map[uint32]*segment) {
 		if m.peers[site] == nil {
 			ctx, cancel := context.WithCancel(context.Background()) // ended by setPeers
 			p := &peer{site: site, queue: make(chan []byte, maxQueued), end: cancel}
-			p.express.hello = make(chan struct{}, 1)
+			p.express.hello, p.express.agreed = make(chan struct{}, 1), m.agreementWith(site)
 			p.up = m.cfg.Carrier.MaxDatagram(site) > 0 // it may have come up before it was a peer
 			m.peers[site] = p
 			m.senders.Go(func() { m.sendQueued(ctx, p) })

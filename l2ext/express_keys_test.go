@@ -1,0 +1,217 @@
+package l2ext_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/fast"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+// nonces watches all that sites send each other, and finds two datagrams that
+// were sealed with one nonce: of one secret, direction, epoch and counter.
+type nonces struct {
+	t *testing.T
+
+	mu     sync.Mutex // guards what follows
+	epochs map[uint32]epoch
+	seen   map[nonce]bool
+	broken func() error // why sites have no secret; nil: they have
+}
+
+// epoch is a key, as it was offered by the site that opens.
+type epoch struct {
+	to     string
+	serial uint64
+	number uint64
+}
+
+type nonce struct {
+	epoch
+	from    string
+	counter uint64
+}
+
+func newNonces(t *testing.T) *nonces {
+	return &nonces{t: t, epochs: make(map[uint32]epoch), seen: make(map[nonce]bool)}
+}
+
+// watch has a site's messages and datagrams pass by.
+func (n *nonces) watch(cfg *l2ext.Config) {
+	cfg.Carrier = watchedCarrier{cfg.Carrier, n, cfg.Site}
+	cfg.Express = watchedExpress{cfg.Express, n, cfg.Site}
+}
+
+func (n *nonces) lose(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.broken = func() error { return err }
+}
+
+type watchedCarrier struct {
+	l2ext.Carrier
+	n    *nonces
+	site string
+}
+
+func (c watchedCarrier) SendUrgent(ctx context.Context, site string, b []byte) error {
+	if msg, err := announce.Parse(b); err == nil && msg.Kind == announce.Express {
+		c.n.mu.Lock()
+		c.n.epochs[msg.Index] = epoch{to: c.site, serial: msg.Serial, number: msg.Epoch}
+		c.n.mu.Unlock()
+	}
+	return c.Carrier.SendUrgent(ctx, site, b)
+}
+
+type watchedExpress struct {
+	l2ext.Express
+	n    *nonces
+	site string
+}
+
+func (x watchedExpress) Secret(site string) (l2ext.Secret, uint64, error) {
+	x.n.mu.Lock()
+	broken := x.n.broken
+	x.n.mu.Unlock()
+	if broken != nil {
+		if err := broken(); err != nil {
+			return l2ext.Secret{}, 0, err
+		}
+	}
+	return x.Express.Secret(site)
+}
+
+func (x watchedExpress) Send(site string, b []byte, size int) error {
+	x.n.mu.Lock()
+	for d := range slices.Chunk(b, size) {
+		index, err := fast.Index(d)
+		e, known := x.n.epochs[index]
+		switch u := (nonce{e, x.site, binary.BigEndian.Uint64(d[8:])}); {
+		case err != nil || !known || e.to != site:
+			x.n.t.Errorf("%s seals for %s what nobody there can open: index %x, %v", x.site, site, index, err)
+		case x.n.seen[u]:
+			x.n.t.Errorf("nonce used twice: %+v", u)
+		default:
+			x.n.seen[u] = true
+		}
+	}
+	x.n.mu.Unlock()
+	return x.Express.Send(site, b, size)
+}
+
+// talk has hosts of two sites say something to each other, and tells whether both
+// were heard.
+func (w *world) talk(one, other string) bool {
+	w.t.Helper()
+	heard := 0
+	for _, way := range [][2]string{{one, other}, {other, one}} {
+		for w.hosts[way[1]].Receive("lan") != nil {
+		}
+		check(w.t, w.hosts[way[0]].Send("lan", frameTo(hostOf(way[1]), hostOf(way[0]), 1000)))
+		w.pass(100 * time.Millisecond)
+		for f := w.hosts[way[1]].Receive("lan"); f != nil; f = w.hosts[way[1]].Receive("lan") {
+			if len(f) == 1000 && l2ext.MAC(f[6:12]) == hostOf(way[0]) {
+				heard++
+			}
+		}
+	}
+	return heard == 2
+}
+
+// twoExpress are two sites in mode secure-fast whose hosts know each other.
+func twoExpress(t *testing.T, n *nonces) *world {
+	w := newWorldWith(t, n.watch, l2exttest.Line{Delay: 10 * time.Millisecond}, "a", "b")
+	w.appearAll()
+	w.pass(2 * time.Second)
+	if !w.talk("a", "b") {
+		t.Fatal("the sites do not hear each other")
+	}
+	return w
+}
+
+func (w *world) appearAll() {
+	w.appear("a", "lan", hostOf("a"), "10.0.0.1")
+	w.appear("b", "lan", hostOf("b"), "10.0.0.2")
+}
+
+// TestExpressComesBack removes the segment and makes it anew, at one site and at
+// both, again and again under one secret: no nonce is used twice, and in seconds
+// both hear each other.
+func TestExpressComesBack(t *testing.T) {
+	inMode(t, l2ext.SecureFast)
+	for name, at := range map[string][]string{"one": {"a"}, "the other": {"b"}, "both": {"a", "b"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := twoExpress(t, newNonces(t))
+				for round := range 4 {
+					for _, site := range at {
+						check(t, w.ms[site].Apply(t.Context(), nil))
+					}
+					w.pass(time.Duration(round) * time.Second)
+					for _, site := range at {
+						check(t, w.ms[site].Apply(t.Context(), []l2ext.Segment{segment(site, []string{"a", "b"})}))
+					}
+					w.appearAll()
+					w.pass(2 * time.Second)
+					if !w.talk("a", "b") {
+						t.Errorf("round %d: they do not hear each other; a: %q, b: %q", round, w.ms["a"].Segments()[0].Problem, w.ms["b"].Segments()[0].Problem)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestExpressSecretAway has the link say for a moment that it has no secret, and
+// then the same again.
+func TestExpressSecretAway(t *testing.T) {
+	inMode(t, l2ext.SecureFast)
+	synctest.Test(t, func(t *testing.T) {
+		n := newNonces(t)
+		w := twoExpress(t, n)
+		for range 4 {
+			n.lose(errors.New("for a moment"))
+			w.pass(1500 * time.Millisecond)
+			n.lose(nil)
+			w.pass(2500 * time.Millisecond)
+			if !w.talk("a", "b") {
+				t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
+			}
+		}
+	})
+}
+
+// TestExpressOldOffers has a peer offer epochs again that it has offered before, and
+// others with the number of one: what was sealed for is not sealed for anew.
+func TestExpressOldOffers(t *testing.T) {
+	inMode(t, l2ext.SecureFast)
+	synctest.Test(t, func(t *testing.T) {
+		n := newNonces(t)
+		w := twoExpress(t, n)
+		_, serial, err := w.wire.Express("b").Secret("a")
+		check(t, err)
+		for i, number := range []uint64{1, 1, 0, 7, 7, 6, 7, 1 << 63, 1<<64 - 1, 1<<64 - 1, 0, 8} {
+			index := uint32(i + 1)
+			b, err := announce.Message{Kind: announce.Express, VNI: 100, Serial: serial, Epoch: number, Index: index}.Append(nil)
+			n.mu.Lock()
+			n.epochs[index] = epoch{to: "b", serial: serial, number: number}
+			n.mu.Unlock()
+			check(t, err, w.ms["a"].HandleUrgent("b", b))
+			w.pass(1100 * time.Millisecond) // a hello is sealed
+		}
+		w.wire.Cut()
+		w.wire.Heal() // which is another secret: what it said about the old one does not count
+		w.pass(3 * time.Second)
+		if !w.talk("a", "b") {
+			t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
+		}
+	})
+}
