@@ -12,14 +12,14 @@ import (
 type express struct{ node *tunnel.Node }
 
 // Secret is exported from the connection of the link in use.
-func (e express) Secret(site string) (secret l2ext.Secret, serial uint64, err error) {
+func (e express) Secret(site string) (l2ext.Secret, error) {
 	link := e.node.Link(site)
 	if link == nil {
-		return secret, 0, fmt.Errorf("site %s: %w", site, ErrNoSite)
+		return l2ext.Secret{}, fmt.Errorf("site %s: %w", site, ErrNoSite)
 	}
 	link.UseExpress()
-	b, serial, err := link.ExportSecret(l2ext.SecretLabel)
-	return l2ext.Secret(b), serial, err
+	b, _, err := link.ExportSecret(l2ext.SecretLabel)
+	return l2ext.Secret(b), err
 }
 
 // Size is the longest datagram of the path.

@@ -90,7 +90,7 @@ func (m *Manager) lookAfterExpress(now time.Time) {
 // lookAfterPeer returns why datagrams do not get to and from a peer; "" if they do.
 func (m *Manager) lookAfterPeer(now time.Time, seg *segment, p *peer) (why string) {
 	e := &p.express
-	secret, serial, err := m.cfg.Express.Secret(p.site)
+	root, err := m.rootWith(p.site)
 	if err != nil {
 		m.forgetKeys(p)
 		return err.Error()
@@ -102,7 +102,6 @@ func (m *Manager) lookAfterPeer(now time.Time, seg *segment, p *peer) (why strin
 		heard = e.in.opener.Heard()
 		p.rx.Unlock()
 	}
-	root := keyRoot{secret, serial}
 	if e.in == nil || e.in.root != root || heard > fast.Tired || now.Sub(e.in.made) >= rekeyEvery {
 		if err := m.newEpoch(now, p, root); err != nil {
 			return err.Error()
@@ -110,7 +109,7 @@ func (m *Manager) lookAfterPeer(now time.Time, seg *segment, p *peer) (why strin
 	}
 	if heard == 0 || e.in.told.IsZero() { // the word may have been lost, or have come before the peer had the segment
 		e.in.told = now
-		m.enqueue(seg, p.site, announce.Message{Kind: announce.Express, VNI: seg.VNI, Serial: serial, Epoch: e.in.epoch, Index: e.in.index, UDP: seg.takesUDP()})
+		m.enqueue(seg, p.site, announce.Message{Kind: announce.Express, VNI: seg.VNI, Root: root.name, Epoch: e.in.epoch, Index: e.in.index, UDP: seg.takesUDP()})
 	}
 	if err := m.followOffer(p, root); err != nil {
 		return err.Error()

@@ -38,7 +38,7 @@ type agreement struct {
 // keyRoot is what keys are derived from.
 type keyRoot struct {
 	secret fast.Secret
-	serial uint64
+	name   uint64 // of the secret
 }
 
 // outKey is how to seal for a site.
@@ -76,6 +76,15 @@ func (m *Manager) leaveExpress(p *peer) {
 	if p.express.agreed.epoch == 0 { // no secret was known yet, so that no key can come again
 		delete(m.agreed, p.site)
 	}
+}
+
+// rootWith is the root of the keys between this site and another, now.
+func (m *Manager) rootWith(site string) (root keyRoot, err error) {
+	if root.secret, err = m.cfg.Express.Secret(site); err != nil {
+		return root, err
+	}
+	root.name, err = root.secret.Name()
+	return root, err
 }
 
 // newEpoch makes another key for what comes from a peer.
@@ -137,7 +146,7 @@ func (m *Manager) followOffer(p *peer, root keyRoot) error {
 		a.last = nil // that connection has gone for good
 	}
 	o := a.offer
-	if o.Kind == announce.Express && o.Serial == root.serial && (a.last == nil || a.last.epoch < o.Epoch) {
+	if o.Kind == announce.Express && o.Root == root.name && (a.last == nil || a.last.epoch < o.Epoch) {
 		sealer, err := fast.NewSealer(root.secret, fast.Way{From: m.cfg.Site, To: p.site, Epoch: o.Epoch}, o.Index)
 		if err != nil {
 			return err

@@ -24,13 +24,14 @@ type nonces struct {
 	mu     sync.Mutex // guards what follows
 	epochs map[uint32]epoch
 	seen   map[nonce]bool
-	broken func() error // why sites have no secret; nil: they have
+	broken error // why sites have no secret; nil: they have
+	others byte  // how often the link has had another secret
 }
 
 // epoch is a key, as it was offered by the site that opens.
 type epoch struct {
 	to     string
-	serial uint64
+	root   uint64
 	number uint64
 }
 
@@ -50,10 +51,18 @@ func (n *nonces) watch(cfg *l2ext.Config) {
 	cfg.Express = watchedExpress{cfg.Express, n, cfg.Site}
 }
 
+// lose has the link have no secret, and say why; nil ends that.
 func (n *nonces) lose(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.broken = func() error { return err }
+	n.broken = err
+}
+
+// another gives the link another secret, such as another connection has, in no time.
+func (n *nonces) another() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.others++
 }
 
 type watchedCarrier struct {
@@ -65,7 +74,7 @@ type watchedCarrier struct {
 func (c watchedCarrier) SendUrgent(ctx context.Context, site string, b []byte) error {
 	if msg, err := announce.Parse(b); err == nil && msg.Kind == announce.Express {
 		c.n.mu.Lock()
-		c.n.epochs[msg.Index] = epoch{to: c.site, serial: msg.Serial, number: msg.Epoch}
+		c.n.epochs[msg.Index] = epoch{to: c.site, root: msg.Root, number: msg.Epoch}
 		c.n.mu.Unlock()
 	}
 	return c.Carrier.SendUrgent(ctx, site, b)
@@ -77,16 +86,16 @@ type watchedExpress struct {
 	site string
 }
 
-func (x watchedExpress) Secret(site string) (l2ext.Secret, uint64, error) {
+func (x watchedExpress) Secret(site string) (l2ext.Secret, error) {
 	x.n.mu.Lock()
-	broken := x.n.broken
+	broken, others := x.n.broken, x.n.others
 	x.n.mu.Unlock()
 	if broken != nil {
-		if err := broken(); err != nil {
-			return l2ext.Secret{}, 0, err
-		}
+		return l2ext.Secret{}, broken
 	}
-	return x.Express.Secret(site)
+	s, err := x.Express.Secret(site)
+	s[0] += others
+	return s, err
 }
 
 func (x watchedExpress) Send(site string, b []byte, size int) error {
@@ -196,13 +205,15 @@ func TestExpressOldOffers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNonces(t)
 		w := twoExpress(t, n)
-		_, serial, err := w.wire.Express("b").Secret("a")
+		secret, err := w.wire.Express("b").Secret("a")
+		check(t, err)
+		root, err := secret.Name()
 		check(t, err)
 		for i, number := range []uint64{1, 1, 0, 7, 7, 6, 7, 1 << 63, 1<<64 - 1, 1<<64 - 1, 0, 8} {
 			index := uint32(i + 1)
-			b, err := announce.Message{Kind: announce.Express, VNI: 100, Serial: serial, Epoch: number, Index: index}.Append(nil)
+			b, err := announce.Message{Kind: announce.Express, VNI: 100, Root: root, Epoch: number, Index: index}.Append(nil)
 			n.mu.Lock()
-			n.epochs[index] = epoch{to: "b", serial: serial, number: number}
+			n.epochs[index] = epoch{to: "b", root: root, number: number}
 			n.mu.Unlock()
 			check(t, err, w.ms["a"].HandleUrgent("b", b))
 			w.pass(1100 * time.Millisecond) // a hello is sealed
@@ -212,6 +223,24 @@ func TestExpressOldOffers(t *testing.T) {
 		w.pass(3 * time.Second)
 		if !w.talk("a", "b") {
 			t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
+		}
+	})
+}
+
+// TestExpressAnotherSecret changes the connection of the link under the sites, with
+// nothing between that they would notice: a gateway that was started anew numbers
+// its connections from 1 again.
+func TestExpressAnotherSecret(t *testing.T) {
+	inMode(t, l2ext.SecureFast)
+	synctest.Test(t, func(t *testing.T) {
+		n := newNonces(t)
+		w := twoExpress(t, n)
+		for range 4 {
+			n.another()
+			w.pass(2500 * time.Millisecond)
+			if !w.talk("a", "b") {
+				t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
+			}
 		}
 	})
 }

@@ -150,7 +150,7 @@ func TestExpressStrangers(t *testing.T) {
 			t.Errorf("strangers have broken it: %q", p)
 		}
 		// A peer may say what it likes about epochs: the last is used, if it is newer.
-		b, err := announce.Message{Kind: announce.Express, VNI: 100, Serial: 99, Epoch: 1 << 60, Index: 1}.Append(nil)
+		b, err := announce.Message{Kind: announce.Express, VNI: 100, Root: 99, Epoch: 1 << 60, Index: 1}.Append(nil)
 		check(t, err, w.ms["a"].HandleUrgent("b", b))
 		w.pass(5 * time.Second)
 		if p := w.ms["a"].Segments()[0].Problem; p != "" {

@@ -118,9 +118,9 @@ type Carrier interface {
 // All methods are safe for concurrent use.
 type Express interface {
 	// Secret is what only the two ends of the link to a site know, exported for
-	// SecretLabel from its connection. serial names that connection at both
-	// ends. It fails, and says why, while there can be no datagrams.
-	Secret(site string) (secret Secret, serial uint64, err error)
+	// SecretLabel from its connection: of another connection it is another. It
+	// fails, and says why, while there can be no datagrams.
+	Secret(site string) (Secret, error)
 
 	// Size is the longest datagram that the path to the site carries, in bytes.
 	Size(site string) int

@@ -102,10 +102,10 @@ type Message struct {
 	Addr      netip.Addr // Way: of the sender's machine for mode direct; invalid for none
 	Abilities uint32     // Able: a set; who does not know a bit takes no notice of it
 
-	Serial uint64 // Express: of the link's connection whose secret is used
-	Epoch  uint64 // Express
-	Index  uint32 // Express: what datagrams of the epoch must name
-	UDP    bool   // Express: the sender's kernel takes UDP that is not cut to packets yet
+	Root  uint64 // Express: names the secret of which the key is derived
+	Epoch uint64 // Express
+	Index uint32 // Express: what datagrams of the epoch must name
+	UDP   bool   // Express: the sender's kernel takes UDP that is not cut to packets yet
 }
 
 // ErrShort says that a message ends too early.
@@ -151,7 +151,7 @@ func (m Message) Append(b []byte) ([]byte, error) {
 	case Able:
 		return binary.BigEndian.AppendUint32(b, m.Abilities), nil
 	case Express:
-		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, m.Serial), m.Epoch)
+		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, m.Root), m.Epoch)
 		b = binary.BigEndian.AppendUint32(b, m.Index)
 		if m.UDP {
 			return append(b, flagUDP), nil

@@ -43,7 +43,7 @@ var samples = []struct {
 	{"direct", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("10.1.0.2")}},
 	{"direct6", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("fd00:1::2")}},
 	{"able", Message{Kind: Able, VNI: 100, Abilities: 0x80000000 | AbleStreams}},
-	{"express", Message{Kind: Express, VNI: 100, Serial: 7, Epoch: 3, Index: 0xa1b2c3d4, UDP: true}},
+	{"express", Message{Kind: Express, VNI: 100, Root: 7, Epoch: 3, Index: 0xa1b2c3d4, UDP: true}},
 }
 
 const vectors = "testdata/messages.hex"

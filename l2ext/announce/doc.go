@@ -21,7 +21,7 @@
 //	8 Key      | key (32) | time (8) | MAC (6)   signs the sender's loop probes from now on (l2ext/probe)
 //	9 Loop     | site                            the LAN of site is joined with the sender's, not by us
 //	10 Way     | mode | address                  how the sender carries the segment's frames
-//	11 Express | serial (8) | epoch (8) | index (4) | flags (1)   seal datagrams of mode secure-fast for the sender so (l2ext/fast)
+//	11 Express | root (8) | epoch (8) | index (4) | flags (1)   seal datagrams of mode secure-fast for the sender so (l2ext/fast)
 //	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams
 //
 //	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
@@ -41,8 +41,8 @@
 // that have sent one; a gateway that does not know it refuses it and logs that, once for each time that the link comes up.
 //
 // An Express is for all segments of the mode that the two share, of which VNI is
-// one. The serial is that of the link's connection whose exported secret is the
-// root of the epoch's key; epochs of a sender grow. Flags: 1 the sender's kernel
+// one. The root names the secret, exported from the link's connection, of which
+// the epoch's key is derived (fast.Secret.Name); epochs of a sender grow. Flags: 1 the sender's kernel
 // takes UDP that is not cut to packets yet. Others are refused.
 //
 // Big endian. Nothing may follow. A message of another version or kind, a

@@ -114,7 +114,7 @@ func (r *reader) way(m *Message) {
 }
 
 func (r *reader) express(m *Message) {
-	m.Serial, m.Epoch, m.Index = r.number(8), r.number(8), uint32(r.number(4))
+	m.Root, m.Epoch, m.Index = r.number(8), r.number(8), uint32(r.number(4))
 	flags := r.number(1)
 	if flags&^flagUDP != 0 {
 		r.fail(fmt.Errorf("flags %#x: %w", flags, ErrFormat))

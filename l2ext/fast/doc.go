@@ -45,7 +45,7 @@
 //
 // Both ends of a link export the same secret from the TLS 1.3 session of its
 // connection (RFC 8446, section 7.5). Each direction has a key of its own for
-// each epoch (RFC 5869, HKDF-Expand with SHA-256). The receiver says when an epoch begins, and with
+// each epoch (RFC 5869, HKDF-Expand with SHA-256). The receiver says when an epoch begins, of which secret, and with
 // which index, by the link's own reliable messages (l2ext/announce, Express).
 // It begins another long before a key is worn out; a sender whose key is worn
 // out (MaxSealed) sends nothing.

@@ -371,3 +371,19 @@ func TestNoGarbage(t *testing.T) {
 		t.Errorf("%v allocations for each pair of frames", n)
 	}
 }
+
+// TestName: each secret has a name of its own, and the same at both ends.
+func TestName(t *testing.T) {
+	names := make(map[uint64]bool)
+	for i := range 1000 {
+		s := Secret{byte(i), byte(i >> 8)}
+		name, err := s.Name()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names[name] = true
+	}
+	if got, err := secret.Name(); err != nil || len(names) != 1000 || names[got] {
+		t.Errorf("%d names of 1000 secrets; %x, %v", len(names), got, err)
+	}
+}

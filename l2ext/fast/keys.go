@@ -18,6 +18,16 @@ const SecretLen = sha256.Size
 // Secret is what both ends of a link have exported from one connection.
 type Secret [SecretLen]byte
 
+// Name tells both ends which secret they mean, and nobody what it is. Numbers of
+// connections would not do: they begin anew with the process that gives them.
+func (s Secret) Name() (uint64, error) {
+	b, err := hkdf.Expand(sha256.New, s[:], "longhaul express name", 8)
+	if err != nil {
+		return 0, fmt.Errorf("fast: naming a secret: %w", err)
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
 // Way is a direction of a link in one epoch.
 type Way struct {
 	From, To string // sites

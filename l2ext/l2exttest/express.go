@@ -85,15 +85,15 @@ func (w *Wire) Express(site string) l2ext.Express { return end{w: w, site: site}
 const expressSize = 1452
 
 // Secret is what both ends of a line know.
-func (e end) Secret(site string) (s fast.Secret, serial uint64, err error) {
+func (e end) Secret(site string) (s fast.Secret, err error) {
 	e.w.mu.Lock()
 	defer e.w.mu.Unlock()
 	if e.w.isCut(lane{from: e.site, to: site}) || e.w.ends[site] == nil {
-		return s, 0, errCut
+		return s, errCut
 	}
 	copy(s[:], min(e.site, site)+"-"+max(e.site, site))
 	s[len(s)-1] = byte(e.w.heals)
-	return s, uint64(e.w.heals), nil
+	return s, nil
 }
 
 // Size is the longest datagram of the line.
