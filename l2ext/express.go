@@ -96,20 +96,14 @@ func (m *Manager) lookAfterPeer(now time.Time, seg *segment, p *peer) (why strin
 		return err.Error()
 	}
 	e.size.Store(int32(m.cfg.Express.Size(p.site)))
-	heard := uint64(0)
-	if e.in != nil {
-		p.rx.Lock()
-		heard = e.in.opener.Heard()
-		p.rx.Unlock()
-	}
+	heard := p.heardWith(e.in)
 	if e.in == nil || e.in.root != root || heard > fast.Tired || now.Sub(e.in.made) >= rekeyEvery {
 		if err := m.newEpoch(now, p, root); err != nil {
 			return err.Error()
 		}
 	}
-	if heard == 0 || e.in.told.IsZero() { // the word may have been lost, or have come before the peer had the segment
+	if e.in.due(now, heard) && m.enqueue(seg, p.site, announce.Message{Kind: announce.Express, VNI: seg.VNI, Root: root.name, Epoch: e.in.epoch, Index: e.in.index, UDP: seg.takesUDP()}) {
 		e.in.told = now
-		m.enqueue(seg, p.site, announce.Message{Kind: announce.Express, VNI: seg.VNI, Root: root.name, Epoch: e.in.epoch, Index: e.in.index, UDP: seg.takesUDP()})
 	}
 	if err := m.followOffer(p, root); err != nil {
 		return err.Error()

@@ -21,9 +21,15 @@ import (
 // of the site. Of one secret an older epoch is refused, and the same one goes on
 // with the same sealer.
 
-// rekeyEvery is as WireGuard's; a key seals fast.MaxSealed datagrams, which is an hour at
-// 1 Gbit/s.
-const rekeyEvery = 2 * time.Minute
+const (
+	// rekeyEvery is as WireGuard's; a key seals fast.MaxSealed datagrams, which is an
+	// hour at 1 Gbit/s.
+	rekeyEvery = 2 * time.Minute
+	// tellEvery is how often a peer of which nothing is heard is told of a new key,
+	// for tellOften: a tick, and less than its jitter. Then it is told with each digest.
+	tellEvery = tickEvery * 9 / 10
+	tellOften = 10 * time.Second
+)
 
 // An agreement is what this gateway and a site have said to each other about keys.
 // It outlives the peer: a segment may be removed, and made anew, while the link's
@@ -115,6 +121,34 @@ func (m *Manager) newEpoch(now time.Time, p *peer, root keyRoot) error {
 	return nil
 }
 
+// due tells whether the peer is to be told of a key with which that many datagrams
+// were heard. As long as there are none the word may have been lost, or have come
+// before the peer had a segment: it is told again, which it answers only if it hears
+// something new.
+func (k *inKey) due(now time.Time, heard uint64) bool {
+	switch silent := now.Sub(k.told); {
+	case k.told.IsZero():
+		return true
+	case heard > 0:
+		return false
+	case now.Sub(k.made) < tellOften:
+		return silent >= tellEvery
+	default:
+		return silent >= digestEvery
+	}
+}
+
+// heardWith is how many datagrams have come with a key, those that were lost on the way
+// included; 0 without one.
+func (p *peer) heardWith(k *inKey) uint64 {
+	if k == nil {
+		return 0
+	}
+	p.rx.Lock()
+	defer p.rx.Unlock()
+	return k.opener.Heard()
+}
+
 // forgetKeys ends the use of what was agreed with a peer.
 func (m *Manager) forgetKeys(p *peer) {
 	e := &p.express
@@ -134,8 +168,17 @@ func (m *Manager) takeExpress(now time.Time, from string, msg announce.Message) 
 	if p == nil || m.cfg.Express == nil {
 		return
 	}
-	p.express.agreed.offer = msg
-	m.lookAfterExpress(now)
+	e := &p.express
+	fresh := e.agreed.offer.Root != msg.Root || e.agreed.offer.Epoch != msg.Epoch
+	e.agreed.offer = msg
+	seg := m.expressSegment(from)
+	if seg == nil {
+		return
+	}
+	if fresh && e.in != nil && p.heardWith(e.in) == 0 {
+		e.in.told = time.Time{} // perhaps the peer has just come to be, and knows nothing of us
+	}
+	m.lookAfterPeer(now, seg, p)
 }
 
 // followOffer uses the key that the peer asks for. Its word may be about a

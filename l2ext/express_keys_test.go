@@ -244,3 +244,23 @@ func TestExpressAnotherSecret(t *testing.T) {
 		}
 	})
 }
+
+// TestExpressUnheard has no datagram arrive: sites tell each other how to seal now and
+// then, and do not answer each other for ever.
+func TestExpressUnheard(t *testing.T) {
+	inMode(t, l2ext.SecureFast)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: time.Millisecond, Loss: 1}, "a", "b", "c")
+		_, before := w.wire.Sent()
+		w.pass(time.Minute)
+		if _, after := w.wire.Sent(); after-before > 6*40 { // 10 of the first 10 s, 5 later; 6 digests, 6 ways, a key; some bindings
+			t.Errorf("%d messages in a minute", after-before)
+		}
+		w.wire.SetLoss(0)
+		w.appearAll()
+		w.pass(2 * time.Second) // the keys are known
+		if !w.talk("a", "b") {
+			t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
+		}
+	})
+}

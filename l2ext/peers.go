@@ -206,23 +206,25 @@ func (m *Manager) sendDigest(seg *segment, site string) {
 	m.enqueue(seg, site, msg)
 }
 
-// enqueue never waits.
-func (m *Manager) enqueue(seg *segment, site string, msg announce.Message) {
+// enqueue never waits. It tells whether the message will be sent, if the link lives.
+func (m *Manager) enqueue(seg *segment, site string, msg announce.Message) (queued bool) {
 	p := m.peer(site)
 	if p == nil || !p.isUp() {
-		return // PeerUp sends all
+		return false // PeerUp sends all
 	}
 	if seg.ways.refuses(site) && msg.Kind != announce.Way {
-		return // it carries the segment in another mode
+		return false // it carries the segment in another mode
 	}
 	b, err := msg.Append(nil)
 	if err != nil {
 		m.log.Error("announcement not written", "segment", seg.Name, "err", err)
-		return
+		return false
 	}
 	select {
 	case p.queue <- b:
+		return true
 	default:
 		m.log.Warn("announcement dropped; the next digest mends it", "peer", site, "segment", seg.Name)
+		return false
 	}
 }
