@@ -1,6 +1,7 @@
 package l2ext
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -65,6 +66,18 @@ func (m *Manager) expressSegment(site string) (first *segment) {
 	return first
 }
 
+// expressSegments are those of the mode that a site shares, and is not known to
+// carry in another, in the order of their VNIs.
+func (m *Manager) expressSegments(site string) (shared []*segment) {
+	for _, seg := range m.segments() {
+		if seg.Mode == SecureFast && seg.endpoint[site] != 0 && !seg.ways.refuses(site) {
+			shared = append(shared, seg)
+		}
+	}
+	slices.SortFunc(shared, func(a, b *segment) int { return cmp.Compare(a.VNI, b.VNI) })
+	return shared
+}
+
 // lookAfterExpress sees to keys, and to whether datagrams arrive.
 func (m *Manager) lookAfterExpress(now time.Time) {
 	m.mu.Lock()
@@ -72,8 +85,8 @@ func (m *Manager) lookAfterExpress(now time.Time) {
 	m.mu.Unlock()
 	lanes := make(map[string]Lane)
 	for _, p := range peers {
-		if seg := m.expressSegment(p.site); seg != nil && m.cfg.Express != nil {
-			problem := m.lookAfterPeer(now, seg, p)
+		if shared := m.expressSegments(p.site); len(shared) > 0 && m.cfg.Express != nil {
+			problem := m.lookAfterPeer(now, shared, p)
 			lanes[p.site] = p.express.lane(now, problem)
 		} else {
 			m.forgetKeys(p)
@@ -87,8 +100,9 @@ func (m *Manager) lookAfterExpress(now time.Time) {
 	}
 }
 
-// lookAfterPeer returns why datagrams do not get to and from a peer; "" if they do.
-func (m *Manager) lookAfterPeer(now time.Time, seg *segment, p *peer) (why string) {
+// lookAfterPeer returns why datagrams do not get to and from a peer with which
+// segments are shared; "" if they do.
+func (m *Manager) lookAfterPeer(now time.Time, shared []*segment, p *peer) (why string) {
 	e := &p.express
 	root, err := m.rootWith(p.site)
 	if err != nil {
@@ -102,7 +116,7 @@ func (m *Manager) lookAfterPeer(now time.Time, seg *segment, p *peer) (why strin
 			return err.Error()
 		}
 	}
-	if e.in.due(now, heard) && m.enqueue(seg, p.site, announce.Message{Kind: announce.Express, VNI: seg.VNI, Root: root.name, Epoch: e.in.epoch, Index: e.in.index, UDP: seg.takesUDP()}) {
+	if e.in.due(now, heard) && m.offerKey(shared, p) {
 		e.in.told = now
 	}
 	if err := m.followOffer(p, root); err != nil {
@@ -145,8 +159,11 @@ func (e *express) works(now time.Time) bool {
 func (m *Manager) setLanes(seg *segment, lanes map[string]Lane) {
 	own := make(map[string]Lane)
 	for _, site := range seg.Sites {
-		if own[site] = lanes[site]; m.cfg.Express == nil {
+		switch {
+		case m.cfg.Express == nil:
 			own[site] = Lane{Problem: "this gateway cannot carry the mode"}
+		case !seg.ways.refuses(site): // else it has no lane of this segment, whatever the others have
+			own[site] = lanes[site]
 		}
 	}
 	seg.mu.Lock()
@@ -187,13 +204,6 @@ func (m *Manager) suitOldKernels(seg *segment) {
 		seg.tcpOnly = port
 		return
 	}
-}
-
-// takesUDP tells whether this machine's kernel takes UDP that is not cut.
-func (s *segment) takesUDP() bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.attached.UDPSegments
 }
 
 // helloNow has a hello sent at once.

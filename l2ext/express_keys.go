@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
@@ -29,6 +30,9 @@ const (
 	// for tellOften: a tick, and less than its jitter. Then it is told with each digest.
 	tellEvery = tickEvery * 9 / 10
 	tellOften = 10 * time.Second
+	// offersAtOnce bounds the messages by which it is told: its queue (maxQueued) has
+	// room for more than these.
+	offersAtOnce = 16
 )
 
 // An agreement is what this gateway and a site have said to each other about keys.
@@ -61,9 +65,12 @@ type inKey struct {
 	root   keyRoot
 	epoch  uint64
 	made   time.Time
-	told   time.Time // when the peer was told of it; owned by the loop
 	opener *fast.Opener
 	before *inKey // still good for what is under way; nil: there is none
+
+	// Owned by the loop.
+	told   time.Time // when the peer was told of it
+	offers int       // how often, of one segment or another
 }
 
 // agreementWith is what is agreed with a site.
@@ -121,6 +128,31 @@ func (m *Manager) newEpoch(now time.Time, p *peer, root keyRoot) error {
 	return nil
 }
 
+// offerKey tells a peer how to seal for us, and whether it was told. Of the shared
+// segments it may not know, or carry in another mode, any but one: all of them
+// say it, or so many each time.
+func (m *Manager) offerKey(shared []*segment, p *peer) (told bool) {
+	k := p.express.in
+	msg := announce.Message{Kind: announce.Express, Root: k.root.name, Epoch: k.epoch, Index: k.index, UDP: takesUDP(shared)}
+	for range min(len(shared), offersAtOnce) {
+		seg := shared[k.offers%len(shared)]
+		k.offers++
+		msg.VNI = seg.VNI
+		told = m.enqueue(seg, p.site, msg) || told
+	}
+	return told
+}
+
+// takesUDP tells whether this machine's kernel takes UDP that is not cut, as far as
+// it has said so of a segment.
+func takesUDP(segments []*segment) bool {
+	return slices.ContainsFunc(segments, func(s *segment) bool {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		return s.attached.UDPSegments
+	})
+}
+
 // due tells whether the peer is to be told of a key with which that many datagrams
 // were heard. As long as there are none the word may have been lost, or have come
 // before the peer had a segment: it is told again, which it answers only if it hears
@@ -171,14 +203,14 @@ func (m *Manager) takeExpress(now time.Time, from string, msg announce.Message) 
 	e := &p.express
 	fresh := e.agreed.offer.Root != msg.Root || e.agreed.offer.Epoch != msg.Epoch
 	e.agreed.offer = msg
-	seg := m.expressSegment(from)
-	if seg == nil {
+	shared := m.expressSegments(from)
+	if len(shared) == 0 {
 		return
 	}
 	if fresh && e.in != nil && p.heardWith(e.in) == 0 {
 		e.in.told = time.Time{} // perhaps the peer has just come to be, and knows nothing of us
 	}
-	m.lookAfterPeer(now, seg, p)
+	m.lookAfterPeer(now, shared, p)
 }
 
 // followOffer uses the key that the peer asks for. Its word may be about a

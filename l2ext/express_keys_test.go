@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -261,6 +262,46 @@ func TestExpressUnheard(t *testing.T) {
 		w.pass(2 * time.Second) // the keys are known
 		if !w.talk("a", "b") {
 			t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
+		}
+	})
+}
+
+// TestExpressOneSegmentOfMany: the others in the mode are carried in another one by the peer, or
+// are not known to it. The last is carried.
+func TestExpressOneSegmentOfMany(t *testing.T) {
+	inMode(t, l2ext.SecureFast)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldWith(t, newNonces(t).watch, l2exttest.Line{Delay: 10 * time.Millisecond}, "a", "b")
+		for site, m := range w.ms {
+			own := segment(site, []string{"a", "b"}) // of VNI 100
+			wished := []l2ext.Segment{own}
+			for vni := range uint32(40) {
+				s := own
+				s.VNI, s.Name, s.Bridge = vni+1, fmt.Sprintf("s%d", vni+1), fmt.Sprintf("br%d", vni+1)
+				switch {
+				case site == "a":
+					wished = append(wished, s)
+				case vni < 5:
+					s.Mode = l2ext.Secure
+					wished = append(wished, s)
+				}
+			}
+			check(t, m.Apply(t.Context(), nil), m.Apply(t.Context(), wished))
+		}
+		w.appearAll()
+		w.pass(5 * time.Second)
+		if !w.talk("a", "b") {
+			t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
+		}
+		w.pass(5 * time.Minute) // of which all keys are new
+		w.appearAll()
+		if !w.talk("a", "b") {
+			t.Errorf("after some minutes they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
+		}
+		for _, v := range w.ms["a"].Segments() {
+			if l := v.Lanes["b"]; l.Works != (v.VNI == 100 || v.VNI > 5) {
+				t.Errorf("segment %s: %+v", v.Name, l)
+			}
 		}
 	})
 }
