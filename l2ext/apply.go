@@ -36,6 +36,8 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 		next[w.VNI] = m.keepOrMake(old[w.VNI], w)
 	}
 	m.state.Store(&next)
+	first := firstExpress(next)
+	m.first.Store(&first)
 	maps.DeleteFunc(m.reading, func(vni uint32, _ Port) bool { return next[vni] == nil }) // the host closes it
 	m.setPeers(next)
 	err := m.reconcile(ctx, time.Now())

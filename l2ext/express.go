@@ -55,12 +55,18 @@ type express struct {
 	gaveUp uint64      // messages that it gave up, as far as they are counted
 }
 
-// expressSegment is the first segment of the mode that a site shares, nil if none
-// does.
-func (m *Manager) expressSegment(site string) (first *segment) {
-	for _, seg := range m.segments() {
-		if seg.Mode == SecureFast && (site == "" || seg.endpoint[site] != 0) && (first == nil || seg.VNI < first.VNI) {
-			first = seg
+// firstExpress finds the segment of the mode with the lowest VNI of all, as "", and
+// of those that each site shares.
+func firstExpress(segments map[uint32]*segment) map[string]*segment {
+	first := make(map[string]*segment)
+	for _, seg := range segments {
+		if seg.Mode != SecureFast {
+			continue
+		}
+		for _, site := range append([]string{""}, seg.Sites...) {
+			if f := first[site]; f == nil || seg.VNI < f.VNI {
+				first[site] = seg
+			}
 		}
 	}
 	return first

@@ -118,9 +118,9 @@ func (m *Manager) takeMessage(now time.Time, p *peer, r fast.Record, message []b
 }
 
 // countExpress counts what is of no known segment at the first one that the site
-// shares.
+// shares, and what is of no known site at the first of all. Strangers decide how often.
 func (m *Manager) countExpress(site string, c Count, n int) {
-	if seg := m.expressSegment(site); seg != nil {
+	if seg := (*m.first.Load())[site]; seg != nil {
 		seg.counts.add(c, n)
 	}
 }

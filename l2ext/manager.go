@@ -75,6 +75,7 @@ type Manager struct {
 	echoes *echoes
 	state  atomic.Pointer[map[uint32]*segment] // by VNI; replaced, never changed
 	keys   atomic.Pointer[map[uint32]*inKey]   // by index; likewise
+	first  atomic.Pointer[map[string]*segment] // by site, see firstExpress; likewise
 
 	// Owned by Run's loop.
 	jobs       map[string]*job
@@ -118,6 +119,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m.state.Store(&map[uint32]*segment{})
 	m.keys.Store(&map[uint32]*inKey{})
+	m.first.Store(&map[string]*segment{})
 	return m, nil
 }
 
