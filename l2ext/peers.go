@@ -190,9 +190,12 @@ func (m *Manager) sendSnapshot(seg *segment, site string) {
 	m.sendRecords(seg, site, records)
 }
 
+// sendDigests tells sites again what they have to know, so that whatever was lost, or
+// came before they had the segment, is mended.
 func (m *Manager) sendDigests() {
 	for _, seg := range m.segments() {
 		for _, site := range seg.Sites {
+			m.sendWay(seg, site)
 			m.sendDigest(seg, site)
 		}
 		m.repeatAble(seg)

@@ -60,7 +60,8 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		m.takeRecords(now, seg, from, msg.Records)
 	case announce.Digest:
 		m.takeDigest(seg, from, msg)
-	case announce.Request:
+	case announce.Request: // perhaps it has just got the segment
+		m.sendWay(seg, from)
 		m.sendSnapshot(seg, from)
 	case announce.Key:
 		m.takeKey(now, seg, from, msg)

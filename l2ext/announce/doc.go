@@ -32,7 +32,8 @@
 // The MAC of a Key is that of the sender's bridge, zero while it has none. The time is the sender's clock, in nanoseconds since 1970. A Key is
 // sent when the link comes up and then every minute, with a new key.
 //
-// A Way is sent when the link comes up, and when the sender's segments change. Its
+// A Way is sent when the link comes up, when the sender's segments change, with each
+// Digest, and as an answer to a Request. Its
 // mode is a word, so that a site can name one that it does not know itself. The
 // address is where the sender's machine takes frames of mode direct; of other
 // modes it is one byte of zero: none.
