@@ -95,17 +95,11 @@ func (e *express) takeHello(now time.Time, heard uint64) {
 
 // takeMessage takes a frame of a peer. It needs p.rx.
 func (m *Manager) takeMessage(now time.Time, p *peer, r fast.Record, message []byte) {
-	seg := m.segments()[r.VNI]
+	seg, err := m.origin(p.site, r.VNI, SecureFast)
 	if seg == nil {
 		m.countExpress(p.site, DropNoSegment, 1)
-		return
 	}
-	if seg.in[p.site] == nil {
-		seg.counts.add(DropNoSegment, 1)
-		return
-	}
-	if seg.Mode != SecureFast || seg.ways.refuses(p.site) {
-		seg.counts.add(DropMode, 1)
+	if err != nil {
 		return
 	}
 	x, err := parcelOf(message)

@@ -2,8 +2,11 @@ package l2ext
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/fast"
 )
@@ -34,6 +37,42 @@ func TestFirstExpress(t *testing.T) {
 	first := firstExpress(all)
 	if len(first) != 3 || first[""] != all[2] || first["b"] != all[3] || first["c"] != all[2] {
 		t.Errorf("first: %v", first)
+	}
+}
+
+// TestOrigin: whose frames are taken, of which segment, in which mode; and what is counted.
+func TestOrigin(t *testing.T) {
+	m := expressManager(t, 1)
+	all := maps.Clone(m.segments())
+	all[2] = m.keepOrMake(nil, Segment{Name: "slow", VNI: 2, Mode: Secure, Sites: []string{"b", "c"}})
+	all[2].ways.told(time.Now(), "c", SecureFast, netip.Addr{})
+	m.state.Store(&all)
+	for _, tt := range []struct {
+		site  string
+		vni   uint32
+		mode  Mode
+		want  error
+		count Count
+	}{
+		{"b", 1, SecureFast, nil, 0},
+		{"b", 2, Secure, nil, 0},
+		{"b", 1, Secure, errMode, DropMode},
+		{"b", 2, SecureFast, errMode, DropMode},
+		{"c", 2, Secure, errMode, DropMode}, // it has said that it carries it otherwise
+		{"c", 1, SecureFast, errStranger, DropNoSegment},
+		{"b", 3, Secure, errStranger, 0},
+	} {
+		before := uint64(0)
+		if seg := all[tt.vni]; seg != nil {
+			before = seg.counts[tt.count].Load()
+		}
+		seg, err := m.origin(tt.site, tt.vni, tt.mode)
+		if err != tt.want || seg != all[tt.vni] {
+			t.Errorf("%+v: %v", tt, err)
+		}
+		if tt.count != 0 && seg.counts[tt.count].Load() != before+1 {
+			t.Errorf("%+v: not counted", tt)
+		}
 	}
 }
 

@@ -24,9 +24,14 @@ func (m *Manager) HandleDatagram(site string, b []byte) error {
 	if err != nil {
 		return fmt.Errorf("datagram from %s: %w", site, err)
 	}
-	seg, p, err := m.origin(site, h.VNI)
+	seg, err := m.origin(site, h.VNI, Secure)
 	if err != nil {
-		return err
+		return fmt.Errorf("frame from %s, VNI %d: %w", site, h.VNI, err)
+	}
+	p := m.peer(site)
+	if p == nil {
+		seg.counts.add(DropNoSegment, 1)
+		return fmt.Errorf("frame from %s, VNI %d: %w", site, h.VNI, errStranger)
 	}
 	p.rx.Lock()
 	defer p.rx.Unlock()
@@ -42,22 +47,22 @@ func (m *Manager) HandleDatagram(site string, b []byte) error {
 	return nil
 }
 
-// origin finds the segment of a frame, and the site that has sent it; p is nil if
-// that is no peer at all.
-func (m *Manager) origin(site string, vni uint32) (seg *segment, p *peer, err error) {
-	seg, p = m.segments()[vni], m.peer(site)
-	if seg == nil {
-		return nil, p, fmt.Errorf("frame from %s, VNI %d: %w", site, vni, errStranger)
-	}
-	if p == nil || seg.in[site] == nil {
+// origin finds the segment of a frame that a site has sent in a mode. It fails, and
+// counts the frame if the segment is known, when the site has no right to it. The errors
+// are made once: a peer that is wrong may be so with every frame.
+func (m *Manager) origin(site string, vni uint32, mode Mode) (seg *segment, err error) {
+	seg = m.segments()[vni]
+	switch {
+	case seg == nil:
+		return nil, errStranger
+	case seg.in[site] == nil:
 		seg.counts.add(DropNoSegment, 1)
-		return seg, p, fmt.Errorf("frame from %s, segment %s: %w", site, seg.Name, errStranger)
-	}
-	if seg.Mode != Secure || seg.ways.refuses(site) {
+		return seg, errStranger
+	case seg.Mode != mode || seg.ways.refuses(site):
 		seg.counts.add(DropMode, 1)
-		return seg, p, fmt.Errorf("frame from %s, segment %s: %w", site, seg.Name, errMode)
+		return seg, errMode
 	}
-	return seg, p, nil
+	return seg, nil
 }
 
 // inward is one frame from another site.

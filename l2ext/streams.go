@@ -91,10 +91,11 @@ func (m *Manager) ServeStream(site string, r io.Reader) error {
 			return fmt.Errorf("stream from %s: %w", site, err)
 		}
 		now := time.Now()
-		seg, p, err := m.origin(site, h.VNI)
+		p := m.peer(site)
 		if p == nil {
-			return err
+			return fmt.Errorf("stream from %s: %w", site, errStranger)
 		}
+		seg, err := m.origin(site, h.VNI, Secure)
 		if err != nil {
 			m.log.Debug("frame of a stream", "peer", site, "err", err)
 			continue
