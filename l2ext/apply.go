@@ -74,9 +74,15 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	seg.ways.inherit(old.ways)
 	old.mu.Lock()
 	defer old.mu.Unlock()
+	if seg.lot = old.lot; (old.Mode == SecureFast) != (seg.Mode == SecureFast) { // a lot keeps another form of them
+		var lost int
+		seg.lot, lost = old.lot.emptied()
+		old.counts.add(DropParked, lost)
+	}
 	for mac, b := range old.table.byMAC {
 		if b.rec.Site == m.cfg.Site || slices.Contains(w.Sites, b.rec.Site) {
 			own := *b // frames on their way may still look at the old table
+			own.parked = own.parked && seg.lot.holds(mac)
 			seg.table.byMAC[mac] = &own
 			for _, ip := range own.rec.IPs {
 				if old.table.byIP[ip] == mac && !own.withdrawn() {
@@ -88,9 +94,6 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 				seg.table.live++
 			}
 		}
-	}
-	if old.Mode == seg.Mode { // else what waits there is in another form, and is lost
-		seg.lot = old.lot
 	}
 	maps.Copy(seg.machines, old.machines)
 	seg.table.flips, seg.given, seg.tcpOnly = old.table.flips, old.given, old.tcpOnly

@@ -82,7 +82,7 @@ func (w *world) make(site string) {
 	h := l2exttest.NewHost()
 	h.AddBridge("br")
 	h.Plug("br", "lan")
-	cfg := l2ext.Config{Site: site, Host: h, Carrier: w.wire.End(site), Express: w.wire.Express(site)}
+	cfg := l2ext.Config{Site: site, Host: h, Carrier: w.wire.End(site), Express: w.wire.Express(site), Underlay: netip.AddrFrom4([4]byte{10, 9, 0, site[0]})}
 	if w.change != nil {
 		w.change(&cfg)
 	}

@@ -50,6 +50,27 @@ const (
 	detoured route = true // by the site that its MAC has left
 )
 
+// emptied is a lot for the same MACs, whose VMs are still paused. What has waited in l
+// is lost.
+func (l *lot) emptied() (next *lot, lost int) {
+	next = newLot()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for mac, p := range l.byMAC {
+		n := len(p.detoured) + len(p.straight)
+		next.byMAC[mac] = &parked{since: p.since, lost: p.lost + n}
+		lost += n
+	}
+	return next, lost
+}
+
+// holds tells whether frames for a MAC wait here.
+func (l *lot) holds(mac MAC) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byMAC[mac] != nil
+}
+
 func newLot() *lot { return &lot{byMAC: make(map[MAC]*parked)} }
 
 // park keeps a copy of a frame for a paused VM. It returns false if the VM has

@@ -1,7 +1,6 @@
 package l2ext_test
 
 import (
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,9 +14,7 @@ import (
 func TestWayToldAgain(t *testing.T) {
 	inMode(t, l2ext.Direct)
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorldWith(t, func(cfg *l2ext.Config) {
-			cfg.Underlay = netip.AddrFrom4([4]byte{10, 9, 0, cfg.Site[0]})
-		}, l2exttest.Line{Delay: 10 * time.Millisecond}, "a", "b")
+		w := newWorld(t, l2exttest.Line{Delay: 10 * time.Millisecond}, "a", "b")
 		known := func(when string) {
 			t.Helper()
 			for site, m := range w.ms {
