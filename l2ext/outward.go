@@ -62,6 +62,9 @@ func (o *outward) frame(now time.Time, seg *segment, x parcel) {
 	case "":
 		o.flood(now, seg, h, x)
 	case o.m.cfg.Site:
+		if b.parked && seg.Mode == SecureFast { // flooded is a guess there, and the kernel has an entry for the MAC
+			x.flooded = false
+		}
 		if b.parked && !x.flooded && seg.park(h.Dst, x, straight) {
 			return
 		}

@@ -55,3 +55,30 @@ func TestParkingOverModes(t *testing.T) {
 		})
 	}
 }
+
+// TestParkingWithUnknown has a policy that lets unknown unicast cross: in mode secure-fast
+// all unicast that comes from the bridge may then be a copy, but not that for a paused
+// VM.
+func TestParkingWithUnknown(t *testing.T) {
+	inMode(t, l2ext.SecureFast)
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{}, "a", "b")
+		for site, m := range w.ms {
+			s := segment(site, []string{"a", "b"})
+			s.Policy.Unknown = l2ext.UnknownLimited
+			check(t, m.Apply(t.Context(), []l2ext.Segment{s}))
+		}
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		w.say("b", 1)
+		w.say("a", 2)
+		w.say("b", 3)
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics))
+		w.settle()
+		got := w.told("b", "vm")
+		slices.Sort(got)
+		if !slices.Equal(got, []int{1, 2, 3}) {
+			t.Errorf("the VM got %v", got)
+		}
+	})
+}
