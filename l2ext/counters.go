@@ -49,6 +49,7 @@ const (
 	DropForged                  // datagrams of mode secure-fast that no peer has sealed; of its first segment
 	DropReplayed                // datagrams of that mode that came twice, or too late
 	DropPart                    // frames of that mode of which a part was lost
+	DropAside                   // of that mode, sent on to where their MAC has gone: more than waits for the line, or for too long
 	DropKernel                  // over a limit, dropped by the kernel before it came to the gateway
 	DropStream                  // of a TCP connection, more than its stream takes, or too old
 	DropCarrier                 // refused by the link or by the kernel
@@ -60,7 +61,7 @@ func (c Count) String() string {
 	names := [numCounts]string{"sent", "sent_bytes", "streamed", "received", "received_bytes", "redirected", "returned", "clamped",
 		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "too_big", "loop_trips", "flips", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
 		"drop_multicast", "drop_unknown", "drop_local", "drop_horizon", "drop_too_long", "drop_no_segment",
-		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_mode", "drop_forged", "drop_replayed", "drop_part", "drop_kernel", "drop_stream", "drop_carrier"}
+		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_mode", "drop_forged", "drop_replayed", "drop_part", "drop_aside", "drop_kernel", "drop_stream", "drop_carrier"}
 	if c >= numCounts {
 		return fmt.Sprintf("Count(%d)", uint8(c))
 	}

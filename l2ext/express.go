@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,8 +47,7 @@ type express struct {
 	since  time.Time  // that the peer could be heard
 	agreed *agreement // of the site; outlives the peer
 
-	aside sync.Mutex // guards what follows; held while it sends, which does not wait for the network
-	side  *expressOut
+	aside *aside // with a lock of its own
 
 	joiner fast.Joiner // guarded by peer.rx, and so are the openers of its keys
 	gaveUp uint64      // messages that it gave up, as far as they are counted

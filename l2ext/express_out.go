@@ -71,17 +71,23 @@ type bin struct {
 
 func newExpressOut(m *Manager) *expressOut { return &expressOut{m: m, bins: make(map[string]*bin)} }
 
-// add sends a frame to a site, now or at the next flush.
-func (o *expressOut) add(seg *segment, site string, x parcel) { o.put(seg, site, x, false) }
-
-func (o *expressOut) put(seg *segment, site string, x parcel, redirected bool) {
-	if seg.ways.refuses(site) {
-		seg.counts.add(DropMode, 1)
-		return
-	}
+// add sends a frame of the LAN to a site, now or at the next flush.
+func (o *expressOut) add(seg *segment, site string, x parcel) {
 	p := o.m.peer(site)
 	if p == nil {
 		seg.counts.add(DropPeerDown, 1)
+		return
+	}
+	if p.express.aside.released.Load() > 0 {
+		o.flush() // what waits here need not wait for it
+		p.express.aside.follow(MAC(x.frame))
+	}
+	o.put(seg, p, x, false)
+}
+
+func (o *expressOut) put(seg *segment, p *peer, x parcel, redirected bool) {
+	if seg.ways.refuses(p.site) {
+		seg.counts.add(DropMode, 1)
 		return
 	}
 	b := o.bin(p)
@@ -165,20 +171,4 @@ func (o *expressOut) hello(p *peer, heard uint64) {
 	if b := o.bin(p); b.start() {
 		b.packer.Hello(heard)
 	}
-}
-
-// sendExpress sends one frame to a site, for those who have no reader's bins.
-func (m *Manager) sendExpress(seg *segment, site string, x parcel, redirected bool) {
-	p := m.peer(site)
-	if p == nil {
-		seg.counts.add(DropPeerDown, 1)
-		return
-	}
-	p.express.aside.Lock()
-	defer p.express.aside.Unlock()
-	if p.express.side == nil {
-		p.express.side = newExpressOut(m)
-	}
-	p.express.side.put(seg, site, x, redirected)
-	p.express.side.flush()
 }

@@ -137,6 +137,7 @@ func (o *outward) giveBack(seg *segment, x parcel) {
 type sending struct {
 	header     ether.Header
 	redirected bool
+	released   bool   // it was parked here, and follows its MAC
 	scratch    []byte // to build datagrams in
 }
 
@@ -148,7 +149,7 @@ func (m *Manager) send(seg *segment, site string, x parcel, s sending) []byte {
 		return s.scratch
 	}
 	if seg.Mode == SecureFast {
-		m.sendExpress(seg, site, x, s.redirected)
+		m.sendExpress(seg, site, x, s)
 		return s.scratch
 	}
 	frame := x.frame

@@ -167,7 +167,7 @@ func (m *Manager) sendBack(seg *segment, macs []MAC, site string) {
 			seg.counts.add(Released, 1)
 			return
 		}
-		scratch = m.send(seg, site, x, sending{header: h, redirected: true, scratch: scratch})
+		scratch = m.send(seg, site, x, sending{header: h, redirected: true, released: true, scratch: scratch})
 		seg.counts.add(Released, 1)
 	})
 }

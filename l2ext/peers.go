@@ -71,7 +71,7 @@ func (m *Manager) setPeers(segments map[uint32]*segment) {
 		if m.peers[site] == nil {
 			ctx, cancel := context.WithCancel(context.Background()) // ended by setPeers
 			p := &peer{site: site, queue: make(chan []byte, maxQueued), end: cancel}
-			p.express.hello, p.express.agreed = make(chan struct{}, 1), m.agreementWith(site)
+			p.express.hello, p.express.aside, p.express.agreed = make(chan struct{}, 1), newAside(), m.agreementWith(site)
 			p.up = m.cfg.Carrier.MaxDatagram(site) > 0 // it may have come up before it was a peer
 			m.peers[site] = p
 			m.senders.Go(func() { m.sendQueued(ctx, p) })
@@ -81,6 +81,7 @@ func (m *Manager) setPeers(segments map[uint32]*segment) {
 			}
 			if m.cfg.Express != nil {
 				m.senders.Go(func() { m.sendHellos(ctx, p) })
+				m.senders.Go(func() { m.sendAside(ctx, p) })
 			}
 		}
 	}

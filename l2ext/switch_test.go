@@ -23,6 +23,14 @@ var (
 func switching(t *testing.T, line l2exttest.Line, sites ...string) *world {
 	t.Helper()
 	w := newWorld(t, line, sites...)
+	w.toSwitch(sites...)
+	return w
+}
+
+// toSwitch prepares that in a world.
+func (w *world) toSwitch(sites ...string) {
+	t := w.t
+	t.Helper()
 	w.hosts["a"].Plug("br", "vm")
 	w.hosts["b"].Plug("br", "vm")
 	w.appear("a", "vm", vmMAC, "10.0.0.9")
@@ -38,7 +46,6 @@ func switching(t *testing.T, line l2exttest.Line, sites ...string) *world {
 			}
 		}
 	}
-	return w
 }
 
 func hostOf(site string) l2ext.MAC {

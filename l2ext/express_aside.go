@@ -1,0 +1,178 @@
+package l2ext
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/fast"
+)
+
+// In mode secure-fast a frame waits for its turn under the link's cap. The readers of
+// ports may wait. Who sends on what came for a MAC that has left, or sends back what
+// was parked, may not: it holds locks that others need, or is the loop. Its frames
+// go aside, into a queue of the peer, and a goroutine sends them.
+
+const (
+	// asideHeld bounds what waits aside for a peer, in bytes: all that eight MACs may
+	// have parked, or 320 ms at 200 Mbit/s.
+	asideHeld = 8 << 20
+	// asideAge is how long a frame may wait there: what is sent on is worth nothing
+	// when its move is long over.
+	asideAge = MoveGrace
+)
+
+// An aside is the queue of one peer. Frames leave it in the order in which they came.
+type aside struct {
+	wake     chan struct{} // 1: a token says that there is work
+	released atomic.Int32  // frames of lots that are not sent yet; readers look at it with each frame
+
+	mu     sync.Mutex // guards what follows
+	fewer  *sync.Cond // frames of lots, or it has ended; of mu
+	frames []asideFrame
+	held   int         // bytes of frames, and of those that are being sent
+	lots   map[MAC]int // frames of lots that are not sent yet, by destination
+	ended  bool
+}
+
+// asideFrame is a frame that waits.
+type asideFrame struct {
+	seg        *segment
+	message    []byte
+	at         time.Time
+	redirected bool
+	released   bool // out of a lot
+}
+
+func (f *asideFrame) mac() MAC  { return MAC(f.message[fast.OffloadLen:]) }
+func (f *asideFrame) cost() int { return len(f.message) + frameCost }
+
+func newAside() *aside {
+	a := &aside{wake: make(chan struct{}, 1), lots: make(map[MAC]int)}
+	a.fewer = sync.NewCond(&a.mu)
+	return a
+}
+
+// put takes a copy of a frame, or drops and counts it. It does not wait.
+func (a *aside) put(now time.Time, seg *segment, x parcel, s sending) {
+	message, fresh := x.asMessage(nil)
+	if fresh == nil { // it is lent
+		message = slices.Clone(message)
+	}
+	f := asideFrame{seg: seg, message: message, at: now, redirected: s.redirected, released: s.released}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.ended:
+		seg.counts.add(DropPeerDown, 1)
+		return
+	case a.held+f.cost() > asideHeld:
+		seg.counts.add(DropAside, 1)
+		return
+	}
+	a.frames = append(a.frames, f)
+	a.held += f.cost()
+	if f.released {
+		a.lots[f.mac()]++
+		a.released.Add(1)
+	}
+	select {
+	case a.wake <- struct{}{}:
+	default: // it will look
+	}
+}
+
+// take gives all that waits, which still counts as held until it is done.
+func (a *aside) take() []asideFrame {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	frames := a.frames
+	a.frames = nil
+	return frames
+}
+
+// done says that frames were sent, or never will be.
+func (a *aside) done(frames []asideFrame) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, f := range frames {
+		a.held -= f.cost()
+		if !f.released {
+			continue
+		}
+		a.released.Add(-1)
+		if mac := f.mac(); a.lots[mac] > 1 {
+			a.lots[mac]--
+		} else {
+			delete(a.lots, mac)
+			a.fewer.Broadcast()
+		}
+	}
+}
+
+// follow waits until what was parked for a MAC has been sent, so that what its caller
+// sends does not overtake it.
+func (a *aside) follow(mac MAC) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.lots[mac] > 0 && !a.ended {
+		a.fewer.Wait()
+	}
+}
+
+// end drops what waits, and all that comes.
+func (a *aside) end() {
+	rest := a.take()
+	for _, f := range rest {
+		f.seg.counts.add(DropPeerDown, 1)
+	}
+	a.done(rest)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended = true
+	a.fewer.Broadcast()
+}
+
+// sendAside sends what waits aside for a peer, until ctx ends.
+func (m *Manager) sendAside(ctx context.Context, p *peer) {
+	a, out := p.express.aside, newExpressOut(m)
+	defer a.end()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+		}
+		for frames := a.take(); len(frames) > 0; frames = a.take() {
+			for some := range slices.Chunk(frames, burst) {
+				out.putAside(p, some)
+				a.done(some)
+			}
+		}
+	}
+}
+
+// putAside sends frames that have waited.
+func (o *expressOut) putAside(p *peer, frames []asideFrame) {
+	now := time.Now()
+	for _, f := range frames {
+		if now.Sub(f.at) > asideAge {
+			f.seg.counts.add(DropAside, 1)
+			continue
+		}
+		o.put(f.seg, p, parcel{frame: f.message[fast.OffloadLen:], message: f.message}, f.redirected)
+	}
+	o.flush()
+}
+
+// sendExpress sends one frame to a site, for those who may not wait.
+func (m *Manager) sendExpress(seg *segment, site string, x parcel, s sending) {
+	p := m.peer(site)
+	if p == nil || m.cfg.Express == nil { // nobody would take it out of the queue
+		seg.counts.add(DropPeerDown, 1)
+		return
+	}
+	p.express.aside.put(time.Now(), seg, x, s)
+}
