@@ -34,7 +34,6 @@ const (
 // express is what is known of the datagrams to and from a peer.
 type express struct {
 	out   atomic.Pointer[outKey] // nil: the peer has not said how to seal, or the link is down
-	ids   atomic.Uint32          // of cut messages
 	size  atomic.Int32           // of datagrams, bytes
 	hello chan struct{}          // 1: a hello is due now
 
@@ -48,9 +47,6 @@ type express struct {
 	agreed *agreement // of the site; outlives the peer
 
 	aside *aside // with a lock of its own
-
-	joiner fast.Joiner // guarded by peer.rx, and so are the openers of its keys
-	gaveUp uint64      // messages that it gave up, as far as they are counted
 }
 
 // firstExpress finds the segment of the mode with the lowest VNI of all, as "", and

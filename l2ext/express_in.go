@@ -44,13 +44,13 @@ func (m *Manager) openExpress(now time.Time, d []byte) (site string) {
 		return ""
 	}
 	p.express.heard.Store(now.UnixNano())
-	m.takeRecordsOf(now, p, records)
+	m.takeRecordsOf(now, k, records)
 	return p.site
 }
 
-// takeRecordsOf takes what a peer has sealed. It needs p.rx.
-func (m *Manager) takeRecordsOf(now time.Time, p *peer, b []byte) {
-	e := &p.express
+// takeRecordsOf takes what a peer has sealed with a key. It needs the peer's rx.
+func (m *Manager) takeRecordsOf(now time.Time, k *inKey, b []byte) {
+	p := k.peer
 	for len(b) > 0 {
 		r, n, err := fast.Parse(b)
 		if err != nil {
@@ -60,20 +60,20 @@ func (m *Manager) takeRecordsOf(now time.Time, p *peer, b []byte) {
 		b = b[n:]
 		switch r.Kind {
 		case fast.Hello:
-			e.takeHello(now, r.Heard)
+			p.express.takeHello(now, r.Heard)
 		case fast.Whole:
 			m.takeMessage(now, p, r, r.Body)
 		case fast.Piece:
-			message, err := e.joiner.Add(r)
+			message, err := k.joiner.Add(r)
 			if err != nil {
 				m.countExpress(p.site, DropMalformed, 1)
 			}
 			if message != nil {
 				m.takeMessage(now, p, r, message)
 			}
-			if lost := e.joiner.Lost(); lost != e.gaveUp {
-				m.countExpress(p.site, DropPart, int(lost-e.gaveUp))
-				e.gaveUp = lost
+			if lost := k.joiner.Lost(); lost != k.gaveUp {
+				m.countExpress(p.site, DropPart, int(lost-k.gaveUp))
+				k.gaveUp = lost
 			}
 		}
 	}

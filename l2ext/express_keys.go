@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
@@ -56,6 +57,9 @@ type outKey struct {
 	sealer *fast.Sealer
 	root   keyRoot
 	epoch  uint64
+	// ids number the messages that are cut. Of one key no number comes twice: it is
+	// worn out long before. Pieces of two messages are never taken for those of one.
+	ids atomic.Uint32
 }
 
 // inKey opens what a peer has sealed.
@@ -65,8 +69,12 @@ type inKey struct {
 	root   keyRoot
 	epoch  uint64
 	made   time.Time
-	opener *fast.Opener
 	before *inKey // still good for what is under way; nil: there is none
+
+	// Guarded by peer.rx.
+	opener *fast.Opener
+	joiner fast.Joiner // a message is sealed with one key, all of it
+	gaveUp uint64      // messages that the joiner gave up, as far as they are counted
 
 	// Owned by the loop.
 	told   time.Time // when the peer was told of it

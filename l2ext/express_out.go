@@ -63,9 +63,10 @@ type expressOut struct {
 type bin struct {
 	m      *Manager
 	peer   *peer
-	packer *fast.Packer
-	seg    *segment // that its frames are of
-	frames int      // in it, whole or in parts
+	key    *outKey      // of the packer
+	packer *fast.Packer // nil: there was no key yet
+	seg    *segment     // that its frames are of
+	frames int          // in it, whole or in parts
 	bytes  int
 }
 
@@ -112,7 +113,6 @@ func (o *expressOut) bin(p *peer) *bin {
 	b := o.bins[p.site]
 	if b == nil || b.peer != p { // a site that was removed, and is back, is another peer
 		b = &bin{m: o.m, peer: p}
-		b.packer = fast.NewPacker(&p.express.ids, b.send)
 		o.bins[p.site] = b
 	}
 	return b
@@ -123,6 +123,10 @@ func (b *bin) start() bool {
 	k := b.peer.express.out.Load()
 	if k == nil {
 		return false
+	}
+	if b.key != k {
+		b.flush()
+		b.key, b.packer = k, fast.NewPacker(&k.ids, b.send)
 	}
 	if !b.packer.Start(k.sealer, int(b.peer.express.size.Load())) {
 		b.failed()
@@ -138,7 +142,7 @@ func (o *expressOut) flush() {
 }
 
 func (b *bin) flush() {
-	if !b.packer.Flush() {
+	if b.packer != nil && !b.packer.Flush() {
 		b.failed()
 	}
 }

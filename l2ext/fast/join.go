@@ -9,7 +9,8 @@ const (
 	maxSpans = 64
 )
 
-// A Joiner makes messages of pieces. It holds at most 4 of MaxMessage bytes; when
+// A Joiner makes messages of pieces that were sealed with one key: with another, the same
+// ids are those of others. It holds at most 4 of MaxMessage bytes; when
 // a fifth begins, the oldest is given up. One goroutine uses it at a time.
 type Joiner struct {
 	slots [joining]joint

@@ -26,7 +26,7 @@ const (
 // is full. One goroutine uses it at a time; several may share a Sealer.
 type Packer struct {
 	send func(batch []byte, size int) // takes the datagrams of a batch; borrows it
-	ids  *atomic.Uint32               // of cut messages; shared by all who send to one peer
+	ids  *atomic.Uint32               // of cut messages; shared by all who share a Sealer
 
 	sealer *Sealer
 	size   int // of a datagram
