@@ -2,6 +2,7 @@ package l2exttest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -72,7 +73,8 @@ func (h *Host) AddBridge(name string) {
 
 func (h *Host) addBridge(name string, ours bool) *bridge {
 	b := &bridge{ours: ours, learned: make(map[l2ext.MAC]string), ports: make(map[string]chan []byte), muted: make(map[string]bool), heard: make(map[l2ext.MAC]time.Time)}
-	b.mac = l2ext.MAC{0x0a, 0, 0, 0, 0, byte(len(h.bridges) + 1)}
+	rand.Read(b.mac[:]) // never fails
+	b.mac[0] = 0x0a     // two sites with one MAC would claim it in turn
 	h.bridges[name] = b
 	return b
 }
