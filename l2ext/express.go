@@ -26,6 +26,9 @@ import (
 
 const (
 	helloEvery = time.Second
+	// helloPause is between two that the peer has asked for: each is of full length, and
+	// goes to where the peer is, or seems to be.
+	helloPause = 100 * time.Millisecond
 	// deafAfter is how long a way may be silent until it is said not to work:
 	// five hellos, and a moment. A busy machine or a bad path loses some.
 	deafAfter = 5500 * time.Millisecond
@@ -218,15 +221,22 @@ func (e *express) helloNow() {
 func (m *Manager) sendHellos(ctx context.Context, p *peer) {
 	e := &p.express
 	out := newExpressOut(m)
-	tick := time.NewTicker(helloEvery)
-	defer tick.Stop()
+	last := time.Now().Add(-helloPause)
+	timer := time.NewTimer(helloEvery)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-e.hello:
-		case <-tick.C:
+			if pause := helloPause - time.Since(last); pause > 0 {
+				timer.Reset(pause)
+				continue
+			}
+		case <-timer.C:
 		}
+		last = time.Now()
+		timer.Reset(helloEvery)
 		p.rx.Lock()
 		heard := uint64(0)
 		if k := m.newestKey(p); k != nil {
