@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -92,4 +93,47 @@ func BenchmarkStranger(b *testing.B) {
 			}
 		})
 	}
+}
+
+// takingPort takes what a kernel would, and keeps nothing.
+type takingPort struct{}
+
+func (takingPort) Read([]byte) (int, error) { return 0, os.ErrClosed }
+func (takingPort) Next([]byte) (int, error) { return 0, nil }
+func (takingPort) OnlyTCP() error           { return nil }
+func (takingPort) Write(b []byte) error {
+	_, _, err := fast.SplitMessage(b)
+	return err
+}
+
+// FuzzExpressPeer takes records that a peer has sealed: nothing panics, what is held is
+// bounded, and what reaches the kernel is a message.
+func FuzzExpressPeer(f *testing.F) {
+	frame := append(fast.Plain(nil), benchFrame(local, remote, 60)...)
+	cut := fast.Record{Kind: fast.Piece, VNI: 1, ID: 7, Total: len(frame), Body: frame[:30]}
+	rest := cut
+	rest.Offset, rest.Body = 30, frame[30:]
+	f.Add(fast.Record{Kind: fast.Whole, VNI: 1, Body: frame}.Append(nil))
+	f.Add(rest.Append(cut.Append(nil)))
+	f.Add(rest.Append(fast.Record{Kind: fast.Hello, Heard: 1 << 63}.Append(nil)))
+	f.Add(fast.Record{Kind: fast.Whole, VNI: 2, Redirected: true, Body: frame}.Append(nil))
+	m := expressManager(f, 1)
+	seg := m.segments()[1]
+	seg.attached.Port = takingPort{}
+	seg.table.see(time.Unix(1000, 0), local, false)
+	seg.table.move(time.Unix(1000, 0), remote, "b", "", 1)
+	p := &peer{site: "b"}
+	p.express.hello, p.express.aside, p.express.agreed = make(chan struct{}, 1), newAside(), &agreement{}
+	k := &inKey{peer: p}
+	now := time.Unix(2000, 0)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		before := seg.counts[DropCarrier].Load()
+		p.rx.Lock()
+		m.takeRecordsOf(now, k, b)
+		p.rx.Unlock()
+		now = now.Add(time.Millisecond)
+		if n := seg.counts[DropCarrier].Load(); n != before {
+			t.Errorf("%x: %d messages that are none were given to the kernel", b, n-before)
+		}
+	})
 }
