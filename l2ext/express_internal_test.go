@@ -95,6 +95,29 @@ func BenchmarkStranger(b *testing.B) {
 	}
 }
 
+// TestLANWaitsBehindParked: between the binding that takes a MAC back and the moment at which
+// the frames that waited for it follow, one of the LAN waits with them.
+func TestLANWaitsBehindParked(t *testing.T) {
+	for _, mode := range []Mode{Secure, SecureFast} {
+		m, now := expressManager(t, 0), time.Unix(1000, 0)
+		seg := m.keepOrMake(nil, Segment{Name: "prod", VNI: 1, Mode: mode, Sites: []string{"b"}})
+		m.state.Store(&map[uint32]*segment{1: seg})
+		seg.table.see(now, local, false)
+		seg.table.move(now, remote, "a", "j", 1)
+		seg.holdFor(now, remote, seg.table.byMAC[remote])
+		seg.table.move(now, remote, "b", "j", 2)
+		o := outward{m: m, express: newExpressOut(m)}
+		x := numbered(remote, 1, 60)
+		if mode == SecureFast {
+			x.message = append(fast.Plain(nil), x.frame...)
+		}
+		o.frame(now, seg, x)
+		if n := seg.counts[Parked].Load(); n != 1 {
+			t.Errorf("mode %s: %d frames wait", mode, n)
+		}
+	}
+}
+
 // takingPort takes what a kernel would, and keeps nothing.
 type takingPort struct{}
 

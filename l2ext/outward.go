@@ -70,6 +70,9 @@ func (o *outward) frame(now time.Time, seg *segment, x parcel) {
 		}
 		o.giveBack(seg, x)
 	default:
+		if b.parked && seg.park(h.Dst, x, straight) {
+			return // its MAC is going back, and it behind those that waited
+		}
 		o.send(seg, site, h, x)
 	}
 }
