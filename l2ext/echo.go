@@ -85,10 +85,12 @@ func (m *Manager) Echo(ctx context.Context, name, site string, size int) (time.D
 	}
 }
 
-// takeEcho takes a frame of another site that is an echo, and answers it.
+// takeEcho takes a frame of another site that is an echo, and answers it. One for
+// the address of a gateway is not: in these modes, any host of the other site can
+// have sent it.
 func (i inward) takeEcho(now time.Time, frame []byte) bool {
 	e, err := probe.ParseEcho(frame)
-	if err != nil {
+	if err != nil || e.Dst != (MAC{}) {
 		return false
 	}
 	if e.Reply {

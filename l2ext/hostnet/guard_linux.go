@@ -23,7 +23,12 @@ import (
 //		set away100 { type ether_addr }       MACs of other sites
 //		set twins100 { type ether_addr; timeout 10s }
 //		chain forward { type filter hook forward priority filter - 1
-//			oif lhdx100 iif != lhvx100 ether saddr @away100 update @twins100 { ether saddr } counter drop } }
+//			oif lhdx100 iif != lhvx100 ether saddr @away100 update @twins100 { ether saddr } counter drop
+//			ether type 0x88b5 ether daddr & ff:ff:: == 0e:4c:: jump echoes }
+//		chain echoes {                        gateways ask each other, and nobody else hears or says a word of it
+//			iif lhvx100 oif lhdx100 return
+//			iif lhdx100 oif lhvx100 return
+//			iif or oif is lhvx100 or lhdx100: drop } }
 //	table netdev longhaul-lhtun0-detour {     what arrives for a host that has left goes on to where it is
 //		set left100 { type ether_addr; timeout 5s }
 //		set coming100 { type ether_addr }     and for one that a job is about to bring here, waits in the gateway
@@ -127,11 +132,13 @@ func (n *Net) addGuard(c *nftables.Conn, direct []l2ext.Wish) error {
 	owner, detour, underlay := made[ownerTable], made[detourTable], made[underlayTable]
 	before := nftables.ChainPriorityRef(*nftables.ChainPriorityFilter - 1)
 	forward := c.AddChain(&nftables.Chain{Name: "forward", Table: owner, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: before})
+	echoes := addEchoes(c, forward)
 	for _, w := range direct {
 		a, _ := n.attachment(w.VNI)
 		if err := errors.Join(addOwner(c, forward, w.VNI, a), addDetour(c, detour, w.VNI, a)); err != nil {
 			return err
 		}
+		guardEchoes(c, echoes, a)
 	}
 	return addUnderlay(c, underlay)
 }
