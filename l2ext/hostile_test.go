@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/frag"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+	loopprobe "github.com/longhaul-project/longhaul/l2ext/probe"
 )
 
 // TestHostilePeer sends what a peer has no right to.
@@ -62,6 +64,32 @@ func TestHostilePeer(t *testing.T) {
 		}
 		if _, _, dropped := v.Frames(); dropped < 4900 {
 			t.Errorf("%d dropped", dropped)
+		}
+	})
+}
+
+// TestGatewaysAreNotBound: neither a host, nor a peer, nor a job of a peer can bind
+// the addresses that gateways themselves have; in mode direct the kernel would
+// send the echoes of the gateways there.
+func TestGatewaysAreNotBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		own, source := l2ext.MAC(loopprobe.GatewayOf(100, "a")), l2ext.MAC(loopprobe.SourceOf([3]byte{1, 2, 3}))
+		say := func(msg announce.Message) {
+			b, err := msg.Append(nil)
+			check(t, err, w.ms["a"].HandleUrgent("b", b))
+			w.settle()
+		}
+		for _, mac := range []l2ext.MAC{own, source} {
+			w.appear("a", "lan", mac, "10.0.0.9")
+			say(announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: mac, Cause: announce.Learned, Seq: 9, Site: "b"}}})
+			say(announce.Message{Kind: announce.Prepare, VNI: 100, Job: "j", Site: "a", MACs: []announce.MAC{announce.MAC(mac)}})
+			check(t, w.ms["a"].Settle(t.Context(), "j", []l2ext.NIC{{MAC: mac, Tap: "lan"}}))
+			w.settle()
+			w.want(mac, "a: nowhere; b: nowhere")
+			if s := w.hosts["a"].String(); strings.Contains(s, mac.String()) {
+				t.Errorf("host a is\n%s", s)
+			}
 		}
 	})
 }

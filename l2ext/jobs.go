@@ -92,7 +92,7 @@ func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
 	byVNI := make(map[uint32][]announce.MAC)
 	for _, nic := range nics {
 		seg := m.segmentOf(nic, j.to)
-		if seg == nil || !nic.MAC.Host() {
+		if seg == nil || !seg.Policy.binds(nic.MAC) {
 			m.log.Info("NIC is on no shared segment and stays behind", "mac", nic.MAC, "job", j.id)
 			continue
 		}
@@ -186,6 +186,9 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 	var coming []Entry
 	seg.mu.Lock()
 	for _, raw := range msg.MACs {
+		if !seg.Policy.binds(MAC(raw)) {
+			continue
+		}
 		j.add(seg.VNI, MAC(raw))
 		if b := seg.table.byMAC[MAC(raw)]; b != nil {
 			b.listen(j)
@@ -238,7 +241,7 @@ func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 			return fmt.Errorf("settling job %s: %w", id, ErrJobOver)
 		}
 		for _, nic := range nics {
-			if seg := m.segmentHere(nic); seg != nil {
+			if seg := m.segmentHere(nic); seg != nil && seg.Policy.binds(nic.MAC) {
 				j.add(seg.VNI, nic.MAC)
 			}
 		}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
-	"github.com/longhaul-project/longhaul/l2ext/probe"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -245,7 +244,7 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 		m.takeProbe(now, seg, s.Probe)
 		return
 	}
-	if seg == nil || !s.MAC.Host() || probe.IsSource(s.MAC) || seg.Policy.isGateway(s.MAC) {
+	if seg == nil || !seg.Policy.binds(s.MAC) {
 		return
 	}
 	b := batches[seg]

@@ -199,6 +199,12 @@ func (p Policy) aboutGateway(h ether.Header, frame []byte) bool {
 	return slices.Contains(p.GatewayIPs, sender) || slices.Contains(p.GatewayIPs, target)
 }
 
+// binds tells whether a MAC can be bound to a site: it is a host's, and neither of
+// a gateway of ours nor of the gateway of the guests that is at each site.
+func (p Policy) binds(m MAC) bool {
+	return m.Host() && !probe.IsSource(m) && !probe.IsGateway(m) && !p.isGateway(m)
+}
+
 // isGateway tells whether a MAC is that of a gateway which is at each site.
 func (p Policy) isGateway(m MAC) bool {
 	return p.Gateway == GatewayAnycast && (p.GatewayMAC == m && m != MAC{} || p.FHRP != Cross && m.VirtualRouter())

@@ -95,8 +95,8 @@ func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records 
 	t := taken{back: make(map[string][]MAC)}
 	seg.mu.Lock()
 	for _, r := range records {
-		if seg.Policy.isGateway(MAC(r.MAC)) {
-			continue // each site has its own
+		if !seg.Policy.binds(MAC(r.MAC)) {
+			continue // each site has its own, or nobody has it
 		}
 		m.takeRecord(now, seg, r, &t)
 	}
