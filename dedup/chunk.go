@@ -67,7 +67,7 @@ func (e *Encoder) ahead(b []byte) int {
 
 const (
 	headLook  = 32 // bytes of a page's start that are looked for
-	headTries = 4  // sources that begin alike: zeros do
+	headTries = 4  // places that begin alike: zeros do
 )
 
 // begins is where, in the first page of b but not at its start, the page q

@@ -27,35 +27,60 @@ func BenchmarkEnds(b *testing.B) {
 }
 
 func benchEnds(b *testing.B, items []page.Item, kind string, encode bool, size int64) {
-	from, to := NewStore(Config{}), NewStore(Config{})
-	e, d := from.NewEncoder(EncoderConfig{}), to.NewDecoder(DecoderConfig{})
-	if kind != "new" {
-		decodeParallel(b, d, encodeParallel(b, e, items))
-	}
+	x := newEnds(b, items, kind)
 	b.SetBytes(size)
 	for i := 0; b.Loop(); i++ {
 		b.StopTimer()
-		in := items
-		switch kind {
-		case "rewritten":
-			in = rewrite(items, byte(i))
-		case "new":
-			from, to = NewStore(Config{}), NewStore(Config{})
-			e, d = from.NewEncoder(EncoderConfig{}), to.NewDecoder(DecoderConfig{})
-		}
-		runtime.GC()
+		in := x.round(i)
 		if encode {
 			b.StartTimer()
 		}
-		msgs := encodeParallel(b, e, in)
+		msgs := encodeParallel(b, x.enc, in)
 		if !encode {
 			b.StartTimer()
 		} else {
 			b.StopTimer()
 		}
-		decodeParallel(b, d, msgs)
+		decodeParallel(b, x.dec, msgs)
 		b.StartTimer()
 	}
+}
+
+// ends are both ends of a channel, and what crosses it: items that are known, that
+// have been rewritten in part since the last round, or that are new.
+type ends struct {
+	items []page.Item
+	kind  string
+	enc   *Encoder
+	dec   *Decoder
+}
+
+func newEnds(b *testing.B, items []page.Item, kind string) *ends {
+	x := &ends{items: items, kind: kind}
+	x.forget()
+	if kind != "new" {
+		decodeParallel(b, x.dec, encodeParallel(b, x.enc, items))
+	}
+	return x
+}
+
+// forget gives both ends empty stores.
+func (x *ends) forget() {
+	x.enc = NewStore(Config{}).NewEncoder(EncoderConfig{})
+	x.dec = NewStore(Config{}).NewDecoder(DecoderConfig{})
+}
+
+// round makes the ends ready for a round, and returns what crosses in it.
+func (x *ends) round(i int) []page.Item {
+	in := x.items
+	switch x.kind {
+	case "rewritten":
+		in = rewrite(in, byte(i))
+	case "new":
+		x.forget()
+	}
+	runtime.GC()
+	return in
 }
 
 // encodeParallel is steps 3 and 4 of the path.
@@ -136,75 +161,64 @@ func BenchmarkOrdered(b *testing.B) {
 		b.Run("content="+kind, func(b *testing.B) {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
-			from, to := NewStore(Config{}), NewStore(Config{})
-			e, d := from.NewEncoder(EncoderConfig{}), to.NewDecoder(DecoderConfig{})
-			if kind != "new" {
-				decodeParallel(b, d, encodeParallel(b, e, items))
-			}
-			var encode, compress, decode, rebuild time.Duration
+			x := newEnds(b, items, kind)
+			c := costs{b: b}
 			for i := 0; b.Loop(); i++ {
-				in := items
-				switch kind {
-				case "rewritten":
-					in = rewrite(items, byte(i))
-				case "new":
-					from, to = NewStore(Config{}), NewStore(Config{})
-					e, d = from.NewEncoder(EncoderConfig{}), to.NewDecoder(DecoderConfig{})
-				}
-				runtime.GC()
-				start := thread(b)
-				lap := func() time.Duration {
-					now := thread(b)
-					took := now - start
-					start = now
-					return took
-				}
-				cross := func() {
-					encode += lap()
-					for x := e.Cut(); x != nil; x = e.Cut() {
-						encode += lap()
-						msg, err := x.Compress()
-						if err != nil {
-							b.Fatal(err)
-						}
-						compress += lap()
-						e.Acked(x.Seq)
-						x, err := Expand(msg)
-						if err != nil {
-							b.Fatal(err)
-						}
-						rebuild += lap()
-						r, err := d.Resolve(x)
-						if err != nil {
-							b.Fatal(err)
-						}
-						decode += lap()
-						if err := r.Rebuild(); err != nil {
-							b.Fatal(err)
-						}
-						rebuild += lap()
-						if _, _, err := r.Take(); err != nil {
-							b.Fatal(err)
-						}
-						decode += lap()
-						r.Release()
-					}
-				}
+				in := x.round(i)
+				c.last = thread(b)
 				for _, it := range in {
-					if e.Add(it) {
-						cross()
+					if x.enc.Add(it) {
+						c.cross(x)
 					}
 				}
-				cross()
+				c.cross(x)
 			}
 			per := func(d time.Duration, unit string) {
 				b.ReportMetric(float64(d.Nanoseconds())/float64(size)/float64(b.N), unit)
 			}
-			per(encode, "encode-ordered-ns/B")
-			per(compress, "encode-parallel-ns/B")
-			per(decode, "decode-ordered-ns/B")
-			per(rebuild, "decode-parallel-ns/B")
+			per(c.encode, "encode-ordered-ns/B")
+			per(c.compress, "encode-parallel-ns/B")
+			per(c.resolve, "decode-ordered-ns/B")
+			per(c.rebuild, "decode-parallel-ns/B")
 		})
+	}
+}
+
+// costs is the CPU time of each part of both ends.
+type costs struct {
+	b    *testing.B
+	last time.Duration // thread, when a part was last charged
+
+	encode, compress, resolve, rebuild time.Duration
+}
+
+// charge charges a part with what was used since the last time. err is how the part
+// has ended.
+func (c *costs) charge(part *time.Duration, err error) {
+	if err != nil {
+		c.b.Fatal(err)
+	}
+	now := thread(c.b)
+	*part += now - c.last
+	c.last = now
+}
+
+// cross takes the batches that are full through both ends.
+func (c *costs) cross(x *ends) {
+	c.charge(&c.encode, nil)
+	for batch := x.enc.Cut(); batch != nil; batch = x.enc.Cut() {
+		c.charge(&c.encode, nil)
+		msg, err := batch.Compress()
+		c.charge(&c.compress, err)
+		x.enc.Acked(batch.Seq)
+		expanded, err := Expand(msg)
+		c.charge(&c.rebuild, err)
+		r, err := x.dec.Resolve(expanded)
+		c.charge(&c.resolve, err)
+		c.charge(&c.rebuild, r.Rebuild())
+		_, _, err = r.Take()
+		c.charge(&c.resolve, err)
+		r.Release()
 	}
 }
 

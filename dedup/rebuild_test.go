@@ -30,8 +30,8 @@ func rounds(t *testing.T, s *Store) (msgs [][]byte, want []byte) {
 	return msgs, want
 }
 
-// resolveAll resolves messages, and rebuilds all at once.
-func resolveAll(t *testing.T, d *Decoder, msgs [][]byte) (all []*Resolved, errs []error) {
+// resolveAll resolves messages, in order.
+func resolveAll(t *testing.T, d *Decoder, msgs [][]byte) (all []*Resolved) {
 	t.Helper()
 	for _, msg := range msgs {
 		x, err := Expand(msg)
@@ -44,6 +44,13 @@ func resolveAll(t *testing.T, d *Decoder, msgs [][]byte) (all []*Resolved, errs 
 		}
 		all = append(all, r)
 	}
+	return all
+}
+
+// rebuildAll resolves messages, and rebuilds all at once.
+func rebuildAll(t *testing.T, d *Decoder, msgs [][]byte) (all []*Resolved, errs []error) {
+	t.Helper()
+	all = resolveAll(t, d, msgs)
 	errs = make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, r := range all {
@@ -69,7 +76,7 @@ func TestRebuildAtOnce(t *testing.T) {
 	a, b := NewStore(Config{}), NewStore(Config{})
 	msgs, want := rounds(t, a)
 	d := b.NewDecoder(DecoderConfig{})
-	all, errs := resolveAll(t, d, msgs)
+	all, errs := rebuildAll(t, d, msgs)
 	needs := 0
 	for i, r := range all {
 		if errs[i] != nil {
@@ -108,7 +115,7 @@ func TestRebuildRotten(t *testing.T) {
 			}
 			d := b.NewDecoder(c)
 			defer d.Close()
-			all, errs := resolveAll(t, d, msgs)
+			all, errs := rebuildAll(t, d, msgs)
 			if !asks {
 				if err := errors.Join(errs...); !errors.Is(err, ErrMismatch) || !strings.Contains(err.Error(), "has changed in our memory") {
 					t.Errorf("got error %v", err)
@@ -140,7 +147,7 @@ func TestRebuildWrong(t *testing.T) {
 	at := bytes.Index(msg, x.msg.Digest[:])
 	msg[at] ^= 1
 	d := b.NewDecoder(DecoderConfig{})
-	all, errs := resolveAll(t, d, msgs)
+	all, errs := rebuildAll(t, d, msgs)
 	if errs[0] != nil || !errors.Is(errs[1], ErrMismatch) || !strings.Contains(errs[1].Error(), "batch 2") {
 		t.Fatal(errs)
 	}
@@ -164,18 +171,7 @@ func TestCloseInFlight(t *testing.T) {
 	a, b := NewStore(Config{}), NewStore(Config{})
 	msgs, _ := rounds(t, a)
 	d := b.NewDecoder(DecoderConfig{})
-	var all []*Resolved
-	for _, msg := range msgs {
-		x, err := Expand(msg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := d.Resolve(x)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, r)
-	}
+	all := resolveAll(t, d, msgs)
 	if pinned(b.received) == 0 {
 		t.Fatal("nothing is pinned")
 	}

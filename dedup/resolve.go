@@ -34,7 +34,7 @@ type resolver struct {
 	d           *Decoder
 	r           *Resolved
 	ops, opaque []byte
-	pages       int // bytes of stream in whole pages
+	wholePages  int // bytes of stream in whole pages
 	before      []*Resolved
 }
 
@@ -183,7 +183,7 @@ func (p *resolver) item(o *record.Op, first bool) error {
 // page resolves one page that is not blank.
 func (p *resolver) page(o *record.Op, first bool, a page.Addr, s *step) error {
 	d, stats := p.d, &p.r.stats
-	if p.pages += page.Size; p.pages > p.r.msg.Raw {
+	if p.wholePages += page.Size; p.wholePages > p.r.msg.Raw {
 		return errTooMuch
 	}
 	at := d.versions.at(a)
@@ -263,7 +263,7 @@ func (p *resolver) refer(number uint64, other bool, s *step) {
 }
 
 // maker is the batch that fills a slot of ours and may not have done so yet, as
-// place.after.
+// source.after.
 func (p *resolver) maker(g *segment, slot uint32) int32 {
 	for i, b := range p.r.needs {
 		if b.fills(g, slot) {
