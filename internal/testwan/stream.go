@@ -52,11 +52,7 @@ type listener struct {
 
 // ListenStream opens a listening socket on a port, ":7447".
 func (s StreamSite) ListenStream(addr string) (net.Listener, error) {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, err
-	}
-	a, err := netip.ParseAddrPort(s.IP.String() + ":" + port)
+	a, err := s.at(addr)
 	if err != nil {
 		return nil, err
 	}

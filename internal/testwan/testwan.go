@@ -188,15 +188,20 @@ func (w *WAN) Site(ip string) Site { return Site{w, netip.MustParseAddr(ip)} }
 
 // Listen opens a socket on a port, ":7447".
 func (s Site) Listen(addr string) (net.PacketConn, error) {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, err
-	}
-	a, err := netip.ParseAddrPort(s.IP.String() + ":" + port)
+	a, err := s.at(addr)
 	if err != nil {
 		return nil, err
 	}
 	return s.wan.open(a, false)
+}
+
+// at is the port of an address, ":7447", at this site.
+func (s Site) at(addr string) (netip.AddrPort, error) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return netip.ParseAddrPort(s.IP.String() + ":" + port)
 }
 
 // Dial opens a socket on a port of its own, and resolves addr.
