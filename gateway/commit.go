@@ -207,15 +207,7 @@ func (m *sourceMove) release(ctx context.Context) {
 
 // step writes down how far the ownership has come. When it fails, nothing may
 // be done that the step permits.
-func (m *sourceMove) step(s Step) error {
-	e := m.entry
-	e.Step, e.Job = s, m.job.snapshot()
-	if err := m.g.journal.Put(e); err != nil {
-		return err
-	}
-	m.entry = e
-	return nil
-}
+func (m *sourceMove) step(s Step) error { return m.g.journal.step(&m.entry, s, m.job) }
 
 // obey is the destination's half of the commit. It may be asked any number of
 // times, and answers from the journal.
@@ -329,12 +321,4 @@ func (m *sinkMove) doubt(why error) {
 	})
 }
 
-func (m *sinkMove) step(s Step) error {
-	e := m.entry
-	e.Step, e.Job = s, m.job.snapshot()
-	if err := m.g.journal.Put(e); err != nil {
-		return err
-	}
-	m.entry = e
-	return nil
-}
+func (m *sinkMove) step(s Step) error { return m.g.journal.step(&m.entry, s, m.job) }

@@ -135,6 +135,18 @@ func (j *Journal) Put(e Entry) error {
 	return nil
 }
 
+// step writes that a move has come to step s. The entry stays as it was when the
+// journal does not take that.
+func (j *Journal) step(e *Entry, s Step, of *job) error {
+	next := *e
+	next.Step, next.Job = s, of.snapshot()
+	if err := j.Put(next); err != nil {
+		return err
+	}
+	*e = next
+	return nil
+}
+
 // key holds the role too, because one gateway may be asked to play both parts.
 func (e Entry) key() []byte { return []byte(e.Token + "/" + string(e.Role)) }
 
