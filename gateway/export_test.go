@@ -6,6 +6,9 @@ import (
 	"github.com/longhaul-project/longhaul/dedup"
 )
 
+// MaxForwardConns is how many connections of one forward may be open at once.
+const MaxForwardConns = maxForwardConns
+
 // Crash is the nearest thing to kill -9 inside one process: from now on the
 // gateway writes nothing down and reaches nobody. The caller takes away its
 // control connections and its link.

@@ -212,6 +212,7 @@ func (f *forward) run(ctx context.Context) {
 		}
 		if f.conns.Load() >= maxForwardConns {
 			f.g.log.Warn("forward has too many connections, one refused", "forward", f.view.Name, "limit", maxForwardConns)
+			f.note(fmt.Errorf("refused, because %d are open", maxForwardConns))
 			conn.Close()
 			continue
 		}

@@ -106,6 +106,26 @@ func TestForwardTellsWhy(t *testing.T) {
 	until(t, "the problem is gone", func() bool { return problem() == "" })
 }
 
+// TestForwardTellsOfItsLimit: one connection more than a forward takes is refused,
+// and the forward says so.
+func TestForwardTellsOfItsLimit(t *testing.T) {
+	t.Parallel()
+	a, b, _ := newPair(t, hvtest.Guest{})
+	listen, out := forwardTo(t, a, b, "tcp")
+	echo(t, out)
+	for range gateway.MaxForwardConns {
+		dialForward(t, listen)
+	}
+	awaitConns(t, a, "tcp", gateway.MaxForwardConns)
+	if _, err := dialForward(t, listen).Read(make([]byte, 1)); err == nil {
+		t.Fatal("an answer from nobody")
+	}
+	f, err := a.g.Forwards(t.Context())
+	if err != nil || len(f) != 1 || !strings.Contains(f[0].Problem, "the last connection: refused, because 256 are open") {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
 // TestForwardManyConnections: one connection that stays open, such as that of a
 // management program to libvirt, must not use the forward up for those that
 // come and go beside it.
