@@ -115,7 +115,7 @@ type Gateway struct {
 	node    *tunnel.Node
 	l2      Network
 	journal *Journal
-	jobs    jobs
+	jobs    *jobs
 	since   time.Time
 	tests   linkTests
 	served  served // parts of peers' tests
@@ -164,7 +164,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), patience: patience{query: queryEvery, standstill: standstill, switchover: switchPatience},
 		hearEvery: hearEvery, keepEvery: keepEvery,
-		jobs: jobs{byID: map[string]*job{}}, commons: map[commonKey]*common{}, sinks: map[string]*sinkMove{},
+		jobs: newJobs(), commons: map[commonKey]*common{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}
 	g.openImages()

@@ -143,14 +143,17 @@ const (
 	DecideDestination Decision = "destination"
 )
 
-// jobs is the gateway's list of jobs.
+// jobs is the gateway's list of jobs. Make it with newJobs.
 type jobs struct {
 	cores cores // that they share
 
 	mu     sync.Mutex // guards what follows
 	byID   map[string]*job
 	totals MoveTotals // of those that have ended
+	times  MoveTimes
 }
+
+func newJobs() *jobs { return &jobs{byID: map[string]*job{}, times: newMoveTimes()} }
 
 // add lists j, unless its VM has another job here. A VM that comes in may leave
 // again only when it runs here: before, it is not this site's to move.
@@ -180,6 +183,7 @@ func (js *jobs) count(v Job) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	js.totals.add(v)
+	js.times.add(v)
 }
 
 // ended returns the totals.
@@ -187,6 +191,13 @@ func (js *jobs) ended() MoveTotals {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	return js.totals
+}
+
+// took returns how long those took that have ended well.
+func (js *jobs) took() MoveTimes {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	return MoveTimes{Duration: js.times.Duration.clone(), Downtime: js.times.Downtime.clone()}
 }
 
 // trim forgets the oldest ended jobs beyond keepEnded.
@@ -199,11 +210,15 @@ func (js *jobs) trim() {
 	}
 }
 
-// restore lists a job of an earlier run of the gateway.
+// restore lists a job of an earlier run of the gateway. One that is still open is
+// counted when it ends.
 func (js *jobs) restore(j *job) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
 	js.byID[j.id] = j
+	if v := j.snapshot(); v.Role == string(RoleSource) && !v.State.Ended() {
+		j.ended = js.count
+	}
 }
 
 func (js *jobs) get(id string) (*job, error) {

@@ -48,7 +48,7 @@ func TestWatchEndsWithItsReader(t *testing.T) {
 }
 
 func TestOneJobForAVM(t *testing.T) {
-	js := jobs{byID: map[string]*job{}}
+	js := newJobs()
 	a := newJob(Job{ID: "m-1", VM: "db1", Role: "source", State: JobMoving}, "")
 	if err := js.add(a); err != nil {
 		t.Fatal(err)

@@ -236,20 +236,6 @@ func (l *Layer2) Silence(job, peer string) *Silence {
 	return s
 }
 
-// noteSilence puts into the report how the network has seen the switchover.
-func (m *sourceMove) noteSilence() {
-	s := m.g.l2.Silence(m.job.id, m.entry.Peer)
-	if s == nil {
-		return
-	}
-	m.job.update(func(v *Job) {
-		if v.Report != nil { // a new one: the old has been shown
-			r := *v.Report
-			r.Network, v.Report = s, &r
-		}
-	})
-}
-
 // ClearMAC forgets that a MAC was claimed by two sites in turn.
 func (l *Layer2) ClearMAC(ctx context.Context, segment, mac string) error {
 	m, err := net.ParseMAC(mac)

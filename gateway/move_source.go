@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"path/filepath"
 	"time"
@@ -318,44 +317,6 @@ func (m *sourceMove) steer(ctx context.Context, p Progress) {
 	m.limit = next
 }
 
-// note computes what operators see of the move.
-func (m *sourceMove) note(p Progress) {
-	st := m.link.State()
-	backlog, stalled := m.s.unacked()
-	if !st.Up {
-		stalled = "the WAN is away: " + st.Why
-	}
-	logical, wire := m.s.logical.Load(), m.s.wire.Load()
-	m.rates.add(time.Now(), logical, wire)
-	codec, limited := m.s.effort()
-	f := sample{
-		Remaining: p.Remaining, DirtyRate: p.DirtyRate, Rate: m.rates.logical(), Limit: m.downtimeLimit(),
-		RTT: st.RTT, Drain: time.Duration(m.s.drain.Load()),
-	}.forecast()
-	m.hurry(f)
-	m.job.update(func(v *Job) {
-		v.Progress = JobProgress{
-			Rounds: max(p.Rounds, int(m.s.rounds.Load())), TotalBytes: p.Total, Remaining: p.Remaining, DirtyRate: 8 * p.DirtyRate,
-			LogicalBytes: logical, WireBytes: wire, Rate: 8 * m.rates.wire(), RateCap: v.Progress.RateCap,
-			Backlog: backlog, BacklogMax: m.s.limit.Load(), Reduction: ratio(logical, wire), ETALow: whole(f.low), ETAHigh: whole(f.high),
-			Downtime: wholeMillis(f.downtime), Throttle: p.Throttle, Codec: codec, LimitedBy: limited, Stalled: stalled, Sealed: m.s.told().Sealed,
-		}
-	})
-}
-
-// whole is d in seconds, to a tenth.
-func whole(d time.Duration) float64 { return math.Round(10*d.Seconds()) / 10 }
-
-// wholeMillis is d in milliseconds, or -1 for what cannot be told.
-func wholeMillis(d time.Duration) int64 { return max(d.Milliseconds(), -1) }
-
-func ratio(logical, wire int64) float64 {
-	if wire == 0 {
-		return 0
-	}
-	return math.Round(100*float64(logical)/float64(wire)) / 100
-}
-
 // giveUp ends a move that has not come to its commit: the VM goes on here.
 func (m *sourceMove) giveUp(why error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.g.ctx), cleanupTime)
@@ -445,27 +406,6 @@ func (m *sourceMove) reattach(ctx context.Context) error {
 func (m *sourceMove) finish() {
 	m.noteSilence()
 	m.closeMove(JobDone, nil)
-}
-
-// noteRunning computes the report once the destination has said that it runs.
-func (m *sourceMove) noteRunning(ctx context.Context, a control) {
-	if p, err := m.src.Progress(ctx); err == nil {
-		m.note(p)
-	}
-	t := m.s.sums()
-	down := m.commitSent.Sub(m.stopAt) + m.link.State().RTT/2 + a.Took
-	if m.stopAt.IsZero() {
-		down = 0 // a restart of the gateway has lost the moment
-	}
-	m.job.update(func(v *Job) {
-		v.Report = &JobReport{
-			Total: time.Since(m.begun).Milliseconds(), Downtime: down.Milliseconds(), StoppedAt: m.stopAt, ResumedAt: a.ResumeAt,
-			Rounds: max(v.Progress.Rounds, int(m.s.rounds.Load())), LogicalBytes: m.s.logical.Load(), WireBytes: m.s.wire.Load(),
-			Reduction: ratio(m.s.logical.Load(), m.s.wire.Load()),
-			Pages:     t.Pages, ZeroPages: t.Zero, Refs: t.Refs, Deltas: t.Deltas, Digest: m.s.digest(),
-			Codecs: m.s.tally.report(),
-		}
-	})
 }
 
 // closeMove ends the job and lets go of everything.

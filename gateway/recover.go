@@ -49,7 +49,7 @@ func (g *Gateway) hostNamed(name string) Host {
 
 // recoverSource ends a move that this gateway, as its source, has left open.
 func (g *Gateway) recoverSource(e Entry, j *job) {
-	m := &sourceMove{g: g, job: j, entry: e, begun: time.Now(), decisions: make(chan Decision, 1)}
+	m := &sourceMove{g: g, job: j, entry: e, begun: j.snapshot().Started, decisions: make(chan Decision, 1)}
 	j.mu.Lock()
 	j.recover = m.decide
 	j.mu.Unlock()

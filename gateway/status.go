@@ -38,6 +38,9 @@ func (g *Gateway) Status(ctx context.Context) (Status, error) {
 	return st, nil
 }
 
+// MoveTimes tells how long the moves took that have left this site and succeeded.
+func (g *Gateway) MoveTimes() MoveTimes { return g.jobs.took() }
+
 func (g *Gateway) peerStatus(site string) PeerStatus {
 	link := g.node.Link(site)
 	l := link.State()

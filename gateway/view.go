@@ -47,7 +47,7 @@ func (t *MoveTotals) add(j Job) {
 	t.Wire += j.Progress.WireBytes
 	if j.Report != nil {
 		t.Total += j.Report.Total
-		t.Downtime += j.Report.Downtime
+		t.Downtime += max(j.Report.Downtime, 0)
 	}
 }
 
@@ -189,8 +189,8 @@ type JobProgress struct {
 // JobReport is what a finished move took.
 type JobReport struct {
 	Total        int64     `json:"total_ms" doc:"from the request to the release of the source, in milliseconds"`
-	Downtime     int64     `json:"downtime_ms" doc:"from STOP at the source to RESUME at the destination, in milliseconds: by the source's clock up to the order to run, half a round trip, and by the destination's clock from there"`
-	StoppedAt    time.Time `json:"stopped_at" doc:"when the VM stopped, by the clock of the source's gateway"`
+	Downtime     int64     `json:"downtime_ms" doc:"from STOP at the source to RESUME at the destination, in milliseconds: by the source's clock up to the order to run, half a round trip, and by the destination's clock from there; 0 for a VM that was paused before, -1 when a restart of the gateway has lost the moment"`
+	StoppedAt    time.Time `json:"stopped_at" doc:"when the VM stopped, by the clock of the source's gateway; year 1 when that is not known"`
 	ResumedAt    time.Time `json:"resumed_at" doc:"when it ran again, by the clock of the destination's gateway"`
 	Rounds       int       `json:"rounds" doc:"passes over memory"`
 	LogicalBytes int64     `json:"logical_bytes" doc:"bytes that the source wrote"`

@@ -2,13 +2,12 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"io"
 )
 
 // size is bytes for people: "512 MiB", "1.5 GiB".
@@ -66,6 +65,14 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%d min %d s", d/time.Minute, d%time.Minute/time.Second)
 	}
 	return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
+}
+
+// stood is a downtime of milliseconds; a restart of the gateway loses it.
+func stood(n int64) string {
+	if n < 0 {
+		return "not known: the gateway was restarted"
+	}
+	return millis(n)
 }
 
 func millis(n int64) string { return span(time.Duration(n) * time.Millisecond) }

@@ -114,7 +114,7 @@ func writeJob(w io.Writer, j gateway.Job) error {
 		t.row("switch", fmt.Sprintf("%s, downtime %s", eta(p), forecast(p)))
 	}
 	if r := j.Report; r != nil {
-		t.row("took", fmt.Sprintf("%s, downtime %s", millis(r.Total), millis(r.Downtime)))
+		t.row("took", fmt.Sprintf("%s, downtime %s", millis(r.Total), stood(r.Downtime)))
 		if n := r.Network; n != nil {
 			t.row("network", silence(n))
 		}

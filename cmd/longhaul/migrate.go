@@ -140,7 +140,7 @@ func writeReport(w io.Writer, j gateway.Job) error {
 		return nil
 	}
 	t := newTable(w)
-	t.row("  downtime", millis(r.Downtime))
+	t.row("  downtime", stood(r.Downtime))
 	if r.Network != nil {
 		t.row("  network", silence(r.Network))
 	}

@@ -98,6 +98,7 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 	head.row("certificate", "until "+moment(st.CertEnd))
 	head.row("store", fmt.Sprintf("%s of %s, %s in memory, %d pages", size(st.Store.Bytes), size(st.Store.Budget), size(st.Store.Memory), st.Store.Pages))
 	head.row("jobs running", st.Jobs)
+	head.row("moves from here", fmt.Sprintf("%d done, %d aborted, %d failed since it is up", st.Moves.Done, st.Moves.Aborted, st.Moves.Failed))
 	if err := head.flush(); err != nil {
 		return err
 	}

@@ -2,6 +2,33 @@ package metrics
 
 import "github.com/longhaul-project/longhaul/gateway"
 
+// peer shows the link to one other site.
+func peer(m metrics, p gateway.PeerStatus) {
+	m.gauge("link_up", "1 while the link to the site is up.", one(p.Alive), "peer", p.Site)
+	m.gauge("link_member_alive", "1 while the membership says that the site is alive.", one(p.Member == "alive"), "peer", p.Site)
+	m.gauge("link_changed_time_seconds", "When the link came up or went down, as a Unix time.", float64(p.Since.Unix()), "peer", p.Site)
+	m.gauge("link_rtt_seconds", "Smoothed round trip.", p.RTT/1000, "peer", p.Site)
+	m.gauge("link_connections", "Connections of the link.", float64(p.Conns), "peer", p.Site)
+	m.gauge("link_carrier_info", "Always 1; the label says what carries the link.", 1, "peer", p.Site, "carrier", p.Carrier)
+	m.gauge("link_controller_info", "Always 1; the label says which congestion controller runs.", 1, "peer", p.Site, "controller", p.Controller)
+	m.gauge("link_rate_bytes_per_second", "Cap of the link, 0 for none.", float64(p.Rate)/8, "peer", p.Site)
+	m.gauge("link_goodput_bytes_per_second", "Measured goodput.", float64(p.Goodput)/8, "peer", p.Site)
+	m.counter("link_sent_bytes_total", "Bytes sent on the wire, headers included.", p.Sent, "peer", p.Site)
+	m.counter("link_received_bytes_total", "Bytes received on the wire, headers included.", p.Received, "peer", p.Site)
+	for _, k := range p.Classes {
+		m.counter("link_class_sent_bytes_total", "Bytes sent on the wire by class, headers included.", k.Sent, "peer", p.Site, "class", k.Name)
+	}
+	drops(m, p)
+	for _, w := range p.Paths {
+		labels := []string{"peer", p.Site, "path", w.Name}
+		m.gauge("path_up", "1 while the peer answers on the path.", one(w.Alive), labels...)
+		m.gauge("path_rtt_seconds", "Smoothed round trip on the path.", w.RTT/1000, labels...)
+		m.gauge("path_bandwidth_bytes_per_second", "What the path is found to carry.", float64(w.Carries)/8, labels...)
+		m.counter("path_sent_bytes_total", "Bytes sent over the path, headers included.", w.Sent, labels...)
+		m.counter("path_received_bytes_total", "Bytes received over the path, headers included.", w.Received, labels...)
+	}
+}
+
 // drops shows what was lost at this gateway and not on the line.
 func drops(m metrics, p gateway.PeerStatus) {
 	for _, d := range []struct {

@@ -19,6 +19,7 @@ const scrapeTime = 5 * time.Second
 // Source is what is shown; the API's backend is one.
 type Source interface {
 	Status(ctx context.Context) (gateway.Status, error)
+	MoveTimes() gateway.MoveTimes
 	Jobs(ctx context.Context) ([]gateway.Job, error)
 	Forwards(ctx context.Context) ([]gateway.Forward, error)
 	Segments(ctx context.Context) ([]gateway.Segment, error)
@@ -63,11 +64,6 @@ func (m metrics) counter(name, help string, v int64, labelled ...string) {
 	m.send(prometheus.CounterValue, name, help, float64(v), labelled)
 }
 
-// seconds is a counter of milliseconds.
-func (m metrics) seconds(name, help string, ms int64) {
-	m.send(prometheus.CounterValue, name, help, float64(ms)/1000, nil)
-}
-
 // send takes labels as name, value, name, value.
 func (m metrics) send(kind prometheus.ValueType, name, help string, v float64, labelled []string) {
 	var names, values []string
@@ -99,42 +95,14 @@ func (c *Collector) status(ctx context.Context, m metrics) error {
 	m.gauge("store_memory_bytes", "Memory that the content stores use, in bytes.", float64(st.Store.Memory))
 	m.gauge("store_disk_bytes", "Disk that the content stores use, in bytes.", float64(st.Store.Disk))
 	m.gauge("store_pages", "Pages that the content stores hold.", float64(st.Store.Pages))
-	m.counter("moves_total", "Moves that have left this site, by how they ended.", st.Moves.Done, "state", string(gateway.JobDone))
-	m.counter("moves_total", "Moves that have left this site, by how they ended.", st.Moves.Aborted, "state", string(gateway.JobAborted))
-	m.counter("moves_total", "Moves that have left this site, by how they ended.", st.Moves.Failed, "state", string(gateway.JobFailed))
-	m.counter("moves_logical_bytes_total", "Bytes that the hypervisors wrote for moves that have ended.", st.Moves.Logical)
-	m.counter("moves_wire_bytes_total", "Bytes sent for moves that have ended, without packet headers.", st.Moves.Wire)
-	m.seconds("moves_seconds_total", "Time that the moves took that succeeded.", st.Moves.Total)
-	m.seconds("moves_downtime_seconds_total", "Time in which their VMs stood still.", st.Moves.Downtime)
+	moves(m, st.Moves, c.src.MoveTimes())
 	portDrops(m, st.Drops)
 	for _, h := range st.Hosts {
 		m.gauge("host_up", "1 when the hypervisor host can be asked.", one(h.Problem == ""), "host", h.Name)
 		m.gauge("host_vms", "VMs of the host.", float64(h.VMs), "host", h.Name)
 	}
 	for _, p := range st.Peers {
-		m.gauge("link_up", "1 while the link to the site is up.", one(p.Alive), "peer", p.Site)
-		m.gauge("link_member_alive", "1 while the membership says that the site is alive.", one(p.Member == "alive"), "peer", p.Site)
-		m.gauge("link_changed_time_seconds", "When the link came up or went down, as a Unix time.", float64(p.Since.Unix()), "peer", p.Site)
-		m.gauge("link_rtt_seconds", "Smoothed round trip.", p.RTT/1000, "peer", p.Site)
-		m.gauge("link_connections", "Connections of the link.", float64(p.Conns), "peer", p.Site)
-		m.gauge("link_carrier_info", "Always 1; the label says what carries the link.", 1, "peer", p.Site, "carrier", p.Carrier)
-		m.gauge("link_controller_info", "Always 1; the label says which congestion controller runs.", 1, "peer", p.Site, "controller", p.Controller)
-		m.gauge("link_rate_bytes_per_second", "Cap of the link, 0 for none.", float64(p.Rate)/8, "peer", p.Site)
-		m.gauge("link_goodput_bytes_per_second", "Measured goodput.", float64(p.Goodput)/8, "peer", p.Site)
-		m.counter("link_sent_bytes_total", "Bytes sent on the wire, headers included.", p.Sent, "peer", p.Site)
-		m.counter("link_received_bytes_total", "Bytes received on the wire, headers included.", p.Received, "peer", p.Site)
-		for _, k := range p.Classes {
-			m.counter("link_class_sent_bytes_total", "Bytes sent on the wire by class, headers included.", k.Sent, "peer", p.Site, "class", k.Name)
-		}
-		drops(m, p)
-		for _, w := range p.Paths {
-			labels := []string{"peer", p.Site, "path", w.Name}
-			m.gauge("path_up", "1 while the peer answers on the path.", one(w.Alive), labels...)
-			m.gauge("path_rtt_seconds", "Smoothed round trip on the path.", w.RTT/1000, labels...)
-			m.gauge("path_bandwidth_bytes_per_second", "What the path is found to carry.", float64(w.Carries)/8, labels...)
-			m.counter("path_sent_bytes_total", "Bytes sent over the path, headers included.", w.Sent, labels...)
-			m.counter("path_received_bytes_total", "Bytes received over the path, headers included.", w.Received, labels...)
-		}
+		peer(m, p)
 	}
 	return nil
 }

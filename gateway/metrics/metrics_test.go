@@ -25,9 +25,16 @@ func (source) Status(context.Context) (gateway.Status, error) {
 			Classes: []gateway.Class{{Name: "disk", Weight: 16, Sent: 10}},
 			Drops:   gateway.LinkDrops{SendQueue: 1, ReceiveQueue: 2, Unsendable: 3, Socket: 4, Busy: 5}}, {Site: "c"}},
 		Drops: gateway.PortDrops{Packets: 6, Refused: 7},
-		Moves: gateway.MoveTotals{Done: 2, Failed: 1, Downtime: 1500},
+		Moves: gateway.MoveTotals{Done: 2, Failed: 1, Logical: 300, Wire: 100},
 		Hosts: []gateway.HostStatus{{Name: "h1", VMs: 2}, {Name: "h2", Problem: "gone"}},
 	}, nil
+}
+
+func (source) MoveTimes() gateway.MoveTimes {
+	return gateway.MoveTimes{
+		Duration: gateway.Histogram{Bounds: []time.Duration{time.Second, time.Minute}, Counts: []int64{1, 2, 3}, Sum: 400 * time.Second},
+		Downtime: gateway.Histogram{Bounds: []time.Duration{300 * time.Millisecond}, Counts: []int64{5, 0}, Sum: time.Second},
+	}
 }
 
 func (source) Jobs(context.Context) ([]gateway.Job, error) {
@@ -90,8 +97,14 @@ func TestCollect(t *testing.T) {
 		`longhaul_segment_dropped_frames_total label:{name:"segment" value:"prod"} counter:{value:7}`,
 		`longhaul_segment_streams label:{name:"peer" value:"b"} label:{name:"segment" value:"prod"} gauge:{value:1}`,
 		`longhaul_segment_loss_ratio label:{name:"peer" value:"b"} label:{name:"segment" value:"prod"} gauge:{value:0.25}`,
-		`longhaul_moves_total label:{name:"state" value:"done"} counter:{value:2}`,
-		`longhaul_moves_downtime_seconds_total counter:{value:1.5}`,
+		`longhaul_moves_total label:{name:"result" value:"done"} counter:{value:2}`,
+		`longhaul_moves_total label:{name:"result" value:"aborted"} counter:{value:0}`,
+		`longhaul_moves_total label:{name:"result" value:"failed"} counter:{value:1}`,
+		`longhaul_moves_logical_bytes_total counter:{value:300}`,
+		`longhaul_moves_wire_bytes_total counter:{value:100}`,
+		`longhaul_move_duration_seconds histogram:{sample_count:6 sample_sum:400 ` +
+			`bucket:{cumulative_count:1 upper_bound:1} bucket:{cumulative_count:3 upper_bound:60}}`,
+		`longhaul_move_downtime_seconds histogram:{sample_count:5 sample_sum:1 bucket:{cumulative_count:5 upper_bound:0.3}}`,
 		`longhaul_job_codec_info label:{name:"codec" value:"zstd-3, 4 bases"} label:{name:"job" value:"m-1"} ` +
 			`label:{name:"limited_by" value:"line"} label:{name:"vm" value:"db1"} gauge:{value:1}`,
 		`longhaul_scrape_errors gauge:{value:0}`,

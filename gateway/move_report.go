@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"context"
+	"math"
+	"time"
+)
+
+// note computes what operators see of the move.
+func (m *sourceMove) note(p Progress) {
+	st := m.link.State()
+	backlog, stalled := m.s.unacked()
+	if !st.Up {
+		stalled = "the WAN is away: " + st.Why
+	}
+	logical, wire := m.s.logical.Load(), m.s.wire.Load()
+	m.rates.add(time.Now(), logical, wire)
+	codec, limited := m.s.effort()
+	f := sample{
+		Remaining: p.Remaining, DirtyRate: p.DirtyRate, Rate: m.rates.logical(), Limit: m.downtimeLimit(),
+		RTT: st.RTT, Drain: time.Duration(m.s.drain.Load()),
+	}.forecast()
+	m.hurry(f)
+	m.job.update(func(v *Job) {
+		v.Progress = JobProgress{
+			Rounds: max(p.Rounds, int(m.s.rounds.Load())), TotalBytes: p.Total, Remaining: p.Remaining, DirtyRate: 8 * p.DirtyRate,
+			LogicalBytes: logical, WireBytes: wire, Rate: 8 * m.rates.wire(), RateCap: v.Progress.RateCap,
+			Backlog: backlog, BacklogMax: m.s.limit.Load(), Reduction: ratio(logical, wire), ETALow: whole(f.low), ETAHigh: whole(f.high),
+			Downtime: wholeMillis(f.downtime), Throttle: p.Throttle, Codec: codec, LimitedBy: limited, Stalled: stalled, Sealed: m.s.told().Sealed,
+		}
+	})
+}
+
+// whole is d in seconds, to a tenth.
+func whole(d time.Duration) float64 { return math.Round(10*d.Seconds()) / 10 }
+
+// wholeMillis is d in milliseconds, or -1 for what cannot be told.
+func wholeMillis(d time.Duration) int64 { return max(d.Milliseconds(), -1) }
+
+func ratio(logical, wire int64) float64 {
+	if wire == 0 {
+		return 0
+	}
+	return math.Round(100*float64(logical)/float64(wire)) / 100
+}
+
+// noteRunning computes the report once the destination has said that it runs.
+func (m *sourceMove) noteRunning(ctx context.Context, a control) {
+	if p, err := m.src.Progress(ctx); err == nil {
+		m.note(p)
+	}
+	t := m.s.sums()
+	m.job.update(func(v *Job) {
+		v.Report = &JobReport{
+			Total: time.Since(m.begun).Milliseconds(), Downtime: m.downtime(a), StoppedAt: m.stopAt, ResumedAt: a.ResumeAt,
+			Rounds: max(v.Progress.Rounds, int(m.s.rounds.Load())), LogicalBytes: m.s.logical.Load(), WireBytes: m.s.wire.Load(),
+			Reduction: ratio(m.s.logical.Load(), m.s.wire.Load()),
+			Pages:     t.Pages, ZeroPages: t.Zero, Refs: t.Refs, Deltas: t.Deltas, Digest: m.s.digest(),
+			Codecs: m.s.tally.report(),
+		}
+	})
+}
+
+// downtime is how long the VM stood still, in milliseconds, or -1 when a restart
+// of the gateway has lost the moment.
+func (m *sourceMove) downtime(running control) int64 {
+	switch {
+	case !m.entry.Ran:
+		return 0
+	case m.stopAt.IsZero():
+		return -1
+	}
+	return (m.commitSent.Sub(m.stopAt) + m.link.State().RTT/2 + running.Took).Milliseconds()
+}
+
+// noteSilence puts into the report how the network has seen the switchover.
+func (m *sourceMove) noteSilence() {
+	s := m.g.l2.Silence(m.job.id, m.entry.Peer)
+	if s == nil {
+		return
+	}
+	m.job.update(func(v *Job) {
+		if v.Report != nil { // a new one: the old has been shown
+			r := *v.Report
+			r.Network, v.Report = s, &r
+		}
+	})
+}
