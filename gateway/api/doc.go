@@ -1,16 +1,21 @@
 // Package api serves a gateway's HTTP API on a unix socket. The CLI, scripts
 // and (later) the web page are its clients; package client is the Go one.
 //
-//	GET    /v1/status
+//	GET    /v1/status                  GET  /v1/doctor
 //	GET    /v1/vms
 //	GET    /v1/jobs                    POST /v1/jobs          starts a move
 //	GET    /v1/jobs/{id}               GET  /v1/jobs/{id}/events
 //	POST   /v1/jobs/{id}/abort         POST /v1/jobs/{id}/recover
 //	PUT    /v1/jobs/{id}/rate
-//	GET    /v1/forwards                POST /v1/forwards      DELETE /v1/forwards/{name}
+//	GET    /v1/forwards                POST /v1/forwards
+//	DELETE /v1/forwards/{name}
 //	GET    /v1/segments                POST /v1/segments
 //	GET    /v1/segments/{name}         DELETE /v1/segments/{name}
-//	POST   /v1/links/{site}/test       GET, DELETE of the same: how it stands, ends it
+//	GET    /v1/segments/{name}/capture
+//	POST   /v1/segments/{name}/unstretch
+//	POST   /v1/segments/{name}/bindings/{mac}/clear
+//	POST   /v1/links/{site}/test       GET  /v1/links/{site}/test how it stands
+//	DELETE /v1/links/{site}/test       ends it
 //	GET    /v1/store
 //	POST   /v1/store/seed              POST /v1/store/verify  each starts a task
 //	GET    /v1/store/tasks
