@@ -39,7 +39,7 @@ const (
 
 // Bounds of checks.
 const (
-	certSoon   = 14 * 24 * time.Hour // certificates are renewed by an operator, who has holidays
+	certSoon   = 14 * 24 * time.Hour // they are renewed 30 days before their end (tunnel/pki): it has failed for half of these
 	clockWarn  = 2 * time.Second     // calendars and logs of two sites cannot be compared any more
 	clockFail  = time.Minute         // certificates and tokens begin to be refused
 	echoTime   = 2 * time.Second     // for a frame to come back; more than any WAN's round trip
@@ -64,9 +64,10 @@ func Examine(now time.Time, st Status, segments []Segment) []Check {
 		c := Check{Name: "certificate", State: CheckOK, Detail: "valid until " + st.CertEnd.Format(time.DateOnly)}
 		switch {
 		case left <= 0:
-			c.State, c.Detail = CheckFail, "has expired: no other gateway talks to this one; enrol it anew"
+			c.State, c.Detail = CheckFail, "has expired: no other gateway talks to this one; let it join anew, with a token from the site that founded the fleet"
 		case left < certSoon:
-			c.State, c.Detail = CheckWarn, fmt.Sprintf("ends in %d days", int(left.Hours()/24))
+			c.State = CheckWarn
+			c.Detail = fmt.Sprintf("ends in %d days and was not renewed: is the link to the site that founded the fleet up?", int(left.Hours()/24))
 		}
 		checks = append(checks, c)
 	}

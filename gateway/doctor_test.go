@@ -24,7 +24,7 @@ func TestExamine(t *testing.T) {
 		want   string // of the worst
 	}{
 		{"expired", func(st *Status, _ *Segment) { st.CertEnd = now }, "fail certificate  has expired"},
-		{"expires", func(st *Status, _ *Segment) { st.CertEnd = now.AddDate(0, 0, 3) }, "warn certificate  ends in 3 days"},
+		{"expires", func(st *Status, _ *Segment) { st.CertEnd = now.AddDate(0, 0, 3) }, "warn certificate  ends in 3 days and was not renewed: is the link to the site that founded the fleet up?"},
 		{"down", func(st *Status, _ *Segment) {
 			st.Peers = []PeerStatus{{Site: "b", Why: "timeout", Address: "b:7447"}}
 		}, "fail link b is down: timeout; does a firewall let UDP pass to b:7447?"},
