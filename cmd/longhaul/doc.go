@@ -3,6 +3,6 @@
 // work of their own.
 //
 // Data goes to stdout, as tables or with --json as one document (JSON lines
-// for job watch); progress and messages go to stderr. Exit codes are in exit.go
+// for job watch and segment show --live); progress and messages go to stderr. Exit codes are in exit.go
 // and in "longhaul help exit-codes".
 package main

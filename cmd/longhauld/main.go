@@ -22,7 +22,8 @@ var version = "dev"
 
 const usage = `longhauld is the gateway of a site: it takes part in moves of running VMs.
 
-usage: longhauld [--config FILE]      serve until SIGTERM; SIGHUP reloads rates
+usage: longhauld [--config FILE]      serve until SIGTERM; SIGHUP reads the
+                                      config again
        longhauld --check-config       say whether the config is right, and end
        longhauld --cleanup            remove what a crashed gateway has left in this
                                       machine's network, and end

@@ -2,12 +2,16 @@
 // starter.go writes a commented one, deploy/config has examples, and the
 // fields below say what each key means.
 //
-// link.rate, link.calendar, link.weights, peers and log.level change on SIGHUP (systemctl reload, longhaul
-// reload); any other key needs a restart, and Reload names those that differ.
+// link.rate, link.calendar, link.weights, peers and log.level change on SIGHUP
+// (systemctl reload, longhaul reload); any other key needs a restart, and Reload
+// names those that differ.
 package config
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"time"
@@ -285,6 +289,9 @@ type Log struct {
 func Load(path string) (Config, error) {
 	var c Config
 	if err := conffile.Load(path, &c); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("reading the config (longhaul init or longhaul join makes one; --config names another): %w", err)
+		}
 		return Config{}, err
 	}
 	return c.withDefaults(), nil

@@ -20,7 +20,8 @@ func (s Starter) Render() []byte {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("# longhauld: the gateway of site %s. Check it with: longhauld --check-config", s.Site)
-	p("# link.rate and log.level change on reload, everything else on restart.")
+	p("# The link's rate, calendar and weights, the peers and log.level change on reload")
+	p("# (longhaul reload), everything else on restart.")
 	p("")
 	p("site: %s", quote(s.Site))
 	p("gateway: %s", quote(s.Gateway))
