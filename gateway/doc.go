@@ -35,15 +35,18 @@
 // Byte-exact: items only choose how a span is encoded; their bytes always add
 // up to the stream. Where QEMU compresses a channel by itself, the stream is what
 // it is without that: the pages, and which; the destination reads these pages in
-// a form that is not compressed (vmstream.Packer). Proved: every batch carries the chained digest of the
-// stream up to its end, checked before one of its bytes is delivered; a seal
-// withholds the end of a stream until all channels agree (session.go await);
-// and the order to run is not sent before both ends agree on all digests
-// (session.go same). Bounded: backlog.go. One owner: commit.go. Outage-proof:
-// legs block while the WAN is away, and tunnel sessions go on where they were. As
-// fast as the slower of CPU and line: codec.go. Fair: turnstile.go.
+// a form that is not compressed (vmstream.Packer). Proved: every batch carries
+// the chained digest of the stream up to its end, checked before one of its bytes
+// is delivered; a seal withholds the end of a stream until all channels agree
+// (session.go await); and the order to run is not sent before both ends agree on
+// all digests (session.go same). Bounded: backlog.go, of messages sent.go. One
+// owner: commit.go. Outage-proof: legs block while the WAN is away, and tunnel
+// sessions go on where they were. As fast as the slower of CPU and line: codec.go.
+// Fair: turnstile.go.
 //
 // # The rest of the story
+//
+//	gateway.go      takes the channels that peers open; links.go hears of links
 //
 //	migrate.go      an operator asks for a move
 //	move_source.go  the move at the site the VM leaves
@@ -51,6 +54,14 @@
 //	control.go      what the two tell each other; wire.go has the messages
 //	commit.go       who owns the VM; journal.go is what each has written down
 //	query.go        a destination without orders asks for them; late orders
+//	sink_process.go the process that waits at the destination
+//	recover.go      what a restart finds in the journal
+//	deadline.go     a move in a hurry uses the paths that cost more
+//
+//	late.go         a connection that was silent when it was opened
+//	crew.go         the goroutines of one leg, and when it is cut off: netclose.go
+//	forward.go      fixed local addresses that come out at the other site
+//
 //	stores.go       what a peer and we both hold, over restarts of either
 //	tenants.go      for whom: tenants share no content
 //	fetch.go        pages of it that one end has lost, from the other
@@ -59,19 +70,25 @@
 //	cross.go        brings what a peer lacks of them there, in the background
 //	summary.go      what a peer has of its own, so that hashes of it are enough
 //	store_tasks.go  seeding and verifying as operators watch them; store_report.go
-//	sink_process.go the process that waits at the destination
-//	recover.go      what a restart finds in the journal
-//	late.go         a connection that was silent when it was opened
-//	crew.go         the goroutines of one leg, and when it is cut off
-//	forward.go      fixed local addresses that come out at the other site
-//	job.go          a move as operators watch it; forecast.go, meter.go
+//
 //	pace.go         every 100 ms: the bounds of the backlog, how hard to compress
 //	codec.go        what to do to save bytes; content.go foretells what it costs
-//	limit.go        what holds a move up; effort.go, cores.go measure it
+//	limit.go        what holds a move up; effort.go, cores.go measure it by the
+//	                clocks of cputime_linux.go, cputime_other.go
 //	turnstile.go    moves share the cores: whose batch is compressed next
+//
+//	layer2.go       the segments: what moves ask of them; segment.go, operators
+//	frames.go       their frames on the link; express.go, beside it
+//
 //	hypervisor.go   what is needed of a hypervisor; adaptors live in internal/
-//	linktest.go     what a link carries: linktest_run.go asks, linktest_serve.go answers
-//	view.go         what the API shows
+//	linktest.go     what a link carries: linktest_run.go asks, linktest_serve.go
+//	                answers, curve.go is what came by when
+//	doctor.go       what is wrong with this gateway, its links, its segments
+//	job.go          a move as operators watch it: move_report.go fills it in from
+//	                forecast.go, meter.go; histogram.go sums up those that have ended
+//	view.go         what the API shows; status.go fills it in. Parts of it are in
+//	                drops.go, linktest_view.go and store_view.go
+//	errors.go       what callers decide by
 //
 // # Words
 //

@@ -121,7 +121,7 @@ func (s *stretch) say(to *stretch, proto byte, number uint32) {
 	}
 }
 
-// a heardFrame is what has come of say.
+// A heardFrame is what has come of say.
 type heardFrame struct {
 	proto  byte
 	number uint32

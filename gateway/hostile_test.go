@@ -92,7 +92,7 @@ func prepare(token, vm string) fields {
 	}
 }
 
-// fakeSpec is what the fake host of s would be asked for.
+// prepareOrder is the order that has the fake host of s start a VM.
 func (s *site) prepareOrder(vm, token string) fields {
 	s.t.Helper()
 	src, err := s.host.Source(s.t.Context(), vm)

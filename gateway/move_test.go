@@ -206,7 +206,7 @@ func TestRefusals(t *testing.T) {
 	ledger.Check(t, "db1", "host-a")
 }
 
-// failures of a hypervisor before the commit: the VM stays where it is, the
+// Failures of a hypervisor before the commit: the VM stays where it is, the
 // reason is told in one line, and the next try works.
 func TestFailureLeavesVMAtSource(t *testing.T) {
 	broken := errors.New("broken on purpose")
@@ -243,7 +243,7 @@ func TestFailureLeavesVMAtSource(t *testing.T) {
 	}
 }
 
-// every phase, every gateway: kill -9, restart, and the VM runs at exactly one
+// Every phase, every gateway: kill -9, restart, and the VM runs at exactly one
 // site; then the move works.
 func TestKilledGateway(t *testing.T) {
 	type phase struct {

@@ -36,8 +36,8 @@ func (g *Gateway) storeDir(h commonKey) string {
 	return filepath.Join(g.cfg.StoreDir, tenantsDir, h.tenant, h.site)
 }
 
-// share is what each tenant may have of a budget for each peer, in bytes; 0 stands
-// for def.
+// tenantShare is what each tenant may have of a budget for each peer, in bytes; a
+// budget of 0 stands for def.
 func (g *Gateway) tenantShare(budget, def int64) int64 {
 	return cmp.Or(budget, def) / int64(1+len(g.cfg.Tenants))
 }

@@ -19,7 +19,7 @@ import (
 //go:embed workload/*.go pages/*.go control/*.go
 var sources embed.FS
 
-// module path under which the sources import each other.
+// sourceModule is the module path under which the sources import each other.
 const sourceModule = "github.com/longhaul-project/longhaul"
 
 func goVersion() string { return runtime.Version() }

@@ -24,7 +24,8 @@ import (
 	"github.com/longhaul-project/longhaul/tunnel/pki"
 )
 
-// Addresses of a bed, by side: of the line, inside wireguard, and of the hosts.
+// outside is an address of the line, by side; inside is of wireguard, and hostIP of
+// the hosts.
 func outside(i int) string { return fmt.Sprintf("10.81.0.%d", i+1) }
 func inside(i int) string  { return fmt.Sprintf("10.82.0.%d", i+1) }
 func hostIP(i int) string  { return fmt.Sprintf("10.77.0.%d", i+1) }

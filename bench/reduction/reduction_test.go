@@ -21,7 +21,7 @@ const (
 	wordContinue = 0x20
 )
 
-// a capture is a stream that is written by hand.
+// A capture is a stream that is written by hand.
 type capture struct{ b []byte }
 
 func (c *capture) u32(v uint32) *capture { c.b = binary.BigEndian.AppendUint32(c.b, v); return c }

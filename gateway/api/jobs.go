@@ -20,7 +20,8 @@ type RecoverRequest struct {
 }
 
 type (
-	// huma does not look into embedded types that are not exported.
+	// rateInput repeats the ID: huma does not look into embedded types that are not
+	// exported.
 	rateInput struct {
 		ID   string `path:"id" maxLength:"64" doc:"identifier of the job"`
 		Body RateRequest

@@ -27,7 +27,7 @@
 //
 // memberlist tells of joining and leaving only, not of suspicion, and forgets
 // the dead. So once per poll it is asked to join its own address: the full
-// state that it sends there is caught before it leaves (snapshot.go), and is
+// state that it sends there is caught before it leaves (conn.go), and is
 // compared with the table that Members gives. That table keeps the dead.
 //
 // memberlist does not look for nodes that it has forgotten, and two nodes that

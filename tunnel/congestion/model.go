@@ -2,7 +2,7 @@ package congestion
 
 import "time"
 
-// Phase is what the model is doing. See the package comment.
+// A phase is what the model is doing. See the package comment.
 type phase uint8
 
 const (
@@ -61,7 +61,7 @@ const (
 	// flatRounds without a quarter more end startup (BBR, section 5.3.1.2).
 	flatRounds = 3
 	flatGrowth = 1.25
-	// found more in a probe than this: it goes on.
+	// foundGrowth, and more, of the bandwidth is found in a probe: it goes on.
 	foundGrowth = 1.05
 	// trimFor at least a queue stands before what arrives is taken for all that
 	// the line has for us.

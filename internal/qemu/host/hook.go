@@ -15,7 +15,7 @@ import (
 // hookTime bounds a hook: making a tap takes milliseconds.
 const hookTime = 30 * time.Second
 
-// path is the environment's PATH, unless the config has another.
+// hookPath is the environment's PATH, unless the config has another.
 const hookPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // env is the environment of hooks and destinations.

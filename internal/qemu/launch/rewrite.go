@@ -143,12 +143,12 @@ func flags() []string {
 	}
 }
 
-// Options that belong to the process and not to the guest: they go.
+// ofProcess names options that belong to the process and not to the guest: they go.
 func ofProcess() []string {
 	return []string{"S", "incoming", "daemonize", "pidfile", "loadvm", "qmp", "qmp-pretty", "preconfig"}
 }
 
-// Options that would run another program or change who we are.
+// forbidden names options that would run another program or change who we are.
 func forbidden() []string {
 	return []string{"runas", "run-with", "chroot", "readconfig", "writeconfig", "plugin", "add-fd", "h", "help", "version"}
 }
