@@ -129,6 +129,14 @@ func require(c *cobra.Command, flags ...string) error {
 	return nil
 }
 
+// flagError says which flag is wrong, if one is.
+func flagError(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("--%s: %w", name, err)
+}
+
 // do makes a RunE whose ctx ends at the first signal.
 func (a *app) do(f func(ctx context.Context, c *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {

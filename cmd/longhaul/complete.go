@@ -27,6 +27,11 @@ func (a *app) completeFirst(list func(context.Context) ([]string, error)) cobra.
 	}
 }
 
+// choices completes a flag that takes one of a few words.
+func choices(c *cobra.Command, flag string, words ...string) {
+	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // fails for unknown flags only
+}
+
 func (a *app) vmNames(ctx context.Context) (names []string, err error) {
 	vms, err := a.gateway().VMs(ctx)
 	for _, v := range vms {

@@ -36,7 +36,7 @@ func enrolAt(ctx context.Context, addr string, req pki.Request) (*pki.Joined, er
 	defer cancel()
 	conn, err := tunnel.DialEnrol(ctx, nil, addr, req.Token.TLS())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; does longhauld run there, and is its port open?", err)
 	}
 	joined, err := pki.Enrol(ctx, conn, req)
 	_ = conn.Close() // the answer is here, or it will not come

@@ -100,7 +100,8 @@ func (a *app) initCmd() *cobra.Command {
 		if err := require(c, "site", "address"); err != nil {
 			return err
 		}
-		if err := errors.Join(pki.CheckName(s.Site), pki.CheckName(s.Gateway), config.CheckDial(s.Address)); err != nil {
+		err := errors.Join(flagError("site", pki.CheckName(s.Site)), flagError("gateway", pki.CheckName(s.Gateway)), flagError("address", config.CheckDial(s.Address)))
+		if err != nil {
 			return &usageError{err, c.CommandPath()}
 		}
 		s.PKI = at.pki()
@@ -178,7 +179,7 @@ func (a *app) tokenCreateCmd() *cobra.Command {
 		if err := require(c, "site"); err != nil {
 			return err
 		}
-		if err := pki.CheckName(site); err != nil {
+		if err := flagError("site", pki.CheckName(site)); err != nil {
 			return &usageError{err, c.CommandPath()}
 		}
 		if d := time.Duration(ttl); d < time.Second || d > pki.MaxTokenLife {
@@ -300,12 +301,12 @@ func (a *app) joinRequest(at place, s config.Starter, text string) (req pki.Requ
 	}
 	req = pki.Request{Dir: at.pki(), Token: tok, Gateway: s.Gateway}
 	if s.Address != "" {
-		if err := config.CheckDial(s.Address); err != nil {
+		if err := flagError("address", config.CheckDial(s.Address)); err != nil {
 			return req, err
 		}
 		req.Addrs = []string{s.Address}
 	}
-	return req, pki.CheckName(s.Gateway)
+	return req, flagError("gateway", pki.CheckName(s.Gateway))
 }
 
 func (a *app) revokeCmd() *cobra.Command {

@@ -182,6 +182,7 @@ Letting both run damages the VM's disks.`,
 		return a.gateway().RecoverJob(ctx, id, run)
 	})
 	c.Flags().StringVar(&run, "run", "", "`side` at which the VM shall run: source or destination")
+	choices(c, "run", api.RecoverSource, api.RecoverDestination)
 	return c
 }
 

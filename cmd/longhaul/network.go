@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -82,6 +83,7 @@ removed or the gateway restarts; one that shall stay goes into the config file.`
 	flags.StringVar(&f.Kind, "kind", "auto", "what comes through: auto, migration or tcp")
 	flags.StringVar(&f.Tenant, "tenant", "", "`tenant` whose VMs come through; nobody's if not given")
 	_ = c.RegisterFlagCompletionFunc("to", a.siteNames) // fails for unknown flags only
+	choices(c, "kind", "auto", "migration", "tcp")
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
 		if err := require(c, "listen", "to", "target"); err != nil {
 			return err
@@ -191,10 +193,14 @@ until it is removed or the gateway restarts; one that shall stay goes into the c
 	flags.StringSliceVar(&s.Sites, "site", nil, "other `site` on the segment; may be repeated")
 	flags.StringVar(&s.Mode, "mode", "", "how frames cross: `secure` (the default), secure-fast or direct")
 	_ = c.RegisterFlagCompletionFunc("site", a.siteNames) // fails for unknown flags only
-	policyFlags(flags, &s.Policy)
+	choices(c, "mode", "secure", "secure-fast", "direct")
+	a.policyFlags(c, &s.Policy)
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
 		if err := require(c, "vni", "bridge", "site"); err != nil {
 			return err
+		}
+		if len(s.Sites) == 0 {
+			return &usageError{errors.New("--site is empty"), c.CommandPath()}
 		}
 		s.Name = args[0]
 		got, err := a.gateway().AddSegment(ctx, s)

@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/longhaul-project/longhaul/gateway"
 )
 
 // policyFlags are those of a segment's policy.
-func policyFlags(flags *pflag.FlagSet, p *gateway.SegmentPolicy) {
+func (a *app) policyFlags(c *cobra.Command, p *gateway.SegmentPolicy) {
+	flags := c.Flags()
 	flags.StringVar(&p.Home, "home", "", "`site` at which the rest of the network finds the segment's hosts")
 	flags.StringVar(&p.Gateway, "gateway", "", "`where` the guests' gateway is: home (the default) or anycast")
 	flags.StringVar(&p.GatewayMAC, "gateway-mac", "", "`MAC` of the anycast gateways")
@@ -29,6 +29,14 @@ func policyFlags(flags *pflag.FlagSet, p *gateway.SegmentPolicy) {
 	flags.StringVar(&p.RouterAdverts, "router-adverts", "", "IPv6 router advertisements: `carry` or local")
 	flags.StringVar(&p.Streams, "streams", "", "TCP by reliable streams: `auto` (the default), on or off")
 	flags.StringVar(&p.FHRP, "fhrp", "", "hellos of VRRP, HSRP, GLBP and CARP: `local` (the default) or carry")
+	_ = c.RegisterFlagCompletionFunc("home", a.siteNames) // fails for unknown flags only
+	choices(c, "gateway", "home", "anycast")
+	choices(c, "unknown", "drop", "limited")
+	choices(c, "multicast", "listeners", "flood", "link-local")
+	choices(c, "streams", "auto", "on", "off")
+	for _, flag := range []string{"dhcp", "router-adverts", "fhrp"} {
+		choices(c, flag, "carry", "local")
+	}
 }
 
 func (a *app) segmentShowCmd() *cobra.Command {
@@ -182,6 +190,7 @@ drops, and those that other sites send. "--write -" is the standard output.`,
 	flags.IntVar(&r.Snap, "snap", 0, "`bytes` kept of each frame; all if not given")
 	flags.StringVar(&r.Only, "only", "", "`in`: frames from other sites; out: frames of this one")
 	flags.Int64Var(&r.Bytes, "max", 100<<20, "end before there are more `bytes`")
+	choices(c, "only", "in", "out")
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
 		if err := require(c, "write"); err != nil {
 			return err

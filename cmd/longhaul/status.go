@@ -173,7 +173,7 @@ func writeVMs(w io.Writer, vms []gateway.VMInfo) error {
 		for _, n := range v.NICs {
 			macs = append(macs, n.MAC)
 		}
-		t.row(v.Name, v.Host, v.State, size(v.Memory), or(strings.Join(macs, ","), "-"),
+		t.row(or(v.Name, "-"), v.Host, v.State, size(v.Memory), or(strings.Join(macs, ","), "-"),
 			len(v.Disks), or(v.Version, "-"), or(v.Problem, "-"))
 	}
 	return t.flush()
