@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -156,6 +157,10 @@ func (l *Layer2) CheckPaths(ctx context.Context) []Check {
 func (l *Layer2) checkMTU(ctx context.Context, s l2ext.Segment, site string) Check {
 	segment, mtu := s.Name, s.MTU
 	c := Check{Name: "mtu", Subject: segment + " to " + site, State: CheckOK}
+	if l.node.Link(site) == nil {
+		c.State, c.Detail = CheckFail, "no such site yet: has it joined, and is the name right?"
+		return c
+	}
 	rtt, err := l.echo(ctx, segment, site, mtu)
 	if err == nil {
 		parts := ""
@@ -167,7 +172,10 @@ func (l *Layer2) checkMTU(ctx context.Context, s l2ext.Segment, site string) Che
 	}
 	c.State = CheckFail
 	if _, small := l.echo(ctx, segment, site, echoSmall); small != nil {
-		c.Detail = "no frame comes back: is the link up, and has the site this segment? " + small.Error()
+		c.Detail = "no frame comes back: is the link up, and has the site this segment?"
+		if !errors.Is(small, context.DeadlineExceeded) {
+			c.Detail += " " + small.Error()
+		}
 		return c
 	}
 	c.Detail = fmt.Sprintf("small frames come back, those of %d bytes do not", mtu)

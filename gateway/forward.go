@@ -97,7 +97,7 @@ func (g *Gateway) AddForward(_ context.Context, v Forward) (Forward, error) {
 		return v, err
 	}
 	if g.node.Link(v.To) == nil {
-		return v, fmt.Errorf("site %q: %w", v.To, ErrNoSite)
+		return v, g.noSite(v.To)
 	}
 	if err := g.checkTenant(v.Tenant); err != nil {
 		return v, err
@@ -189,11 +189,17 @@ func (f *forward) snapshot() Forward {
 	return v
 }
 
-// note keeps how the last connection ended, for those who ask.
+// note keeps how the last connection ended, for those who ask. What the other
+// site says is told without the way on which it came.
 func (f *forward) note(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.last = ""; err != nil {
+	f.last = ""
+	var abort *tunnel.AbortError
+	switch {
+	case errors.As(err, &abort) && !abort.Local:
+		f.last = "site " + f.view.To + ": " + abort.Reason
+	case err != nil:
 		f.last = err.Error()
 	}
 }
@@ -251,7 +257,7 @@ func (f *forward) serve(ctx context.Context, conn net.Conn) {
 func (f *forward) enter(ctx context.Context) (*session, error) {
 	link := f.g.node.Link(f.view.To)
 	if link == nil {
-		return nil, fmt.Errorf("site %q: %w", f.view.To, ErrNoSite)
+		return nil, f.g.noSite(f.view.To)
 	}
 	store, err := f.g.tenantStore(ctx, link, f.view.Tenant)
 	if err != nil {

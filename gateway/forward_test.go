@@ -94,7 +94,10 @@ func TestForwardTellsWhy(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Fatal("an answer from nobody")
 	}
-	until(t, "the problem is shown", func() bool { return strings.Contains(problem(), "tcp.sock: connect: no such file") })
+	until(t, "the problem is shown", func() bool {
+		got := problem()
+		return strings.HasPrefix(got, "the last connection: site b: ") && strings.Contains(got, "tcp.sock: connect: no such file")
+	})
 	again, err := net.Listen("unix", filepath.Join(b.run, "tcp.sock"))
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -240,7 +241,7 @@ func (l *Layer2) Silence(job, peer string) *Silence {
 func (l *Layer2) ClearMAC(ctx context.Context, segment, mac string) error {
 	m, err := net.ParseMAC(mac)
 	if err != nil || len(m) != len(l2ext.MAC{}) {
-		return fmt.Errorf("MAC %q: %w", mac, ErrInvalid)
+		return fmt.Errorf("MAC %q: want it like 52:54:00:00:00:01: %w", mac, ErrInvalid)
 	}
 	err = l.m.Clear(ctx, segment, l2ext.MAC(m))
 	if errors.Is(err, l2ext.ErrNoMAC) || errors.Is(err, l2ext.ErrNoSegment) {
@@ -284,8 +285,18 @@ func (l *Layer2) Segment(ctx context.Context, name string) (Segment, error) {
 func (l *Layer2) addSegment(ctx context.Context, s Segment) (Segment, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if slices.ContainsFunc(l.wished, func(w l2ext.Segment) bool { return w.Name == s.Name || w.VNI == s.VNI }) {
-		return s, fmt.Errorf("segment %s or VNI %d: %w", s.Name, s.VNI, ErrExists)
+	for _, w := range l.wished {
+		switch {
+		case w.Name == s.Name:
+			return s, fmt.Errorf("segment %s: %w", s.Name, ErrExists)
+		case w.VNI == s.VNI:
+			return s, fmt.Errorf("VNI %d, of segment %s: %w", s.VNI, w.Name, ErrExists)
+		}
+	}
+	for _, site := range s.Sites {
+		if !nameRule.MatchString(site) {
+			return s, fmt.Errorf("site %q of segment %s: small letters, digits and hyphens, at most 63: %w", site, s.Name, ErrInvalid)
+		}
 	}
 	policy, err := s.Policy.Policy()
 	if err != nil {
@@ -358,6 +369,7 @@ func (l *Layer2) segmentView(v l2ext.View) Segment {
 		s.Counts[c.String()] = int64(n)
 	}
 	s.Ways = ways(v)
+	s.Problem = cmp.Or(s.Problem, l.strangers(s.Sites))
 	for _, b := range v.Bindings {
 		g := Binding{MAC: b.MAC.String(), Site: b.Site, Seq: b.Seq, State: string(b.State), Job: b.Job}
 		g.IPs = texts(b.IPs)
@@ -368,6 +380,16 @@ func (l *Layer2) segmentView(v l2ext.View) Segment {
 		s.Streams = append(s.Streams, SegmentStream{Site: v.Site, On: v.On, Why: v.Why, Loss: v.Loss})
 	}
 	return s
+}
+
+// strangers tells which of a segment's sites are not known here. They may join
+// later; until then nothing of the segment gets there.
+func (l *Layer2) strangers(sites []string) string {
+	unknown := slices.DeleteFunc(slices.Clone(sites), func(site string) bool { return l.node.Link(site) != nil })
+	if len(unknown) == 0 {
+		return ""
+	}
+	return "no such site yet: " + strings.Join(unknown, ", ")
 }
 
 // ways shows the underlay of a segment in mode direct, and where a site carries

@@ -31,7 +31,7 @@ var errTestStopped = errors.New("stopped by an operator")
 func (g *Gateway) StartLinkTest(_ context.Context, site string) (LinkTest, error) {
 	link := g.node.Link(site)
 	if link == nil {
-		return LinkTest{}, fmt.Errorf("testing the link to %q: %w", site, ErrNoSite)
+		return LinkTest{}, fmt.Errorf("testing a link: %w", g.noSite(site))
 	}
 	if s := link.State(); !s.Up {
 		return LinkTest{}, fmt.Errorf("testing the link to %s: it is down: %s: %w", site, s.Why, ErrUnavailable)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/longhaul-project/longhaul/tunnel"
@@ -20,7 +22,7 @@ func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) 
 	}
 	link := g.node.Link(req.To)
 	if link == nil {
-		return Job{}, fmt.Errorf("site %q: %w", req.To, ErrNoSite)
+		return Job{}, g.noSite(req.To)
 	}
 	if err := reachable(ctx, link); err != nil {
 		return Job{}, err
@@ -52,6 +54,19 @@ func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) 
 		m.run(run)
 	})
 	return m.job.snapshot(), nil
+}
+
+// noSite says that a site is none of the peers, and which are.
+func (g *Gateway) noSite(site string) error {
+	var known []string
+	for _, l := range g.node.Links() {
+		known = append(known, l.Site())
+	}
+	slices.Sort(known)
+	if len(known) == 0 {
+		return fmt.Errorf("site %q: %w; this gateway knows no other site yet", site, ErrNoSite)
+	}
+	return fmt.Errorf("site %q: %w; this gateway knows %s", site, ErrNoSite, strings.Join(known, ", "))
 }
 
 // linkGrace is how long a request waits for a link that is down: a few round
@@ -117,6 +132,9 @@ func (g *Gateway) findVM(ctx context.Context, vm string) (Host, Source, error) {
 	}
 	if len(problems) > 0 {
 		return nil, nil, fmt.Errorf("vm %s: %w", vm, errors.Join(problems...))
+	}
+	if len(g.cfg.Hosts) == 0 {
+		return nil, nil, fmt.Errorf("vm %q: site %s has no hypervisor host in its config: %w", vm, g.cfg.Site, ErrNoVM)
 	}
 	return nil, nil, fmt.Errorf("vm %q at site %s: %w", vm, g.cfg.Site, ErrNoVM)
 }

@@ -116,6 +116,9 @@ func (m *sourceMove) prepare(ctx context.Context) error {
 	})
 	switch {
 	case err != nil:
+		if st := m.link.State(); !st.Up {
+			err = fmt.Errorf("%w; the link is down: %s", err, st.Why)
+		}
 		return fmt.Errorf("preparing the destination: %w", err)
 	case answer.Type == msgPrepared:
 		m.s.store, err = m.g.tenantStore(ctx, m.link, m.s.tenant)

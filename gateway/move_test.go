@@ -187,13 +187,14 @@ func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		req  gateway.MigrateRequest
 		want error
+		text string
 	}{
-		{gateway.MigrateRequest{VM: "db2", To: "b"}, gateway.ErrNoVM},
-		{gateway.MigrateRequest{VM: "db1", To: "c"}, gateway.ErrNoSite},
-		{gateway.MigrateRequest{VM: "db1", To: "a"}, gateway.ErrInvalid},
+		{gateway.MigrateRequest{VM: "db2", To: "b"}, gateway.ErrNoVM, `vm "db2" at site a`},
+		{gateway.MigrateRequest{VM: "db1", To: "c"}, gateway.ErrNoSite, `site "c": no such site; this gateway knows b`},
+		{gateway.MigrateRequest{VM: "db1", To: "a"}, gateway.ErrInvalid, "is this one"},
 	} {
-		if _, err := a.g.Migrate(t.Context(), c.req); !errors.Is(err, c.want) {
-			t.Errorf("%+v: %v, want %v", c.req, err, c.want)
+		if _, err := a.g.Migrate(t.Context(), c.req); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%+v: %v, want %v: %s", c.req, err, c.want, c.text)
 		}
 	}
 	j, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b", ToHost: "no-such"})

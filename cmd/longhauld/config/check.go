@@ -293,6 +293,9 @@ func (k *checker) forwards(c Config) {
 			k.fail(key+".name", "%q: %s", f.Name, nameForm)
 		}
 		k.name(key+".to", f.To)
+		if f.To == c.Site {
+			k.fail(key+".to", "%s is this site; a forward comes out at another one", f.To)
+		}
 		k.address(key+".listen", f.Listen)
 		k.address(key+".target", f.Target)
 		k.oneOf(key+".kind", f.Kind, "auto", "migration", "tcp")

@@ -183,6 +183,7 @@ func TestRefused(t *testing.T) {
 		{"VNI twice", "site: a\nsegments: [{name: s, vni: 1, bridge: x}, {name: t, vni: 1, bridge: y}]\n", "segments[1]: shares its name, VNI or bridge with s"},
 		{"forward's kind", "site: a\nforwards: [{name: f, listen: 'tcp::1', to: b, target: 'tcp:h:1', kind: udp}]\n", `forwards[0].kind: "udp" is none of`},
 		{"forward's address", "site: a\nforwards: [{name: f, listen: 'udp::1', to: b, target: 'tcp:h:1'}]\n", `forwards[0].listen: "udp::1"`},
+		{"forward to itself", "site: a\nforwards: [{name: f, listen: 'tcp::1', to: a, target: 'tcp:h:1'}]\n", "forwards[0].to: a is this site"},
 		{"long path", "site: a\nforwards: [{name: f, listen: 'unix:/" + strings.Repeat("x", 107) + "', to: b, target: 'tcp:h:1'}]\n", "at most 107 bytes"},
 		{"rule", "site: a\nforward_allow: ['tcp:10.0.0.0/40:*']\n", "forward_allow[0]: "},
 		{"level", "site: a\nlog: {level: loud}\n", `log.level: "loud" is none of debug, info`},

@@ -83,7 +83,7 @@ func (h *Host) sockets() ([]string, error) {
 	if h.cfg.Dir != "" {
 		entries, err := os.ReadDir(h.cfg.Dir)
 		if err != nil {
-			return nil, fmt.Errorf("host %s: %w: %w", h.cfg.Name, gateway.ErrUnavailable, err)
+			return nil, fmt.Errorf("reading qmp_dir: %w: %w", err, gateway.ErrUnavailable)
 		}
 		for _, e := range entries {
 			if ext := filepath.Ext(e.Name()); ext == ".sock" || ext == ".qmp" {

@@ -1,0 +1,44 @@
+package gateway_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/internal/testwan"
+)
+
+// TestSegmentToStrangers: what can never be a site is refused; a site that is not
+// known yet is a problem that the list, the doctor and the metrics show.
+func TestSegmentToStrangers(t *testing.T) {
+	stretched(t, testwan.Line{}, "", func(t *testing.T, _ *testwan.WAN, a, _ *stretch) {
+		a.host.AddBridge("br2")
+		for _, c := range []struct {
+			s    gateway.Segment
+			want error
+			text string
+		}{
+			{gateway.Segment{Name: "two", VNI: 101, Bridge: "br2", Sites: []string{"B!"}}, gateway.ErrInvalid, `site "B!" of segment two`},
+			{gateway.Segment{Name: "two", VNI: 101, Bridge: "br2", Sites: []string{""}}, gateway.ErrInvalid, `site "" of segment two`},
+			{gateway.Segment{Name: "two", VNI: 100, Bridge: "br2", Sites: []string{"b"}}, gateway.ErrExists, "VNI 100, of segment prod"},
+			{gateway.Segment{Name: "prod", VNI: 101, Bridge: "br2", Sites: []string{"b"}}, gateway.ErrExists, "segment prod"},
+		} {
+			if _, err := a.l2.AddSegment(t.Context(), c.s); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("%+v: %v, want %v: %s", c.s, err, c.want, c.text)
+			}
+		}
+		s, err := a.l2.AddSegment(t.Context(), gateway.Segment{Name: "two", VNI: 101, Bridge: "br2", Sites: []string{"q", "b", "r"}})
+		if err != nil || s.Problem != "no such site yet: q, r" {
+			t.Errorf("%+v, %v", s, err)
+		}
+		if p := a.segment().Problem; p != "" {
+			t.Errorf("a segment to a site that is known has a problem: %s", p)
+		}
+		for _, c := range a.l2.CheckPaths(t.Context()) {
+			if c.Subject == "two to q" && (c.State != gateway.CheckFail || !strings.Contains(c.Detail, "no such site yet")) {
+				t.Errorf("%+v", c)
+			}
+		}
+	})
+}
