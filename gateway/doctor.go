@@ -91,6 +91,8 @@ func Examine(now time.Time, st Status, segments []Segment) []Check {
 func examinePeer(p PeerStatus, version string) Check {
 	c := Check{Name: "link", Subject: p.Site, State: CheckOK, Detail: fmt.Sprintf("up, round trip %.1f ms, %d connections", p.RTT, p.Conns)}
 	switch {
+	case !p.Alive && strings.HasPrefix(p.Why, "certificate"):
+		c.State, c.Detail = CheckFail, "is down: "+p.Why+"; a site that was revoked joins anew with a token, and clocks have to agree"
 	case !p.Alive:
 		c.State, c.Detail = CheckFail, "is down: "+cmp.Or(p.Why, "no reason known")+"; does a firewall let UDP pass to "+cmp.Or(p.Address, "its address")+"?"
 	case p.Version != "" && p.Version != version:

@@ -28,6 +28,9 @@ func TestExamine(t *testing.T) {
 		{"down", func(st *Status, _ *Segment) {
 			st.Peers = []PeerStatus{{Site: "b", Why: "timeout", Address: "b:7447"}}
 		}, "fail link b is down: timeout; does a firewall let UDP pass to b:7447?"},
+		{"revoked", func(st *Status, _ *Segment) {
+			st.Peers = []PeerStatus{{Site: "b", Why: "certificate: refused by the peer: tls: bad certificate", Address: "b:7447"}}
+		}, "fail link b is down: certificate: refused by the peer: tls: bad certificate; a site that was revoked joins anew with a token"},
 		{"version", func(st *Status, _ *Segment) { st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "2"}} }, "warn link b runs longhauld 2"},
 		{"host", func(st *Status, _ *Segment) { st.Hosts = []HostStatus{{Name: "h1", Problem: "no socket"}} }, "fail host h1 no socket"},
 		{"problem", func(_ *Status, s *Segment) { s.Problem = "firewall" }, "fail segment prod firewall"},
