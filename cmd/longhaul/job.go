@@ -20,7 +20,7 @@ func (a *app) jobCmd() *cobra.Command {
 		Use:   "job",
 		Short: "Moves that run or have run",
 		Example: `  longhaul job list
-  longhaul job watch 5f3a`,
+  longhaul job watch m-894809c4`,
 		GroupID: "use",
 		RunE:    group,
 	}
@@ -72,8 +72,8 @@ func (a *app) jobShowCmd() *cobra.Command {
 	return a.jobCmdFor(&cobra.Command{
 		Use:   "show JOB",
 		Short: "Show a job, and in doubt what is safe",
-		Example: `  longhaul job show 5f3a
-  longhaul job show 5f3a --json | jq .report`,
+		Example: `  longhaul job show m-894809c4
+  longhaul job show m-894809c4 --json | jq .report`,
 		Args: exactly("JOB"),
 	}, func(ctx context.Context, _ *cobra.Command, id string, _ []string) (gateway.Job, error) {
 		return a.gateway().Job(ctx, id)
@@ -133,7 +133,7 @@ func (a *app) jobAbortCmd() *cobra.Command {
 		Short: "End a move; the VM goes on at its source",
 		Long: `Asks a move to end. The VM goes on at its source. Past the switchover it is too
 late (exit code 5): then wait for the outcome, or move the VM back.`,
-		Example: "  longhaul job abort 5f3a",
+		Example: "  longhaul job abort m-894809c4",
 		Args:    exactly("JOB"),
 	}, func(ctx context.Context, _ *cobra.Command, id string, _ []string) (gateway.Job, error) {
 		return a.gateway().AbortJob(ctx, id)
@@ -146,8 +146,8 @@ func (a *app) jobSetRateCmd() *cobra.Command {
 		Short: "Cap a move while it runs",
 		Long: `Caps what a move may send on the WAN, in bits per second with all headers. 0
 lifts the cap. The cap of the link holds beside it.`,
-		Example: `  longhaul job set-rate 5f3a 50Mbit
-  longhaul job set-rate 5f3a 0`,
+		Example: `  longhaul job set-rate m-894809c4 50Mbit
+  longhaul job set-rate m-894809c4 0`,
 		Args: exactly("JOB", "RATE"),
 	}, func(ctx context.Context, c *cobra.Command, id string, args []string) (gateway.Job, error) {
 		var r conffile.Rate
@@ -169,8 +169,8 @@ switchover; both copies are paused then.
 
 First look: "longhaul job show" at both sites says which side is safe and why.
 Letting both run damages the VM's disks.`,
-		Example: `  longhaul job show 5f3a
-  longhaul job recover 5f3a --run destination`,
+		Example: `  longhaul job show m-894809c4
+  longhaul job recover m-894809c4 --run destination`,
 		Args: exactly("JOB"),
 	}, func(ctx context.Context, c *cobra.Command, id string, _ []string) (gateway.Job, error) {
 		if err := require(c, "run"); err != nil {
@@ -195,8 +195,8 @@ that is drawn again; elsewhere a line for each change. With --json every change
 is one line of JSON on stdout.
 
 Ctrl-C stops watching; the job goes on.`,
-		Example: `  longhaul job watch 5f3a
-  longhaul job watch 5f3a --json | jq .job.progress.rate_bps`,
+		Example: `  longhaul job watch m-894809c4
+  longhaul job watch m-894809c4 --json | jq .job.progress.rate_bps`,
 		Args:              exactly("JOB"),
 		ValidArgsFunction: a.completeFirst(a.jobIDs),
 		RunE: func(c *cobra.Command, args []string) error {
