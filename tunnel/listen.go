@@ -67,6 +67,7 @@ func (n *Node) listenBoth(ctx context.Context) error {
 // listen accepts connections until ctx ends.
 func (n *Node) listen(ctx context.Context) error {
 	if n.cfg.Listen == "" {
+		close(n.listening)
 		<-ctx.Done()
 		return nil
 	}
@@ -91,6 +92,7 @@ func (n *Node) listen(ctx context.Context) error {
 		release()
 		return fmt.Errorf("tunnel: listening on %s: %w", n.cfg.Listen, err)
 	}
+	close(n.listening)
 	n.log.Info("listening", "peer", pc.LocalAddr().String())
 	var wg sync.WaitGroup
 	aside, cancel := context.WithCancel(ctx)

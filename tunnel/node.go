@@ -36,6 +36,8 @@ type Node struct {
 
 	// wake tells Run that links have come; capacity 1: one token says it all.
 	wake chan struct{}
+	// listening is closed when the port is open.
+	listening chan struct{}
 
 	mu       sync.Mutex // guards what follows, and cfg.Rate and cfg.Weights
 	links    map[string]*Link
@@ -62,6 +64,7 @@ func New(cfg Config) (*Node, error) {
 		wake:  make(chan struct{}, 1),
 		links: make(map[string]*Link),
 
+		listening:   make(chan struct{}),
 		firstPacket: largePacket,
 		stock:       ccslot.Check(),
 	}
@@ -74,6 +77,10 @@ func New(cfg Config) (*Node, error) {
 	_, _ = rand.Read(n.epoch[:]) // never fails (crypto/rand)
 	return n, nil
 }
+
+// Listening is closed once Run listens by QUIC; at once if it is not to listen. It
+// stays open when the port cannot be had, which Run returns.
+func (n *Node) Listening() <-chan struct{} { return n.listening }
 
 // Epoch is the random name of this process's life, as peers see it.
 func (n *Node) Epoch() [16]byte { return n.epoch }

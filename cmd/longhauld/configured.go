@@ -29,6 +29,11 @@ func (d *daemon) configured(ctx context.Context, cfg config.Config) error {
 	for _, f := range waiting {
 		d.log.Warn("forward of the config waits for its site", "forward", f.Name, "peer", f.To)
 	}
+	select {
+	case <-d.node.Listening():
+	case <-ctx.Done(): // a port that cannot be had ends the gateway, which has then never been ready
+		return nil
+	}
 	notify("READY=1")
 	d.log.Info("ready", "site", cfg.Site, "version", version)
 	for {

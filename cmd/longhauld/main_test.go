@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/cmd/longhauld/config"
 	"github.com/longhaul-project/longhaul/tunnel"
+	"github.com/longhaul-project/longhaul/tunnel/pki"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -91,22 +95,77 @@ func TestResetKeyStays(t *testing.T) {
 	}
 }
 
-func TestNotify(t *testing.T) {
+// TestReadyWhenItListens: systemd is not told that a gateway is ready whose port
+// another process has.
+func TestReadyWhenItListens(t *testing.T) {
+	told := systemd(t)
+	port, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := pki.Init(filepath.Join(dir, "pki"), "fleet", "a", "gw1"); err != nil {
+		t.Fatal(err)
+	}
+	run, err := os.MkdirTemp("", "lh") // short: it holds sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(run)
+	cfg, err := config.Parse("test", fmt.Appendf(nil, "site: a\npki: %[1]s/pki\ndir: %[1]s/state\nrun_dir: %[2]s\nlisten: %[3]q\n", dir, run, port.LocalAddr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := serve(t.Context(), "test", cfg, io.Discard); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Fatalf("a port that is taken: %v", err)
+	}
+	if got := told(); got != "STOPPING=1" {
+		t.Errorf("systemd hears first %q", got)
+	}
+	port.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1) // serve's one result
+	go func() { ended <- serve(ctx, "test", cfg, io.Discard) }()
+	if got := told(); got != "READY=1" {
+		t.Errorf("systemd hears %q", got)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// systemd takes notifications, one for each call of what it returns.
+func systemd(t *testing.T) (told func() string) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
-	notify("READY=1")
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
-	buf := make([]byte, 100)
-	n, err := c.Read(buf)
-	if err != nil || string(buf[:n]) != "READY=1" {
-		t.Errorf("systemd hears %q, %v", buf[:n], err)
+	return func() string {
+		t.Helper()
+		if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 100)
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatalf("waiting for a notification: %v", err)
+		}
+		return string(buf[:n])
 	}
-	t.Setenv("NOTIFY_SOCKET", path+"-gone")
+}
+
+func TestNotify(t *testing.T) {
+	told := systemd(t)
+	notify("READY=1")
+	if got := told(); got != "READY=1" {
+		t.Errorf("systemd hears %q", got)
+	}
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "gone"))
 	notify("READY=1") // nobody is there, and nobody waits
 	if got := reloadingNow(); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") || strings.HasSuffix(got, "=0") {
 		t.Errorf("reloading: %q", got)
