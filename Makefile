@@ -35,12 +35,12 @@ demo: setup build ## move a real VM between two sites over an emulated WAN, and 
 	bin/longhaul demo $(DEMOFLAGS)
 
 # Packages go two at a time, but for those that measure rates and delays. Those
-# that need no QEMU have one processor each, for two reasons: most of them run in
-# synctest, one goroutine after another, and Go 1.26 with -race crashes now and then
-# when timers that are due fire on two processors of one bubble
-# (golang.org/issue/78156); the race detector needs no second processor to see a
-# race. Vet, staticcheck and the tests that build programs use the object files of
-# the static build.
+# that run in synctest have one processor each: there one goroutine runs after
+# another, and Go 1.26 with -race crashes now and then when timers that are due
+# fire on two processors of one bubble (golang.org/issue/78156); the race detector
+# needs no second processor to see a race. cmd/longhauld has one bubble with one
+# timer. Vet, staticcheck and the tests that build programs use the object files
+# of the static build.
 .PHONY: test
 test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, real QEMU
 	export LONGHAUL_NO_SKIP=1
@@ -57,10 +57,13 @@ test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, rea
 	)
 	# The nested module, under the one name that lets it see quic-go's inside.
 	(cd tunnel/congestion/ccslot && go vet ./... && go mod tidy -diff && go tool -modfile=../../../internal/tools/go.mod staticcheck ./... && go test -race -shuffle=on ./...)
+	bubbles=$$(go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | awk '/ testing\/synctest( |$$)/ {print $$1}' | grep -v '/cmd/longhauld$$')
 	kernel=$$(go list $(KERNEL) | grep -vxFf <(go list $(MEASURE)))
 	rest=$$(go list ./... | grep -vxFf <(go list $(KERNEL) ./l2ext/...))
-	GOMAXPROCS=1 go test -race -shuffle=on -p 2 -parallel 4 -timeout 30m $$rest
-	GOMAXPROCS=1 go test -race -shuffle=on -p 1 -timeout 30m ./l2ext/...
+	GOMAXPROCS=1 go test -race -shuffle=on -p 2 -parallel 4 -timeout 30m $$(grep -xFf <(echo "$$bubbles") <<< "$$rest")
+	GOMAXPROCS=1 go test -race -shuffle=on -timeout 30m ./l2ext
+	go test -race -shuffle=on -p 2 -timeout 30m $$(grep -vxFf <(echo "$$bubbles") <<< "$$rest")
+	go test -race -shuffle=on -p 1 -timeout 30m $$(go list ./l2ext/... | grep -v '/l2ext$$')
 	go test -race -shuffle=on -p 2 -timeout 30m $$kernel
 	go test -race -shuffle=on -p 1 -timeout 30m $(MEASURE)
 
