@@ -49,7 +49,7 @@ func (b *Bucket) SetRate(rate int64) {
 }
 
 // Quantum is the most bytes that one Wait should ask for, such as a batch of
-// segments: 5 ms of the rate, but at least one full packet of 1500 bytes and at
+// segments: 2 ms of the rate, but at least one full packet of 1500 bytes and at
 // most 64 KiB, more than which no UDP socket takes at once. More is granted
 // too, in larger steps.
 func (b *Bucket) Quantum() int {
@@ -57,7 +57,7 @@ func (b *Bucket) Quantum() int {
 	if rate == 0 {
 		return 64 << 10
 	}
-	return int(min(max(rate/200, 1500), 64<<10))
+	return int(min(max(rate/500, 1500), 64<<10))
 }
 
 // Wait returns when n bytes of the class may leave; they are charged then. It

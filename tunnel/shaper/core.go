@@ -61,6 +61,7 @@ type Core struct {
 	long   int64         // nano bytes; negative is debt
 	peak   int64         // nano bytes, filled at 1.25 times the rate
 	urgent int64         // nano bytes, charged by Urgent alone
+	recent recent
 }
 
 // Rate is the cap in bytes per second, 0 for none.
@@ -74,6 +75,10 @@ func (c *Core) SetRate(now time.Duration, rate int64) {
 	c.settle(now)
 	old := c.rate
 	c.rate, c.at = rate, now
+	if old == 0 || rate == 0 {
+		c.recent = recent{}
+		c.recent.settle(now)
+	}
 	for _, b := range []*int64{&c.long, &c.peak, &c.urgent} {
 		switch {
 		case old == 0 || rate == 0:
@@ -95,7 +100,7 @@ func (c *Core) Take(now time.Duration, class Class, n int) (wait time.Duration) 
 		return 0
 	}
 	c.settle(now)
-	wait = max(until(c.long, c.rate), until(c.peak, peakRate(c.rate)))
+	wait = max(until(c.long, c.rate), until(c.peak, peakRate(c.rate)), c.recent.wait(now, mostRecent(c.rate)))
 	if class == Urgent {
 		wait = min(wait, until(c.urgent, c.rate))
 	}
@@ -103,6 +108,7 @@ func (c *Core) Take(now time.Duration, class Class, n int) (wait time.Duration) 
 		return wait
 	}
 	cost := int64(min(max(n, 0), maxTake)) * nano
+	c.recent.add(cost)
 	c.long = max(c.long-cost, -maxDebt*nano)
 	c.peak = max(c.peak-cost, -maxDebt*nano)
 	if class == Urgent {
@@ -131,6 +137,7 @@ func (c *Core) settle(now time.Duration) {
 		return
 	}
 	c.at = now
+	c.recent.settle(now)
 	c.long = fill(c.long, c.rate, past, Credit)
 	c.peak = fill(c.peak, peakRate(c.rate), past, peakCredit)
 	c.urgent = fill(c.urgent, c.rate, past, urgentCredit)

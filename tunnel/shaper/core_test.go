@@ -51,9 +51,9 @@ func TestTake(t *testing.T) {
 			// budget and 6250 in the short one.
 			take(time.Second, Bulk, 6250, 0),
 			take(time.Second, Bulk, 12500, 0),                        // short: -12 500
-			take(time.Second, Bulk, 1, 10*ms),                        // at 1250 bytes per ms
-			take(time.Second+10*ms, Bulk, 22250, 0),                  // long: 30000-18750+10000 -> -1000
-			take(time.Second+11*ms, Bulk, 1, 16800*time.Microsecond), // short: -21 000
+			take(time.Second, Bulk, 1, 11*ms),                        // that was more than 13 ms of the rate
+			take(time.Second+11*ms, Bulk, 23250, 0),                  // long: 30000-18750+11000 -> -1000
+			take(time.Second+12*ms, Bulk, 1, 16600*time.Microsecond), // short: 1250 -> -22 000 -> -20 750
 		}},
 		{"urgent does not wait for others, and they make room", []step{
 			setRate(0, 1_000_000),
@@ -132,7 +132,7 @@ type sent struct {
 func TestWindows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rate := rapid.Int64Range(300_000, 3_125_000_000).Draw(t, "rate")
-		quantum := int(min(rate/200, 64<<10))
+		quantum := int(min(rate/500, 64<<10))
 		stall := time.Duration(rapid.IntRange(0, 25).Draw(t, "stall in ms")) * ms
 		// At most one stall each 8 times its length: 1.25 times the rate
 		// makes up for one in 5.
@@ -222,6 +222,37 @@ func TestPeak(t *testing.T) {
 	}
 }
 
+// TestPeak10 checks the busiest 10 ms, with stalls of all lengths and timers that
+// are late: 1.5 times the rate.
+func TestPeak10(t *testing.T) {
+	for _, rate := range []int64{6_250_000, 12_500_000, 62_500_000, 1_250_000_000} {
+		for _, stall := range []time.Duration{0, 4 * ms, 12 * ms, 25 * ms} {
+			quantum := int(min(rate/500, 64<<10))
+			log := play(rate, quantum, stall, max(8*stall, 20*ms), 0, 7, 2*time.Second)
+			if got := peak(log) / (float64(rate) / 100); got > 1.5 {
+				t.Errorf("rate %d, stalls of %v: %.3f times the rate in 10 ms", rate, stall, got)
+			}
+			if low, _ := windows(log, rate); low < 0.97 {
+				t.Errorf("rate %d, stalls of %v: %.4f of the rate in a second", rate, stall, low)
+			}
+		}
+	}
+}
+
+// peak is the most bytes of any 10 ms.
+func peak(log []sent) (most float64) {
+	sum, end := 0, 0
+	for _, s := range log {
+		for end < len(log) && log[end].at < s.at+10*ms {
+			sum += log[end].n
+			end++
+		}
+		most = max(most, float64(sum))
+		sum -= s.n
+	}
+	return most
+}
+
 // FuzzCore takes any calls at any time: nothing overflows into a wait without
 // end or into credit out of nothing.
 func FuzzCore(f *testing.F) {
@@ -241,7 +272,7 @@ func FuzzCore(f *testing.F) {
 		if c.long > full || c.peak > peakRate(c.rate)*int64(peakCredit) || full < 0 {
 			t.Errorf("rate %d: budgets %d and %d over what they hold", c.rate, c.long, c.peak)
 		}
-		if limit := time.Duration((maxDebt+1)*nano/max(c.rate, 1)) + 1; wait > limit {
+		if limit := max(time.Duration((maxDebt+1)*nano/max(c.rate, 1))+1, slots*slotLen); wait > limit {
 			t.Errorf("rate %d: wait %v", c.rate, wait)
 		}
 	})

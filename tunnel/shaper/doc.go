@@ -14,14 +14,19 @@
 //
 // and, while there is something to send and no stall exceeds Credit, no less
 // than rate*(T - Credit) - one request. Over one second that is within 5 % if
-// requests keep to Quantum, 5 ms of the rate. Below 2.4 Mbit/s a single packet
+// requests keep to Quantum, 2 ms of the rate. Below 6 Mbit/s a single packet
 // is more than that, and the error grows by what a packet is of a second.
+//
+// Of any 10 ms no more leaves than 1.3 times the rate and one request, which makes
+// 1.5 with Quantum: what left in the last 10 ms is remembered by milliseconds
+// (recent.go). A smaller short budget would do the same and lose what timers
+// are late by.
 //
 // Why these figures: on a loaded two-core machine a budget of 2 ms lost 16 %
 // of the rate, since every longer stall is lost; 20 ms lost 0.03 %. Unlimited
-// making up gave peaks of 3.7 to 12.6 times the rate over 10 ms. This package,
-// on such a machine under a load of 10: 2, 20, 200 and 2000 Mbit/s within 0.8,
-// 0.5, 2.2 and 0.5 % over any second, peaks of at most 1.9 times over 10 ms.
+// making up gave peaks of 3.7 to 12.6 times the rate over 10 ms, the two budgets
+// alone 1.9. This package, on such a machine under a load of 10: 2, 20, 200 and
+// 2000 Mbit/s within 0.8, 0.5, 2.2 and 0.5 % over any second.
 //
 // A Calendar says which rate holds when; whoever has a bucket asks it from time
 // to time.
