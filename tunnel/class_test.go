@@ -120,3 +120,33 @@ func TestTurnGoesOn(t *testing.T) {
 		t.Errorf("a class that lay idle stands at %d; seed at %d, now %d", q.classes[DiskFlow], q.classes[SeedFlow], q.now)
 	}
 }
+
+// TestTurnResumes: a class that had nothing to send, for a moment or until the
+// times of the others were begun anew many times, has its weight again when it
+// resumes, and makes up for nothing.
+func TestTurnResumes(t *testing.T) {
+	w := Weights{}.WithDefaults()
+	var q turn
+	disk, seed := &Flow{of: DiskFlow}, &Flow{of: SeedFlow}
+	const n = 1 << 34
+	const renewed = turnMost / (n * turnScale) // of seed until the times are begun anew
+	q.join(seed, Bulk, true)
+	for _, pause := range []int{0, 10, renewed, 3 * renewed, 9 * renewed, 12 * renewed, 17 * renewed} {
+		for range pause {
+			q.served(seed, Bulk, n, w)
+		}
+		q.join(disk, Bulk, true)
+		had := map[*Flow]int{}
+		for range 17 * 100 {
+			f := disk
+			if q.before(seed, disk, Bulk) < 0 {
+				f = seed
+			}
+			had[f]++
+			q.served(f, Bulk, n, w)
+		}
+		if had[disk] < 1590 || had[disk] > 1610 || had[seed] < 90 {
+			t.Errorf("after a pause of %d turns of seed, disk has %d turns and seed %d of 1700; want 16 to 1", pause, had[disk], had[seed])
+		}
+	}
+}
