@@ -57,9 +57,10 @@
 // A peer may be reached over several ways, such as two uplinks (Path). Each has
 // connections of its own and a model of its own, so work stealing gives each as
 // much as it delivers. The priority connection is on the cheapest that is alive.
-// A path on which nothing has come for 2.5 seconds although something was asked
-// is dead: what its connections carried goes over the others, and if the
-// priority connection was on it, a new set is dialed over another (path.go).
+// A path on which nothing has come for 1.4 seconds although something was asked,
+// or for 1.9 when nothing has come on another either, is dead: what its
+// connections carried goes over the others, and if the priority connection was on
+// it, a new set is dialed over another (path.go).
 // Those that cost more than the cheapest carry no bulk, unless it is down or a
 // flow may use all.
 //

@@ -36,11 +36,14 @@ const maxPaths = 4
 
 const (
 	// probeAfter without an answer a ping is sent on a path, and deadAfter that
-	// without a packet from the peer the path is dead: together less than 3
-	// seconds. A packet that is lost has been sent again three times by then. On
-	// a slow line it is slowTrips smoothed round trips.
-	probeAfter = 800 * time.Millisecond
+	// without a packet from the peer the path is dead: with two ticks, and what a new
+	// set takes over another path, less than 3 seconds. A packet that is lost has been
+	// sent again three times by then. A peer that was heard on another path meanwhile
+	// is there, and has lost no more than two of them after deadBeside. On a slow line
+	// it is slowTrips smoothed round trips.
+	probeAfter = 400 * time.Millisecond
 	deadAfter  = 1500 * time.Millisecond
+	deadBeside = 1000 * time.Millisecond
 	slowTrips  = 3
 	// lateTick: we have not been running ourselves, and cannot tell who was silent.
 	lateTick = time.Second
@@ -114,19 +117,24 @@ const (
 	dead
 )
 
-// judge looks at a path whose round trip is about rtt. It is told the time.
-func (l *life) judge(now, rtt time.Duration) verdict {
+// judge looks at a path whose round trip is about rtt. It is told the time, and when
+// the peer was heard last on another path.
+func (l *life) judge(now, rtt, beside time.Duration) verdict {
 	asked, heard := time.Duration(l.asked.Load()), time.Duration(l.heard.Load())
 	if heard > l.probed { // since then; what was asked is another question
 		l.probed = 0
 	}
 	l.dead = l.dead && heard <= l.died
+	after := deadAfter
+	if beside > l.probed+rtt {
+		after = deadBeside
+	}
 	switch {
 	case asked == 0:
 	case l.probed == 0 && now-asked >= probeAfter:
 		l.probed = now
 		return ask
-	case l.probed != 0 && now-l.probed >= max(deadAfter, slowTrips*rtt):
+	case l.probed != 0 && now-l.probed >= max(after, slowTrips*rtt):
 		l.probed, l.dead, l.died = 0, true, now
 		l.asked.Store(0) // the next silence is another one
 		return dead
@@ -281,7 +289,7 @@ func (l *Link) watchPaths(now time.Time) {
 			continue
 		}
 		p.rtt = first.conn.ConnectionStats().SmoothedRTT
-		switch p.life.judge(now.Sub(l.born), p.rtt) {
+		switch p.life.judge(now.Sub(l.born), p.rtt, l.heardBeside(p)) {
 		case ask:
 			first.probe()
 		case dead:
@@ -291,6 +299,17 @@ func (l *Link) watchPaths(now time.Time) {
 			return
 		}
 	}
+}
+
+// heardBeside is when the peer was heard last on a path other than p. The caller
+// holds mu.
+func (l *Link) heardBeside(p *path) (at time.Duration) {
+	for _, o := range l.paths {
+		if o != p {
+			at = max(at, time.Duration(o.life.heard.Load()))
+		}
+	}
+	return at
 }
 
 // pathDead ends the connections over a path on which the peer does not answer.

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -82,11 +83,17 @@ func (s *steady) note(n int) {
 
 func (l *lab) stream(ctx context.Context, flow *Flow) *steady {
 	l.t.Helper()
+	return l.streamOf(ctx, flow, 50_000)
+}
+
+// streamOf is a stream of messages of up to so many bytes.
+func (l *lab) streamOf(ctx context.Context, flow *Flow, most int) *steady {
+	l.t.Helper()
 	s := &steady{}
 	s.from, s.to = l.open(Spec{Flow: flow})
 	go func() {
 		for i := 0; ; i++ {
-			if _, err := s.from.Send(ctx, message(i, 50_000)); err != nil {
+			if _, err := s.from.Send(ctx, message(i, most)); err != nil {
 				return
 			}
 		}
@@ -98,7 +105,7 @@ func (l *lab) stream(ctx context.Context, flow *Flow) *steady {
 			if err != nil {
 				return
 			}
-			if !slices.Equal(m.Data, message(i, 50_000)) {
+			if !slices.Equal(m.Data, message(i, most)) {
 				l.t.Errorf("message %d is another one", i)
 				return
 			}
@@ -142,7 +149,7 @@ func TestTwoPaths(t *testing.T) {
 			l.line(cut.ip, away)
 			rate, gap := s.take(10 * time.Second)
 			t.Logf("without %s: %.0f bytes a second, a gap of %v; %v", cut.name, rate, gap, conns(l.a, "b"))
-			if gap > 4*time.Second {
+			if gap > 3*time.Second {
 				t.Errorf("without %s nothing came for %v", cut.name, gap)
 			}
 			if n := conns(l.a, "b")[cut.name]; n != 0 {
@@ -157,6 +164,47 @@ func TestTwoPaths(t *testing.T) {
 				t.Errorf("%s is back: %.0f bytes a second; %+v", cut.name, rate, l.a.Link("b").State().Paths)
 			}
 		}
+	})
+}
+
+// TestPathDies: at whatever moment a path dies, the one with the priority connection
+// or the other, nothing stands still for 3 s.
+func TestPathDies(t *testing.T) {
+	t.Parallel()
+	moments := 6
+	if *long {
+		moments = 300
+	}
+	inTwoPaths(t, 0, func(t *testing.T, l *lab) {
+		rng := rand.New(rand.NewPCG(*seed, 6))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := l.streamOf(ctx, nil, 10_000)
+		time.Sleep(2 * time.Second)
+		var worst time.Duration
+		for i := range moments {
+			link := l.a.Link("b")
+			cut := uplinks(0)[rng.IntN(2)]
+			link.mu.Lock()
+			first := link.set != nil && link.set.priority.path.name == cut.Name
+			link.mu.Unlock()
+			time.Sleep(time.Duration(rng.Int64N(int64(2 * tickEvery))))
+			l.line(cut.Source, away)
+			_, gap := s.take(5 * time.Second)
+			if worst = max(worst, gap); gap >= 3*time.Second {
+				t.Errorf("seed %d: death %d, of %s, with the priority connection: %v, and nothing came for %v", *seed, i, cut.Name, first, gap)
+			}
+			l.line(ipA, wide)
+			l.line(ipA2, narrow)
+			for n := 0; conns(l.a, "b")["wide"] < startConns || conns(l.a, "b")["narrow"] < startConns; n++ {
+				if n > 200 {
+					t.Fatalf("seed %d: death %d: %v are back", *seed, i, conns(l.a, "b"))
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			time.Sleep(time.Duration(rng.Int64N(int64(time.Second))))
+		}
+		t.Logf("nothing came for at most %v", worst)
 	})
 }
 
@@ -255,7 +303,7 @@ func TestLife(t *testing.T) {
 	var l life
 	step := func(now time.Duration, want verdict) {
 		t.Helper()
-		if got := l.judge(now, 50*ms); got != want {
+		if got := l.judge(now, 50*ms, 0); got != want {
 			t.Errorf("at %v: %v, want %v", now, got, want)
 		}
 	}
@@ -264,8 +312,8 @@ func TestLife(t *testing.T) {
 	step(10_000*ms, alive) // nobody has asked
 	l.left(10_000 * ms)
 	l.left(10_500 * ms) // the first counts
-	step(10_700*ms, alive)
-	step(10_800*ms, ask)
+	step(10_300*ms, alive)
+	step(10_400*ms, ask)
 	step(11_000*ms, alive)
 	l.came(11_100 * ms) // the answer, which we acknowledge
 	l.left(11_101 * ms)
@@ -285,14 +333,27 @@ func TestLife(t *testing.T) {
 		t.Error("still dead")
 	}
 	l.left(16_000 * ms)
-	if got := l.judge(17_000*ms, time.Second); got != ask {
-		t.Error(got)
+	for _, s := range []struct {
+		now, beside time.Duration
+		want        verdict
+	}{
+		{17_000 * ms, 0, ask}, {19_500 * ms, 19_400 * ms, alive}, {20_000 * ms, 0, dead}, // a slow line
+	} {
+		if got := l.judge(s.now, time.Second, s.beside); got != s.want {
+			t.Errorf("at %v: %v, want %v", s.now, got, s.want)
+		}
 	}
-	if got := l.judge(19_500*ms, time.Second); got != alive { // a slow line
-		t.Error(got)
-	}
-	if got := l.judge(20_000*ms, time.Second); got != dead {
-		t.Error(got)
+	// A peer that is heard elsewhere is there, unless it was heard before it could
+	// have had the question.
+	for beside, want := range map[time.Duration]verdict{31_000 * ms: dead, 30_440 * ms: alive} {
+		l = life{}
+		l.left(30_000 * ms)
+		if got := l.judge(30_400*ms, 50*ms, 30_400*ms); got != ask {
+			t.Error(got)
+		}
+		if got := l.judge(31_400*ms, 50*ms, beside); got != want {
+			t.Errorf("heard elsewhere at %v: %v, want %v", beside, got, want)
+		}
 	}
 }
 
