@@ -8,8 +8,9 @@ import (
 // What the budget holds, as time at the pace. A stall of the scheduler or of who
 // supplies bulk of up to credit is made up for afterwards, at 1.25 times the pace
 // (see package shaper). On a line that has no more than the pace, what makes up
-// for it stands in the queue: once a queue is seen there is only shortCredit, and
-// after idleFor without bulk.
+// for it stands in the queue: once a queue is seen there is only shortCredit, after
+// idleFor without bulk, and for opening after that while nothing waits: who begins
+// may send a little and then has to wait for the peer's answer, which is no stall.
 const (
 	credit       = 30 * time.Millisecond
 	shortCredit  = 5 * time.Millisecond
@@ -28,6 +29,8 @@ const (
 	mostDebt = 20 * time.Millisecond
 	// idleFor without anybody who used the pace: the sender has too little.
 	idleFor = 40 * time.Millisecond
+	// opening is longer than the answer takes where that is sooner than idleFor.
+	opening = 250 * time.Millisecond
 )
 
 // A budget is what may leave now, in bytes on the wire. Path.mu guards it. A
@@ -44,6 +47,7 @@ type budget struct {
 	burst  float64       // bulk waits for so much once it has found nothing
 	spent  bool          // bulk has found nothing and waits for a burst
 	bulk   time.Duration // when some was sent last
+	began  time.Duration // and when the first after idleFor without any
 }
 
 // setRate changes the rate at once. Debts keep their time, so that a slow past
@@ -60,18 +64,28 @@ func (b *budget) setRate(now time.Duration, rate int64) {
 	b.fill(now)
 }
 
-// fill reckons the levels up to now.
+// most is the time that may gather.
+func (b *budget) most() time.Duration {
+	if b.short || !b.spent && b.at-b.began < opening {
+		return shortCredit
+	}
+	return credit
+}
+
+// fill reckons the levels up to now. What gathered while bulk waited is kept when it
+// waits no more, but not once a queue is seen.
 func (b *budget) fill(now time.Duration) {
 	past := max(now-b.at, 0).Seconds()
 	b.at = max(now, b.at)
-	most := b.rate * credit.Seconds()
-	if b.short {
-		most = b.rate * shortCredit.Seconds()
-	}
+	most := b.rate * b.most().Seconds()
 	if b.long+past*b.rate < most {
 		b.full = now
 	}
-	b.long = min(b.long+past*b.rate, most)
+	kept := min(b.long, b.rate*credit.Seconds())
+	if b.short {
+		kept = min(kept, most)
+	}
+	b.long = max(kept, min(b.long+past*b.rate, most))
 	b.peak = min(b.peak+past*b.rate*peakFactor, b.rate*peakCredit.Seconds())
 	b.urgent = min(b.urgent+past*b.rate, b.rate*urgentCredit.Seconds())
 }
@@ -107,6 +121,7 @@ func (b *budget) charge(now time.Duration, c Class, n int64) {
 	if c == Bulk {
 		if now-b.bulk > idleFor { // what has gathered makes up for no stall
 			b.long = min(b.long, b.rate*shortCredit.Seconds())
+			b.began = now
 		}
 		b.bulk = now
 	}
@@ -121,8 +136,5 @@ func (b *budget) charge(now time.Duration, c Class, n int64) {
 // idle tells whether nobody has used the pace for a while.
 func (b *budget) idle(now time.Duration) bool {
 	b.fill(now)
-	if b.short {
-		return now-b.full > idleFor-shortCredit
-	}
-	return now-b.full > idleFor-credit
+	return now-b.full > idleFor-b.most()
 }

@@ -366,3 +366,25 @@ func TestBlackout(t *testing.T) {
 		t.Errorf("%.3f of the line; %+v", got, p.State())
 	}
 }
+
+// TestFirstWindow: who may send only a little until the peer has answered, and all
+// it can from then on, makes no queue on a line of exactly the configured rate: the
+// wait was no stall.
+func TestFirstWindow(t *testing.T) {
+	for _, c := range []cell{{100, 50, 0.5, 0, 0, 0, true}, {100, 20, 1, 0, 0, 0, true}, {50, 50, 1, 0, 0, 0, true}} {
+		s := newSim(c.line(), *seed)
+		cs := group(s, c.path(), 4)
+		for _, x := range cs {
+			x.left = 256 << 10 / 4 / simPacket
+		}
+		s.run(ms(c.rtt))
+		for _, x := range cs {
+			x.left = -1
+			x.try()
+		}
+		s.run(2 * time.Second)
+		if s.mostQueue > shortCredit+ms(2) || s.dropped > 0 {
+			t.Errorf("%+v: a queue of %v, %d packets dropped", c, s.mostQueue, s.dropped)
+		}
+	}
+}
