@@ -16,8 +16,9 @@
 // In mode secure-fast (mode.go) steps 1, 2, 5 and 6 are others: the port is a TAP
 // that gives frames before the kernel cuts them to segments (parcel.go), and they
 // are sealed into datagrams beside the link and opened again by express_out.go,
-// express_in.go and l2ext/fast, with the keys of express.go. What is between is the
-// same.
+// express_in.go and l2ext/fast, with the keys of express_keys.go; express.go finds out
+// whether they arrive. What is between is the same, but that frames which are sent on
+// or go back wait for their turn aside (express_aside.go).
 //
 // In mode Direct the kernel carries the frames instead, from site to site over a
 // private network, and the gateway does the rest: it programs the entries, asks

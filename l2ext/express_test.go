@@ -25,7 +25,14 @@ func inMode(t *testing.T, m l2ext.Mode) {
 func TestExpressIsAsSecure(t *testing.T) {
 	inMode(t, l2ext.SecureFast)
 	for name, run := range map[string]func(*testing.T){
-		"Parking": TestParking,
+		"Parking":     TestParking,
+		"GoBack":      TestParkedGoBack,
+		"Revoke":      TestRevokeReachesAll,
+		"FirstFrame":  TestFirstFrameEndsParking,
+		"DeafSite":    TestDeafSite,
+		"PingPong":    TestPingPong,
+		"Twins":       TestTwins,
+		"DigestMends": TestDigestMends,
 	} {
 		t.Run(name, run)
 	}
