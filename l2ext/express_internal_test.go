@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/fast"
@@ -116,6 +117,37 @@ func TestLANWaitsBehindParked(t *testing.T) {
 			t.Errorf("mode %s: %d frames wait", mode, n)
 		}
 	}
+}
+
+// noSecret is a link that is down.
+type noSecret struct{ *staleExpress }
+
+func (noSecret) Secret(string) (Secret, error) { return Secret{}, os.ErrClosed }
+
+// TestAgreementOutlivesPeer: of a peer that is gone no key is left in the table, and what was
+// agreed with it stays; there is nothing of a site that has never been up.
+func TestAgreementOutlivesPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := expressManager(t, 1)
+		for i, express := range []Express{noSecret{}, &staleExpress{}, &staleExpress{}, noSecret{}} {
+			m.cfg.Express = express
+			m.setPeers(m.segments())
+			m.lookAfterExpress(time.Now())
+			keys := len(*m.keys.Load())
+			if up := i == 1 || i == 2; (keys == 1) != up {
+				t.Errorf("round %d: %d keys", i, keys)
+			}
+			m.setPeers(nil)
+			m.senders.Wait()
+			if left := len(*m.keys.Load()); left != 0 {
+				t.Errorf("round %d: %d keys are left", i, left)
+			}
+			a := m.agreed["b"]
+			if i == 0 && a != nil || i > 0 && (a == nil || a.epoch != uint64(min(i, 2))) {
+				t.Errorf("round %d: agreed %+v", i, a)
+			}
+		}
+	})
 }
 
 // takingPort takes what a kernel would, and keeps nothing.

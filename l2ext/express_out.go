@@ -112,6 +112,9 @@ func (o *expressOut) put(seg *segment, p *peer, x parcel, redirected bool) {
 func (o *expressOut) bin(p *peer) *bin {
 	b := o.bins[p.site]
 	if b == nil || b.peer != p { // a site that was removed, and is back, is another peer
+		if b != nil {
+			b.flush()
+		}
 		b = &bin{m: o.m, peer: p}
 		o.bins[p.site] = b
 	}
