@@ -44,6 +44,7 @@ type world struct {
 	stop  map[string]func() // ends one site
 
 	change func(*l2ext.Config) // what is to be otherwise in a site; nil: nothing
+	first  l2ext.Policy        // of the segment, at first
 }
 
 var vmMAC = l2ext.MAC{0x52, 0x54, 0, 0, 0, 9}
@@ -56,7 +57,19 @@ func newWorld(t *testing.T, line l2exttest.Line, sites ...string) *world {
 // newWorldWith is newWorld with something else in the configurations.
 func newWorldWith(t *testing.T, change func(*l2ext.Config), line l2exttest.Line, sites ...string) *world {
 	t.Helper()
-	w := &world{change: change, t: t, wire: l2exttest.NewWire(line), hosts: make(map[string]*l2exttest.Host), ms: make(map[string]*l2ext.Manager), stop: make(map[string]func())}
+	w := emptyWorld(t, line)
+	w.change = change
+	w.begin(sites)
+	return w
+}
+
+func emptyWorld(t *testing.T, line l2exttest.Line) *world {
+	return &world{t: t, wire: l2exttest.NewWire(line), hosts: make(map[string]*l2exttest.Host), ms: make(map[string]*l2ext.Manager), stop: make(map[string]func())}
+}
+
+// begin makes the sites and the segment that they share.
+func (w *world) begin(sites []string) {
+	w.t.Helper()
 	for _, s := range sites {
 		w.make(s)
 	}
@@ -67,7 +80,7 @@ func newWorldWith(t *testing.T, change func(*l2ext.Config), line l2exttest.Line,
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.wire.Run(ctx) })
-	t.Cleanup(func() {
+	w.t.Cleanup(func() {
 		cancel()
 		wg.Wait()
 		for _, stop := range w.stop {
@@ -75,7 +88,6 @@ func newWorldWith(t *testing.T, change func(*l2ext.Config), line l2exttest.Line,
 		}
 	})
 	w.settle()
-	return w
 }
 
 func (w *world) make(site string) {
@@ -101,7 +113,9 @@ func (w *world) start(site string, sites []string) {
 		}
 	})
 	w.stop[site] = sync.OnceFunc(func() { cancel(); wg.Wait() })
-	check(w.t, m.Apply(w.t.Context(), []l2ext.Segment{segment(site, sites)}))
+	s := segment(site, sites)
+	s.Policy = w.first
+	check(w.t, m.Apply(w.t.Context(), []l2ext.Segment{s}))
 }
 
 func segment(site string, sites []string) l2ext.Segment {

@@ -49,42 +49,21 @@ func (p pipe) Reset() { _ = p.Close() }
 // withStreams is a world of sites whose segments stream, but for those that are
 // old: they know of no streams.
 func withStreams(t *testing.T, old string, sites ...string) (*world, map[string]*pipes) {
-	w := &world{t: t, wire: l2exttest.NewWire(l2exttest.Line{Delay: time.Millisecond}), hosts: make(map[string]*l2exttest.Host), ms: make(map[string]*l2ext.Manager), stop: make(map[string]func())}
-	all := make(map[string]*pipes)
-	for _, s := range sites {
-		h := l2exttest.NewHost()
-		h.AddBridge("br")
-		h.Plug("br", "lan")
-		all[s] = &pipes{w: w, site: s}
-		c := l2ext.Config{Site: s, Host: h, Carrier: w.wire.End(s)}
-		if s != old {
-			c.Streams = all[s]
+	inMode(t, l2ext.Secure)
+	w, all := emptyWorld(t, l2exttest.Line{Delay: time.Millisecond}), make(map[string]*pipes)
+	w.first.Streams = l2ext.StreamsOn
+	w.change = func(c *l2ext.Config) {
+		all[c.Site] = &pipes{w: w, site: c.Site}
+		if c.Site != old {
+			c.Streams = all[c.Site]
 		}
-		m, err := l2ext.New(c)
-		check(t, err)
-		w.hosts[s], w.ms[s] = h, m
 	}
-	w.wire.Join(w.ms)
-	for _, s := range sites {
-		w.start(s, sites)
-		seg := segment(s, sites)
-		seg.Policy.Streams = l2ext.StreamsOn
-		check(t, w.ms[s].Apply(t.Context(), []l2ext.Segment{seg}))
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { w.wire.Run(ctx) })
-	t.Cleanup(func() {
-		cancel()
-		wg.Wait()
-		for _, stop := range w.stop {
-			stop()
-		}
+	t.Cleanup(func() { // when all sites have ended
 		for _, p := range all {
 			p.served.Wait()
 		}
 	})
-	w.settle()
+	w.begin(sites)
 	return w, all
 }
 
