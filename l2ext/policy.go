@@ -134,10 +134,13 @@ func (p Policy) Check() error {
 	return nil
 }
 
-// carriedBy refuses what a mode cannot do: in Direct, the kernel has no list of
-// who listens to what at which site, and no gateway that is the same at each site.
+// carriedBy refuses what a mode cannot do: only in Secure TCP connections cross by
+// streams; in Direct, the kernel has no list of who listens to what at which site,
+// and no gateway that is the same at each site.
 func (p Policy) carriedBy(mode Mode) error {
 	switch {
+	case p.Streams == StreamsOn && mode.orDefault() != Secure:
+		return fmt.Errorf("streams %s needs mode %s: in mode %s no connection crosses by streams", p.Streams, Secure, mode)
 	case mode != Direct:
 	case p.Multicast == MulticastListeners:
 		return fmt.Errorf("multicast %s needs mode secure; mode direct has %s and %s", p.Multicast, MulticastFlood, MulticastLinkLocal)

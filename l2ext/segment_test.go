@@ -27,6 +27,10 @@ func TestCheckSegment(t *testing.T) {
 		{"tiny MTU", func(s *Segment) { s.MTU = 575 }, "MTU 575"},
 		{"huge MTU", func(s *Segment) { s.MTU = 9001 }, "MTU 9001"},
 		{"its own site", func(s *Segment) { s.Sites = []string{"a"} }, "site a is this one"},
+		{"streams", func(s *Segment) { s.Policy.Streams = StreamsOn }, ""},
+		{"streams in direct", func(s *Segment) { s.Mode, s.Policy.Streams = Direct, StreamsOn }, "streams on needs mode secure: in mode direct no connection"},
+		{"streams in secure-fast", func(s *Segment) { s.Mode, s.Policy.Streams = SecureFast, StreamsOn }, "streams on needs mode secure"},
+		{"no streams in secure-fast", func(s *Segment) { s.Mode, s.Policy.Streams = SecureFast, StreamsOff }, ""},
 		{"no site", func(s *Segment) { s.Sites = []string{""} }, "site \"\" must have"},
 	} {
 		s := good

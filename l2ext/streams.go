@@ -167,8 +167,12 @@ type StreamView struct {
 	Loss float64 // share of what was sent to the site that was lost of late
 }
 
-// streamViews tells it of all sites of a segment.
+// streamViews tells it of all sites of a segment; in other modes than Secure no
+// frame goes by a stream.
 func (m *Manager) streamViews(seg *segment) (all []StreamView) {
+	if seg.Mode != Secure {
+		return nil
+	}
 	for _, site := range slices.Sorted(slices.Values(seg.Sites)) {
 		p := m.peer(site)
 		if p == nil || p.lanes == nil {

@@ -214,3 +214,20 @@ func TestHostileStreams(t *testing.T) {
 		w.settle()
 	})
 }
+
+// TestStreamsAreOfSecure: in another mode no frame goes by a stream, and none is
+// shown to.
+func TestStreamsAreOfSecure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := withStreams(t, "", "a", "b")
+		if s := w.ms["a"].Segments()[0].Streams; len(s) != 1 {
+			t.Errorf("in mode secure: %+v", s)
+		}
+		fast := segment("a", []string{"a", "b"})
+		fast.Mode = l2ext.SecureFast
+		check(t, w.ms["a"].Apply(t.Context(), []l2ext.Segment{fast}))
+		if s := w.ms["a"].Segments()[0].Streams; len(s) != 0 {
+			t.Errorf("in mode secure-fast: %+v", s)
+		}
+	})
+}
