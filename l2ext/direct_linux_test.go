@@ -103,11 +103,7 @@ func TestDirectStretch(t *testing.T) {
 // rules of mode secure: the flip loses little, and no frame goes by the link.
 func TestDirectMove(t *testing.T) {
 	l, _ := newDirectLab(t, l2exttest.Line{Delay: 5 * time.Millisecond}, "a", "b", "c")
-	v := newVM(t, l)
-	for _, s := range l.sites {
-		check(t, echoed(dialUDP(t, s.host, v.ip+":7"), 100))
-	}
-	until(t, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	v := boundVM(t, l)
 	way := [2]string{"a", "b"}
 	for series := range 3 {
 		lost := make(map[string][]int)
@@ -265,11 +261,7 @@ func TestDirectStranger(t *testing.T) {
 // and is told of.
 func TestDirectTwin(t *testing.T) {
 	l, _ := newDirectLab(t, l2exttest.Line{Delay: 2 * time.Millisecond}, "a", "b", "c")
-	v := newVM(t, l)
-	for _, s := range l.sites {
-		check(t, echoed(dialUDP(t, s.host, v.ip+":7"), 100))
-	}
-	until(t, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	v := boundVM(t, l)
 	l.move(t, v, "j", [2]string{"a", "b"}, pause)
 	until(t, "all sites agree", func() bool { return l.isAt(v.mac, "b") })
 	<-time.After(1100 * time.Millisecond) // what was on its way has arrived

@@ -245,6 +245,18 @@ func newVM(t testing.TB, l *lab) *vm {
 	return v
 }
 
+// boundVM is a VM at a that has talked to the host of each site, and of which all
+// sites know.
+func boundVM(t testing.TB, l *lab) *vm {
+	t.Helper()
+	v := newVM(t, l)
+	for _, s := range l.sites {
+		check(t, echoed(dialUDP(t, s.host, v.ip+":7"), 100))
+	}
+	until(t, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	return v
+}
+
 // put moves the VM to a site; "" pauses it.
 func (v *vm) put(at string) {
 	v.at.Store(&at)

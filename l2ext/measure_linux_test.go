@@ -79,11 +79,7 @@ func BenchmarkMove(b *testing.B) {
 
 func benchMove(b *testing.B, delay time.Duration, by trigger) {
 	l := newLabOf(b, l2exttest.Line{Delay: delay}, "a", "b", "c")
-	v := newVM(b, l)
-	for _, s := range l.sites {
-		check(b, echoed(dialUDP(b, s.host, v.ip+":7"), 100))
-	}
-	until(b, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	v := boundVM(b, l)
 	lost, gaps := make(map[string][]int), make(map[string][]time.Duration)
 	l.flips = nil
 	way := [2]string{"a", "b"}

@@ -38,11 +38,7 @@ func TestFlipLosesNothing(t *testing.T) {
 	// All its clients are in this process: with one processor they would measure each other.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU()))
 	l := newLabOf(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
-	v := newVM(t, l)
-	for _, s := range l.sites {
-		check(t, echoed(dialUDP(t, s.host, v.ip+":7"), 100))
-	}
-	until(t, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	v := boundVM(t, l)
 	way := [2]string{"a", "b"}
 	for series := range 3 {
 		lost, gaps := make(map[string][]int), make(map[string][]time.Duration)
@@ -134,11 +130,7 @@ func TestSilentMove(t *testing.T) {
 // what it knew at first.
 func TestBackAndForth(t *testing.T) {
 	l := newLab(t, l2exttest.Line{Delay: 2 * time.Millisecond, Loss: 0.01, Seed: 7})
-	v := newVM(t, l)
-	for _, s := range l.sites {
-		check(t, echoed(dialUDP(t, s.host, v.ip+":7"), 100))
-	}
-	until(t, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	v := boundVM(t, l)
 	state := func() (all string) {
 		for _, name := range []string{"a", "b"} {
 			fdb, err := l.sites[name].gw.FDB()

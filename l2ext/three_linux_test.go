@@ -110,11 +110,7 @@ func TestNoQuestionCrosses(t *testing.T) {
 // is on the LAN of the twin.
 func TestTwinDisturbsNobody(t *testing.T) {
 	l := newLabOf(t, l2exttest.Line{Delay: 2 * time.Millisecond}, "a", "b", "c")
-	v := newVM(t, l)
-	for _, s := range l.sites {
-		check(t, echoed(dialUDP(t, s.host, v.ip+":7"), 100))
-	}
-	until(t, "the VM is bound", func() bool { return l.isAt(v.mac, "a") })
+	v := boundVM(t, l)
 	l.move(t, v, "j", [2]string{"a", "b"}, pause)
 	until(t, "all sites agree", func() bool { return l.isAt(v.mac, "b") })
 	<-time.After(1100 * time.Millisecond) // what was on its way has arrived

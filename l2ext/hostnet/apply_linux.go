@@ -231,14 +231,10 @@ func (n *Net) makeBridge(w l2ext.Wish) (netlink.Link, error) {
 	if err := n.nl.LinkAdd(&netlink.Bridge{LinkAttrs: la, MulticastSnooping: &off}); err != nil {
 		return nil, fmt.Errorf("making bridge %s: %w", w.Bridge, err)
 	}
-	br, err := n.nl.LinkByName(w.Bridge)
+	br, err := n.claim(w.Bridge, bridgeMark+w.Name)
 	if err != nil {
-		return nil, fmt.Errorf("finding bridge %s: %w", w.Bridge, err)
+		return nil, err
 	}
-	if err := n.nl.LinkSetAlias(br, bridgeMark+w.Name); err != nil {
-		return nil, fmt.Errorf("marking bridge %s: %w", w.Bridge, err)
-	}
-	n.noAddress(br)
 	if w.Direct != nil { // or it could not answer for hosts' IPv6 addresses
 		if err := n.enableIPv6(w.Bridge); err != nil {
 			n.log.Debug("questions for IPv6 addresses are not answered by the bridge", "bridge", w.Bridge, "err", err)
@@ -248,6 +244,20 @@ func (n *Net) makeBridge(w l2ext.Wish) (netlink.Link, error) {
 		return nil, fmt.Errorf("setting up bridge %s: %w", w.Bridge, err)
 	}
 	return br, nil
+}
+
+// claim finds a device that was just made and gives it our mark: what has none is
+// nobody's to take up or clean away. The kernel gives it no address.
+func (n *Net) claim(name, alias string) (netlink.Link, error) {
+	l, err := n.nl.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("finding device %s: %w", name, err)
+	}
+	if err := n.nl.LinkSetAlias(l, alias); err != nil {
+		return nil, fmt.Errorf("marking device %s: %w", name, err)
+	}
+	n.noAddress(l)
+	return l, nil
 }
 
 // noAddress keeps the kernel from giving the device an IPv6 address, by which
@@ -304,14 +314,10 @@ func (n *Net) makePort(w l2ext.Wish, br netlink.Link, s portSpec) (netlink.Link,
 	if err != nil {
 		return nil, fmt.Errorf("making device %s: %w", s.name, err)
 	}
-	l, err := n.nl.LinkByName(s.name)
+	l, err := n.claim(s.name, segmentMark+w.Name)
 	if err != nil {
-		return nil, fmt.Errorf("finding device %s: %w", s.name, err)
+		return nil, err
 	}
-	if err := n.nl.LinkSetAlias(l, segmentMark+w.Name); err != nil {
-		return nil, fmt.Errorf("marking device %s: %w", s.name, err)
-	}
-	n.noAddress(l)
 	return l, n.setPort(w, l, br, s)
 }
 

@@ -78,14 +78,10 @@ func (n *Net) makeDirect(w l2ext.Wish, br netlink.Link, mtu int) (netlink.Link, 
 	if err != nil {
 		return nil, fmt.Errorf("making device %s with address %v: %w", la.Name, w.Direct.Local, err)
 	}
-	l, err := n.nl.LinkByName(la.Name)
+	l, err := n.claim(la.Name, segmentMark+w.Name)
 	if err != nil {
-		return nil, fmt.Errorf("finding device %s: %w", la.Name, err)
+		return nil, err
 	}
-	if err := n.nl.LinkSetAlias(l, segmentMark+w.Name); err != nil {
-		return nil, fmt.Errorf("marking device %s: %w", la.Name, err)
-	}
-	n.noAddress(l)
 	return l, n.setDirect(w, l, br, mtu)
 }
 

@@ -151,12 +151,9 @@ func (n *Net) removePort(l netlink.Link) error {
 }
 
 func (n *Net) setUpFast(w l2ext.Wish, br netlink.Link, name string, mtu int) (netlink.Link, error) {
-	l, err := n.nl.LinkByName(name)
+	l, err := n.claim(name, segmentMark+w.Name)
 	if err != nil {
-		return nil, fmt.Errorf("finding device %s: %w", name, err)
-	}
-	if err := n.nl.LinkSetAlias(l, segmentMark+w.Name); err != nil {
-		return nil, fmt.Errorf("marking device %s: %w", name, err)
+		return nil, err
 	}
 	if err := n.nl.LinkSetHardwareAddr(l, randomMAC(0xfe, 0xff)); err != nil {
 		return nil, fmt.Errorf("setting up device %s: MAC: %w", name, err)
@@ -164,7 +161,6 @@ func (n *Net) setUpFast(w l2ext.Wish, br netlink.Link, name string, mtu int) (ne
 	if err := n.nl.LinkSetTxQLen(l, tunQueue); err != nil {
 		return nil, fmt.Errorf("setting up device %s: queue: %w", name, err)
 	}
-	n.noAddress(l)
 	return l, n.setPort(w, l, br, portSpec{mtu: mtu, many: true})
 }
 
