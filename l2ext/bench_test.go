@@ -28,9 +28,12 @@ func (h sinkHost) Unmute(string) error                     { return nil }
 func (h sinkHost) Heard(uint32, MAC) (time.Duration, bool) { return 0, false }
 func (h sinkHost) Traffic(uint32) (Traffic, bool)          { return Traffic{}, false }
 func (h sinkHost) PortSegment(string) (uint32, bool)       { return 0, false }
-func (h sinkHost) ReadPacket([]byte) (int, error)          { <-h.closing; return 0, os.ErrClosed }
-func (h sinkHost) WritePacket([]byte) error                { return nil }
-func (h sinkHost) Close() error                            { return nil }
+func (h sinkHost) Capture(context.Context, uint32, CaptureOptions, func(Captured) error) (uint64, error) {
+	return 0, nil
+}
+func (h sinkHost) ReadPacket([]byte) (int, error) { <-h.closing; return 0, os.ErrClosed }
+func (h sinkHost) WritePacket([]byte) error       { return nil }
+func (h sinkHost) Close() error                   { return nil }
 
 type sinkCarrier struct{}
 

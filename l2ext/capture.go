@@ -31,8 +31,9 @@ const (
 
 // taps are the captures of one segment that run.
 type taps struct {
-	list atomic.Pointer[[]*tap] // nil or empty while there is none, which is nearly always
-	mu   sync.Mutex             // makes changes of list follow each other
+	list    atomic.Pointer[[]*tap] // nil or empty while there is none, which is nearly always
+	mu      sync.Mutex             // makes changes of list follow each other, and guards
+	running int                    // captures, also by the kernel
 }
 
 type tap struct {
@@ -63,19 +64,32 @@ func (t *taps) see(now time.Time, frame []byte, inward bool) {
 	}
 }
 
-func (t *taps) add(c *tap) error {
+// enter makes room for one capture more.
+func (t *taps) enter() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.running >= maxCaptures {
+		return fmt.Errorf("l2ext: %d captures run already", t.running)
+	}
+	t.running++
+	return nil
+}
+
+func (t *taps) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running--
+}
+
+func (t *taps) add(c *tap) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var next []*tap
 	if list := t.list.Load(); list != nil {
 		next = slices.Clone(*list)
 	}
-	if len(next) >= maxCaptures {
-		return fmt.Errorf("l2ext: %d captures run already", len(next))
-	}
 	next = append(next, c)
 	t.list.Store(&next)
-	return nil
 }
 
 func (t *taps) remove(c *tap) {
@@ -90,8 +104,9 @@ func (t *taps) remove(c *tap) {
 }
 
 // Capture calls f with each frame that comes to the gateway to cross a segment,
-// and with each that another site sends, until ctx ends or f fails. Frames that
-// come faster than f takes them are left out; missed is how many. The error is
+// and with each that another site sends, until ctx ends or f fails. In mode Direct
+// these are the frames that the kernel sends to other sites and gets from them. Frames
+// that come faster than f takes them are left out; missed is how many. The error is
 // that of f, nil when ctx has ended.
 func (m *Manager) Capture(ctx context.Context, name string, o CaptureOptions, f func(Captured) error) (missed uint64, err error) {
 	var seg *segment
@@ -106,10 +121,25 @@ func (m *Manager) Capture(ctx context.Context, name string, o CaptureOptions, f 
 	if o.Snap <= 0 {
 		o.Snap = 1 << 16
 	}
-	c := &tap{snap: o.Snap, frames: make(chan Captured, captureQueue)}
-	if err := seg.taps.add(c); err != nil {
+	if err := seg.taps.enter(); err != nil {
 		return 0, err
 	}
+	defer seg.taps.leave()
+	if seg.Mode == Direct {
+		missed, err = m.captureKernel(ctx, seg, o, f)
+	} else {
+		missed, err = m.captureHere(ctx, seg, o, f)
+	}
+	if now := m.segments()[seg.VNI]; now != nil {
+		now.counts.add(CaptureMissed, int(missed))
+	}
+	return missed, err
+}
+
+// captureHere captures what the gateway carries.
+func (m *Manager) captureHere(ctx context.Context, seg *segment, o CaptureOptions, f func(Captured) error) (missed uint64, err error) {
+	c := &tap{snap: o.Snap, frames: make(chan Captured, captureQueue)}
+	seg.taps.add(c)
 	defer seg.taps.remove(c)
 	for {
 		select {
@@ -124,4 +154,20 @@ func (m *Manager) Capture(ctx context.Context, name string, o CaptureOptions, f 
 			}
 		}
 	}
+}
+
+// captureKernel captures what the kernel carries.
+func (m *Manager) captureKernel(ctx context.Context, seg *segment, o CaptureOptions, f func(Captured) error) (missed uint64, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		select {
+		case <-m.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	return m.cfg.Host.Capture(ctx, seg.VNI, o, f)
 }

@@ -29,6 +29,7 @@ const (
 	TooBig                      // senders told that a packet is longer than the segment's MTU
 	LoopTrips                   // times that the broadcast was shut because of a loop
 	Flips                       // moves of a MAC from one site to another
+	CaptureMissed               // frames left out of captures, which were too slow for them
 	DropMalformed               // no Ethernet frame, or a bad source
 	DropForbidden               // BPDU, LLDP, LACP, pause, CDP
 	DropResolve                 // ARP and neighbour discovery over their limit
@@ -59,7 +60,7 @@ const (
 // String is the count's name, as it appears in views and metrics.
 func (c Count) String() string {
 	names := [numCounts]string{"sent", "sent_bytes", "streamed", "received", "received_bytes", "redirected", "returned", "clamped",
-		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "too_big", "loop_trips", "flips", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
+		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "too_big", "loop_trips", "flips", "capture_missed", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
 		"drop_multicast", "drop_unknown", "drop_local", "drop_horizon", "drop_too_long", "drop_no_segment",
 		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_mode", "drop_forged", "drop_replayed", "drop_part", "drop_aside", "drop_kernel", "drop_stream", "drop_carrier"}
 	if c >= numCounts {

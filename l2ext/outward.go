@@ -30,7 +30,6 @@ func (o *outward) packet(now time.Time, b []byte) {
 		return // just removed
 	}
 	if seg.Mode == Direct {
-		seg.taps.see(now, p.Frame, false)
 		o.direct(now, seg, p.Frame)
 		return
 	}

@@ -207,6 +207,11 @@ type Host interface {
 	// is false when there is none.
 	Traffic(vni uint32) (t Traffic, ok bool)
 
+	// Capture calls f with each frame that the kernel carries of a segment in mode
+	// Direct, until ctx ends, f fails or the segment has gone. Frames that come
+	// faster than f takes them are left out; missed is how many.
+	Capture(ctx context.Context, vni uint32, o CaptureOptions, f func(Captured) error) (missed uint64, err error)
+
 	// Close ends the carrier. Segments lose their overlay ports, and bridges
 	// stay.
 	Close() error

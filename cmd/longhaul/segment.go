@@ -178,7 +178,9 @@ func (a *app) segmentCaptureCmd() *cobra.Command {
 		Short: "Write the frames of a segment to a file that tcpdump reads",
 		Long: `Writes the frames of a segment, as a pcap file, until there are enough or you
 stop it: those of this site as they come to the gateway, also such that it then
-drops, and those that other sites send. "--write -" is the standard output.`,
+drops, and those that other sites send. In mode direct they are those that the
+kernel sends to other sites and gets from them, as it has them: several packets
+of a connection may be one long frame. "--write -" is the standard output.`,
 		Example: `  longhaul segment capture prod --write prod.pcap --frames 1000
   longhaul segment capture prod --write - | tcpdump -r -`,
 		Args:              exactly("NAME"),
@@ -195,7 +197,8 @@ drops, and those that other sites send. "--write -" is the standard output.`,
 		if err := require(c, "write"); err != nil {
 			return err
 		}
-		if _, err := a.gateway().Segment(ctx, args[0]); err != nil {
+		before, err := a.gateway().Segment(ctx, args[0])
+		if err != nil {
 			return err // before the file is made
 		}
 		out := &counted{w: a.stdout}
@@ -207,14 +210,35 @@ drops, and those that other sites send. "--write -" is the standard output.`,
 			defer f.Close()
 			out.w = f
 		}
-		err := a.gateway().CaptureSegment(ctx, args[0], r, out)
+		err = a.gateway().CaptureSegment(ctx, args[0], r, out)
 		if err != nil && (context.Cause(ctx) == nil || out.n == 0) {
 			return err
 		}
 		a.say("%d bytes written", out.n) // being stopped is how a capture ends
+		if n := a.leftOut(ctx, before); n > 0 {
+			a.say("%d frames came too fast, and were left out", n)
+		}
 		return nil
 	})
 	return c
+}
+
+// captureMissed is the name of that count.
+const captureMissed = "capture_missed"
+
+// leftOutTime bounds the question how many frames a capture lacks.
+const leftOutTime = 2 * time.Second
+
+// leftOut is how many frames the captures of a segment have left out since before.
+// It asks also when ctx has ended: that is how captures end.
+func (a *app) leftOut(ctx context.Context, before gateway.Segment) int64 {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leftOutTime)
+	defer cancel()
+	now, err := a.gateway().Segment(ctx, before.Name)
+	if err != nil {
+		return 0 // the segment has gone; what was captured is there
+	}
+	return now.Counts[captureMissed] - before.Counts[captureMissed]
 }
 
 // counted counts what is written.

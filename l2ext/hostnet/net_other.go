@@ -54,6 +54,11 @@ func (n *Net) PortSegment(string) (uint32, bool) { return 0, false }
 // Traffic knows of none here.
 func (n *Net) Traffic(uint32) (l2ext.Traffic, bool) { return l2ext.Traffic{}, false }
 
+// Capture fails here.
+func (n *Net) Capture(context.Context, uint32, l2ext.CaptureOptions, func(l2ext.Captured) error) (uint64, error) {
+	return 0, errors.ErrUnsupported
+}
+
 // ReadPacket fails here.
 func (n *Net) ReadPacket([]byte) (int, error) { return 0, errors.ErrUnsupported }
 

@@ -135,18 +135,33 @@ func attachFilter(fd int, program []bpf.Instruction) error {
 		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}))
 }
 
-// openSnoop opens the socket. It hears nothing before its filter is there.
+// openSnoop opens the socket that hears all devices, but what they send.
 func (n *Net) openSnoop() (f *os.File, err error) {
+	return n.openPacket(packetSpec{filter: snoopFilter, set: func(fd int) error {
+		return errors.Join(
+			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
+			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, snoopBuffer))
+	}})
+}
+
+// packetSpec is what a packet socket ought to be.
+type packetSpec struct {
+	filter []bpf.Instruction
+	device int                // 0: all
+	set    func(fd int) error // what else
+}
+
+// openPacket opens a packet socket. It hears nothing before its filter is there.
+func (n *Net) openPacket(s packetSpec) (f *os.File, err error) {
 	err = n.within(func() error {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
 			return fmt.Errorf("opening a packet socket: %w", err)
 		}
 		err = errors.Join(
-			attachFilter(fd, snoopFilter),
-			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
-			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, snoopBuffer),
-			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL)}),
+			attachFilter(fd, s.filter),
+			s.set(fd),
+			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: s.device}),
 		)
 		if err != nil {
 			unix.Close(fd)

@@ -30,8 +30,9 @@ type Host struct {
 	bridges  map[string]*bridge
 	segments map[uint32]*overlay
 	watch    func(l2ext.Sighting)
-	refuse   error // what Point and Apply answer
-	firewall bool  // drops what comes from the carrier
+	refuse   error                            // what Point and Apply answer
+	captures map[uint32][]chan l2ext.Captured // by VNI; each has room for maxWaiting
+	firewall bool                             // drops what comes from the carrier
 	closed   bool
 }
 
@@ -61,6 +62,7 @@ func NewHost() *Host {
 		closing:  make(chan struct{}),
 		bridges:  make(map[string]*bridge),
 		segments: make(map[uint32]*overlay),
+		captures: make(map[uint32][]chan l2ext.Captured),
 	}
 }
 
@@ -383,6 +385,44 @@ func (h *Host) forward(name, from string, head ether.Header, frame []byte) {
 func (h *Host) leave(o *overlay, site vxlan.Endpoint, head ether.Header, frame []byte) {
 	if site == vxlan.Self || head.Dst == o.wish.Direct.Self {
 		offer(h.carrier, vxlan.Packet{VNI: o.wish.VNI, From: vxlan.Self, To: vxlan.Everyone, Frame: frame}.Append(nil))
+		return
+	}
+	if site == 0 && !head.Dst.Group() && o.wish.Policy.Unknown != l2ext.UnknownLimited {
+		return
+	}
+	for _, c := range h.captures[o.wish.VNI] {
+		select {
+		case c <- l2ext.Captured{At: time.Now(), Frame: slices.Clone(frame), Len: len(frame)}:
+		default:
+		}
+	}
+}
+
+// Capture tells what leaves in mode direct; nothing ever comes.
+func (h *Host) Capture(ctx context.Context, vni uint32, o l2ext.CaptureOptions, f func(l2ext.Captured) error) (missed uint64, err error) {
+	c := make(chan l2ext.Captured, maxWaiting)
+	h.mu.Lock()
+	if s := h.segments[vni]; s == nil || s.wish.Direct == nil {
+		h.mu.Unlock()
+		return 0, fmt.Errorf("no segment in mode direct with VNI %d", vni)
+	}
+	h.captures[vni] = append(h.captures[vni], c)
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		h.captures[vni] = slices.DeleteFunc(h.captures[vni], func(o chan l2ext.Captured) bool { return o == c })
+		h.mu.Unlock()
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return 0, nil
+		case p := <-c:
+			p.Frame = p.Frame[:min(len(p.Frame), o.Snap)]
+			if err := f(p); err != nil {
+				return 0, err
+			}
+		}
 	}
 }
 

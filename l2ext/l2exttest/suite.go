@@ -48,7 +48,7 @@ func Suite(t *testing.T, fixture func(t *testing.T) Fixture) {
 		run  func(t *testing.T, f Fixture)
 	}{
 		{"Apply", testApply}, {"Adopt", testAdopt}, {"Point", testPoint}, {"Watch", testWatch},
-		{"Frames", testFrames}, {"Mute", testMute}, {"Close", testClose}, {"Port", testPort},
+		{"Frames", testFrames}, {"Mute", testMute}, {"Close", testClose}, {"Port", testPort}, {"Capture", testCapture},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, fixture(t)) })
 	}
@@ -416,6 +416,75 @@ func testPort(t *testing.T, f Fixture) {
 				t.Errorf("the port that has gone: %v", err)
 			}
 			break
+		}
+	}
+}
+
+// testCapture looks at what the kernel carries.
+func testCapture(t *testing.T, f Fixture) {
+	f.AddBridge("brprod")
+	f.Plug("brprod", "lan0")
+	w := wish(l2ext.Entry{MAC: hostB, Site: 16})
+	capture := func(ctx context.Context, frame func(l2ext.Captured) error) error {
+		_, err := f.Host.Capture(ctx, w.VNI, l2ext.CaptureOptions{Snap: 20}, frame)
+		return err
+	}
+	f.apply(t, w)
+	if err := capture(t.Context(), nil); err == nil {
+		t.Error("the kernel's frames of a segment in mode secure were captured")
+	}
+	w.Mode = l2ext.Direct
+	w.Direct = &l2ext.Underlay{
+		Local: netip.MustParseAddr("10.78.0.1"), Self: l2ext.MAC{0x0e, 0x4c, 1},
+		Sites: []l2ext.UnderlaySite{{Site: 16, Addr: netip.MustParseAddr("10.78.0.2"), MAC: l2ext.MAC{0x0e, 0x4c, 2}}},
+	}
+	if a, err := f.Host.Apply(t.Context(), []l2ext.Wish{w}); err != nil || a[0].Err != nil {
+		t.Fatalf("mode direct: %+v, %v", a, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	got, ended := make(chan l2ext.Captured, 1), make(chan error, 1)
+	go func() {
+		ended <- capture(ctx, func(c l2ext.Captured) error {
+			select {
+			case got <- c:
+			default:
+			}
+			return nil
+		})
+	}()
+	sent, began := frame(hostB, hostA, "out"), time.Now()
+	for c := (l2ext.Captured{}); c.Frame == nil || l2ext.MAC(c.Frame[6:12]) != hostA; {
+		f.send(t, "lan0", sent)
+		select {
+		case c = <-got:
+		case <-time.After(10 * time.Millisecond):
+			if time.Since(began) > Patience {
+				t.Fatal("a frame for another site was not captured")
+			}
+			continue
+		}
+		if l2ext.MAC(c.Frame[6:12]) == hostA && (!bytes.Equal(c.Frame, sent[:20]) || c.Len != len(sent) || c.Inward || c.At.Before(began.Add(-time.Second))) {
+			t.Errorf("captured: %+v", c)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	full := errors.New("the disk is full")
+	go func() { ended <- capture(t.Context(), func(l2ext.Captured) error { return full }) }()
+	for until := time.Now().Add(Patience); ; {
+		f.send(t, "lan0", sent)
+		select {
+		case err := <-ended:
+			if !errors.Is(err, full) {
+				t.Errorf("ended with %v", err)
+			}
+			return
+		case <-time.After(10 * time.Millisecond):
+			if time.Now().After(until) {
+				t.Fatal("it has not ended")
+			}
 		}
 	}
 }
