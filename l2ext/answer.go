@@ -67,9 +67,13 @@ func (o *outward) answer(now time.Time, seg *segment, h ether.Header, q ether.Qu
 }
 
 // answerTo finds who has the address that is asked for; site is "" when that is
-// not known, or when that site cannot be reached. The reply is nil if the host
-// answers itself.
+// not known, or when that site cannot be reached, or for a gateway that is at each
+// site: for that one no other site speaks. The reply is nil if the host answers
+// itself.
 func (m *Manager) answerTo(now time.Time, seg *segment, h ether.Header, q ether.Question) (mac MAC, site string, reply []byte) {
+	if seg.Policy.isGatewayIP(q.Target) {
+		return mac, "", nil
+	}
 	seg.mu.RLock()
 	mac, b := seg.table.holder(q.Target)
 	var router, parked bool

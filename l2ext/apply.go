@@ -55,7 +55,8 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 	return err
 }
 
-// keepOrMake keeps what is known of a segment when only its sites change.
+// keepOrMake keeps what is known of a segment when only its sites change, but for
+// MACs that the policy says are no hosts'.
 func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	seg := &segment{Segment: w, out: newLimiter(w.Policy.Limits), in: make(map[string]*limiter), endpoint: make(map[string]vxlan.Endpoint)}
 	for _, site := range w.Sites {
@@ -80,7 +81,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		old.counts.add(DropParked, lost)
 	}
 	for mac, b := range old.table.byMAC {
-		if b.rec.Site == m.cfg.Site || slices.Contains(w.Sites, b.rec.Site) {
+		if w.Policy.binds(mac) && (b.rec.Site == m.cfg.Site || slices.Contains(w.Sites, b.rec.Site)) {
 			own := *b // frames on their way may still look at the old table
 			own.parked = own.parked && seg.lot.holds(mac)
 			seg.table.byMAC[mac] = &own

@@ -62,6 +62,9 @@ func (m *Manager) underlay(now time.Time, seg *segment) *Underlay {
 	seg.mu.RLock()
 	defer seg.mu.RUnlock()
 	for ip, mac := range seg.table.byIP {
+		if seg.Policy.isGatewayIP(ip) {
+			continue // for that one no other site speaks
+		}
 		if b := seg.table.byMAC[mac]; b != nil && !b.withdrawn() && (b.rec.Site == m.cfg.Site || seg.ways.up(now, b.rec.Site)) {
 			u.Neighbours = append(u.Neighbours, Neighbour{IP: ip, MAC: mac, Router: b.rec.Router})
 		}

@@ -130,6 +130,42 @@ func TestAnycast(t *testing.T) {
 	})
 }
 
+// TestAnycastRogue has a host of another site claim the address of the gateways: no
+// host of this one hears of it. And a gateway that was a host like any other before
+// the policy is forgotten.
+func TestAnycastRogue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		gw, rogue, ip := l2ext.MAC{2, 0, 0, 0, 0, 0xfe}, l2ext.MAC{2, 0, 0, 0, 0, 0xbb}, netip.MustParseAddr("10.0.0.1")
+		w.appear("b", "lan", gw, ip.String())
+		w.want(gw, "a: b 2 confirmed; b: b 2 confirmed")
+		w.policy(l2ext.Policy{Gateway: l2ext.GatewayAnycast, GatewayMAC: gw, GatewayIPs: []netip.Addr{ip}})
+		w.want(gw, "a: nowhere; b: nowhere")
+		if s := w.hosts["a"].String(); strings.Contains(s, gw.String()) {
+			t.Errorf("host a is\n%s", s)
+		}
+		w.appear("a", "lan", hostMAC, "10.0.0.7")
+		w.appear("b", "lan", rogue, "10.0.0.9")
+		w.appear("b", "lan", rogue, ip.String())
+		if b, ok := binding(w.ms["b"], rogue); !ok || len(b.IPs) != 1 {
+			t.Errorf("its own site binds it as %+v", b)
+		}
+		// A gateway that does not see to it tells of it.
+		said, err := announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: rogue, Cause: announce.Learned, Seq: 9, Site: "b", IPs: []netip.Addr{ip}}}}.Append(nil)
+		check(t, err, w.ms["a"].HandleUrgent("b", said))
+		w.settle()
+		for w.hosts["a"].Receive("lan") != nil {
+		}
+		question := ether.Question{Target: ip, Sender: netip.MustParseAddr("10.0.0.7")}
+		check(t, w.hosts["a"].Send("lan", ether.AppendQuestion(nil, hostMAC, question)))
+		check(t, w.hosts["b"].Send("lan", question.AppendReply(nil, ether.Replier{MAC: rogue, Asker: hostMAC})))
+		w.settle()
+		if got := w.receive("a", "lan", rogue); len(got) != 0 {
+			t.Errorf("host a has heard of another gateway by % x", got[0])
+		}
+	})
+}
+
 // routeTable is a router as host routes see it.
 type routeTable struct {
 	mu     sync.Mutex

@@ -247,6 +247,9 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	if seg == nil || !seg.Policy.binds(s.MAC) {
 		return
 	}
+	if seg.Policy.isGatewayIP(s.IP) {
+		s.IP = netip.Addr{} // no host's, whatever it says
+	}
 	b := batches[seg]
 	if b == nil {
 		b = &batch{}

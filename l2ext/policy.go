@@ -195,11 +195,17 @@ func (p Policy) aboutGateway(h ether.Header, frame []byte) bool {
 	if p.isGateway(h.Src) || p.isGateway(h.Dst) {
 		return true
 	}
-	if len(p.GatewayIPs) == 0 || ether.ClassOf(h, frame) != ether.Resolve {
+	if len(p.GatewayIPs) == 0 {
 		return false
 	}
 	sender, target := ether.About(h, frame)
-	return slices.Contains(p.GatewayIPs, sender) || slices.Contains(p.GatewayIPs, target)
+	return p.isGatewayIP(sender) || p.isGatewayIP(target)
+}
+
+// isGatewayIP tells whether an address is that of a gateway which is at each site,
+// whoever else claims it.
+func (p Policy) isGatewayIP(ip netip.Addr) bool {
+	return p.Gateway == GatewayAnycast && slices.Contains(p.GatewayIPs, ip)
 }
 
 // binds tells whether a MAC can be bound to a site: it is a host's, and neither of
