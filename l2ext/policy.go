@@ -135,8 +135,7 @@ func (p Policy) Check() error {
 }
 
 // carriedBy refuses what a mode cannot do: only in Secure TCP connections cross by
-// streams; in Direct, the kernel has no list of who listens to what at which site,
-// and no gateway that is the same at each site.
+// streams; in Direct, the kernel has no list of who listens to what at which site.
 func (p Policy) carriedBy(mode Mode) error {
 	switch {
 	case p.Streams == StreamsOn && mode.orDefault() != Secure:
@@ -144,8 +143,6 @@ func (p Policy) carriedBy(mode Mode) error {
 	case mode != Direct:
 	case p.Multicast == MulticastListeners:
 		return fmt.Errorf("multicast %s needs mode secure; mode direct has %s and %s", p.Multicast, MulticastFlood, MulticastLinkLocal)
-	case p.Gateway == GatewayAnycast:
-		return fmt.Errorf("gateway %s needs mode secure", p.Gateway)
 	}
 	return nil
 }

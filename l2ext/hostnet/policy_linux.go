@@ -19,6 +19,7 @@ import (
 //		broadcast shut, for a group: drop
 //		never carried (BPDU, LLDP, LACP, pause, CDP), loop probes: drop
 //		router advertisements, if they stay: drop
+//		from or for a gateway that is at each site, questions for it: drop
 //		for one host: return
 //		DHCP, FHRP, if they stay: drop
 //		multicast for more than the link, if it stays: drop
@@ -37,7 +38,11 @@ const protoVRRP = 112
 
 // addDirect makes both chains and returns their names.
 func addDirect(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, a attachment) (leaves, arrives string, err error) {
-	d := direct{c: c, w: w, chain: c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", leavePrefix, w.VNI), Table: t})}
+	own, err := addGateways(c, t, w)
+	if err != nil {
+		return "", "", err
+	}
+	d := direct{c: c, w: w, own: own, chain: c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", leavePrefix, w.VNI), Table: t})}
 	d.drop(append([]expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, equal(ifindex(a.port)...)}, grouped(expr.CmpOpNeq)...))
 	d.policy()
 	if err := addLimits(c, d.chain, w.Policy.Limits, 1); err != nil {
@@ -54,6 +59,7 @@ func addDirect(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, a attachment) 
 type direct struct {
 	c     *nftables.Conn
 	w     l2ext.Wish
+	own   gateways
 	chain *nftables.Chain
 }
 
@@ -78,6 +84,7 @@ func (d direct) policy() {
 			d.drop(discovery(), []expr.Any{equal(kind)})
 		}
 	}
+	d.keepGateways()
 	d.c.AddRule(&nftables.Rule{Table: d.chain.Table, Chain: d.chain, Exprs: append(grouped(expr.CmpOpEq), &expr.Verdict{Kind: expr.VerdictReturn})})
 	var ports []uint16
 	if p.DHCP == l2ext.Local {
