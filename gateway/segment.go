@@ -24,7 +24,7 @@ type SegmentPolicy struct {
 	HostRoute  []string `json:"host_route,omitempty" yaml:"host_route" doc:"command that makes a route to a guest that is here and away from home; it is called with arrive or depart, segment, MAC and IP. Only in the config"`
 
 	Unknown       string        `json:"unknown,omitempty" yaml:"unknown" doc:"unicast for a MAC that nobody knows: drop (the default) or limited" enum:"drop,limited"`
-	Multicast     string        `json:"multicast,omitempty" yaml:"multicast" doc:"where multicast goes: listeners (the default), flood or link-local" enum:"listeners,flood,link-local"`
+	Multicast     string        `json:"multicast,omitempty" yaml:"multicast" doc:"where multicast goes: listeners (the default), flood (that of mode direct) or link-local" enum:"listeners,flood,link-local"`
 	RouterAdverts string        `json:"router_adverts,omitempty" yaml:"router_adverts" doc:"IPv6 router advertisements: carry (the default with a gateway at home) or local" enum:"carry,local"`
 	DHCP          string        `json:"dhcp,omitempty" yaml:"dhcp" doc:"DHCP that is not unicast: carry (the default with a gateway at home) or local" enum:"carry,local"`
 	FHRP          string        `json:"fhrp,omitempty" yaml:"fhrp" doc:"hellos of VRRP, HSRP, GLBP and CARP: local (the default) or carry" enum:"carry,local"`

@@ -25,6 +25,7 @@ type Underlay struct {
 	Self       MAC        // the gateway itself: frames for it come to the carrier
 	Sites      []UnderlaySite
 	Neighbours []Neighbour // what the kernel answers for, when hosts of the LAN ask
+	Listeners  Listeners   // where multicast goes
 	Shut       bool        // broadcast and multicast are shut, because of a loop
 }
 
@@ -55,7 +56,8 @@ func (m *Manager) underlay(now time.Time, seg *segment) *Underlay {
 	if seg.Mode != Direct {
 		return nil
 	}
-	u := &Underlay{Local: m.cfg.Underlay, Self: probe.GatewayOf(seg.VNI, m.cfg.Site), Shut: seg.loop.isShut(now)}
+	u := &Underlay{Local: m.cfg.Underlay, Self: probe.GatewayOf(seg.VNI, m.cfg.Site), Shut: seg.loop.isShut(now), Listeners: seg.listeners(now, m.cfg.Site)}
+	seg.sends = u.Listeners
 	for site, addr := range seg.ways.agreed() {
 		u.Sites = append(u.Sites, UnderlaySite{Site: seg.endpoint[site], Addr: addr, MAC: probe.GatewayOf(seg.VNI, site)})
 	}

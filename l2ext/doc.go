@@ -58,7 +58,7 @@
 // Storms and loops: what is not for one known host is limited by the kernel for
 // each LAN port (hostnet) and here for each segment (limits.go); a policy says
 // what crosses at all (policy.go), and multicast goes where somebody listens
-// (members.go). Probes find LANs that are joined behind the gateways' backs; one
+// (members.go; in mode Direct listeners.go). Probes find LANs that are joined behind the gateways' backs; one
 // of the two gateways then shuts its broadcast (loop.go, l2ext/probe). Who sends
 // packets that are too long is told so (toobig.go).
 //
@@ -81,9 +81,14 @@
 // VM on another host than the gateway the bridge hears only what comes its way,
 // and so does the silence that a job reports. A twin still confuses its own LAN.
 //
+// A host whose MAC begins with 0a:4c:48 or 0e:4c, which are those of gateways, is
+// never bound to a site.
+//
 // Of mode Direct: what other sites send is believed by the address of their machine
-// only; multicast goes to all sites; a burst of what is still under way when a VM
-// has left is sent on by the kernel, for MoveGrace.
+// only; multicast goes to all sites unless the policy says listeners, and then to
+// all for the first minutes, and a group to a new site some two seconds after the
+// first host there joins; a burst of what is still under way when a VM has left is
+// sent on by the kernel, for MoveGrace.
 //
 // Nothing here knows how frames reach the other site (Carrier) nor how a
 // machine's network is changed (Host).

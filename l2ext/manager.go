@@ -244,6 +244,10 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 		m.takeProbe(now, seg, s.Probe)
 		return
 	}
+	if seg != nil && s.Report != nil {
+		m.takeReport(now, seg, s.Report)
+		return
+	}
 	if seg == nil || !seg.Policy.binds(s.MAC) {
 		return
 	}
@@ -318,6 +322,7 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 	m.lookAfterExpress(now)
 	m.wishRoutes()
 	m.lookAtLines(now)
+	m.lookAtMembers(now)
 	for _, seg := range m.segments() {
 		seg.mu.Lock()
 		gone := seg.table.expire(now)

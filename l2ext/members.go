@@ -1,6 +1,8 @@
 package l2ext
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,7 +14,8 @@ const (
 	memberTime  = 260 * time.Second // a report counts for so long (RFC 9776, section 8.4)
 	querierTime = 255 * time.Second // a router that asks no more is gone (section 8.5)
 	leaveTime   = 5 * time.Second   // it asks again after a leave: twice in 2 s, and room for the WAN
-	maxMembers  = 4096              // groups that are known; with more, all multicast goes to all sites
+	expireEvery = time.Second
+	maxMembers  = 4096 // groups that are known; with more, all multicast goes to all sites
 )
 
 // members is which site listens to which multicast group, from the IGMP and MLD
@@ -22,13 +25,18 @@ const (
 type members struct {
 	mu       sync.Mutex                   // guards what follows
 	byGroup  map[MAC]map[string]time.Time // site, and until when
+	heard    map[string]time.Time         // in mode Direct, who has told what it listens to, and until when that counts
 	queriers [2]map[string]time.Time      // likewise; IPv4, IPv6
-	crowded  time.Time                    // until then there are too many groups
+	crowded  map[string]time.Time         // sites with groups that are not known, and until when
+	since    time.Time                    // when own was called first
+	expired  time.Time                    // when expire was called last
 }
 
 func newMembers() *members {
 	return &members{
 		byGroup:  make(map[MAC]map[string]time.Time),
+		heard:    make(map[string]time.Time),
+		crowded:  make(map[string]time.Time),
 		queriers: [2]map[string]time.Time{make(map[string]time.Time), make(map[string]time.Time)},
 	}
 }
@@ -88,23 +96,29 @@ func (m *members) note(now time.Time, site string, h ether.Header, msg ether.Mem
 		m.queriers[familyOf(h)][site] = now.Add(querierTime)
 	}
 	for _, g := range msg.Join {
-		if m.byGroup[g] == nil {
-			if len(m.byGroup) >= maxMembers {
-				m.expire(now)
-			}
-			if len(m.byGroup) >= maxMembers {
-				m.crowded = now.Add(memberTime)
-				continue
-			}
-			m.byGroup[g] = make(map[string]time.Time)
-		}
-		m.byGroup[g][site] = now.Add(memberTime)
+		m.join(now, g, site)
 	}
 	for _, g := range msg.Leave {
 		if until, ok := m.byGroup[g][site]; ok && until.After(now.Add(leaveTime)) {
 			m.byGroup[g][site] = now.Add(leaveTime) // unless another host there answers the router
 		}
 	}
+}
+
+// join needs m.mu.
+func (m *members) join(now time.Time, g MAC, site string) {
+	if m.byGroup[g] == nil {
+		if len(m.byGroup) >= maxMembers && now.Sub(m.expired) >= expireEvery { // it looks at all
+			m.expired = now
+			m.expire(now)
+		}
+		if len(m.byGroup) >= maxMembers {
+			m.crowded[site] = now.Add(memberTime)
+			return
+		}
+		m.byGroup[g] = make(map[string]time.Time)
+	}
+	m.byGroup[g][site] = now.Add(memberTime)
 }
 
 // expire needs m.mu.
@@ -136,7 +150,7 @@ func (m *members) listens(now time.Time, group MAC, sites []string) (some []stri
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := family(group)
-	if now.Before(m.crowded) || !m.asked(now, f) {
+	if !m.asked(now, f) || slices.ContainsFunc(slices.Collect(maps.Values(m.crowded)), now.Before) {
 		return sites
 	}
 	for _, site := range sites {

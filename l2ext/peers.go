@@ -115,6 +115,7 @@ func (m *Manager) PeerUp(site string) {
 				m.sendDigest(seg, site)
 				m.sendKey(time.Now(), seg, site)
 				m.sendAble(seg, site)
+				seg.saidAt = time.Time{} // see lookAtMembers
 			}
 		}
 		m.lookAfterExpress(time.Now())

@@ -70,11 +70,12 @@ type Multicast string
 
 // Where multicast may go.
 const (
-	// MulticastListeners is the default: to the sites at which somebody
-	// listens, as soon as a router on the segment asks for reports, and to
-	// all before that, as a bridge does.
+	// MulticastListeners is the default but in mode Direct: to the sites at
+	// which somebody listens, as soon as a router on the segment asks for
+	// reports, and to all before that, as a bridge does. In mode Direct a site
+	// gets a group within some two seconds after its first host there joins.
 	MulticastListeners Multicast = "listeners"
-	MulticastFlood     Multicast = "flood"      // to all sites
+	MulticastFlood     Multicast = "flood"      // to all sites; the default in mode Direct
 	MulticastLinkLocal Multicast = "link-local" // only groups that are local to the link
 )
 
@@ -135,14 +136,10 @@ func (p Policy) Check() error {
 }
 
 // carriedBy refuses what a mode cannot do: only in Secure TCP connections cross by
-// streams; in Direct, the kernel has no list of who listens to what at which site.
+// streams.
 func (p Policy) carriedBy(mode Mode) error {
-	switch {
-	case p.Streams == StreamsOn && mode.orDefault() != Secure:
+	if p.Streams == StreamsOn && mode.orDefault() != Secure {
 		return fmt.Errorf("streams %s needs mode %s: in mode %s no connection crosses by streams", p.Streams, Secure, mode)
-	case mode != Direct:
-	case p.Multicast == MulticastListeners:
-		return fmt.Errorf("multicast %s needs mode secure; mode direct has %s and %s", p.Multicast, MulticastFlood, MulticastLinkLocal)
 	}
 	return nil
 }

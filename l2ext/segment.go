@@ -175,8 +175,9 @@ type Host interface {
 	// bridge, and first those that are there, until ctx ends. After it has
 	// missed some it reports all again. It reports as well what hosts on these
 	// ports tell of themselves with ARP, RARP and neighbour discovery, and
-	// what DHCP servers there give them; of a storm only a part. Reports may
-	// come from two goroutines.
+	// what DHCP servers there give them; of a storm only a part. In mode Direct,
+	// loop probes and what hosts and routers say of multicast groups as well.
+	// Reports may come from two goroutines.
 	Watch(ctx context.Context, report func(Sighting)) error
 
 	// Mute keeps broadcast and multicast from a port until Unmute, so that a VM
@@ -265,7 +266,9 @@ type Sighting struct {
 	Router    bool       // it is an IPv6 router
 	Leased    bool       // a DHCP server gave it the IP: it need not be here
 
-	Probe []byte // in mode Direct, a loop probe (l2ext/probe), and then nothing else; the Manager may keep it
+	// In mode Direct, and then nothing else; the Manager may keep it:
+	Probe  []byte // a loop probe (l2ext/probe)
+	Report []byte // an IGMP or MLD message
 
 	speaks bool // it was a frame of the host itself: it runs
 }

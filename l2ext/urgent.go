@@ -77,6 +77,8 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		m.takeArrived(from, msg)
 	case announce.Way:
 		m.takeWay(now, seg, from, msg)
+	case announce.Members:
+		m.takeMembers(now, seg, from, msg)
 	case announce.Express:
 		m.takeExpress(now, from, msg)
 	}

@@ -323,6 +323,7 @@ func (m *Manager) takeWay(now time.Time, seg *segment, from string, msg announce
 	if seg.Mode == Direct { // the kernel has to know, or to forget
 		m.dirty = true
 	}
+	seg.saidAt = time.Time{} // it has not been told what listens here
 	m.sendWay(seg, from)
 	switch {
 	case !agree:

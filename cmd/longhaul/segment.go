@@ -24,7 +24,7 @@ func (a *app) policyFlags(c *cobra.Command, p *gateway.SegmentPolicy) {
 	flags.StringVar(&p.GatewayMAC, "gateway-mac", "", "`MAC` of the anycast gateways")
 	flags.StringSliceVar(&p.GatewayIPs, "gateway-ip", nil, "`address` of the anycast gateways; may be repeated")
 	flags.StringVar(&p.Unknown, "unknown", "", "unicast for a MAC that nobody knows: `drop` (the default) or limited")
-	flags.StringVar(&p.Multicast, "multicast", "", "where multicast goes: `listeners` (the default), flood or link-local")
+	flags.StringVar(&p.Multicast, "multicast", "", "multicast goes to `listeners` (the default), flood (that of direct) or link-local")
 	flags.StringVar(&p.DHCP, "dhcp", "", "DHCP that is not unicast: `carry` or local")
 	flags.StringVar(&p.RouterAdverts, "router-adverts", "", "IPv6 router advertisements: `carry` or local")
 	flags.StringVar(&p.Streams, "streams", "", "TCP by reliable streams: `auto` (the default), on or off")

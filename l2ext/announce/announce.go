@@ -12,12 +12,13 @@ import (
 
 // Limits of the format.
 const (
-	MaxSite    = 63  // bytes of a site's name: a DNS label
-	MaxJob     = 64  // bytes of a job's token: 32 hex digits, and room
-	MaxIPs     = 8   // addresses of one record: dual stack with privacy addresses
-	MaxRecords = 512 // of one message, so that a flip need not wait for long behind a snapshot
-	MaxMACs    = 512 // of one Prepare or Clear
-	MaxMode    = 15  // bytes of a mode
+	MaxSite    = 63   // bytes of a site's name: a DNS label
+	MaxJob     = 64   // bytes of a job's token: 32 hex digits, and room
+	MaxIPs     = 8    // addresses of one record: dual stack with privacy addresses
+	MaxRecords = 512  // of one message, so that a flip need not wait for long behind a snapshot
+	MaxMACs    = 512  // of one Prepare or Clear
+	MaxMode    = 15   // bytes of a mode
+	MaxGroups  = 4096 // of one Members
 	MaxMessage = 192 << 10
 	maxVNI     = 1<<24 - 1
 	version    = 2
@@ -25,6 +26,11 @@ const (
 
 	flagRouter = 1
 	flagUDP    = 1 // of an Express
+
+	// Of a Members.
+	flagIGMP = 1
+	flagMLD  = 2
+	flagMore = 4
 )
 
 // MAC is an Ethernet address.
@@ -50,6 +56,7 @@ const (
 	Way     Kind = 10
 	Express Kind = 11
 	Able    Kind = 12
+	Members Kind = 13
 )
 
 // AbleStreams of the Abilities: the sender takes frames by streams (l2ext/stream).
@@ -106,6 +113,10 @@ type Message struct {
 	Epoch uint64 // Express
 	Index uint32 // Express: what datagrams of the epoch must name
 	UDP   bool   // Express: the sender's kernel takes UDP that is not cut to packets yet
+
+	Groups    []MAC // Members: of multicast
+	IGMP, MLD bool  // Members: a router asks there
+	More      bool  // Members: there are more groups
 }
 
 // ErrShort says that a message ends too early.
@@ -148,6 +159,8 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return appendText(b, m.Site), checkNames(m.Site, "")
 	case Way:
 		return m.appendWay(b)
+	case Members:
+		return m.appendMembers(b)
 	case Able:
 		return binary.BigEndian.AppendUint32(b, m.Abilities), nil
 	case Express:
@@ -199,6 +212,28 @@ func (m Message) appendWay(b []byte) ([]byte, error) {
 		return append(b, 0), nil
 	}
 	return appendIP(b, m.Addr), checkIP(m.Addr)
+}
+
+func (m Message) appendMembers(b []byte) ([]byte, error) {
+	if len(m.Groups) > MaxGroups {
+		return nil, fmt.Errorf("%d groups: %w", len(m.Groups), ErrFormat)
+	}
+	flags := bit(m.IGMP, flagIGMP) | bit(m.MLD, flagMLD) | bit(m.More, flagMore)
+	b = binary.BigEndian.AppendUint16(append(b, flags), uint16(len(m.Groups)))
+	for _, g := range m.Groups {
+		if err := checkGroup(g); err != nil {
+			return nil, err
+		}
+		b = append(b, g[:]...)
+	}
+	return b, nil
+}
+
+func bit(is bool, flag byte) byte {
+	if is {
+		return flag
+	}
+	return 0
 }
 
 func appendMACs(b []byte, macs []MAC) ([]byte, error) {
@@ -272,6 +307,13 @@ func checkMode(mode string) error {
 func checkMAC(m MAC) error {
 	if m == (MAC{}) || m[0]&1 != 0 {
 		return fmt.Errorf("MAC %x is no host's: %w", m, ErrFormat)
+	}
+	return nil
+}
+
+func checkGroup(m MAC) error {
+	if m[0]&1 == 0 {
+		return fmt.Errorf("MAC %x is no group's: %w", m, ErrFormat)
 	}
 	return nil
 }

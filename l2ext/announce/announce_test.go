@@ -43,6 +43,8 @@ var samples = []struct {
 	{"direct", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("10.1.0.2")}},
 	{"direct6", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("fd00:1::2")}},
 	{"able", Message{Kind: Able, VNI: 100, Abilities: 0x80000000 | AbleStreams}},
+	{"members", Message{Kind: Members, VNI: 100, Groups: []MAC{{1, 0, 0x5e, 1, 2, 3}, {0x33, 0x33, 0, 0, 0, 0xfb}}, IGMP: true, MLD: true, More: true}},
+	{"no members", Message{Kind: Members, VNI: 100}},
 	{"express", Message{Kind: Express, VNI: 100, Root: 7, Epoch: 3, Index: 0xa1b2c3d4, UDP: true}},
 }
 
@@ -126,6 +128,8 @@ func TestRefuses(t *testing.T) {
 		{"clear multicast", Message{Kind: Clear, VNI: 100, MACs: []MAC{{1}}}},
 		{"arrived early", Message{Kind: Arrived, VNI: 100, After: -1}},
 		{"arrived with a long job", Message{Kind: Arrived, VNI: 100, Job: strings.Repeat("j", MaxJob+1)}},
+		{"many groups", Message{Kind: Members, VNI: 100, Groups: make([]MAC, MaxGroups+1)}},
+		{"a host as a group", Message{Kind: Members, VNI: 100, Groups: []MAC{vm}}},
 		{"prepare multicast", Message{Kind: Prepare, VNI: 100, Site: "b", MACs: []MAC{{1}}}},
 	} {
 		if _, err := tt.m.Append(nil); !errors.Is(err, ErrFormat) {

@@ -23,6 +23,7 @@
 //	10 Way     | mode | address                  how the sender carries the segment's frames
 //	11 Express | root (8) | epoch (8) | index (4) | flags (1)   seal datagrams of mode secure-fast for the sender so (l2ext/fast)
 //	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams
+//	13 Members | flags (1) | count (2) | groups  to which multicast the sender's LAN listens, in mode direct
 //
 //	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
 //	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
@@ -40,6 +41,11 @@
 //
 // Abilities are a set of bits; who does not know one takes no notice of it. Able is sent when the link comes up, and again to those
 // that have sent one; a gateway that does not know it refuses it and logs that, once for each time that the link comes up.
+//
+// Members are all that the sender's LAN listens to, in place of what it has said
+// before: the MACs of at most 4096 groups. Flags: 1 an IGMP router asks there, 2 an MLD
+// router does, 4 there are more groups than these. Others are refused. It is sent
+// when the way is agreed on, when it changes, and every minute.
 //
 // An Express is for all segments of the mode that the two share, of which VNI is
 // one. The root names the secret, exported from the link's connection, of which

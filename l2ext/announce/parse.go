@@ -72,6 +72,8 @@ func (r *reader) body(m *Message) {
 		r.fail(checkNames(m.Site, ""))
 	case Way:
 		r.way(m)
+	case Members:
+		r.members(m)
 	case Able:
 		m.Abilities = uint32(r.number(4))
 	default:
@@ -120,6 +122,24 @@ func (r *reader) express(m *Message) {
 		r.fail(fmt.Errorf("flags %#x: %w", flags, ErrFormat))
 	}
 	m.UDP = flags&flagUDP != 0
+}
+
+func (r *reader) members(m *Message) {
+	flags := r.number(1)
+	if flags&^(flagIGMP|flagMLD|flagMore) != 0 {
+		r.fail(fmt.Errorf("flags %#x: %w", flags, ErrFormat))
+	}
+	m.IGMP, m.MLD, m.More = flags&flagIGMP != 0, flags&flagMLD != 0, flags&flagMore != 0
+	n := int(r.number(2))
+	if n > MaxGroups {
+		r.fail(fmt.Errorf("%d groups: %w", n, ErrFormat))
+	}
+	for i := 0; i < n && r.err == nil; i++ {
+		if b := r.take(6); b != nil {
+			m.Groups = append(m.Groups, MAC(b))
+			r.fail(checkGroup(MAC(b)))
+		}
+	}
 }
 
 func (r *reader) record() Record {

@@ -90,7 +90,7 @@ func (n *Net) setDirect(w l2ext.Wish, l, br netlink.Link, mtu int) error {
 	if err := n.setPort(w, l, br, portSpec{mtu: mtu, stays: true, many: true}); err != nil {
 		return err
 	}
-	return n.setFlood(l.Attrs().Index, w.Direct)
+	return n.setCopies(l.Attrs().Index, w.Direct)
 }
 
 // openDirect sets the port up, or down when its frames could not be guarded.
@@ -109,48 +109,6 @@ func (n *Net) openDirect(w l2ext.Wish, guarded error) error {
 		}
 	}
 	return nil
-}
-
-// setFlood makes the entries of frames for all: one for each site.
-func (n *Net) setFlood(port int, u *l2ext.Underlay) error {
-	list, err := n.nl.NeighList(port, unix.AF_BRIDGE)
-	if err != nil {
-		return fmt.Errorf("listing entries: %w", err)
-	}
-	have := make(map[netip.Addr]bool)
-	for _, e := range list {
-		if e.LinkIndex == port && len(e.HardwareAddr) == 6 && l2ext.MAC(e.HardwareAddr) == (l2ext.MAC{}) {
-			if a, ok := netip.AddrFromSlice(e.IP); ok {
-				have[a.Unmap()] = true
-			}
-		}
-	}
-	var reqs []*nl.NetlinkRequest
-	for _, s := range u.Sites {
-		if !have[s.Addr] {
-			reqs = append(reqs, floodEntry(port, unix.RTM_NEWNEIGH, s.Addr))
-		}
-		delete(have, s.Addr)
-	}
-	for a := range have {
-		reqs = append(reqs, floodEntry(port, unix.RTM_DELNEIGH, a))
-	}
-	if len(reqs) == 0 {
-		return nil
-	}
-	return errors.Join(n.raw.executeAll(reqs)...)
-}
-
-func floodEntry(port, kind int, to netip.Addr) *nl.NetlinkRequest {
-	flags := unix.NLM_F_ACK
-	if kind == unix.RTM_NEWNEIGH {
-		flags |= unix.NLM_F_CREATE | unix.NLM_F_APPEND
-	}
-	req := nl.NewNetlinkRequest(kind, flags)
-	req.AddData(&netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(port), State: netlink.NUD_NOARP | netlink.NUD_PERMANENT, Flags: netlink.NTF_SELF})
-	req.AddData(nl.NewRtAttr(netlink.NDA_LLADDR, make([]byte, 6)))
-	req.AddData(nl.NewRtAttr(netlink.NDA_DST, to.AsSlice()))
-	return req
 }
 
 // withGateways adds to the wished entries those of the gateways themselves.

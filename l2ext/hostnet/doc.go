@@ -16,7 +16,8 @@
 // the bridge, into which nothing is flooded:
 //
 //	lhdx<VNI>   VXLAN device over the underlay and port of the bridge; entries as above, with the
-//	            addresses of the other sites' machines, and one for each site for frames that are for all
+//	            addresses of the other sites' machines, one for each site for frames that are for all, and
+//	            one for each site that listens to a multicast group
 //	neighbours  of the bridge, with the protocol number 76, for which the bridge answers itself; on
 //	            a bridge with IPv6 switched off only those of IPv4
 //	tables      of nftables that do what the gateway does in mode secure (guard_linux.go, policy_linux.go)

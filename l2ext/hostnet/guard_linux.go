@@ -62,6 +62,7 @@ type guard struct {
 	key    string                             // of the tables: the same devices need no new ones
 	away   map[uint32]map[l2ext.MAC]bool      // by VNI
 	coming map[uint32]map[l2ext.MAC]bool      // by VNI
+	groups map[uint32]map[l2ext.MAC]bool      // by VNI; of multicast, that go anywhere
 	left   map[uint32]map[l2ext.MAC]time.Time // by VNI; since when
 	peers  map[guarded]bool
 }
@@ -78,7 +79,7 @@ func (n *Net) guardDirect(wishes []l2ext.Wish) error {
 	var direct []l2ext.Wish
 	for _, w := range wishes {
 		if a, ok := n.attachment(w.VNI); ok && w.Direct != nil && a.direct != 0 {
-			fmt.Fprintf(&key, "%d %d %d\n", w.VNI, a.port, a.direct)
+			fmt.Fprintf(&key, "%d %d %d %t\n", w.VNI, a.port, a.direct, w.Direct.Listeners.OnlyGroups)
 			direct = append(direct, w)
 		}
 	}
@@ -135,7 +136,7 @@ func (n *Net) addGuard(c *nftables.Conn, direct []l2ext.Wish) error {
 	echoes := addEchoes(c, forward)
 	for _, w := range direct {
 		a, _ := n.attachment(w.VNI)
-		if err := errors.Join(addOwner(c, forward, w.VNI, a), addDetour(c, detour, w.VNI, a)); err != nil {
+		if err := errors.Join(addOwner(c, forward, w.VNI, a), addGroups(c, forward, w, a), addDetour(c, detour, w.VNI, a)); err != nil {
 			return err
 		}
 		guardEchoes(c, echoes, a)
@@ -260,6 +261,7 @@ func (n *Net) fillGuard(key string, direct []l2ext.Wish) error {
 		for _, w := range direct {
 			errs = append(errs,
 				follow(c, macSet(n.guardTable(ownerTable), "away", w.VNI), n.guard.away[w.VNI], next.away[w.VNI], macKey),
+				follow(c, macSet(n.guardTable(ownerTable), "groups", w.VNI), n.guard.groups[w.VNI], next.groups[w.VNI], macKey),
 				follow(c, macSet(n.guardTable(detourTable), "coming", w.VNI), n.guard.coming[w.VNI], next.coming[w.VNI], macKey))
 		}
 		for _, v6 := range []bool{false, true} {
@@ -278,7 +280,7 @@ func (n *Net) fillGuard(key string, direct []l2ext.Wish) error {
 func newGuard(key string) guard {
 	return guard{
 		key: key, peers: make(map[guarded]bool), left: make(map[uint32]map[l2ext.MAC]time.Time),
-		away: make(map[uint32]map[l2ext.MAC]bool), coming: make(map[uint32]map[l2ext.MAC]bool),
+		away: make(map[uint32]map[l2ext.MAC]bool), coming: make(map[uint32]map[l2ext.MAC]bool), groups: make(map[uint32]map[l2ext.MAC]bool),
 	}
 }
 
@@ -289,7 +291,10 @@ func (g *guard) wish(w l2ext.Wish) {
 		set(away, e.MAC, e.Site != vxlan.Self)
 		set(coming, e.MAC, e.Coming)
 	}
-	g.away[w.VNI], g.coming[w.VNI] = away, coming
+	g.away[w.VNI], g.coming[w.VNI], g.groups[w.VNI] = away, coming, make(map[l2ext.MAC]bool)
+	for _, group := range w.Direct.Listeners.Groups {
+		g.groups[w.VNI][group.MAC] = true
+	}
 	for _, s := range w.Direct.Sites {
 		g.peers[guarded{string(s.Addr.AsSlice()), w.VNI}] = true
 	}

@@ -24,7 +24,8 @@ import (
 //		DHCP, FHRP, if they stay: drop
 //		multicast for more than the link, if it stays: drop
 //		limits, as in s100 }
-//	chain i100 {     frames that have come by it: the same, and the limits once for each site }
+//	chain i100 {     frames that have come by it: the same, reports of IGMP and MLD where no
+//		router asks, and the limits once for each site }
 
 // The chains' names begin so, or end.
 const (
@@ -51,6 +52,7 @@ func addDirect(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, a attachment) 
 	leaves = d.chain.Name
 	d.chain = c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", arrivePrefix, w.VNI), Table: t})
 	d.policy()
+	d.noReports()
 	// One port is all that frames come by: half of the limit would be all. So twice.
 	return leaves, d.chain.Name, addLimits(c, d.chain, w.Policy.Limits, 2*len(w.Direct.Sites))
 }
@@ -150,6 +152,14 @@ func (d direct) dropUDP(ports []uint16) {
 	}
 }
 
+// linkLocal are the groups of ether.MAC.LinkLocalGroup that begin as others do; the
+// last are solicited nodes.
+var linkLocal = []struct{ mac, mask []byte }{
+	{[]byte{1, 0, 0x5e, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0}},
+	{[]byte{0x33, 0x33, 0, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0xfe, 0xff, 0}},
+	{[]byte{0x33, 0x33, 0xff, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0, 0, 0}},
+}
+
 // wideMulticast drops multicast for groups that reach beyond the link
 // (ether.MAC.LinkLocalGroup): the link's own return to the limits.
 func (d direct) wideMulticast() {
@@ -159,10 +169,7 @@ func (d direct) wideMulticast() {
 	}
 	// The chain is made by addLimits, in the same transaction: it must be there before it is named.
 	d.c.AddChain(&nftables.Chain{Name: d.chain.Name + "-multicast", Table: d.chain.Table})
-	for _, own := range []struct{ mac, mask []byte }{
-		{[]byte{1, 0, 0x5e, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0}},
-		{[]byte{0x33, 0x33, 0, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0xfe, 0xff, 0}},
-	} {
+	for _, own := range linkLocal[:2] {
 		limit(own.mac, own.mask)
 	}
 	d.drop(masked([]byte{1, 0, 0x5e, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0, 0, 0}))

@@ -40,30 +40,34 @@ const (
 )
 
 // snoopFilter lets through, untagged, ARP and RARP, neighbour solicitations and
-// advertisements, what DHCP servers send, and loop probes.
+// advertisements, IGMP and MLD, what DHCP servers send, and loop probes.
 var snoopFilter = []bpf.Instruction{
 	0:  bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-	1:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 19},
+	1:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 23},
 	2:  bpf.LoadAbsolute{Off: 12, Size: 2}, // type
-	3:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeARP, SkipTrue: 16},
-	4:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeRARP, SkipTrue: 15},
-	5:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: probe.Type, SkipTrue: 14},
-	6:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeIPv4, SkipTrue: 6},
-	7:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.TypeIPv6, SkipTrue: 13},
+	3:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeARP, SkipTrue: 20},
+	4:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeRARP, SkipTrue: 19},
+	5:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: probe.Type, SkipTrue: 18},
+	6:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeIPv4, SkipTrue: 9},
+	7:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.TypeIPv6, SkipTrue: 17},
 	8:  bpf.LoadAbsolute{Off: 20, Size: 1}, // next header
-	9:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 11},
-	10: bpf.LoadAbsolute{Off: 54, Size: 1}, // type: 135 or 136
-	11: bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 135, SkipTrue: 9},
-	12: bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: 136, SkipTrue: 8, SkipFalse: 7},
-	13: bpf.LoadAbsolute{Off: 23, Size: 1}, // protocol
-	14: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 6},
-	15: bpf.LoadAbsolute{Off: 20, Size: 2}, // fragment offset
-	16: bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: 4},
-	17: bpf.LoadMemShift{Off: 14}, // length of the IP header
-	18: bpf.LoadIndirect{Off: 14, Size: 2},
-	19: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.PortDHCPServer, SkipTrue: 1},
-	20: bpf.RetConstant{Val: 1 << 16},
-	21: bpf.RetConstant{Val: 0},
+	9:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_HOPOPTS, SkipTrue: 4},
+	10: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 14},
+	11: bpf.LoadAbsolute{Off: 54, Size: 1}, // type: 135 or 136
+	12: bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 135, SkipTrue: 12},
+	13: bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: 136, SkipTrue: 11, SkipFalse: 10},
+	14: bpf.LoadAbsolute{Off: 54, Size: 1}, // the header behind the options, which MLD has
+	15: bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 8, SkipFalse: 9},
+	16: bpf.LoadAbsolute{Off: 23, Size: 1}, // protocol
+	17: bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_IGMP, SkipTrue: 6},
+	18: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 6},
+	19: bpf.LoadAbsolute{Off: 20, Size: 2}, // fragment offset
+	20: bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: 4},
+	21: bpf.LoadMemShift{Off: 14}, // length of the IP header
+	22: bpf.LoadIndirect{Off: 14, Size: 2},
+	23: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.PortDHCPServer, SkipTrue: 1},
+	24: bpf.RetConstant{Val: 1 << 16},
+	25: bpf.RetConstant{Val: 0},
 }
 
 // snoop reports what hosts on the LAN ports tell of themselves, until ctx ends. It
@@ -201,6 +205,12 @@ func (s *snooper) frame(now time.Time, device int, frame []byte, report func(l2e
 	if h.Type == probe.Type { // in mode secure they come to the carrier
 		if p.direct && probe.Is(frame) {
 			report(l2ext.Sighting{VNI: p.vni, MAC: h.Src, Probe: bytes.Clone(frame)})
+		}
+		return
+	}
+	if _, ok := ether.MembershipOf(h, frame); ok {
+		if p.direct {
+			report(l2ext.Sighting{VNI: p.vni, MAC: h.Src, Report: bytes.Clone(frame)})
 		}
 		return
 	}

@@ -109,7 +109,7 @@ func (n *Net) wishedRules(wishes []l2ext.Wish) string {
 		if a, ok := n.segments[w.VNI]; ok {
 			fmt.Fprintf(&b, "%d %d %+v\n", w.VNI, a.port, w.Policy.Limits)
 			if w.Direct != nil {
-				fmt.Fprintf(&b, "direct %d %+v %d %t\n", a.direct, w.Policy, len(w.Direct.Sites), w.Direct.Shut)
+				fmt.Fprintf(&b, "direct %d %+v %d %t %t\n", a.direct, w.Policy, len(w.Direct.Sites), w.Direct.Shut, w.Direct.Listeners.NoReports)
 			}
 		}
 	}

@@ -133,6 +133,15 @@ func (h *Host) String() string {
 			for _, s := range d.Sites {
 				lines = append(lines, fmt.Sprintf("site %d at %v", s.Site, s.Addr))
 			}
+			for _, g := range d.Listeners.Groups {
+				lines = append(lines, fmt.Sprintf("group %v to %v", g.MAC, g.Sites))
+			}
+			if d.Listeners.OnlyGroups != [2]bool{} {
+				lines = append(lines, fmt.Sprintf("only groups %t", d.Listeners.OnlyGroups))
+			}
+			if d.Listeners.NoReports != [2]bool{} {
+				lines = append(lines, fmt.Sprintf("no reports %t", d.Listeners.NoReports))
+			}
 			for _, n := range d.Neighbours {
 				lines = append(lines, fmt.Sprintf("neighbour %v is %v", n.IP, n.MAC))
 			}
@@ -313,6 +322,9 @@ func (h *Host) Send(port string, frame []byte) error {
 			}
 			if c, ok := ether.Snoop(head, frame); ok {
 				fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: head.Src, Port: port, IP: c.IP, Announced: c.Announced, Router: c.Router})
+			}
+			if _, ok := ether.MembershipOf(head, frame); ok && o.wish.Direct != nil {
+				fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: head.Src, Report: slices.Clone(frame)})
 			}
 			if mac, ip, ok := ether.Lease(head, frame); ok {
 				fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: mac, IP: ip, Leased: true})
