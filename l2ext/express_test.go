@@ -1,7 +1,6 @@
 package l2ext_test
 
 import (
-	"flag"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,31 +11,6 @@ import (
 	"github.com/longhaul-project/longhaul/l2ext/fast"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
-
-// inMode runs the world's tests with segments of a mode.
-func inMode(t *testing.T, m l2ext.Mode) {
-	was := *mode
-	check(t, flag.Set("l2ext.mode", string(m)))
-	t.Cleanup(func() { check(t, flag.Set("l2ext.mode", was)) })
-}
-
-// TestExpressIsAsSecure runs what mode secure promises in mode secure-fast: who
-// owns a MAC, what crosses, what waits for a VM, is the same.
-func TestExpressIsAsSecure(t *testing.T) {
-	inMode(t, l2ext.SecureFast)
-	for name, run := range map[string]func(*testing.T){
-		"Parking":     TestParking,
-		"GoBack":      TestParkedGoBack,
-		"Revoke":      TestRevokeReachesAll,
-		"FirstFrame":  TestFirstFrameEndsParking,
-		"DeafSite":    TestDeafSite,
-		"PingPong":    TestPingPong,
-		"Twins":       TestTwins,
-		"DigestMends": TestDigestMends,
-	} {
-		t.Run(name, run)
-	}
-}
 
 // TestExpressCarries sends frames, small, full and as the kernel has them, over
 // rekeying and over a line that was away.

@@ -18,7 +18,6 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
-	"github.com/longhaul-project/longhaul/l2ext/frag"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
@@ -29,8 +28,8 @@ func check(t testing.TB, errs ...error) {
 	}
 }
 
-// mode is that of the segments of tests that are not about one: all of them hold
-// in secure-fast as well.
+// mode is that of the segments of tests that are not about one. Those of
+// TestExpressIsAsSecure run in secure-fast as well; with the flag all do.
 var mode = flag.String("l2ext.mode", "", "mode of the segments")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -206,11 +205,9 @@ func TestThreeSites(t *testing.T) {
 		}
 		// A frame that was on its way to the old site takes one hop more, once.
 		host := l2ext.MAC{2, 0, 0, 0, 0, 0xc}
-		gram := append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frameTo(vmMAC, host, 100)...)
 		w.receive("b", "lan", host)
-		check(t, w.ms["a"].HandleDatagram("c", bytes.Clone(gram)))
-		gram[1] = 1 // redirected already
-		check(t, w.ms["a"].HandleDatagram("c", gram))
+		w.ms["c"].Forge(100, "a", frameTo(vmMAC, host, 100), false)
+		w.ms["c"].Forge(100, "a", frameTo(vmMAC, host, 100), true) // it was sent on already
 		w.settle()
 		if got := w.receive("b", "lan", host); len(got) != 1 || len(got[0]) != 100 {
 			t.Errorf("%d frames were sent on", len(got))
@@ -220,8 +217,7 @@ func TestThreeSites(t *testing.T) {
 			t.Errorf("counts: %v", v.Counts)
 		}
 		w.pass(l2ext.MoveGrace)
-		gram[1] = 0
-		check(t, w.ms["a"].HandleDatagram("c", gram))
+		w.ms["c"].Forge(100, "a", frameTo(vmMAC, host, 100), false)
 		w.settle()
 		if got := w.receive("b", "lan", host); len(got) != 0 {
 			t.Error("a frame was sent on after the grace")

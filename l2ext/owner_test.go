@@ -8,7 +8,6 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
-	"github.com/longhaul-project/longhaul/l2ext/frag"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
@@ -37,19 +36,14 @@ func TestTwinIsDropped(t *testing.T) {
 		}
 		w.want(vmMAC, "a: b 3 confirmed j; b: b 3 confirmed j; c: b 3 flipped j")
 		// A gateway that does not see to it is not believed.
-		check(t, w.wire.End("a").SendFrame("c", single(frameTo(hostOf("c"), vmMAC, 100))))
+		w.ms["a"].Forge(100, "c", frameTo(hostOf("c"), vmMAC, 100), false)
 		w.pass(10 * time.Second)
-		check(t, w.wire.End("a").SendFrame("c", single(frameTo(hostOf("c"), vmMAC, 100))))
+		w.ms["a"].Forge(100, "c", frameTo(hostOf("c"), vmMAC, 100), false)
 		w.settle()
 		if n, got := w.count("c", l2ext.DropOwner), w.receive("c", "lan", vmMAC); n != 1 || len(got) != 1 {
 			t.Errorf("c dropped %d and delivered %d frames; one of the two was on its way", n, len(got))
 		}
 	})
-}
-
-// single is the datagram of a short frame.
-func single(frame []byte) []byte {
-	return append(frag.Header{VNI: 100, Parts: 1}.Append(nil), frame...)
 }
 
 // TestTwinsStayHome lets both copies of a VM announce themselves for long: it

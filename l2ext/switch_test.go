@@ -10,6 +10,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/fast"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
@@ -194,11 +195,15 @@ func TestParkingIsBounded(t *testing.T) {
 				w.pass(time.Millisecond)
 			}
 		}
-		if p, d := w.count("b", l2ext.Parked), w.count("b", l2ext.DropParked); p != 1<<20/1500 || p+d != n {
+		kept := 1500
+		if l2ext.Mode(*mode) == l2ext.SecureFast { // with what the kernel has left undone of it
+			kept += fast.OffloadLen
+		}
+		if p, d := w.count("b", l2ext.Parked), w.count("b", l2ext.DropParked); p != 1<<20/kept || p+d != n {
 			t.Errorf("%d frames were parked, %d dropped", p, d)
 		}
 		w.pass(12 * time.Second)
-		if r := w.count("b", l2ext.Released); r != 1<<20/1500 {
+		if r := w.count("b", l2ext.Released); r != 1<<20/kept {
 			t.Errorf("%d frames were released in the end", r)
 		}
 		if s := w.hosts["b"].String(); strings.Contains(s, "fdb lhvx100 "+vmMAC.String()) {
