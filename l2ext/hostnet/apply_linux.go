@@ -164,8 +164,12 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 		at.direct, at.sites = direct.Attrs().Index, sitesOf(w.Direct)
 	}
 	n.mu.Lock()
+	before := n.segments[w.VNI]
 	n.segments[w.VNI] = at
 	n.mu.Unlock()
+	if before.bridge != at.bridge || before.port != at.port || before.direct != at.direct {
+		n.changes.Add(1)
+	}
 	select { // have Watch look at what the bridge knows: it may be new, or a notification was missed
 	case n.attached <- struct{}{}:
 	default:

@@ -265,3 +265,24 @@ func leaves(t *testing.T, n *Net, port *os.File, frame string) bool {
 	}
 	return now.Sent > was.Sent
 }
+
+// TestPortOfNewSegment: a host that speaks just before its bridge gets a segment is
+// heard from then on, and not only some seconds later.
+func TestPortOfNewSegment(t *testing.T) {
+	ns := machine(t)
+	tap, err := ns.Tap("lan0")
+	check(t, err, ns.Bridge("br0", "lan0"))
+	defer tap.Close()
+	n := newNet(t, ns)
+	port, err := n.nl.LinkByName("lan0")
+	check(t, err)
+	s, now := snooper{n: n, ports: make(map[int]portAt)}, time.Now()
+	if p := s.port(now, port.Attrs().Index); p.vni != 0 {
+		t.Errorf("a port of no segment is %+v", p)
+	}
+	a, err := n.Apply(t.Context(), []l2ext.Wish{prodDirect("br0")})
+	check(t, err, a[0].Err)
+	if p := s.port(now, port.Attrs().Index); p.vni != 100 || !p.direct || p.name != "lan0" {
+		t.Errorf("the port of a segment is %+v", p)
+	}
+}

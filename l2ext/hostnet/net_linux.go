@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -33,6 +34,8 @@ type Net struct {
 	attached chan struct{}
 
 	rules rulesDoor
+
+	changes atomic.Uint64 // of segments, so that what is known of ports is asked again
 
 	apply sync.Mutex // makes Apply, Point, Mute and Close follow each other; held across netlink calls, as only the order of these matters; it guards what follows
 	muted map[string]bool

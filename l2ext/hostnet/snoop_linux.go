@@ -183,6 +183,7 @@ func htons(v uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian
 type snooper struct {
 	n     *Net
 	ports map[int]portAt
+	as    uint64 // of Net.changes
 }
 
 type portAt struct {
@@ -223,8 +224,13 @@ func (s *snooper) frame(now time.Time, device int, frame []byte, report func(l2e
 	}
 }
 
-// port finds out what a device is, if that is not known or not for sure.
+// port finds out what a device is, if that is not known or not for sure: a host may
+// have spoken just before its bridge got a segment.
 func (s *snooper) port(now time.Time, device int) portAt {
+	if as := s.n.changes.Load(); as != s.as {
+		s.as = as
+		clear(s.ports)
+	}
 	if p := s.ports[device]; now.Before(p.until) {
 		return p
 	}
