@@ -92,7 +92,7 @@ func (l *Link) SendExpress(b []byte, size int) error {
 	if size <= 0 || len(b) > groLen {
 		return fmt.Errorf("express datagrams of %d bytes, %d in all: %w", size, len(b), ErrTooLarge)
 	}
-	most := min(len(b), max(w.meter.bucket.Quantum()/wireLenTo(size, 1, w.to), 1)*size)
+	most := max(w.meter.bucket.Quantum()/size, 1) * size // without the headers: or each full batch would leave in two writes
 	for len(b) > 0 {
 		n := min(most, len(b))
 		wire := wireLenTo(n, segments(n, size), w.to)
@@ -199,11 +199,11 @@ func (l *Link) driveExpress(ctx context.Context, s *set) error {
 	}
 	sock, err := newExpressSocket(pc)
 	if err != nil {
-		return errors.Join(err, pc.Close())
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = pc.Close() })
+	stop := context.AfterFunc(ctx, sock.close)
 	defer stop()
 	w := &lane{sock: sock, to: key(to), meter: l.meter(p, frame.Datagrams), ctx: ctx}
 	sock.dropped = &w.meter.count.dropped
@@ -253,7 +253,7 @@ func (n *Node) listenExpress(ctx context.Context, pc net.PacketConn) {
 		return
 	}
 	sock.dropped = &n.dropped
-	stop := context.AfterFunc(ctx, func() { _ = sock.u.Close() })
+	stop := context.AfterFunc(ctx, sock.close)
 	defer stop()
 	sock.read(func(b []byte, size int, from netip.AddrPort) {
 		site := n.cfg.OnExpress(b, size)

@@ -7,21 +7,34 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/longhaul-project/longhaul/internal/bell"
 )
 
-// An expressSocket reads and writes many datagrams at a time.
+// An expressSocket reads and writes many datagrams at a time. Who reads or writes
+// waits by a bell.
 type expressSocket struct {
-	u     *net.UDPConn
+	v6    bool
 	note  atomic.Pointer[segmentNote]
 	plain atomic.Bool // the kernel does not cut writes towards here
+	zone  lastZone
 
 	dropped *atomic.Uint64 // datagrams that found the kernel's buffer full; set before read
+
+	in      *bell.Bell
+	out     *bell.Bell
+	waiting sync.Mutex // held by who waits for out
+
+	mu sync.RWMutex // held, shared, by who uses what follows; close takes it away
+	fd int          // -1: it is closed
 }
 
 // segmentNote is the control message that has a write cut (UDP_SEGMENT, udp(7)).
@@ -30,13 +43,51 @@ type segmentNote struct {
 	oob  []byte
 }
 
+// newExpressSocket makes one of a UDP socket, which it takes.
 func newExpressSocket(pc net.PacketConn) (*expressSocket, error) {
 	u, ok := pc.(*net.UDPConn)
 	if !ok {
-		return nil, fmt.Errorf("%w: no UDP socket but a %T", ErrNoExpress, pc)
+		return nil, errors.Join(fmt.Errorf("%w: no UDP socket but a %T", ErrNoExpress, pc), pc.Close())
 	}
 	tune(u)
-	return &expressSocket{u: u}, nil
+	s := &expressSocket{}
+	err := control(u, func(fd int) (err error) {
+		domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+		s.v6 = domain == unix.AF_INET6
+		if err == nil {
+			s.fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		}
+		return err
+	})
+	if err = errors.Join(err, u.Close()); err == nil { // so that the runtime does not watch it
+		err = s.hang()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: taking the socket: %w", ErrNoExpress, err)
+	}
+	return s, nil
+}
+
+// hang hangs the bells up.
+func (s *expressSocket) hang() (err error) {
+	if s.in, err = bell.New(s.fd, unix.EPOLLIN); err != nil {
+		return errors.Join(err, unix.Close(s.fd))
+	}
+	if s.out, err = bell.New(s.fd, unix.EPOLLOUT); err != nil {
+		return errors.Join(err, s.in.Close(), unix.Close(s.fd))
+	}
+	return nil
+}
+
+// close ends read and write. It may be repeated.
+func (s *expressSocket) close() {
+	_, _ = s.in.Close(), s.out.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd >= 0 {
+		_ = unix.Close(s.fd)
+		s.fd = -1
+	}
 }
 
 // segment is the note for a size.
@@ -59,8 +110,9 @@ func (s *expressSocket) segment(size int) []byte {
 
 // write sends datagrams of size bytes, of which the last may be shorter.
 func (s *expressSocket) write(b []byte, size int, to netip.AddrPort) error {
+	addr := s.sockaddr(to)
 	if len(b) > size && !s.plain.Load() {
-		_, _, err := s.u.WriteMsgUDPAddrPort(b, s.segment(size), to)
+		err := s.send(b, s.segment(size), addr)
 		if !errors.Is(err, unix.EIO) { // a device without checksums, or IPsec (net/ipv4/udp.c, udp_send_skb)
 			return err
 		}
@@ -68,12 +120,73 @@ func (s *expressSocket) write(b []byte, size int, to netip.AddrPort) error {
 	}
 	for len(b) > 0 {
 		n := min(size, len(b))
-		if _, err := s.u.WriteToUDPAddrPort(b[:n], to); err != nil {
+		if err := s.send(b[:n], nil, addr); err != nil {
 			return err
 		}
 		b = b[n:]
 	}
 	return nil
+}
+
+// sockaddr is an address for the socket's family.
+func (s *expressSocket) sockaddr(to netip.AddrPort) unix.Sockaddr {
+	if !s.v6 {
+		return &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().Unmap().As4()}
+	}
+	a := &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+	if name := to.Addr().Zone(); name != "" {
+		a.ZoneId = s.zone.find(func(z zone) bool { return z.name == name }, func() (*net.Interface, error) { return net.InterfaceByName(name) }).index
+	}
+	return a
+}
+
+// send makes one write, and waits until the kernel has room for it.
+func (s *expressSocket) send(b, oob []byte, to unix.Sockaddr) error {
+	for {
+		err := s.try(func(fd int) error {
+			_, err := unix.SendmsgN(fd, b, oob, to, unix.MSG_DONTWAIT)
+			return err
+		})
+		if !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+		s.waiting.Lock()
+		err = s.out.Wait()
+		s.waiting.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// receive makes one read, once there is something.
+func (s *expressSocket) receive(b, oob []byte) (n, oobn int, from unix.Sockaddr, err error) {
+	for {
+		err = s.try(func(fd int) (err error) {
+			n, oobn, _, from, err = unix.Recvmsg(fd, b, oob, unix.MSG_DONTWAIT)
+			return err
+		})
+		if !errors.Is(err, unix.EAGAIN) {
+			return n, oobn, from, err
+		}
+		if err = s.in.Wait(); err != nil {
+			return 0, 0, nil, err
+		}
+	}
+}
+
+// try uses the descriptor, and again after a signal.
+func (s *expressSocket) try(f func(fd int) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for {
+		if s.fd < 0 {
+			return os.ErrClosed
+		}
+		if err := f(s.fd); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // read gives what comes, joined by the kernel where it can, until the socket is
@@ -82,8 +195,8 @@ func (s *expressSocket) read(give func(b []byte, size int, from netip.AddrPort))
 	b, oob := make([]byte, groLen), make([]byte, groOOB)
 	counted := uint32(0) // of those, by the kernel's count, which wraps
 	for {
-		n, oobn, _, from, err := s.u.ReadMsgUDPAddrPort(b, oob)
-		if errors.Is(err, net.ErrClosed) {
+		n, oobn, from, err := s.receive(b, oob)
+		if errors.Is(err, os.ErrClosed) {
 			return
 		}
 		if err != nil { // such as an ICMP message that somebody else has drawn
@@ -102,8 +215,46 @@ func (s *expressSocket) read(give func(b []byte, size int, from netip.AddrPort))
 			s.dropped.Add(uint64(said.dropped - counted))
 			counted = said.dropped
 		}
-		give(b[:n], size, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
+		give(b[:n], size, s.addrPort(from))
 	}
+}
+
+// addrPort is what the kernel says of a sender.
+func (s *expressSocket) addrPort(a unix.Sockaddr) netip.AddrPort {
+	switch a := a.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		ip := netip.AddrFrom16(a.Addr).Unmap()
+		if index := a.ZoneId; index != 0 {
+			ip = ip.WithZone(s.zone.find(func(z zone) bool { return z.index == index }, func() (*net.Interface, error) { return net.InterfaceByIndex(int(index)) }).name)
+		}
+		return netip.AddrPortFrom(ip, uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// zone is the device of a link-local address.
+type zone struct {
+	index uint32
+	name  string
+}
+
+// lastZone remembers one: a socket has seldom two, and a look at the devices takes
+// longer than a write.
+type lastZone struct{ atomic.Pointer[zone] }
+
+func (l *lastZone) find(is func(zone) bool, look func() (*net.Interface, error)) zone {
+	if z := l.Load(); z != nil && is(*z) {
+		return *z
+	}
+	dev, err := look()
+	if err != nil {
+		return zone{} // it has gone; the kernel refuses the address, or nobody knows it
+	}
+	z := zone{uint32(dev.Index), dev.Name}
+	l.Store(&z)
+	return z
 }
 
 // shareExpress opens a second socket on the port of a listening one, and has the
@@ -127,11 +278,7 @@ func shareExpress(ctx context.Context, pc net.PacketConn) (*expressSocket, error
 	if err := control(first, sortPackets); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: sorting packets: %w", ErrNoExpress, err), u.Close())
 	}
-	s, err := newExpressSocket(u)
-	if err != nil {
-		return nil, errors.Join(err, u.Close())
-	}
-	return s, nil
+	return newExpressSocket(u)
 }
 
 func reusePort(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }

@@ -76,6 +76,7 @@ func batch(from string, n, size, last int) []byte {
 func TestExpress(t *testing.T) {
 	a, b, ends := expressPair(t, nil)
 	la, lb := a.Link("b"), b.Link("a")
+	soon(t, "b is up", func() bool { return lb.State().Up })
 	if err := lb.SendExpress(batch("b", 1, 100, 0), 100); !errors.Is(err, ErrNoExpress) {
 		t.Errorf("before the dialer has said anything: %v", err)
 	}

@@ -4,6 +4,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,12 +13,11 @@ import (
 
 // expressSocket: only Linux has one.
 type expressSocket struct {
-	u       *net.UDPConn
 	dropped *atomic.Uint64
 }
 
-func newExpressSocket(net.PacketConn) (*expressSocket, error) {
-	return nil, fmt.Errorf("%w on this system", ErrNoExpress)
+func newExpressSocket(pc net.PacketConn) (*expressSocket, error) {
+	return nil, errors.Join(fmt.Errorf("%w on this system", ErrNoExpress), pc.Close())
 }
 
 func shareExpress(context.Context, net.PacketConn) (*expressSocket, error) {
@@ -27,3 +27,5 @@ func shareExpress(context.Context, net.PacketConn) (*expressSocket, error) {
 func (s *expressSocket) write([]byte, int, netip.AddrPort) error { return ErrNoExpress }
 
 func (s *expressSocket) read(func([]byte, int, netip.AddrPort)) {}
+
+func (s *expressSocket) close() {}
