@@ -89,7 +89,7 @@ func (n *Net) removeOthers(ctx context.Context, wishes []l2ext.Wish) error {
 			continue
 		}
 		if a.fast != nil {
-			_ = a.fast.f.Close() // the device may have gone before it
+			a.fast.close() // the device may have gone before it
 		}
 		delete(n.segments, vni)
 	}

@@ -1,114 +1,12 @@
 package hostnet
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"syscall"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/l2ext"
-	"github.com/longhaul-project/longhaul/l2ext/fast"
 )
-
-// Offloads of a TAP (TUNSETOFFLOAD, include/uapi/linux/if_tun.h): checksums, and
-// segmentation of TCP with or without ECN. That of UDP is since Linux 6.2.
-const (
-	offloadTCP = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
-	offloadUDP = 0x20 | 0x40 // TUN_F_USO4, TUN_F_USO6
-)
-
-// A fastPort is the overlay port of a segment in mode secure-fast: a TAP whose
-// frames have a virtio header.
-type fastPort struct {
-	f   *os.File
-	raw syscall.RawConn
-	udp bool // the kernel knows UDP segments
-
-	// Of Next, which one goroutine calls at a time.
-	try func(fd uintptr) bool // made once, as it would be garbage for each frame
-	buf []byte
-	n   int
-	err error
-}
-
-var _ l2ext.Port = (*fastPort)(nil)
-
-// openFastPort makes the TAP. It goes with its file.
-func openFastPort(name string) (*fastPort, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("opening /dev/net/tun: %w", err)
-	}
-	udp, err := setUpTap(fd, name)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("making TAP %s: %w", name, err), unix.Close(fd))
-	}
-	p := &fastPort{udp: udp, f: os.NewFile(uintptr(fd), "/dev/net/tun")}
-	if p.raw, err = p.f.SyscallConn(); err != nil {
-		return nil, errors.Join(err, p.f.Close())
-	}
-	p.try = func(fd uintptr) bool {
-		p.n, p.err = unix.Read(int(fd), p.buf)
-		return true
-	}
-	return p, nil
-}
-
-func setUpTap(fd int, name string) (udp bool, err error) {
-	req, err := unix.NewIfreq(name)
-	if err != nil {
-		return false, err
-	}
-	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
-		return false, err
-	}
-	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, fast.OffloadLen); err != nil {
-		return false, fmt.Errorf("length of the virtio header: %w", err)
-	}
-	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETLE, 1); err != nil {
-		return false, fmt.Errorf("byte order of the virtio header: %w", err)
-	}
-	if unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloadTCP|offloadUDP) == nil {
-		return true, nil
-	}
-	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloadTCP); err != nil {
-		return false, fmt.Errorf("offloads: %w", err)
-	}
-	return false, nil
-}
-
-// OnlyTCP has the kernel cut UDP.
-func (p *fastPort) OnlyTCP() (err error) {
-	return errors.Join(p.raw.Control(func(fd uintptr) { err = unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, offloadTCP) }), err)
-}
-
-// Read reads one message, and waits for it.
-func (p *fastPort) Read(b []byte) (int, error) { return p.f.Read(b) }
-
-// Next reads one message if there is one.
-func (p *fastPort) Next(b []byte) (int, error) {
-	p.buf = b
-	if err := p.raw.Read(p.try); err != nil {
-		return 0, os.ErrClosed // the only reason that there is
-	}
-	switch {
-	case p.err == nil:
-		return p.n, nil
-	case errors.Is(p.err, unix.EAGAIN), errors.Is(p.err, unix.EINTR):
-		return 0, nil
-	}
-	return 0, fmt.Errorf("reading from the overlay port: %w", p.err)
-}
-
-// Write gives a message to the bridge.
-func (p *fastPort) Write(b []byte) error {
-	_, err := p.f.Write(b)
-	return err
-}
 
 // needFast finds the segment's TAP as it ought to be, or makes it.
 func (n *Net) needFast(w l2ext.Wish, br netlink.Link) (netlink.Link, *fastPort, error) {
@@ -134,7 +32,8 @@ func (n *Net) needFast(w l2ext.Wish, br netlink.Link) (netlink.Link, *fastPort, 
 		return nil, nil, err
 	}
 	if l, err = n.setUpFast(w, br, name, mtu); err != nil {
-		return nil, nil, errors.Join(err, p.f.Close())
+		p.close()
+		return nil, nil, err
 	}
 	return l, p, nil
 }
@@ -169,7 +68,7 @@ func (n *Net) closeFast(vni uint32) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if a := n.segments[vni]; a.fast != nil {
-		_ = a.fast.f.Close() // only read and written, there is nothing to lose
+		a.fast.close()
 		a.fast = nil
 		n.segments[vni] = a
 	}

@@ -100,7 +100,7 @@ func (n *Net) Close() error {
 	tun := n.tun
 	for _, a := range n.segments {
 		if a.fast != nil {
-			_ = a.fast.f.Close()
+			a.fast.close()
 		}
 	}
 	n.mu.Unlock()
