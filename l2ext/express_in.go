@@ -12,40 +12,53 @@ import (
 // counted: it costs a look at a table, or one failed opening.
 func (m *Manager) HandleExpress(b []byte, size int) (site string) {
 	now := time.Now()
+	var p *peer // whose rx is held: most batches are of one
 	for len(b) > 0 && size > 0 {
 		d := b[:min(size, len(b))]
 		b = b[len(d):]
-		if from := m.openExpress(now, d); from != "" {
-			site = from
+		index, err := fast.Index(d)
+		k := (*m.keys.Load())[index]
+		if err != nil || k == nil {
+			m.countExpress("", DropForged, 1)
+			continue
 		}
+		if p != k.peer {
+			if p != nil {
+				p.rx.Unlock()
+			}
+			p = k.peer
+			p.rx.Lock()
+		}
+		if m.openExpress(now, k, d) {
+			site = p.site
+		}
+	}
+	if p != nil {
+		p.rx.Unlock()
 	}
 	return site
 }
 
-// openExpress takes one datagram, and returns who has sealed it.
-func (m *Manager) openExpress(now time.Time, d []byte) (site string) {
-	index, err := fast.Index(d)
-	k := (*m.keys.Load())[index]
-	if err != nil || k == nil {
-		m.countExpress("", DropForged, 1)
-		return ""
-	}
+// openExpress takes one datagram, and tells whether its key has sealed it. It needs
+// the rx of the key's peer.
+func (m *Manager) openExpress(now time.Time, k *inKey, d []byte) bool {
 	p := k.peer
-	p.rx.Lock()
-	defer p.rx.Unlock()
-	records, err := k.opener.Open(d)
+	last, message, records, err := k.joiner.Open(k.opener, d)
 	switch err {
 	case nil:
 	case fast.ErrReplayed:
 		m.countExpress(p.site, DropReplayed, 1)
-		return ""
+		return false
 	default:
 		m.countExpress(p.site, DropForged, 1)
-		return ""
+		return false
 	}
 	p.express.heard.Store(now.UnixNano())
+	if message != nil {
+		m.takeMessage(now, p, last, message)
+	}
 	m.takeRecordsOf(now, k, records)
-	return p.site
+	return true
 }
 
 // takeRecordsOf takes what a peer has sealed with a key. It needs the peer's rx.

@@ -40,18 +40,26 @@ func BenchmarkOpen(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		o.window = window{}
+		done := false
 		for _, d := range wire {
-			plain, err := o.Open(append(tmp[:0], d...))
+			_, msg, plain, err := j.Open(o, append(tmp[:0], d...))
 			if err != nil {
 				b.Fatal(err)
 			}
-			r, _, err := Parse(plain)
-			if err != nil {
-				b.Fatal(err)
+			for len(plain) > 0 {
+				r, n, err := Parse(plain)
+				if err != nil {
+					b.Fatal(err)
+				}
+				plain = plain[n:]
+				if _, err := j.Add(r); err != nil {
+					b.Fatal(err)
+				}
 			}
-			if _, err := j.Add(r); err != nil {
-				b.Fatal(err)
-			}
+			done = done || msg != nil
+		}
+		if !done {
+			b.Fatal("the frame is not whole")
 		}
 	}
 }

@@ -44,6 +44,15 @@ func message(n int, fill byte) []byte {
 	return m
 }
 
+// scribbled is a message of n bytes of which no part is like another.
+func scribbled(r *rand.Rand, n int) []byte {
+	m := message(n, 0)
+	for i := OffloadLen; i < n; i++ {
+		m[i] = byte(r.Uint32())
+	}
+	return m
+}
+
 // packets takes batches apart as the kernel does.
 func packets(out *[][]byte) func([]byte, int) {
 	return func(batch []byte, size int) {
@@ -53,16 +62,28 @@ func packets(out *[][]byte) func([]byte, int) {
 	}
 }
 
-// receive opens datagrams and joins what is in them.
+// receive opens datagrams and joins what is in them. Of each, others have sent a
+// spoilt one before, and send it again afterwards.
 func receive(t testing.TB, o *Opener, j *Joiner, datagrams [][]byte) (msgs [][]byte) {
 	t.Helper()
 	for i, d := range datagrams {
 		if x, err := Index(d); err != nil || x != 0xabcdef01 {
 			t.Fatalf("datagram %d: index %#x, %v", i, x, err)
 		}
-		b, err := o.Open(d)
+		forged, again := slices.Clone(d), slices.Clone(d)
+		forged[len(forged)-1-i%(len(forged)-HeaderLen)] ^= 1
+		if _, _, _, err := j.Open(o, forged); !errors.Is(err, ErrForged) {
+			t.Fatalf("datagram %d, forged: %v", i, err)
+		}
+		r, msg, b, err := j.Open(o, d)
 		if err != nil {
 			t.Fatalf("datagram %d: %v", i, err)
+		}
+		if msg != nil {
+			if r.Kind != Piece || r.Total != len(msg) {
+				t.Errorf("datagram %d: a message of %d bytes ends with %+v", i, len(msg), r)
+			}
+			msgs = append(msgs, slices.Clone(msg))
 		}
 		for len(b) > 0 {
 			r, n, err := Parse(b)
@@ -82,6 +103,9 @@ func receive(t testing.TB, o *Opener, j *Joiner, datagrams [][]byte) (msgs [][]b
 					msgs = append(msgs, slices.Clone(msg))
 				}
 			}
+		}
+		if _, _, _, err := j.Open(o, again); !errors.Is(err, ErrReplayed) {
+			t.Fatalf("datagram %d, again: %v", i, err)
 		}
 	}
 	return msgs
@@ -153,9 +177,13 @@ func TestPackAndJoin(t *testing.T) {
 			case 1, 2:
 				n = OffloadLen + 1514
 			}
-			sent = append(sent, message(n, byte(i)))
+			sent = append(sent, scribbled(r, n))
+			was := slices.Clone(sent[i])
 			if !p.Add(Record{VNI: uint32(i)}, sent[i]) {
 				t.Fatal("the key is worn out")
+			}
+			if !bytes.Equal(sent[i], was) {
+				t.Fatalf("message %d is not what it was before it was packed", i)
 			}
 			if r.IntN(20) == 0 {
 				p.Flush()
@@ -174,19 +202,28 @@ func TestPackAndJoin(t *testing.T) {
 }
 
 // TestLostAndReordered: what is lost takes along only the messages that it has a
-// part of, and what is late by a few places is joined all the same.
+// part of, and what is late by a few places is joined all the same. Two senders share
+// the key, so that their messages mix.
 func TestLostAndReordered(t *testing.T) {
 	r := random(t)
 	s, o := ends(t)
 	var wire [][]byte
-	p := NewPacker(new(atomic.Uint32), packets(&wire))
-	p.Start(s, 1452)
+	ids := new(atomic.Uint32)
+	senders := []*Packer{NewPacker(ids, packets(&wire)), NewPacker(ids, packets(&wire))}
+	sent := make(map[string]bool)
 	const messages = 40
 	for i := range messages {
-		p.Add(Record{VNI: 1}, message(30_000, byte(i)))
-		p.Flush()
+		p := senders[i%2]
+		p.Start(s, 1452)
+		m := scribbled(r, 30_000)
+		sent[string(m)] = true
+		p.Add(Record{VNI: 1}, m)
+		if i%2 == 1 {
+			senders[0].Flush()
+			senders[1].Flush()
+		}
 	}
-	for i := 0; i+1 < len(wire); i += 2 {
+	for i := 0; i+1 < len(wire); i += 2 + i%3 {
 		wire[i], wire[i+1] = wire[i+1], wire[i]
 	}
 	lost := 0
@@ -204,9 +241,10 @@ func TestLostAndReordered(t *testing.T) {
 		t.Errorf("%d of %d messages came, with %d datagrams lost", len(got), messages, lost)
 	}
 	for _, m := range got {
-		if !bytes.Equal(m, message(30_000, m[OffloadLen])) {
+		if !sent[string(m)] {
 			t.Fatal("a message has parts of another")
 		}
+		delete(sent, string(m))
 	}
 	for range 2 * joining { // pieces that never become whole make no more room than there is
 		j.Add(Record{Kind: Piece, ID: r.Uint32(), Total: MaxMessage, Offset: 1, Body: []byte{1}})
@@ -346,8 +384,8 @@ func TestNoGarbage(t *testing.T) {
 			batch = batch[len(d):]
 			copy(forged, d)
 			forged[len(forged)-1] ^= 1
-			o.Open(forged)
-			b, err := o.Open(d)
+			j.Open(o, forged)
+			_, _, b, err := j.Open(o, d)
 			for err == nil && len(b) > 0 {
 				var r Record
 				var n int

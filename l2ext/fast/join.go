@@ -14,6 +14,7 @@ const (
 // a fifth begins, the oldest is given up. One goroutine uses it at a time.
 type Joiner struct {
 	slots [joining]joint
+	next  *joint // of which all is there up to a point, and the last piece was; nil: of none
 	clock uint64
 	lost  uint64
 }
@@ -22,15 +23,56 @@ type Joiner struct {
 type joint struct {
 	id    uint32
 	used  uint64 // clock of its first piece; 0: it is free
-	buf   []byte // of the message's length
+	buf   []byte // of the message's length; behind it there is room for a datagram
 	spans []span // what is there, apart from each other
 }
 
 type span struct{ from, to int }
 
+// Open opens a datagram, as Opener.Open does. Most begin with the piece that comes
+// next: that is opened to where it goes, so that opening is also what copies. If its
+// message is complete now, it is returned with its last piece; it belongs to the Joiner and is
+// valid until the next Open or Add. The rest of the records are in d.
+func (j *Joiner) Open(o *Opener, d []byte) (last Record, msg, rest []byte, err error) {
+	s := j.next
+	if s == nil || s.end()-pieceLen+len(d)-Overhead > cap(s.buf) {
+		rest, err = o.Open(d)
+		return last, nil, rest, err
+	}
+	var kept [pieceLen]byte // the end of the piece before, where the header goes for as long as it takes
+	head := s.buf[s.end()-pieceLen : s.end()]
+	copy(kept[:], head)
+	records, err := o.openTo(head[:0:cap(head)], d)
+	r, n := s.expected(records)
+	rest = append(d[HeaderLen:HeaderLen], records[n:]...)
+	copy(head, kept[:])
+	if err != nil {
+		return last, nil, nil, err
+	}
+	if n > 0 {
+		s.spans[0].to += len(r.Body)
+		msg = j.complete(s)
+	}
+	return r, msg, rest, nil
+}
+
+// expected reads the first of the records if it is the piece that comes next; if it
+// is not, its length is 0.
+func (s *joint) expected(records []byte) (r Record, n int) {
+	r, n, err := Parse(records)
+	if err != nil || r.Kind != Piece || r.ID != s.id || r.Total != len(s.buf) || r.Offset != s.end() {
+		return Record{}, 0
+	}
+	return r, n
+}
+
+// end is how much is there, of a joint of which that is all from its start.
+func (s *joint) end() int { return s.spans[0].to }
+
 // Add takes a piece that Parse has passed. If its message is complete now, it is
-// returned; it belongs to the Joiner and is valid until the next Add.
+// returned; it belongs to the Joiner and is valid until the next Open or Add.
 func (j *Joiner) Add(r Record) (msg []byte, err error) {
+	j.next = nil
 	s := j.find(r)
 	if len(s.buf) != r.Total {
 		return nil, ErrFormat
@@ -39,11 +81,21 @@ func (j *Joiner) Add(r Record) (msg []byte, err error) {
 		return nil, err
 	}
 	copy(s.buf[r.Offset:], r.Body)
-	if len(s.spans) > 1 || s.spans[0] != (span{0, r.Total}) {
-		return nil, nil
+	return j.complete(s), nil
+}
+
+// complete is the message of a joint, if all of it is there.
+func (j *Joiner) complete(s *joint) (msg []byte) {
+	j.next = nil
+	switch first := s.spans[0]; {
+	case len(s.spans) > 1 || first.from > 0:
+	case first.to == len(s.buf):
+		s.used = 0
+		return s.buf
+	case first.to >= pieceLen:
+		j.next = s
 	}
-	s.used = 0
-	return s.buf, nil
+	return nil
 }
 
 // Lost is how many messages were given up, because pieces were missing.
@@ -66,7 +118,7 @@ func (j *Joiner) find(r Record) *joint {
 		j.lost++
 	}
 	if oldest.buf == nil {
-		oldest.buf, oldest.spans = make([]byte, 0, MaxMessage), make([]span, 0, maxSpans)
+		oldest.buf, oldest.spans = make([]byte, 0, MaxMessage+MaxDatagram), make([]span, 0, maxSpans)
 	}
 	j.clock++
 	oldest.id, oldest.used, oldest.buf, oldest.spans = r.ID, j.clock, oldest.buf[:r.Total], oldest.spans[:0]

@@ -49,12 +49,19 @@ func NewOpener(s Secret, w Way) (*Opener, error) {
 // Open opens a datagram in place, for which Index has not failed. It returns the
 // records, which are in b. Of a datagram that was forged, b is spoilt.
 func (o *Opener) Open(b []byte) (records []byte, err error) {
+	return o.openTo(b[HeaderLen:HeaderLen], b)
+}
+
+// openTo appends the records to a slice, which has room for them and shares no
+// memory with b, or the place of the records in it. That room is spoilt of a datagram
+// that was forged.
+func (o *Opener) openTo(to, b []byte) (records []byte, err error) {
 	counter := binary.BigEndian.Uint64(b[8:])
 	if counter >= MaxSealed || !o.window.fresh(counter) {
 		return nil, ErrReplayed
 	}
 	nonce(&o.tmp, &o.iv, counter)
-	records, err = o.aead.Open(b[HeaderLen:HeaderLen], o.tmp[:], b[HeaderLen:], b[:HeaderLen])
+	records, err = o.aead.Open(to, o.tmp[:], b[HeaderLen:], b[:HeaderLen])
 	if err != nil {
 		return nil, ErrForged
 	}

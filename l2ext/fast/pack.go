@@ -32,7 +32,7 @@ type Packer struct {
 	size   int // of a datagram
 	most   int // of a batch
 	buf    []byte
-	start  int // of the open datagram; -1: none is open
+	start  int // of the open datagram; -1: none is open. Those before it are sealed
 	tmp    [ivLen]byte
 }
 
@@ -56,8 +56,9 @@ func (p *Packer) Start(s *Sealer, size int) (flushed bool) {
 	return flushed
 }
 
-// Add adds a message of at most MaxMessage bytes. It tells whether batches that
-// had to be sent for it could be sealed: false means that the key is worn out.
+// Add adds a message of at most MaxMessage bytes. It borrows it; while it works, it
+// writes into it. It tells whether all that it has sealed for it could be: false
+// means that the key is worn out.
 func (p *Packer) Add(h Record, msg []byte) (ok bool) {
 	ok = true
 	if p.start < 0 || wholeLen+len(msg) > p.room() && len(msg) <= small {
@@ -73,10 +74,28 @@ func (p *Packer) Add(h Record, msg []byte) (ok bool) {
 		if p.room() < pieceLen+minPiece {
 			ok = p.next() && ok
 		}
-		h.Body = msg[h.Offset:min(len(msg), h.Offset+p.room()-pieceLen)]
-		p.buf = h.Append(p.buf)
-		h.Offset += len(h.Body)
+		n := min(len(msg)-h.Offset, p.room()-pieceLen)
+		h.Body = msg[h.Offset : h.Offset+n]
+		if h.Offset >= pieceLen && n == p.size-Overhead-pieceLen {
+			ok = p.sealPiece(h, msg[h.Offset-pieceLen:h.Offset+n]) && ok
+		} else {
+			p.buf = h.Append(p.buf)
+		}
+		h.Offset += n
 	}
+	return ok
+}
+
+// sealPiece makes the open datagram, which is empty, one of a piece that fills it.
+// In from, the piece is in its message, behind the end of the one before: that is
+// where its header goes for as long as it takes, so that sealing is also what copies.
+func (p *Packer) sealPiece(h Record, from []byte) (ok bool) {
+	var kept [pieceLen]byte
+	copy(kept[:], from)
+	h.appendHead(from[:0])
+	p.buf = p.buf[:p.start+p.size-TagLen]
+	ok = p.sealOpen(from)
+	copy(from, kept[:])
 	return ok
 }
 
@@ -103,10 +122,10 @@ func (p *Packer) next() (ok bool) {
 	ok = true
 	if p.start >= 0 {
 		p.fill()
-		p.buf = p.buf[:len(p.buf)+TagLen]
-		if len(p.buf)+p.size > p.most {
-			ok = p.sealAll()
-		}
+		ok = p.sealOpen(p.buf[p.start+HeaderLen:])
+	}
+	if len(p.buf)+p.size > p.most {
+		p.sendAll()
 	}
 	p.start = len(p.buf)
 	p.buf = p.buf[:p.start+HeaderLen]
@@ -122,23 +141,32 @@ func (p *Packer) fill() {
 
 // Flush sends what waits.
 func (p *Packer) Flush() (ok bool) {
-	if p.start < 0 {
-		return true
+	ok = true
+	if p.start >= 0 {
+		ok = p.sealOpen(p.buf[p.start+HeaderLen:])
 	}
-	p.buf = p.buf[:len(p.buf)+TagLen]
-	return p.sealAll()
+	p.sendAll()
+	return ok
 }
 
-// sealAll seals the datagrams of the batch, sends them, and empties it.
-func (p *Packer) sealAll() (ok bool) {
-	n := (len(p.buf) + p.size - 1) / p.size
-	counter, ok := p.sealer.take(n)
+// sealOpen seals the open datagram, whose records are in it or elsewhere. One that
+// cannot be sealed is taken back.
+func (p *Packer) sealOpen(records []byte) (ok bool) {
+	counter, ok := p.sealer.take()
 	if ok {
-		for i := range n {
-			p.sealer.seal(p.buf[i*p.size:min((i+1)*p.size, len(p.buf))], counter+uint64(i), &p.tmp)
-		}
+		p.buf = p.buf[:len(p.buf)+TagLen]
+		p.sealer.seal(p.buf[p.start:], records, counter, &p.tmp)
+	} else {
+		p.buf = p.buf[:p.start]
+	}
+	p.start = -1
+	return ok
+}
+
+// sendAll sends the datagrams of the batch, and empties it.
+func (p *Packer) sendAll() {
+	if len(p.buf) > 0 {
 		p.send(p.buf, p.size)
 	}
-	p.buf, p.start = p.buf[:0], -1
-	return ok
+	p.buf = p.buf[:0]
 }

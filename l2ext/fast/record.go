@@ -89,7 +89,10 @@ func Parse(b []byte) (r Record, n int, err error) {
 }
 
 // Append appends the record to b. Of a Whole, Total and Offset do not count.
-func (r Record) Append(b []byte) []byte {
+func (r Record) Append(b []byte) []byte { return append(r.appendHead(b), r.Body...) }
+
+// appendHead appends all of the record but its body.
+func (r Record) appendHead(b []byte) []byte {
 	kind := byte(r.Kind)
 	if r.Redirected {
 		kind |= redirected
@@ -106,5 +109,5 @@ func (r Record) Append(b []byte) []byte {
 		b = append(b, byte(r.Total>>16), byte(r.Total>>8), byte(r.Total))
 		b = append(b, byte(r.Offset>>16), byte(r.Offset>>8), byte(r.Offset))
 	}
-	return append(b, r.Body...)
+	return b
 }

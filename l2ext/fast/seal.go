@@ -42,22 +42,23 @@ func NewSealer(s Secret, w Way, index uint32) (*Sealer, error) {
 	return &Sealer{aead: aead, iv: iv, index: index}, nil
 }
 
-// take reserves n counters. It fails when the key is worn out.
-func (s *Sealer) take(n int) (first uint64, ok bool) {
-	first = s.used.Add(uint64(n)) - uint64(n)
-	if first > MaxSealed-uint64(n) {
+// take reserves a counter. It fails when the key is worn out.
+func (s *Sealer) take() (counter uint64, ok bool) {
+	counter = s.used.Add(1) - 1
+	if counter >= MaxSealed {
 		s.used.Store(MaxSealed) // so that it can never wrap
 		return 0, false
 	}
-	return first, true
+	return counter, true
 }
 
-// seal makes b a datagram: its records begin at HeaderLen, and its last TagLen
-// bytes are room for the tag. tmp is scratch, so that nothing is allocated.
-func (s *Sealer) seal(b []byte, counter uint64, tmp *[ivLen]byte) {
+// seal makes b a datagram of records, which are in it at HeaderLen or not in it at
+// all. The last TagLen bytes of b are room for the tag. tmp is scratch, so that
+// nothing is allocated.
+func (s *Sealer) seal(b, records []byte, counter uint64, tmp *[ivLen]byte) {
 	b[0], b[1], b[2], b[3] = magic, version, 0, 0
 	binary.BigEndian.PutUint32(b[4:], s.index)
 	binary.BigEndian.PutUint64(b[8:], counter)
 	nonce(tmp, &s.iv, counter)
-	s.aead.Seal(b[HeaderLen:HeaderLen], tmp[:], b[HeaderLen:len(b)-TagLen], b[:HeaderLen])
+	s.aead.Seal(b[HeaderLen:HeaderLen], tmp[:], records, b[:HeaderLen])
 }
