@@ -25,8 +25,17 @@
 //
 // # A storm
 //
-// With -storm a guest at A broadcasts a million frames a second, or as many as one
+// With -storm a million broadcasts a second come into a bridge, or as many as one
 // processor can, while a bulk channel of the link sends from A to B over an emulated
-// line, as a migration does: the goodput of that with and without the storm, and how
-// many frames a second the guest has sent.
+// line, as a migration does. The kernel makes them where a guest's would come in, so
+// that no guest has to be paid for. Three parts take turns: no storm, one on a bridge
+// that no gateway knows, and one on the segment's bridge at A. What a storm takes
+// from a machine of few processors the second shows; what is lost beyond it, between
+// the second and the third, is what the segment adds.
+//
+//	frames/s   what the bridge has taken
+//	ns each    of processor, of the storm's thread: making a frame, and all that the
+//	           kernel does with it until it is dropped
+//	crossed/s  frames that have come to host B
+//	Mbit/s     of bulk that has arrived, and as a share of that without a storm
 package layer2

@@ -17,12 +17,6 @@ type Options struct {
 	Wireguard         string
 }
 
-// StormResult is what a storm does to a bulk flow of the link.
-type StormResult struct{}
-
-// Print writes it as a line.
-func (r StormResult) Print() string { return "" }
-
 // ServeGateway fails: this system has no network namespaces.
 func ServeGateway(io.Reader, io.Writer) error { return errors.ErrUnsupported }
 

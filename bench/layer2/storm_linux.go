@@ -7,27 +7,21 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/bench/wanem"
+	"github.com/longhaul-project/longhaul/internal/nstest"
 )
 
-// StormResult is what a storm does to a bulk flow of the link.
-type StormResult struct {
-	Mode         string
-	Quiet, Storm float64 // goodput of the bulk without and with it, bits per second
-	Frames       float64 // of the storm, a second
-}
-
-// Print writes it as a line.
-func (r StormResult) Print() string {
-	return fmt.Sprintf("storm %-12s bulk %7.1f Mbit/s, beside %9.0f broadcasts a second %7.1f Mbit/s: %5.1f%%",
-		r.Mode, r.Quiet/1e6, r.Frames, r.Storm/1e6, 100*r.Storm/r.Quiet)
-}
-
-// stormRounds are how often quiet and storm take turns.
+// stormRounds are how often the parts take turns: a busy machine changes.
 const stormRounds = 3
 
-// Storm measures the bulk of a link, on an emulated line of 200 Mbit/s, while a
-// guest broadcasts a million frames a second, or as many as it can, and while it
-// is quiet, in turns: a busy machine changes.
+// A place is where a storm comes in.
+type place struct {
+	ns           *nstest.NS
+	port, bridge string
+}
+
+// Storm measures the bulk of a link, on an emulated line of 200 Mbit/s: alone,
+// beside a million broadcasts a second on a bridge that has nothing to do with it,
+// and beside as many on the segment's bridge.
 func Storm(ctx context.Context, m Mode, o Options) (res StormResult, err error) {
 	line := wanem.Profile{Rate: 200e6, Delay: 10 * time.Millisecond}
 	b, err := newBed(Row{Name: "storm", Line: line}, m, o)
@@ -35,6 +29,10 @@ func Storm(ctx context.Context, m Mode, o Options) (res StormResult, err error) 
 		return res, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	plain, err := b.plainBridge()
+	if err != nil {
+		return res, err
+	}
 	res.Mode = m.Name
 	if _, err := b.procs[0].ask("bulk"); err != nil {
 		return res, err
@@ -43,23 +41,56 @@ func Storm(ctx context.Context, m Mode, o Options) (res StormResult, err error) 
 		return res, err
 	}
 	for range stormRounds {
-		quiet, err := b.bulk(ctx, o.Time)
-		if err != nil {
-			return res, err
+		for _, part := range []struct {
+			sum *StormPart
+			at  *place
+		}{{&res.Quiet, nil}, {&res.Plain, &plain}, {&res.Segment, &place{b.gw[0], "lan0", bridge}}} {
+			p, err := b.stormPart(ctx, part.at)
+			if err != nil {
+				return res, err
+			}
+			part.sum.Bulk += p.Bulk / stormRounds
+			part.sum.Frames += p.Frames / stormRounds
+			part.sum.Cost += p.Cost / stormRounds
+			part.sum.Crossed += p.Crossed / stormRounds
 		}
-		s, err := startStorm(b.host[0], "eth0")
-		if err != nil {
-			return res, err
-		}
-		start := time.Now()
-		loud, err := b.bulk(ctx, o.Time)
-		frames := float64(s.sent.Load()) / time.Since(start).Seconds()
-		if err := errors.Join(err, s.end()); err != nil {
-			return res, err
-		}
-		res.Quiet, res.Storm, res.Frames = res.Quiet+quiet/stormRounds, res.Storm+loud/stormRounds, res.Frames+frames/stormRounds
 	}
 	return res, nil
+}
+
+// plainBridge makes one with a port, where no gateway is.
+func (b *bed) plainBridge() (place, error) {
+	p := place{b.host[0], "storm0", "brplain"}
+	return p, errors.Join(nstest.Veth(p.ns, p.port, p.ns, "storm1"), p.ns.Bridge(p.bridge, p.port))
+}
+
+// stormPart measures the bulk for a time, beside a storm if there is a place for it.
+func (b *bed) stormPart(ctx context.Context, at *place) (p StormPart, err error) {
+	if at == nil {
+		p.Bulk, err = b.bulk(ctx, b.o.Time)
+		return p, err
+	}
+	taken, errTaken := received(at.ns, at.bridge)
+	crossed, errCrossed := received(b.host[1], "eth0")
+	if err := errors.Join(errTaken, errCrossed); err != nil {
+		return p, err
+	}
+	start := time.Now()
+	s, err := startStorm(at.ns, at.port)
+	if err != nil {
+		return p, err
+	}
+	p.Bulk, err = b.bulk(ctx, b.o.Time)
+	cost, errEnd := s.end()
+	took := time.Since(start).Seconds()
+	takenNow, errTaken := received(at.ns, at.bridge)
+	crossedNow, errCrossed := received(b.host[1], "eth0")
+	frames := float64(takenNow - taken)
+	p.Frames, p.Crossed = frames/took, float64(crossedNow-crossed)/took
+	if frames > 0 {
+		p.Cost = cost.Seconds() / frames
+	}
+	return p, errors.Join(err, errEnd, errTaken, errCrossed)
 }
 
 // bulk is what arrives at the other side in a time, in bits per second.
@@ -71,4 +102,13 @@ func (b *bed) bulk(ctx context.Context, d time.Duration) (float64, error) {
 	}
 	last, err := b.procs[1].ask("report")
 	return float64(last.Bulk-first.Bulk) * 8 / time.Since(start).Seconds(), err
+}
+
+// received is how many packets a device has received.
+func received(ns *nstest.NS, device string) (n uint64, err error) {
+	n, err = ns.Received(device)
+	if err != nil {
+		err = fmt.Errorf("counting what came: %w", err)
+	}
+	return n, err
 }

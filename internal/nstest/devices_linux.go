@@ -143,6 +143,18 @@ func (n *NS) MAC(dev string) (string, error) {
 	return l.Attrs().HardwareAddr.String(), nil
 }
 
+// Received tells how many packets a device has received.
+func (n *NS) Received(dev string) (uint64, error) {
+	l, err := n.link(dev)
+	if err != nil {
+		return 0, err
+	}
+	if s := l.Attrs().Statistics; s != nil {
+		return s.RxPackets, nil
+	}
+	return 0, fmt.Errorf("device %s: the kernel counts nothing", dev)
+}
+
 // Move moves a device into another namespace, where it is down.
 func (n *NS) Move(dev string, to *NS) error {
 	return n.change("moving", dev, func(l netlink.Link) error { return n.nl.LinkSetNsFd(l, int(to.fd)) })

@@ -71,6 +71,9 @@ func (n *NS) SetMTU(string, int) error { return errors.ErrUnsupported }
 // SetMAC fails here.
 func (n *NS) SetMAC(string, string) error { return errors.ErrUnsupported }
 
+// Received fails here.
+func (n *NS) Received(string) (uint64, error) { return 0, errors.ErrUnsupported }
+
 // MAC fails here.
 func (n *NS) MAC(string) (string, error) { return "", errors.ErrUnsupported }
 

@@ -88,6 +88,7 @@ func table() error {
 
 // storms measures all modes of our own.
 func storms(ctx context.Context, modes []layer2.Mode, o layer2.Options) error {
+	fmt.Println(layer2.StormHead())
 	for _, m := range modes {
 		if m.Segment == "" {
 			continue
