@@ -77,7 +77,7 @@ func (b *budget) most() time.Duration {
 func (b *budget) fill(now time.Duration) {
 	past := max(now-b.at, 0).Seconds()
 	b.at = max(now, b.at)
-	most := b.rate * b.most().Seconds()
+	most := max(b.rate*b.most().Seconds(), b.burst)
 	if b.long+past*b.rate < most {
 		b.full = now
 	}
@@ -86,7 +86,7 @@ func (b *budget) fill(now time.Duration) {
 		kept = min(kept, most)
 	}
 	b.long = max(kept, min(b.long+past*b.rate, most))
-	b.peak = min(b.peak+past*b.rate*peakFactor, b.rate*peakCredit.Seconds())
+	b.peak = min(b.peak+past*b.rate*peakFactor, max(b.rate*peakCredit.Seconds(), b.burst))
 	b.urgent = min(b.urgent+past*b.rate, b.rate*urgentCredit.Seconds())
 }
 
@@ -105,9 +105,13 @@ func (b *budget) wait(now time.Duration, c Class) time.Duration {
 	return time.Duration(math.Ceil(w * float64(time.Second)))
 }
 
-// setBurst changes what bulk waits for, on a line of an RTT.
-func (b *budget) setBurst(rtt time.Duration) {
-	b.burst = min(b.rate*min(burst.Seconds(), rtt.Seconds()*burstShare), mostBurst)
+// setBurst changes what bulk waits for. More than mostBurst does not fit into a
+// write; a train is of several.
+func (b *budget) setBurst(d time.Duration) {
+	b.burst = b.rate * d.Seconds()
+	if d <= burst {
+		b.burst = min(b.burst, mostBurst)
+	}
 }
 
 // reach is the time in seconds until both levels are at n bytes.

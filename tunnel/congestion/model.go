@@ -33,6 +33,8 @@ const (
 	leastWindow = 16 * 1500
 
 	startupGain = 2.885 // 2/ln 2: doubles each round (BBR, section 5.6.2)
+	farGain     = 4.0   // while trains tell that the line has more than that: 2.6-fold each round
+	farWindow   = 3.0
 	drainGain   = 0.5
 	lookGain    = 1.1  // a first look for more, which a short queue can take
 	probeGain   = 1.25 // when there is more, or when others fill the queue (BBR)
@@ -98,10 +100,13 @@ type model struct {
 	round   round
 	rounds  int64
 
+	lastRound int64   // bytes that the last round delivered
 	early     window  // startup: RTTs of late
 	full      int64   // startup: best rate so far
 	flat      int     // startup: rounds without growth
 	queued    bool    // startup: a queue has begun
+	trains    trains  // startup: what bursts tell of the line
+	plain     bool    // startup: no trains any more, a short queue or a policer loses of them
 	probing   float64 // gain of the probe
 	probed    int64   // the rate before the probe
 	wins      int     // probes in a row that found more
@@ -131,6 +136,8 @@ type round struct {
 	from        int64 // delivered at its begin
 	lost        int64 // bytes
 	lostPackets int
+	lossAt      time.Duration // when the last of them was sent
+	lossTimes   int           // how many times there were losses, apart from each other
 	marks       int
 	samples     int
 	rtt         time.Duration // smallest
@@ -183,6 +190,12 @@ func (m *model) pace() int64 {
 	p := int64(m.gain() * float64(bw))
 	switch {
 	case m.phase == startup:
+		if limit := m.trains.limit(); limit > 0 {
+			p = min(p, limit)
+			if m.near(limit) {
+				p = limit
+			}
+		}
 		p = max(p, m.firstPace()) // the first samples are of a handful of packets
 	case m.trimmed == 0:
 		// What a line loses by itself does not fill it. Half of it is made up
@@ -207,6 +220,9 @@ func (m *model) firstPace() int64 {
 func (m *model) gain() float64 {
 	switch m.phase {
 	case startup:
+		if m.farOff() {
+			return farGain
+		}
 		return startupGain
 	case drain:
 		return drainGain
@@ -221,6 +237,25 @@ func (m *model) gain() float64 {
 		return trimGain
 	}
 	return 1
+}
+
+// burst is how much bulk waits for before it leaves at once, as time at the pace.
+func (m *model) burst() time.Duration {
+	if m.phase == startup && !m.plain && m.rtt.rtt >= leastTrainRTT && !m.near(m.trains.limit()) {
+		return time.Duration(trainShare * float64(m.rtt.rtt))
+	}
+	return min(burst, time.Duration(burstShare*float64(m.rtt.rtt)))
+}
+
+// near tells in startup whether a rate that trains tell is to be had at once.
+func (m *model) near(limit int64) bool {
+	return limit > 0 && float64(limit) <= jump*float64(m.bandwidth())
+}
+
+// farOff tells in startup whether the line has carried trains at a multiple of the
+// rate.
+func (m *model) farOff() bool {
+	return float64(max(m.trains.limit(), m.trains.carried())) >= farGain*float64(m.bandwidth())
 }
 
 // bdp is what fills the line without a queue, in bytes; 0 while unknown.
@@ -238,6 +273,14 @@ func (m *model) window() int64 {
 		return startWindow
 	}
 	w := float64(bdp) * windowGain
+	if m.phase == startup {
+		if m.farOff() {
+			w = float64(bdp) * farWindow
+		}
+		if limit := m.trains.limit(); m.near(limit) {
+			w = max(w, 1.25*float64(limit)*m.rtt.rtt.Seconds())
+		}
+	}
 	late := lateAcks
 	if m.free {
 		late = lateFree
@@ -268,6 +311,10 @@ func (m *model) limited(inFlight int64) {
 func (m *model) marked() { m.round.marks++ }
 
 func (m *model) lost(s sentPacket) {
+	if r := &m.round; r.lossTimes == 0 || s.at > r.lossAt+m.apart() {
+		r.lossTimes++
+	}
+	m.round.lossAt = max(m.round.lossAt, s.at)
 	m.round.lost += s.size
 	m.round.lostPackets++
 	m.lostEver += s.size
@@ -293,11 +340,15 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 	}
 	m.round.samples++
 
+	if m.phase == startup && !m.plain {
+		m.trains.acked(now, s.at, m.apart(), s.size)
+	}
 	if m.phase == startup && m.late(now, s, rtt) {
 		m.queued = true
 	}
-	if r := &m.round; m.phase == startup && r.lostPackets >= 2*leastLost && r.loss(m.delivered-r.from) >= 2*tolerated {
-		m.queued = true // one too short to be seen
+	if r := &m.round; m.phase == startup && r.lostPackets >= 2*leastLost && r.lossTimes >= leastTrains && r.loss(max(m.delivered-r.from, m.lastRound)) >= 2*tolerated {
+		m.queued = true // one too short to be seen, and no mere burst of losses
+		m.plain = true
 	}
 	ends := s.delivered >= m.round.end && now-m.round.began >= leastRound
 	if ends || m.phase == startup {
@@ -311,6 +362,9 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 	}
 	m.drained(now, inFlight)
 }
+
+// apart is the time between what was sent that makes it two trains.
+func (m *model) apart() time.Duration { return max(m.rtt.rtt/32, time.Millisecond) }
 
 // late tells in startup whether packets have begun to queue. Only those count
 // that were sent as fast as the pace allows: a few by themselves make no queue,

@@ -367,6 +367,60 @@ func TestBlackout(t *testing.T) {
 	}
 }
 
+// TestStartupQueue: startup makes no queue worth the name on a line whose queue is
+// long, loses nothing where it is short, and is not ended by a burst of losses.
+func TestStartupQueue(t *testing.T) {
+	for _, tt := range []struct {
+		cell
+		queue time.Duration // longest
+		cold  float64       // least share of the line over 3 s
+	}{
+		{cell{200, 100, 1, 0, 0, 0, false}, ms(22), 0.84},
+		{cell{200, 100, 1, 0.01, 0, 0, false}, ms(25), 0.83},
+		{cell{500, 100, 0.5, 0, 0, 0, false}, ms(22), 0.82},
+		{cell{500, 100, 0.5, 0.01, 10, 0, false}, ms(25), 0.78},
+		{cell{100, 50, 0.5, 0, 0, 0, false}, ms(12), 0.93},
+	} {
+		for n := range uint64(5) {
+			s := newSim(tt.line(), *seed+n)
+			p := tt.path()
+			warm := newConn(s, p, Priority) // the RTT is known, as after a handshake
+			warm.left = 40
+			warm.try()
+			s.run(time.Second)
+			s.mostQueue = 0
+			cs := group(s, p, 4)
+			s.run(3 * time.Second)
+			got := s.share(total(cs), 3*time.Second)
+			if s.mostQueue > tt.queue || got < tt.cold || float64(s.dropped) > 0.001*float64(s.queued) {
+				t.Errorf("%+v, seed %d: %.3f of the line, a queue of %v, %d of %d packets dropped; want %.3f, %v",
+					tt.cell, *seed+n, got, s.mostQueue, s.dropped, s.queued, tt.cold, tt.queue)
+			}
+		}
+	}
+}
+
+// TestPoliced: a line whose policer lets bursts pass, and so tells trains that it is
+// much faster than it is, or drops of them, is used, and startup wastes about what
+// it would without trains.
+func TestPoliced(t *testing.T) {
+	for _, depth := range []int64{50_000, 500_000, 2_000_000} {
+		for _, rate := range []int64{50, 100, 300} {
+			l := cell{1000, 50, 0.5, 0, 0, 0, false}.line()
+			l.police, l.depth = rate*mbit, depth
+			s := newSim(l, *seed)
+			cs := group(s, New(0), 4)
+			s.run(3 * time.Second)
+			before, dropped := total(cs), s.dropped
+			s.run(3 * time.Second)
+			got := float64(total(cs)-before) / 3 / float64(l.police)
+			if got < 0.97 || dropped > 6500 || s.dropped-dropped > 500 {
+				t.Errorf("%d Mbit/s, bursts of %d: %.3f; %d packets dropped in 3 s, %d after", rate, depth, got, dropped, s.dropped-dropped)
+			}
+		}
+	}
+}
+
 // TestFirstWindow: who may send only a little until the peer has answered, and all
 // it can from then on, makes no queue on a line of exactly the configured rate: the
 // wait was no stall.

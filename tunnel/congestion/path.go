@@ -100,7 +100,7 @@ func (p *Path) setPace(now time.Duration) {
 		p.paced = r
 		p.budget.setRate(now, r)
 	}
-	p.budget.setBurst(p.model.rtt.rtt)
+	p.budget.setBurst(p.model.burst())
 }
 
 // charge takes n bytes from the budget. A budget that lay idle tells the model

@@ -28,6 +28,7 @@ func (m *model) endRound(now time.Duration, inFlight int64) {
 	kept = kept && m.used
 	r := m.round
 	delivered := m.delivered - r.from
+	m.lastRound = delivered
 	var got int64 // average rate of delivery over the round
 	if past := now - r.began; past > 0 && r.began > 0 {
 		got = int64(float64(delivered) / past.Seconds())
@@ -123,8 +124,14 @@ func (m *model) stepStartup(now time.Duration, r round, queue bool) {
 	} else if !r.limited && m.delivered-r.from >= startWindow/2 {
 		m.flat++
 	}
-	if queue || m.queued || m.flat >= flatRounds {
+	limit := m.trains.limit()
+	m.trains.next()
+	switch {
+	case queue || m.queued || m.flat >= flatRounds:
 		m.endStartup(now)
+	case limit > 0 && float64(m.bw.value()) >= trainFull*float64(limit):
+		m.endStartup(now)
+		m.nextProbe = now // there may be more
 	}
 }
 
@@ -211,7 +218,7 @@ const (
 )
 
 func (m *model) enterStartup(now time.Duration) {
-	m.full, m.flat, m.queued, m.early = 0, 0, false, window{}
+	m.full, m.flat, m.queued, m.early, m.trains = 0, 0, false, window{}, trains{}
 	m.enter(now, startup)
 }
 

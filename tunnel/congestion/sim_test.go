@@ -17,7 +17,9 @@ type sim struct {
 	free   time.Duration // when the bottleneck has sent what is in its queue
 	bad    bool          // the Gilbert model is in its losing state
 
-	dropped, lost int // packets, by the queue and by the line
+	tokens        float64       // of the policer, as of policed
+	policed       time.Duration //
+	dropped, lost int           // packets, by the queue or the policer, and by the line
 	mostQueue     time.Duration
 	queueSum      time.Duration
 	queued        int
@@ -31,6 +33,8 @@ type line struct {
 	loss  float64
 	stall time.Duration
 	burst float64 // mean length of bursts of losses; up to 1 for none
+	// police drops what exceeds so many bytes per second, but for bursts of depth; 0: nothing.
+	police, depth int64
 }
 
 type event struct {
@@ -82,6 +86,10 @@ func (s *sim) send(size int64, arrived func()) {
 	s.mostQueue = max(s.mostQueue, wait)
 	s.queueSum += wait
 	s.queued++
+	if s.police(size) {
+		s.dropped++
+		return
+	}
 	if int64(wait.Seconds()*float64(s.line.rate))+size > max(s.line.queue, 3000) {
 		s.dropped++
 		return
@@ -92,6 +100,20 @@ func (s *sim) send(size int64, arrived func()) {
 		return
 	}
 	s.after(s.stall(s.free+2*s.line.delay)-s.now, arrived)
+}
+
+// police tells whether the policer drops a packet.
+func (s *sim) police(size int64) bool {
+	if s.line.police == 0 {
+		return false
+	}
+	s.tokens = min(s.tokens+(s.now-s.policed).Seconds()*float64(s.line.police), float64(s.line.depth))
+	s.policed = s.now
+	if s.tokens < float64(size) {
+		return true
+	}
+	s.tokens -= float64(size)
+	return false
 }
 
 // stall delays what would arrive while the receiver's processor is elsewhere:
