@@ -50,10 +50,22 @@ func newBed(r Row, o Options) (b *bed, err error) {
 			return b, err
 		}
 	}
+	if r.Kind == Cable {
+		return b, b.cable("wan0", [2]string{addrA, addrB})
+	}
 	if err = b.span("wan0", [2]string{addrA, addrB}, r.Line, o); err == nil && r.Kind == Paths {
 		err = b.span("wan1", [2]string{otherA, otherB}, r.Second, o)
 	}
 	return b, err
+}
+
+// cable joins the namespaces by a veth.
+func (b *bed) cable(name string, addrs [2]string) error {
+	err := nstest.Veth(b.ns[0], name, b.ns[1], name)
+	for i, addr := range addrs {
+		err = errors.Join(err, b.ns[i].Addr(name, addr+"/24"))
+	}
+	return err
 }
 
 // span puts a line between the namespaces.

@@ -44,5 +44,7 @@
 //	10ms      the busiest 10 ms on the line, over the mean
 //	stall     the longest time in which nothing arrived, where two paths are used; in
 //	          their rows shares are of both lines, also when one dies in the middle
+//	own drops packets and datagrams that Longhaul's ends have lost themselves, on a
+//	          cable: there the processors are the limit, and shares mean nothing
 //	1s        the least and the most of any second on the line, against the cap
 package wan

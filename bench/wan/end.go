@@ -43,6 +43,7 @@ type endReply struct {
 	Error   string          `json:"error,omitempty"`
 	Samples []sample        `json:"samples,omitempty"` // of a receiver
 	Pings   []time.Duration `json:"pings_ns,omitempty"`
+	Drops   int64           `json:"drops,omitempty"` // of this end's own
 }
 
 // A sample is what has been delivered until a time.
@@ -61,9 +62,15 @@ const maxEndLine = 4 << 20
 type transport interface {
 	// serve counts what comes in order, and echoes pings, until ctx ends. It
 	// calls ready when it listens.
-	serve(ctx context.Context, c endConfig, got *atomic.Int64, ready func()) error
+	serve(ctx context.Context, c endConfig, got *tally, ready func()) error
 	// dial makes all connections. Its error ends the cell.
 	dial(ctx context.Context, c endConfig) (sender, error)
+}
+
+// A tally is what a receiver has counted.
+type tally struct {
+	atomic.Int64              // bytes
+	drops        func() int64 // what this end has dropped; nil: not known. Set before ready is called
 }
 
 // A sender has all its connections.
@@ -127,7 +134,7 @@ func begin(ctx context.Context, c endConfig) (func(endRequest) endReply, error) 
 }
 
 func beginReceiver(ctx context.Context, c endConfig, t transport) (func(endRequest) endReply, error) {
-	var got atomic.Int64
+	var got tally
 	ready, failed := make(chan struct{}), make(chan error, 1)
 	go func() { failed <- t.serve(ctx, c, &got, sync.OnceFunc(func() { close(ready) })) }()
 	select {
@@ -153,6 +160,9 @@ func beginReceiver(ctx context.Context, c endConfig, t transport) (func(endReque
 		mu.Lock()
 		defer mu.Unlock()
 		r.Samples = samples
+		if got.drops != nil {
+			r.Drops = got.drops()
+		}
 		return r
 	}, nil
 }
@@ -172,6 +182,9 @@ func beginSender(ctx context.Context, c endConfig, t transport) (func(endRequest
 	}
 	failed := make(chan error, 2) // bulk and pings
 	return func(q endRequest) (r endReply) {
+		if d, ok := s.(interface{ drops() int64 }); ok {
+			r.Drops = d.drops()
+		}
 		switch {
 		case q.Op == "send":
 			go func() { failed <- s.bulk(ctx) }()

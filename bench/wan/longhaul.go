@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/longhaul-project/longhaul/tunnel"
@@ -58,7 +57,7 @@ func node(c endConfig, listen string) (*tunnel.Node, error) {
 	})
 }
 
-func (longhaul) serve(ctx context.Context, c endConfig, got *atomic.Int64, ready func()) error {
+func (longhaul) serve(ctx context.Context, c endConfig, got *tally, ready func()) error {
 	listen := c.Addr
 	if len(c.Paths) > 0 {
 		_, port, err := net.SplitHostPort(c.Addr)
@@ -83,12 +82,13 @@ func (longhaul) serve(ctx context.Context, c endConfig, got *atomic.Int64, ready
 			go receive(ctx, ch, got)
 		}
 	}()
+	got.drops = func() int64 { return n.Drops().Socket + ownDrops(n.Link(siteA)) }
 	ready() // nearly: the other end dials until it is answered
 	return n.Run(ctx)
 }
 
 // receive serves a channel.
-func receive(ctx context.Context, ch *tunnel.Channel, got *atomic.Int64) {
+func receive(ctx context.Context, ch *tunnel.Channel, got *tally) {
 	for {
 		m, err := ch.Recv(ctx)
 		if err != nil {
@@ -150,6 +150,14 @@ func complete(ctx context.Context, l *tunnel.Link, paths int) error {
 }
 
 type longhaulSender struct{ link *tunnel.Link }
+
+// drops is what this end has lost itself.
+func (s longhaulSender) drops() int64 { return ownDrops(s.link) }
+
+func ownDrops(l *tunnel.Link) int64 {
+	d := l.State().Drops
+	return d.Datagrams() + d.Socket + d.Busy
+}
 
 func (s longhaulSender) bulk(ctx context.Context) error {
 	ch, err := s.link.Open(ctx, tunnel.Spec{Kind: forBulk})

@@ -72,6 +72,8 @@ func (p Peer) runs(r Row) bool {
 		return !p.Wireguard
 	case Paths:
 		return p.Protocol == "longhaul" && p.Carrier == ""
+	case Cable:
+		return !p.Rated // it has no rate
 	}
 	return true
 }

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"math/big"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -28,7 +27,7 @@ func quicConfig() *quic.Config {
 
 const quicProto = "longhaul-bench"
 
-func (quicStock) serve(ctx context.Context, c endConfig, got *atomic.Int64, ready func()) error {
+func (quicStock) serve(ctx context.Context, c endConfig, got *tally, ready func()) error {
 	cert, err := selfSigned()
 	if err != nil {
 		return err

@@ -35,6 +35,8 @@ func (r Result) extra() string {
 		return fmt.Sprintf("ping p50 %.1f p99 %.1f max %.1f ms", ms(r.PingP50), ms(r.PingP99), ms(r.PingMax))
 	case Paths:
 		return fmt.Sprintf("longest stall %.2f s", r.Stall.Seconds())
+	case Cable:
+		return fmt.Sprintf("%.0f Mbit/s, own drops %d", r.Rate/1e6, r.Drops)
 	case Shape:
 		return fmt.Sprintf("1s %+.2f to %+.2f %%, 10ms %.2f", 100*r.Least-100, 100*r.Most-100, r.Peak)
 	}

@@ -32,6 +32,8 @@ type Result struct {
 	Most     float64       `json:"most"`      // most of any second, over the cap
 	Peak     float64       `json:"peak_10ms"` // most of any 10 ms, over the mean
 	Stall    time.Duration `json:"stall_ns"`  // the longest time in which nothing arrived, once something had
+	Rate     float64       `json:"rate"`      // bits that arrived per second
+	Drops    int64         `json:"drops"`     // packets and datagrams that Longhaul's ends have dropped or refused themselves
 	LateMax  time.Duration `json:"late_ns"`   // the emulator's own worst error
 }
 
@@ -43,9 +45,13 @@ const window90 = 100 * time.Millisecond
 func (r *Result) deliver(samples []sample, start int64, rate int64, long time.Duration) {
 	at := func(d time.Duration) float64 { return deliveredAt(samples, start+int64(d)) }
 	line := float64(rate) / 8
+	r.Rate = 8 * (at(long) - at(0)) / long.Seconds()
+	r.T90 = -1
+	if rate == 0 {
+		return
+	}
 	r.Goodput = (at(long) - at(0)) / (line * long.Seconds())
 	r.Steady = (at(long) - at(long/2)) / (line * (long / 2).Seconds())
-	r.T90 = -1
 	for d := window90; d <= long; d += sampleEvery {
 		if at(d)-at(d-window90) >= 0.9*line*window90.Seconds() {
 			r.T90 = d

@@ -18,6 +18,7 @@ const (
 	Urgent Kind = "urgent" // how long small messages take meanwhile
 	Shape  Kind = "shape"  // how exactly a cap is kept
 	Paths  Kind = "paths"  // two lines used together
+	Cable  Kind = "cable"  // what the processors carry: a veth in place of a line
 )
 
 // A Row is a line and what is measured on it. Both directions are alike.
@@ -62,7 +63,7 @@ func Rows() []Row {
 		r.Name, r.Kind, r.Cap = fmt.Sprintf("shape/%dM", cap/1e6), Shape, cap
 		rows = append(rows, r)
 	}
-	return append(rows, twoPaths()...)
+	return append(append(rows, twoPaths()...), Row{Name: "cable", Kind: Cable})
 }
 
 // twoPaths are the rows of two uplinks.

@@ -51,6 +51,7 @@ func measure(ctx context.Context, r Row, p Peer, o Options, res *Result) (err er
 	res.use(before.line, after.line, delivered, r.Line.Rate)
 	res.stall(arrived.Samples, start.UnixNano(), o.Time)
 	res.ping(sent.Pings)
+	res.Drops = sent.Drops + arrived.Drops
 	if r.Kind == Shape {
 		res.shape(line, float64(r.Cap)/8)
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 )
 
@@ -22,7 +21,7 @@ const chunkLen = 64 << 10
 // tcp is the kernel's.
 type tcp struct{}
 
-func (tcp) serve(ctx context.Context, c endConfig, got *atomic.Int64, ready func()) error {
+func (tcp) serve(ctx context.Context, c endConfig, got *tally, ready func()) error {
 	ln, err := listenConfig(c).Listen(ctx, "tcp", c.Addr)
 	if err != nil {
 		return err
@@ -43,7 +42,7 @@ func listenConfig(c endConfig) *net.ListenConfig {
 }
 
 // take serves a connection or stream.
-func take(conn io.ReadWriter, got *atomic.Int64) {
+func take(conn io.ReadWriter, got *tally) {
 	buf := make([]byte, chunkLen)
 	if _, err := io.ReadFull(conn, buf[:1]); err != nil {
 		return

@@ -47,6 +47,15 @@ func TestDeliver(t *testing.T) {
 	}
 }
 
+// TestCable: what has no rate has no shares of it.
+func TestCable(t *testing.T) {
+	r := Result{Kind: Cable, Drops: 3}
+	r.deliver(steadily(300e6, 0, 11*time.Second), 0, 0, 10*time.Second)
+	if got, want := r.extra(), "2400 Mbit/s, own drops 3"; got != want || r.Goodput != 0 || r.Steady != 0 || r.T90 != -1 {
+		t.Errorf("%q, want %q; %+v", got, want, r)
+	}
+}
+
 func TestUse(t *testing.T) {
 	before := wanem.Counters{In: wanem.Count{Bytes: 1000}, Lost: wanem.Count{Bytes: 100}}
 	after := wanem.Counters{In: wanem.Count{Bytes: 3000}, Lost: wanem.Count{Bytes: 200}, Full: wanem.Count{Bytes: 300}, QueueMax: 1_250_000}
