@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,7 +91,7 @@ func TestRun(t *testing.T) {
 	if _, err := exec.LookPath("zstd"); err != nil {
 		nstest.Skip(t, "needs the program zstd")
 	}
-	in := Input{Deb1: server(0, 200), Deb2: server(100, 200), Back: server(10, 200), Sparse: server(500, 50)}
+	in := Input{Deb1: server(0, 200), Deb2: server(100, 200), Calm: server(5, 200), Busy: server(10, 200), Sparse: server(500, 50)}
 	report, err := Run(t.Context(), in, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -103,11 +104,11 @@ func TestRun(t *testing.T) {
 		}
 	}
 	const fast = "longhaul fast (zstd-1)"
-	// Half of deb2 is in deb1, of back 95 per cent, of the retry 90.
+	// Half of deb2 is in deb1, of back 97.5 per cent, of back busy 95, of the retry 90.
 	for _, tt := range []struct {
 		c        string
 		from, to float64 // share of cold
-	}{{"second", 0.4, 0.6}, {"back", 0.04, 0.1}, {"retry", 0.09, 0.15}, {"known", 0, 0.02}} {
+	}{{"second", 0.4, 0.6}, {"back", 0.02, 0.05}, {"back busy", 0.04, 0.1}, {"retry", 0.09, 0.15}, {"known", 0, 0.02}} {
 		share := left[tt.c+" "+fast] / left["cold "+fast]
 		if share < tt.from || share > tt.to {
 			t.Errorf("%s leaves %.3f of what cold leaves, want %v to %v", tt.c, share, tt.from, tt.to)
@@ -125,12 +126,31 @@ func checkText(t *testing.T, report Report) {
 	if err := report.Print(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"deb1-back", "zstd -3 --long=31", "lz4", "retry", "cores busy"} {
+	for _, want := range []string{"deb1-calm", "back busy", "zstd -3 --long=31", "lz4", "retry", "cores busy"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the text has no %q:\n%s", want, b.String())
 		}
 	}
 	t.Logf("\n%s", b.String())
+}
+
+// TestChosen: only what is asked for is measured.
+func TestChosen(t *testing.T) {
+	in := Input{Deb1: server(0, 20), Deb2: server(10, 20)}
+	report, err := Run(t.Context(), in, Options{Cases: []string{"sec", "back"}, Methods: []string{"longhaul fast", "lz4"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range report.Rows {
+		got = append(got, r.Case+", "+r.Method)
+	}
+	if want := []string{"second, lz4", "second, longhaul fast (zstd-1)"}; !slices.Equal(got, want) || len(report.Scaling) > 0 {
+		t.Errorf("measured %q and %d of scaling, want %q", got, len(report.Scaling), want)
+	}
+	if _, err := Run(t.Context(), in, Options{Cases: []string{"cld"}}); err == nil {
+		t.Error("a case that there is not was measured")
+	}
 }
 
 // TestNoFalsePraise: what is not rebuilt to the byte has no figure.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,7 +24,15 @@ type Options struct {
 	// Count is how often each figure is measured; the shortest time counts,
 	// for other load only makes it longer. Zero means once.
 	Count int
-	Log   *slog.Logger // nil discards
+	// Cases and Methods name what is measured, by how their names begin;
+	// nothing means all. Parallel stages are the case "scaling".
+	Cases, Methods []string
+	Log            *slog.Logger // nil discards
+}
+
+// wanted tells whether a name begins with one of those that are asked for.
+func wanted(asked []string, name string) bool {
+	return len(asked) == 0 || slices.ContainsFunc(asked, func(a string) bool { return strings.HasPrefix(name, a) })
 }
 
 // Run measures everything. With streams of Debian servers it takes about five
@@ -34,15 +44,26 @@ func Run(ctx context.Context, in Input, o Options) (Report, error) {
 	for _, s := range []struct {
 		name   string
 		stream []byte
-	}{{"deb1", in.Deb1}, {"deb1-back", in.Back}, {"deb2", in.Deb2}, {"sparse", in.Sparse}} {
-		r.Streams = append(r.Streams, Count(s.name, s.stream))
+	}{{"deb1", in.Deb1}, {"deb1-calm", in.Calm}, {"deb1-back", in.Busy}, {"deb2", in.Deb2}, {"sparse", in.Sparse}} {
+		if s.stream != nil {
+			r.Streams = append(r.Streams, Count(s.name, s.stream))
+		}
 	}
 	old := runtime.GOMAXPROCS(1)
 	defer runtime.GOMAXPROCS(old)
 	for _, c := range cases(in) {
+		if !wanted(o.Cases, c.Name) {
+			continue
+		}
 		if err := r.run(ctx, c, o); err != nil {
 			return r, fmt.Errorf("case %s: %w", c.Name, err)
 		}
+	}
+	if !wanted(o.Cases, "scaling") {
+		if len(r.Rows) == 0 {
+			return r, fmt.Errorf("nothing to measure begins with %q and %q", o.Cases, o.Methods)
+		}
+		return r, nil
 	}
 	var err error
 	if r.Scaling, err = scaling(ctx, in.Deb1, 2, o.Count); err != nil {
@@ -55,14 +76,19 @@ func Run(ctx context.Context, in Input, o Options) (Report, error) {
 // run measures all methods on one case.
 func (r *Report) run(ctx context.Context, c Case, o Options) error {
 	var methods []func() (Row, error)
-	if c.Blind {
-		for _, p := range peers() {
-			methods = append(methods, func() (Row, error) { return p.measure(c) })
+	add := func(name string, measure func() (Row, error)) {
+		if wanted(o.Methods, name) {
+			methods = append(methods, measure)
 		}
 	}
-	methods = append(methods, func() (Row, error) { return long(ctx, c) })
+	if c.Blind {
+		for _, p := range peers() {
+			add(p.name, func() (Row, error) { return p.measure(c) })
+		}
+	}
+	add(longName, func() (Row, error) { return long(ctx, c) })
 	for _, set := range settings() {
-		methods = append(methods, func() (Row, error) { return ours(c, set) })
+		add(set.name, func() (Row, error) { return ours(c, set) })
 	}
 	for _, measure := range methods {
 		row, err := best(ctx, o.Count, measure)

@@ -50,6 +50,27 @@ func (m *machine) capture(ctx context.Context, path string, p pace) (rounds int,
 	return int(got.RAM.DirtySyncCount), appears(ctx, path)
 }
 
+// incoming are the arguments of a QEMU that is to load a stream.
+var incoming = []string{"-incoming", "defer", "-S"}
+
+// load loads a captured stream. The guest is paused after it, as it was.
+func (m *machine) load(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, captureLimit)
+	defer cancel()
+	events := m.mon.Subscribe("MIGRATION")
+	defer events.Close()
+	if err := m.mon.SetMigrateCapabilities(ctx, map[string]bool{qmp.CapEvents: true}); err != nil {
+		return err
+	}
+	if err := m.mon.MigrateIncoming(ctx, "exec:cat '"+path+"'"); err != nil {
+		return err
+	}
+	if err := m.follow(ctx, events, 0); err != nil {
+		return fmt.Errorf("loading %s: %w", path, err)
+	}
+	return nil
+}
+
 // follow waits for the end of a migration, and lets it go after its rounds.
 func (m *machine) follow(ctx context.Context, events *qmp.Subscription, rounds int) error {
 	for {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,7 +17,8 @@ import (
 // Names of the streams.
 const (
 	Deb1   = "deb1"
-	Back   = "deb1-back"
+	Calm   = "deb1-calm"
+	Busy   = "deb1-back" // the only one of its kind at first
 	Deb2   = "deb2"
 	Sparse = "sparse"
 )
@@ -25,6 +27,7 @@ const (
 type Options struct {
 	Dir   string       // of the cache; empty means what Dir tells
 	Short bool         // one minute of work instead of ten; kept apart from the others
+	Only  []string     // record no others; nil means all
 	Log   *slog.Logger // nil discards
 }
 
@@ -60,8 +63,12 @@ type recorder struct {
 	log   *slog.Logger
 }
 
-// Record returns all streams, in the order deb1, deb1-back, deb2, sparse, and
-// records first those that are not in the cache.
+// Record records the streams that are not in the cache, and returns those that are
+// then, in the order deb1, deb1-calm, deb1-back, deb2, sparse.
+//
+// A stream of deb1 after work needs the disk of deb1 as it was. A cache that was
+// made before there was such a stream as deb1-calm has none, and does without the
+// stream, rather than with another deb1.
 func Record(ctx context.Context, o Options) ([]Stream, error) {
 	r := &recorder{dir: cmp.Or(o.Dir, Dir()), work: 10 * time.Minute, log: o.Log}
 	if r.log == nil {
@@ -76,26 +83,36 @@ func Record(ctx context.Context, o Options) ([]Stream, error) {
 			return nil, fmt.Errorf("making the cache of streams: %w", err)
 		}
 	}
-	for _, group := range []struct {
-		names  []string
+	for _, s := range []struct {
+		name   string
 		record func(context.Context) error
 	}{
-		{[]string{Sparse}, r.sparse}, {[]string{Deb2}, r.second}, {[]string{Deb1, Back}, r.first},
+		{Sparse, r.sparse}, {Deb2, r.second}, {Deb1, r.first}, {Calm, r.calm}, {Busy, r.busy},
 	} {
-		if slices.ContainsFunc(group.names, func(name string) bool { _, err := r.load(name); return err != nil }) {
-			if err := group.record(ctx); err != nil {
-				return nil, fmt.Errorf("recording %s: %w", group.names[0], err)
+		if _, err := r.load(s.name); err == nil || o.Only != nil && !slices.Contains(o.Only, s.name) {
+			continue
+		}
+		if s.name == Calm || s.name == Busy {
+			if _, err := os.Stat(r.pausedDisk()); err != nil {
+				r.log.Warn("not recorded: it needs a deb1 whose disk was kept; remove deb1.json to record that anew", "stream", s.name)
+				continue
 			}
+		}
+		if err := s.record(ctx); err != nil {
+			return nil, fmt.Errorf("recording %s: %w", s.name, err)
 		}
 	}
 	return r.all()
 }
 
-// all loads every stream's description.
+// all loads the descriptions of the streams that there are.
 func (r *recorder) all() (all []Stream, err error) {
-	for _, name := range []string{Deb1, Back, Deb2, Sparse} {
+	for _, name := range []string{Deb1, Calm, Busy, Deb2, Sparse} {
 		s, err := r.load(name)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
 			return nil, err
 		}
 		all = append(all, s)

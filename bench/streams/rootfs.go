@@ -102,12 +102,26 @@ func (r *recorder) disk(ctx context.Context, tree, name string) (string, error) 
 	if err := hostKeys(ctx, tree); err != nil {
 		return "", err
 	}
-	image := filepath.Join(r.build, name+".img")
+	image := r.image(name)
 	if err := os.Remove(image); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
 	uuid := id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:]
 	return image, run(ctx, "mke2fs", "-q", "-t", "ext4", "-U", uuid, "-d", tree, image, "3G")
+}
+
+// image is where the disk of a server is.
+func (r *recorder) image(name string) string { return filepath.Join(r.build, name+".img") }
+
+// pausedDisk is that of deb1 as it was when it was recorded.
+func (r *recorder) pausedDisk() string { return filepath.Join(r.dir, Deb1+"-paused.img") }
+
+// copyDisk copies an image that nobody writes.
+func copyDisk(ctx context.Context, from, to string) error {
+	if err := run(ctx, "cp", "--sparse=always", from, to+".part"); err != nil {
+		return err
+	}
+	return os.Rename(to+".part", to)
 }
 
 // hostKeys gives the tree new SSH keys.

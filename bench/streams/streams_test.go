@@ -28,10 +28,11 @@ func TestDir(t *testing.T) {
 	}
 }
 
-// TestCached: what is there is not recorded again, but what is damaged is.
+// TestCached: what is there is not recorded again, but what is damaged is. A cache
+// without the disk of deb1 does without the stream that needs it.
 func TestCached(t *testing.T) {
 	dir := t.TempDir()
-	for i, name := range []string{Deb1, Back, Deb2, Sparse} {
+	for i, name := range []string{Deb1, Busy, Deb2, Sparse} {
 		content := bytes.Repeat([]byte("x"), 10+i)
 		about, err := json.Marshal(Stream{Name: name, Bytes: int64(len(content)), Rounds: i})
 		if err != nil {
@@ -44,7 +45,7 @@ func TestCached(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(all) != 4 || all[1].Name != Back || all[1].Bytes != 11 || all[1].Path != filepath.Join(dir, "deb1-back.mig") {
+	if len(all) != 4 || all[1].Name != Busy || all[1].Bytes != 11 || all[1].Path != filepath.Join(dir, "deb1-back.mig") {
 		t.Errorf("found %+v", all)
 	}
 	writeFile(t, filepath.Join(dir, "sparse.mig"), []byte("short"))
@@ -52,6 +53,9 @@ func TestCached(t *testing.T) {
 	cancel()
 	if _, err := Record(ctx, Options{Dir: dir}); err == nil {
 		t.Error("a stream of the wrong size was taken")
+	}
+	if _, err := Record(ctx, Options{Dir: dir, Only: []string{Deb2}}); err == nil {
+		t.Error("a stream of the wrong size was taken since it was not to be recorded")
 	}
 }
 
@@ -68,7 +72,8 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// TestCapture records a small guest, and lets it go on.
+// TestCapture records a small guest, lets it go on, and takes the recording up in
+// another QEMU.
 func TestCapture(t *testing.T) {
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil || testing.Short() {
 		nstest.Skip(t, "runs QEMU")
@@ -79,9 +84,8 @@ func TestCapture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := start(ctx, "small", 96<<10+8, []string{
-		"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", "console=ttyS0 quiet panic=-1 lh.rate=500",
-	})
+	args := []string{"-kernel", img.Kernel, "-initrd", img.Initrd, "-append", "console=ttyS0 quiet panic=-1 lh.rate=500"}
+	m, err := start(ctx, "small", 96<<10+8, args)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +104,23 @@ func TestCapture(t *testing.T) {
 	checkWhole(t, path)
 	if err := m.mon.Cont(ctx); err != nil {
 		t.Errorf("the guest does not go on: %v", err)
+	}
+	again, err := start(ctx, "small", 96<<10+8, append(args, incoming...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.close()
+	if err := again.load(ctx, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.mon.Cont(ctx); err != nil {
+		t.Error(err)
+	}
+	if s, err := again.mon.QueryStatus(ctx); err != nil || !s.Running {
+		t.Errorf("the recording does not go on: %+v, %v", s, err)
+	}
+	if err := again.load(ctx, path+".other"); err == nil {
+		t.Error("a recording that is not there was loaded")
 	}
 }
 

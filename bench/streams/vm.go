@@ -78,9 +78,9 @@ func (m *machine) await(ctx context.Context, path string) error {
 	return nil
 }
 
-// startDebian boots a server and waits until its services are filled and it is
-// idle.
-func startDebian(ctx context.Context, tree, disk, name string) (_ *machine, err error) {
+// startDebian starts a server, which says "ready" when its services are filled and
+// it is idle.
+func startDebian(ctx context.Context, tree, disk, name string, more ...string) (_ *machine, err error) {
 	kernel, initrd, err := boot(tree)
 	if err != nil {
 		return nil, err
@@ -91,25 +91,20 @@ func startDebian(ctx context.Context, tree, disk, name string) (_ *machine, err 
 	}
 	defer os.RemoveAll(dir) // both ends are connected by then
 	socket := filepath.Join(dir, "line")
-	m, err := start(ctx, name, 768<<10+8, []string{
+	m, err := start(ctx, name, 768<<10+8, append([]string{
 		"-kernel", kernel, "-initrd", initrd, "-append", "root=/dev/vda ro console=ttyS0 quiet panic=-1",
 		"-drive", "if=none,id=disk0,format=raw,cache=unsafe,file=" + disk, "-device", "virtio-blk-pci,drive=disk0",
 		"-chardev", "socket,id=line,server=on,wait=off,path=" + socket, "-serial", "chardev:line",
-	})
+	}, more...))
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("%w; console: %s", err, m.lastWords())
-			m.close()
-		}
-	}()
 	if m.line, err = net.Dial("unix", socket); err != nil {
+		m.close()
 		return nil, err
 	}
 	m.lines = bufio.NewReader(m.line)
-	return m, m.expect(ctx, "ready", bootLimit)
+	return m, nil
 }
 
 // order gives the server's script an order and waits for its answer.

@@ -1,7 +1,7 @@
 // Command table records the streams that are missing and prints the table of
 // bench/reduction.
 //
-//	go run ./bench/reduction/table [-dir DIR] [-short] [-count N] [-json]
+//	go run ./bench/reduction/table [-dir DIR] [-short] [-count N] [-cases LIST] [-methods LIST] [-json]
 package main
 
 import (
@@ -39,6 +39,8 @@ func main() {
 	flag.StringVar(&t.streams.Dir, "dir", streams.Dir(), "cache of streams")
 	flag.BoolVar(&t.streams.Short, "short", false, "streams of one minute of work instead of ten")
 	flag.IntVar(&t.measure.Count, "count", 1, "how often each figure is measured; the shortest time counts")
+	flag.Func("cases", "cases to measure, as second,back: cold, second, back, back busy, sparse, retry, known, scaling (default all)", list(&t.measure.Cases))
+	flag.Func("methods", "beginnings of the names of methods to measure, as \"longhaul,zstd -1\" (default all)", list(&t.measure.Methods))
 	flag.BoolVar(&t.json, "json", false, "print JSON")
 	flag.Parse()
 	t.streams.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -55,6 +57,14 @@ func main() {
 	}
 }
 
+// list takes the parts of a flag.
+func list(to *[]string) func(string) error {
+	return func(s string) error {
+		*to = strings.Split(s, ",")
+		return nil
+	}
+}
+
 func (t *table) fill(ctx context.Context) (err error) {
 	if t.Recorded, err = streams.Record(ctx, t.streams); err != nil {
 		return err
@@ -67,14 +77,14 @@ func (t *table) fill(ctx context.Context) (err error) {
 	}
 	t.Place = describe(ctx)
 	t.Report, err = reduction.Run(ctx, reduction.Input{
-		Deb1: content[streams.Deb1], Back: content[streams.Back], Deb2: content[streams.Deb2], Sparse: content[streams.Sparse],
+		Deb1: content[streams.Deb1], Calm: content[streams.Calm], Busy: content[streams.Busy], Deb2: content[streams.Deb2], Sparse: content[streams.Sparse],
 	}, t.measure)
 	return err
 }
 
 // notes stand above the table.
 const notes = `MB/s: 10^6 bytes of stream per second of processor time, GOMAXPROCS=1; encode is scan, encode and compress.
-second, back: deb2, deb1-back after deb1. retry: deb1 after 90 % of it. known: deb1 after deb1.
+second, back, back busy: deb2, deb1-calm, deb1-back after deb1. retry: deb1 after 90 % of it. known: deb1 after deb1.
 zstd --long: left is that of before and stream as one, minus that of before; MB/s is over both.
 Everything but zstd --long was decoded and compared.
 `

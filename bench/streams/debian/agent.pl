@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # The work of a Debian guest of bench/streams. It fills the services once,
-# reports "ready" on the second serial line, and then obeys "work" and "rest".
+# reports "ready" on the second serial line, and then obeys "work PERCENT" and "rest".
 # What it writes follows from two seeds: what all guests have in common, as
 # servers of one application have, and what is this guest's own.
 use strict;
@@ -37,9 +37,11 @@ unless (-e '/var/lib/longhaul-filled') {
 warm();
 print $line "ready\n";
 
+my $pace = 1; # of the work
 my @children;
 while (defined(my $order = <$line>)) {
-	if ($order =~ /^work/ && !@children) {
+	if ($order =~ /^work (\d+)/ && !@children) {
+		$pace = $1 / 100;
 		my $seed = $own * 100;
 		@children = map { child($_, $seed++) } \&web, \&redis, \&postgres, \&applog, \&journal, \&chores;
 		print $line "working\n";
@@ -166,13 +168,13 @@ sub child {
 	exit;
 }
 
-# every calls f that often each second, as far as the processor allows.
+# every calls f that often each second at full pace, as far as the processor allows.
 sub every {
 	my ($rate, $f) = @_;
 	my $next = time;
 	while (1) {
 		$f->();
-		$next += (0.5 + rand) / $rate;
+		$next += (0.5 + rand) / $rate / $pace;
 		my $now = time;
 		$next > $now ? sleep $next - $now : ($next = $now);
 	}
