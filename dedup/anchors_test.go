@@ -227,6 +227,7 @@ func TestSettingInWords(t *testing.T) {
 		"raw, no search":   {Codec: Raw, Bases: NoSearch},
 		"lz4, 1 base":      {Codec: LZ4, Bases: 1},
 		"zstd-11, 2 bases": {Codec: Zstd, Level: 11, Bases: 2},
+		"press, 4 bases":   {Codec: Press},
 	} {
 		if got := s.String(); got != want {
 			t.Errorf("%+v is %q, want %q", s, got, want)

@@ -14,7 +14,7 @@ func TestBatchSize(t *testing.T) {
 		set    Setting
 		pages  int // of literals
 		blanks int // of zero pages
-	}{{Setting{Codec: Zstd, Level: 3}, 128, 512}, {Setting{Codec: LZ4, Level: 9}, 128, 512}, {Setting{Codec: Zstd, Level: 7}, 256, 768}} {
+	}{{Setting{Codec: Zstd, Level: 3}, 128, 512}, {Setting{Codec: LZ4, Level: 9}, 128, 512}, {Setting{Codec: Zstd, Level: 7}, 256, 768}, {Setting{Codec: Press}, 256, 768}} {
 		rng := rand.New(rand.NewPCG(7, 7))
 		fill := func(p func() []byte) int {
 			e := NewStore(Config{Budget: 32 << 20}).NewEncoder(EncoderConfig{Setting: c.set})
@@ -34,5 +34,18 @@ func TestBatchSize(t *testing.T) {
 		if _, raw := c.set.BatchSize(); raw+page.MaxItem > record.MaxRaw {
 			t.Errorf("%v: a batch of %d bytes and an item is over %d", c.set, raw, record.MaxRaw)
 		}
+	}
+}
+
+// TestCodecs: what any codec has compressed comes back.
+func TestCodecs(t *testing.T) {
+	items := guest(1, 200)
+	for _, s := range settings {
+		t.Run(s.name, func(t *testing.T) {
+			w := newWire(t, NewStore(Config{}), NewStore(Config{}), EncoderConfig{Setting: s.set})
+			w.add(items...)
+			w.add(changeSome(items, 1, 1)...)
+			w.close()
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 
+	"github.com/longhaul-project/longhaul/dedup/press"
 	"github.com/longhaul-project/longhaul/dedup/record"
 )
 
@@ -20,6 +21,7 @@ const (
 	Raw
 	LZ4
 	Zstd
+	Press // dedup/press: a tenth less than zstd 11, for six times its CPU time, and as much to expand
 )
 
 // Setting is how much is done to save bytes. The zero value is Auto.
@@ -46,6 +48,8 @@ func (s Setting) String() string {
 		codec = "raw"
 	case LZ4:
 		codec = "lz4"
+	case Press:
+		codec = "press"
 	default:
 		codec = fmt.Sprintf("zstd-%d", max(s.Level, 1))
 	}
@@ -143,11 +147,34 @@ func (c *compressors) column(col, scratch []byte, set Setting) (record.Part, []b
 		}
 		scratch = e.EncodeAll(col, scratch)
 	}
-	n := len(scratch) - start
-	if n == 0 || n > len(col)-len(col)/worth-1 {
+	if set.Codec == Press && pays(scratch[start:], col) { // noise is not worth trying
+		codec = record.Press
+		scratch = appendPress(scratch[:start], col)
+	}
+	if !pays(scratch[start:], col) {
 		return raw, scratch[:start], nil
 	}
 	return record.Part{Codec: codec, Size: len(col), Data: scratch[start:]}, scratch, nil
+}
+
+// pays tells whether compressing a column was worth it.
+func pays(coded, col []byte) bool { return len(coded) > 0 && len(coded) < len(col)-len(col)/worth }
+
+// presses recycles presses, of 4 MB each, for both ends.
+var presses = sync.Pool{New: func() any { return press.New() }}
+
+// appendPress appends a block of dedup/press.
+func appendPress(b, col []byte) []byte {
+	p := presses.Get().(*press.Press)
+	defer presses.Put(p)
+	return p.Append(b, col)
+}
+
+// expandPress fills room.
+func expandPress(room, block []byte) error {
+	p := presses.Get().(*press.Press)
+	defer presses.Put(p)
+	return p.Expand(room, block)
 }
 
 // appendLZ4 appends one LZ4 block, or nothing if it would not be shorter.
@@ -203,6 +230,9 @@ func expand(dst []byte, p record.Part) ([]byte, error) {
 		if d, err = unzstd(); err == nil {
 			room, err = d.DecodeAll(p.Data, room)
 		}
+	case record.Press:
+		room = room[:p.Size]
+		err = expandPress(room, p.Data)
 	}
 	if err != nil {
 		return dst, fmt.Errorf("expanding %d bytes of %s: %w", len(p.Data), p.Codec, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/longhaul-project/longhaul/dedup/press"
 	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
 )
@@ -117,6 +118,8 @@ func TestBombs(t *testing.T) {
 		{"window of 512 MiB", record.Zstd, pack(1<<20, zstd.WithWindowSize(1<<29))},
 		{"lz4 run", record.LZ4, append(lz, 0)},
 		{"not zstd", record.Zstd, []byte("nothing of the kind")},
+		{"not press", record.Press, []byte("nothing of the kind")},
+		{"press of another size", record.Press, press.New().Append(nil, make([]byte, 1<<20-1))},
 		{"two frames", record.Zstd, bytes.Repeat(pack(1<<20), 2)},
 	} {
 		m := record.Message{Seq: 1, Store: 7, Raw: 1 << 20, Items: 1,

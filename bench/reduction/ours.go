@@ -22,7 +22,8 @@ func settings() []setting {
 		{"longhaul fast (zstd-1)", dedup.Setting{Codec: dedup.Zstd, Level: 1}},
 		{"longhaul default (zstd-3)", dedup.Setting{Codec: dedup.Zstd, Level: 3}},
 		{"longhaul strong (zstd-7)", dedup.Setting{Codec: dedup.Zstd, Level: 7}},
-		{"longhaul thin line (zstd-11)", dedup.Setting{Codec: dedup.Zstd, Level: 11}},
+		{"longhaul stronger (zstd-11)", dedup.Setting{Codec: dedup.Zstd, Level: 11}},
+		{"longhaul thin line (press)", dedup.Setting{Codec: dedup.Press}},
 	}
 }
 

@@ -62,9 +62,12 @@ type Codec uint8
 
 // The codecs. The zero Codec is that of an empty column.
 const (
-	Raw  Codec = iota + 1
-	LZ4        // one LZ4 block
-	Zstd       // one Zstandard frame, RFC 8878
+	Raw   Codec = iota + 1
+	LZ4         // one LZ4 block
+	Zstd        // one Zstandard frame, RFC 8878
+	Press       // one block of dedup/press
+
+	lastCodec = Press
 )
 
 // String names the codec.
@@ -78,6 +81,8 @@ func (c Codec) String() string {
 		return "lz4"
 	case Zstd:
 		return "zstd"
+	case Press:
+		return "press"
 	}
 	return fmt.Sprintf("codec %d", uint8(c))
 }
@@ -205,7 +210,7 @@ func (m *Message) parts(r *reader) {
 		switch {
 		case r.err != nil || p.Codec == 0:
 			continue
-		case p.Codec > Zstd:
+		case p.Codec > lastCodec:
 			r.fail(fmt.Errorf("%w: column %d: unknown codec %d", errForm, i, p.Codec))
 			return
 		}

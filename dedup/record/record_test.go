@@ -76,7 +76,7 @@ func TestRefusedMessages(t *testing.T) {
 		{"unknown flag", (&Message{Flags: 16}).Append(nil), "unknown flags"},
 		{"raw size", (&Message{Raw: MaxRaw + 1}).Append(nil), "raw size"},
 		{"items", (&Message{Items: MaxItems + 1}).Append(nil), "number of items"},
-		{"unknown codec", (&Message{Raw: 9, Parts: part(4, 9, "a")}).Append(nil), "unknown codec 4"},
+		{"unknown codec", (&Message{Raw: 9, Parts: part(5, 9, "a")}).Append(nil), "unknown codec 5"},
 		{"column over raw", (&Message{Raw: 9, Parts: part(Zstd, 10, "a")}).Append(nil), "size of a column"},
 		{"columns over raw", (&Message{Raw: 9, Parts: [Columns]Part{Literals: {LZ4, 9, []byte("a")}, Opaque: {LZ4, 1, nil}}}).Append(nil), "column 3"},
 		{"sum over raw", (&Message{Raw: 9, Parts: [Columns]Part{Literals: {LZ4, 9, []byte("a")}, Opaque: {Raw, 1, []byte("a")}}}).Append(nil), "10 literal and opaque bytes"},
