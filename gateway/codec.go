@@ -35,7 +35,10 @@ import (
 // that what is foretold wrongly does not end in swinging. What promises a quarter
 // more it does in any case.
 //
-// While neither the line nor the CPU holds the move up, the effort stays.
+// While neither the line nor the CPU holds the move up, the effort stays. But to
+// expand what press has made takes as long as to make it, and the other gateway may
+// have less time for that than we: where the destination holds the move up, zstd
+// does.
 //
 // Without a search nothing tells what one would find. So one tick in twenty
 // searches: what was cold may be followed by what resembles a VM that crossed
@@ -234,6 +237,10 @@ func (c *chooser) best(b bounds, may func(effort) bool) effort {
 func (c *chooser) choose(n seen) {
 	held := c.limited == limitLine || c.limited == limitCPU
 	b := c.bounds(n)
+	if c.limited == limitDestination && c.age >= lagging && codecRungs[c.now.codec].codec == dedup.Press {
+		c.change(effort{c.now.codec - 1, c.now.search}, 1)
+		return
+	}
 	if c.age < lagging || !held && b.haste == 0 {
 		c.short = 0
 		return

@@ -98,8 +98,10 @@ func TestCodecFollowsTheLine(t *testing.T) {
 		change   func(w *world)
 		min, max effort // what the setting may be
 	}{
-		{"thin line", func(w *world) { w.line = 10 * mbit }, effort{5, 3}, effort{5, 3}},
-		{"thin cap", func(w *world) { w.line, w.cap = 10000*mbit, 10*mbit }, effort{5, 3}, effort{5, 3}},
+		{"2 Mbit/s", func(w *world) { w.line = 2 * mbit }, effort{6, 3}, effort{6, 3}},
+		{"10 Mbit/s, 8 cores", func(w *world) { w.line, w.cores = 10*mbit, 8 }, effort{6, 3}, effort{6, 3}},
+		{"thin line", func(w *world) { w.line = 10 * mbit }, effort{5, 3}, effort{6, 3}},
+		{"thin cap", func(w *world) { w.line, w.cap = 10000*mbit, 10*mbit }, effort{5, 3}, effort{6, 3}},
 		{"100 Mbit/s", func(w *world) {}, effort{4, 3}, effort{4, 3}},
 		{"300 Mbit/s", func(w *world) { w.line = 300 * mbit }, effort{3, 3}, effort{4, 3}},
 		{"500 Mbit/s", func(w *world) { w.line = 500 * mbit }, effort{2, 0}, effort{3, 3}},
@@ -260,7 +262,7 @@ func TestCodecLineChanges(t *testing.T) {
 	w.line = 5000 * mbit
 	step("5 Gbit/s", effort{0, 0}, effort{1, 3}, 3*time.Second)
 	w.line = 10 * mbit
-	step("10 Mbit/s", effort{5, 3}, effort{5, 3}, 2*time.Minute)
+	step("10 Mbit/s", effort{5, 3}, effort{6, 3}, 2*time.Minute)
 	w.late = true
 	step("late rounds", effort{3, 3}, effort{4, 3}, 2*time.Second)
 	w.late, w.line, w.source = false, 100*mbit, 1e6
@@ -279,6 +281,24 @@ func TestCodecLineChanges(t *testing.T) {
 	step("noise", effort{1, 0}, effort{1, 3}, 2*time.Minute)
 	w.content.yields = 1
 	step("no noise any more", effort{3, 3}, effort{4, 3}, 2*time.Minute)
+}
+
+// TestCodecSparesTheDestination: what takes as long to expand as to make is given up
+// where the destination holds the move up.
+func TestCodecSparesTheDestination(t *testing.T) {
+	w, c := newWorld(), newChooser()
+	w.line = 2 * mbit
+	if set := w.run(t, c, time.Minute); set.Codec != dedup.Press {
+		t.Fatalf("on a line of 2 Mbit/s: %v", set)
+	}
+	for range 10 {
+		n := w.tick(c.now)
+		n.lineWait, n.loadWait = 0, n.took
+		c.tick(n)
+	}
+	if set := c.now.setting(); set.Codec != dedup.Zstd || c.limited != limitDestination {
+		t.Errorf("where the destination does not keep up: %v, held up by %s", set, c.limited)
+	}
 }
 
 // TestCodecFindsWhatResembles: on a line that is faster than the CPU nothing is

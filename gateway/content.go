@@ -31,8 +31,8 @@ type searchRung struct {
 const manyCores = 1e9
 
 // The table, in the order of strength: a Debian server that the peer has never
-// seen (bench/results/settings-2026-11-26.txt). Levels in between are no others:
-// the library has four.
+// seen (bench/results/settings-2026-11-26.txt, press-2026-11-27.txt). Levels in
+// between are no others: the library has four.
 var codecRungs = [...]codecRung{
 	{dedup.Raw, 0, 0.5, 1, manyCores},
 	{dedup.LZ4, 0, 2.7, 0.472, manyCores},
@@ -40,6 +40,7 @@ var codecRungs = [...]codecRung{
 	{dedup.Zstd, 3, 7.4, 0.345, manyCores},
 	{dedup.Zstd, 7, 14.2, 0.339, manyCores},
 	{dedup.Zstd, 11, 57, 0.322, dedup.BestCores},
+	{dedup.Press, 0, 330, 0.287, manyCores},
 }
 
 var searchRungs = [...]searchRung{
