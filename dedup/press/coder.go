@@ -109,8 +109,8 @@ type chance uint16
 const even chance = 2048 << 4
 
 // paces is how far a chance goes towards a bit, in 65536ths, by the number of bits
-// that it was learned from: nearly to the mean of them, and then of the last 24 or so.
-var paces = [16]int32{40960, 25206, 18204, 14247, 11703, 9930, 8623, 7620, 6827, 6183, 5650, 5201, 4819, 3855, 3277, 2731}
+// that it was learned from: nearly to the mean of them, and then of the last 17 or so.
+var paces = [16]int32{40960, 25206, 18204, 14247, 11703, 9930, 8623, 7620, 6827, 6183, 5650, 5201, 4819, 4200, 4000, 3900}
 
 // seen is s after one more bit.
 func (s chance) seen(bit uint32) chance {

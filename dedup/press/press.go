@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	runLeast  = 20             // bytes for which the model was right before it asks for a run
+	runLeast  = 32             // bytes for which the model was right before it asks for a run
 	skipLeast = 8              // bytes of a run,
 	maxRun    = 1 << maxDigits // of them at most
 	lookBack  = 32             // bytes that are compared before two places are taken for alike:
