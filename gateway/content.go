@@ -40,7 +40,7 @@ var codecRungs = [...]codecRung{
 	{dedup.Zstd, 3, 7.4, 0.345, manyCores},
 	{dedup.Zstd, 7, 14.2, 0.339, manyCores},
 	{dedup.Zstd, 11, 57, 0.322, dedup.BestCores},
-	{dedup.Press, 0, 330, 0.287, manyCores},
+	{dedup.Press, 0, 290, 0.276, manyCores},
 }
 
 var searchRungs = [...]searchRung{

@@ -1,5 +1,5 @@
 // Package press is a compressor for thin lines: of what a guest's memory has that is
-// new it leaves a tenth less than the strongest level of zstd does, for about six
+// new it leaves a seventh less than the strongest level of zstd does, for about five
 // times as much CPU time, and as much again at the end that expands
 // (bench/results/press-2026-11-27.txt). zstd looks for what is equal, and writes where
 // that stands. This predicts every bit from what came before it, as the programs of

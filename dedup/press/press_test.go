@@ -116,10 +116,10 @@ func FuzzExpand(f *testing.F) {
 	p := New()
 	b := memory(rand.New(rand.NewPCG(5, 6)), 2000)
 	f.Add(p.Append(nil, b), len(b))
-	f.Add([]byte{0, 0, 0, 0}, 9000)
-	f.Add(p.Append(nil, make([]byte, 3000)), 4000)
+	f.Add([]byte{0, 0, 0, 0}, 2000)
+	f.Add(p.Append(nil, make([]byte, 1000)), 1500)
 	f.Fuzz(func(t *testing.T, coded []byte, n int) {
-		block := make([]byte, n&0x3fff)
+		block := make([]byte, n&0x7ff)
 		if p.Expand(block, coded) != nil {
 			return
 		}
