@@ -54,6 +54,7 @@ var errAborted = errors.New("the destination has given up")
 // Any other error leaves the entry open: both copies are paused.
 func (m *sourceMove) commit(ctx context.Context) error {
 	if m.entry.Step == StepMoving {
+		m.noteCrossed() // for the report, should a restart come between
 		if err := m.step(StepHandover); err != nil {
 			return m.unhand(ctx, err)
 		}

@@ -44,6 +44,11 @@ func ratio(logical, wire int64) float64 {
 	return math.Round(100*float64(logical)/float64(wire)) / 100
 }
 
+// noteCrossed notes how much has crossed, between two looks at the hypervisor.
+func (m *sourceMove) noteCrossed() {
+	m.job.update(func(v *Job) { v.Progress.LogicalBytes, v.Progress.WireBytes = m.s.logical.Load(), m.s.wire.Load() })
+}
+
 // noteRunning computes the report once the destination has said that it runs.
 func (m *sourceMove) noteRunning(ctx context.Context, a control) {
 	if p, err := m.src.Progress(ctx); err == nil {

@@ -308,6 +308,38 @@ func TestKilledGateway(t *testing.T) {
 	}
 }
 
+// TestReportOverARestart: what a move took is told over a restart of the source's
+// gateway as far as it can be, and the move is counted once.
+func TestReportOverARestart(t *testing.T) {
+	t.Parallel()
+	a, b, _ := newPair(t, hvtest.Guest{})
+	reached, goOn := make(chan struct{}), make(chan struct{})
+	b.host.Inject(hvtest.Fault{Step: hvtest.StepSinkResume, Reached: reached, Wait: goOn})
+	j := a.begin("b")
+	select {
+	case <-reached:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the order to run does not come")
+	}
+	a.kill()
+	a.start()
+	close(goOn)
+	a.inState(j.ID, gateway.JobDone)
+	end := a.wait(j.ID)
+	r := end.Report
+	if end.State != gateway.JobDone || r == nil || r.Downtime != -1 || r.LogicalBytes == 0 || r.Total < time.Since(j.Started).Milliseconds()/2 {
+		t.Errorf("the job is %s, %s: %+v", end.State, end.Error, r)
+	}
+	until(t, "the move is counted", func() bool {
+		st, err := a.g.Status(t.Context())
+		m := st.Moves
+		return err == nil && m.Done == 1 && m.Failed == 0 && m.Logical > 0 && m.Wire > 0 && m.Downtime == 0
+	})
+	if took := a.g.MoveTimes(); took.Duration.Sum == 0 || took.Downtime.Sum != 0 {
+		t.Errorf("%+v", took)
+	}
+}
+
 // settle waits until a move that was disturbed has ended at both sites, checks
 // that the VM runs at one, and moves it to the other.
 func settle(t *testing.T, a, b *site, ledger *hvtest.Ledger, id string) {

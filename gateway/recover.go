@@ -96,6 +96,10 @@ func (m *sourceMove) tryReopen(ctx context.Context) error {
 		return fmt.Errorf("site %s: %w", m.entry.Peer, ErrNoSite)
 	}
 	m.s = newSession(m.entry.Token, m.link, nil, m.g.log) // it carries nothing any more
+	p := m.entry.Job.Progress                             // what it has carried
+	m.s.logical.Store(p.LogicalBytes)
+	m.s.wire.Store(p.WireBytes)
+	m.s.rounds.Store(int64(p.Rounds))
 	m.s.tenant = m.entry.Job.Request.Tenant
 	h := m.g.hostNamed(m.entry.Host)
 	if h == nil {
