@@ -57,6 +57,9 @@ func (r Report) printRows(w io.Writer) {
 }
 
 func (r Report) printScaling(w io.Writer) {
+	if len(r.Scaling) == 0 {
+		return
+	}
 	fmt.Fprintln(w, "cold, parallel\tcores\tby the clock MB/s\tcores busy\tif cores were free MB/s\tgain then\t")
 	var one time.Duration
 	for _, s := range r.Scaling {
