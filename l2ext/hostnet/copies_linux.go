@@ -25,9 +25,14 @@ import (
 //	set groups100 { type ether_addr }
 //	chain forward { oif lhdx100 jump groups100 }
 //	chain groups100 {
-//		IGMP or MLD: return                                    whose business all sites' routers are
-//		for a group of IPv4 that is not local to the link, @groups100 does not have it: drop
-//		… of IPv6 … }
+//		IGMP or MLD: return                          whose business all sites' routers are
+//		for a group that is local to the link: return
+//		for a group of IPv4 that @groups100 does not have, but 01:00:5e:00:00:00: drop
+//		… of IPv6 … 33:33:00:00:00:00 … }
+//
+// These two, which are local to the link themselves, are in the set when only groups
+// in it are to pass. So what hosts and routers say changes the set, and never the
+// tables, of which other sets would begin anew.
 
 // aCopy is an entry: frames for a group, or for all with the zero MAC, go to a machine.
 type aCopy struct {
@@ -99,11 +104,25 @@ func copyEntry(port, kind int, c aCopy) *nl.NetlinkRequest {
 	return req
 }
 
-// addGroups adds the chain of groups that go nowhere.
+// onlyGroups are in the set when nothing but its groups of IPv4, or IPv6, is to pass.
+var onlyGroups = [2]l2ext.MAC{{1, 0, 0x5e}, {0x33, 0x33}}
+
+// groupsOf is what is in the set.
+func groupsOf(l l2ext.Listeners) map[l2ext.MAC]bool {
+	all := make(map[l2ext.MAC]bool)
+	for _, g := range l.Groups {
+		all[g.MAC] = true
+	}
+	for f, only := range l.OnlyGroups {
+		set(all, onlyGroups[f], only)
+	}
+	return all
+}
+
+// addGroups adds the set, and the chain of groups that go nowhere if there can be such.
 func addGroups(c *nftables.Conn, forward *nftables.Chain, w l2ext.Wish, a attachment) error {
-	only := w.Direct.Listeners.OnlyGroups
 	s := macSet(forward.Table, "groups", w.VNI)
-	if err := c.AddSet(s, nil); err != nil || only == [2]bool{} {
+	if err := c.AddSet(s, nil); err != nil || w.Policy.Multicast != l2ext.MulticastListeners {
 		return err
 	}
 	own := c.AddChain(&nftables.Chain{Name: s.Name, Table: forward.Table})
@@ -114,14 +133,13 @@ func addGroups(c *nftables.Conn, forward *nftables.Chain, w l2ext.Wish, a attach
 	}
 	rule(expr.VerdictReturn, protocol(unix.IPPROTO_IGMP, false)...)
 	rule(expr.VerdictReturn, mld()...)
-	for _, own := range linkLocal {
-		rule(expr.VerdictReturn, masked(own.mac, own.mask)...)
+	for _, local := range linkLocal {
+		rule(expr.VerdictReturn, masked(local.mac, local.mask)...)
 	}
 	for f, prefix := range [][]byte{{1, 0, 0x5e}, {0x33, 0x33}} {
-		if only[f] {
-			rule(expr.VerdictDrop, load(expr.PayloadBaseLLHeader, 0, uint32(len(prefix))), equal(prefix...),
-				load(expr.PayloadBaseLLHeader, 0, 6), &expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID, Invert: true}, &expr.Counter{})
-		}
+		rule(expr.VerdictDrop, load(expr.PayloadBaseLLHeader, 0, uint32(len(prefix))), equal(prefix...),
+			load(expr.PayloadBaseLLHeader, 0, 6), &expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID, Invert: true},
+			&expr.Immediate{Register: 1, Data: onlyGroups[f][:]}, &expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID}, &expr.Counter{})
 	}
 	return nil
 }

@@ -103,6 +103,7 @@ func TestDirectListeners(t *testing.T) {
 	n := newNet(t, ns)
 	w := prodDirect("br0")
 	w.Policy.Limits = l2ext.Limits{Resolve: 1000, Broadcast: 1000, Multicast: 1000}
+	w.Policy.Multicast = l2ext.MulticastListeners
 	w.Direct.Sites = append(w.Direct.Sites, l2ext.UnderlaySite{Site: 17, Addr: netip.MustParseAddr("10.78.0.3"), MAC: l2ext.MAC{0x0e, 0x4c, 0, 0, 0, 3}})
 	known, known6 := l2ext.MAC{1, 0, 0x5e, 1, 2, 3}, l2ext.MAC{0x33, 0x33, 0, 1, 2, 3}
 	to := func(dst string) []byte { return frame(dst, "\x88\xb6", 46) }
@@ -111,6 +112,7 @@ func TestDirectListeners(t *testing.T) {
 		to("\x33\x33\x00\x01\x02\x03"), to("\x33\x33\x00\x09\x09\x09"), to("\x33\x33\x00\x00\x00\xfb"), // likewise
 		to("\x33\x33\xff\x09\x09\x09"), bytesOf(t, igmpReport), bytesOf(t, igmpQuery), bytesOf(t, mldReport),
 	}
+	tables := ""
 	all, one, none := "\x02\x03", "\x03", ""
 	for _, tt := range []struct {
 		name  string
@@ -130,6 +132,11 @@ func TestDirectListeners(t *testing.T) {
 		for range 2 {
 			a, err := n.Apply(t.Context(), []l2ext.Wish{w})
 			check(t, err, a[0].Err)
+		}
+		if tables == "" {
+			tables = n.guard.key
+		} else if tables != n.guard.key {
+			t.Errorf("%s: the tables were made anew", tt.name)
 		}
 		for i, f := range frames {
 			if got := string(sites.get(t, tap, f)); got != tt.reach[i] {

@@ -79,7 +79,7 @@ func (n *Net) guardDirect(wishes []l2ext.Wish) error {
 	var direct []l2ext.Wish
 	for _, w := range wishes {
 		if a, ok := n.attachment(w.VNI); ok && w.Direct != nil && a.direct != 0 {
-			fmt.Fprintf(&key, "%d %d %d %t\n", w.VNI, a.port, a.direct, w.Direct.Listeners.OnlyGroups)
+			fmt.Fprintf(&key, "%d %d %d %s\n", w.VNI, a.port, a.direct, w.Policy.Multicast)
 			direct = append(direct, w)
 		}
 	}
@@ -291,10 +291,7 @@ func (g *guard) wish(w l2ext.Wish) {
 		set(away, e.MAC, e.Site != vxlan.Self)
 		set(coming, e.MAC, e.Coming)
 	}
-	g.away[w.VNI], g.coming[w.VNI], g.groups[w.VNI] = away, coming, make(map[l2ext.MAC]bool)
-	for _, group := range w.Direct.Listeners.Groups {
-		g.groups[w.VNI][group.MAC] = true
-	}
+	g.away[w.VNI], g.coming[w.VNI], g.groups[w.VNI] = away, coming, groupsOf(w.Direct.Listeners)
 	for _, s := range w.Direct.Sites {
 		g.peers[guarded{string(s.Addr.AsSlice()), w.VNI}] = true
 	}
