@@ -75,7 +75,11 @@
 // packets, exceeds the minimum by a tenth and 4 ms. Busy processors delay some
 // packets of a round; a queue delays all. What arrives counts only if we have
 // sent as much as we might: a sender without a processor learns nothing of the
-// line. With a queue the pace is trimmed. If the
+// line. On a thin line a round lasts until it has 16 packets, 250 ms at most; when
+// those of all connections come so rarely that each acknowledgement may be held
+// back (max_ack_delay), so much more is no queue; and the average of a round of so
+// few counts as a sample, since single ones miss what is acknowledged together.
+// With a queue the pace is trimmed. If the
 // queue stays although we send less, and less arrives than we think there is,
 // the line has become slower: what arrives is the new bandwidth. If it stays
 // although we get what we think is ours, others keep it full: for 5 s we

@@ -64,6 +64,7 @@ func (m *Member) Join(p *Path, class Class, overhead int) {
 	}
 	m.class, m.overhead = class, int64(overhead)
 	p.members[m] = struct{}{}
+	p.count()
 	m.path.Store(p)
 }
 
@@ -79,6 +80,7 @@ func (m *Member) Leave() {
 		return
 	}
 	delete(p.members, m)
+	p.count()
 	p.inFlight -= m.inFlight
 	m.inFlight = 0
 	m.packets.clear()

@@ -48,6 +48,12 @@ const (
 	// configuredGain leaves the line what drains the queue of a burst.
 	configuredGain = 0.995
 
+	// maxAckDelay is the default of QUIC's max_ack_delay, fullPacket a packet on the
+	// wire; heldShare: see heldBack.
+	maxAckDelay = 25 * time.Millisecond
+	fullPacket  = 1494
+	heldShare   = 4
+
 	// tolerated loss in a round is not congestion; from there on it is, if it is
 	// not less than leastLost packets.
 	tolerated = 0.05
@@ -58,6 +64,12 @@ const (
 	// leastRound is for short lines: over less, the processors of both ends
 	// decide what arrives.
 	leastRound = 10 * time.Millisecond
+	// thinRound samples are so few that one more or less, which an acknowledgement
+	// brings together with another, would pull the bandwidth down: over them the average
+	// counts too.
+	thinRound = 2*leastSamples + 1
+	// mostRound ends a round of a round trip that has fewer than 2 leastSamples.
+	mostRound = 250 * time.Millisecond
 	// leastSamples make a round's smallest RTT believable.
 	leastSamples = 8
 	// flatRounds without a quarter more end startup (BBR, section 5.3.1.2).
@@ -79,7 +91,8 @@ const (
 // A model is what we think of the line and what we do about it. It knows no
 // connections. Path.mu guards it.
 type model struct {
-	rate int64 // configured, 0 for none
+	rate  int64 // configured, 0 for none
+	bulks int   // members that are paced
 	// free: the configured rate is taken for what the line carries. Congestion
 	// ends that until a probe reaches it again.
 	free bool
@@ -100,6 +113,7 @@ type model struct {
 	round   round
 	rounds  int64
 
+	known     bool    // a startup has ended
 	lastRound int64   // bytes that the last round delivered
 	early     window  // startup: RTTs of late
 	full      int64   // startup: best rate so far
@@ -196,7 +210,9 @@ func (m *model) pace() int64 {
 				p = limit
 			}
 		}
-		p = max(p, m.firstPace()) // the first samples are of a handful of packets
+		if !m.known {
+			p = max(p, m.firstPace()) // the first samples are of a handful of packets
+		}
 	case m.trimmed == 0:
 		// What a line loses by itself does not fill it. Half of it is made up
 		// for: if we are the cause after all, it fades.
@@ -350,7 +366,7 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 		m.queued = true // one too short to be seen, and no mere burst of losses
 		m.plain = true
 	}
-	ends := s.delivered >= m.round.end && now-m.round.began >= leastRound
+	ends := s.delivered >= m.round.end && m.longEnough(now)
 	if ends || m.phase == startup {
 		m.sample(now, s)
 	}
@@ -361,6 +377,13 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 		m.endStartup(now)
 	}
 	m.drained(now, inFlight)
+}
+
+// longEnough tells whether the round may end: on a thin line a round trip is a few
+// packets, and what is judged by them is chance.
+func (m *model) longEnough(now time.Duration) bool {
+	past := now - m.round.began
+	return past >= leastRound && (m.round.samples >= 2*leastSamples || past >= mostRound)
 }
 
 // apart is the time between what was sent that makes it two trains.
@@ -375,7 +398,7 @@ func (m *model) late(now time.Duration, s sentPacket, rtt time.Duration) bool {
 		return false
 	}
 	least := m.early.add(now, rtt, max(m.rtt.rtt/4, 5*time.Millisecond))
-	return least > m.rtt.rtt+max(m.rtt.rtt/8, 4*time.Millisecond)
+	return least > m.rtt.rtt+max(m.rtt.rtt/8, 4*time.Millisecond)+m.heldBack()
 }
 
 // sample takes in the delivery rate that a packet has seen:

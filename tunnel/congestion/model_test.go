@@ -270,16 +270,29 @@ func TestLateAcks(t *testing.T) {
 // TestThinLine: where a packet takes milliseconds, and receivers acknowledge late,
 // the line is used all the same.
 func TestThinLine(t *testing.T) {
-	for _, c := range []cell{{4, 20, 2, 0, 0, 0, false}, {4, 20, 2, 0, 0, 0, true}, {8, 20, 1, 0, 0, 0, false}, {8, 20, 1, 0, 0, 0, true}, {8, 100, 1, 0, 0, 0, true}} {
+	for _, c := range []cell{
+		{4, 20, 2, 0, 0, 0, false}, {4, 20, 2, 0, 0, 0, true}, {8, 20, 1, 0, 0, 0, false}, {8, 20, 1, 0, 0, 0, true}, {8, 100, 1, 0, 0, 0, true},
+		{1, 20, 2, 0, 0, 0, false}, {1, 100, 2, 0, 0, 0, false}, {2, 20, 1, 0, 0, 0, false}, {2, 100, 1, 0, 0, 0, false}, {5, 20, 2, 0, 0, 0, false},
+	} {
 		s := newSim(c.line(), *seed)
-		cs := group(s, c.path(), 4)
+		p := c.path()
+		warm := newConn(s, p, Priority) // the RTT is known, as after a handshake
+		warm.left = 2
+		warm.ackDelay = ms(25)
+		warm.try()
+		s.run(time.Second)
+		cs := group(s, p, 4)
 		for _, x := range cs {
 			x.ackDelay = ms(25)
 		}
 		s.run(5 * time.Second)
 		before := total(cs)
 		s.run(30 * time.Second)
-		if got := s.share(total(cs)-before, 30*time.Second); got < 0.95 {
+		least := 0.95
+		if c.rate <= 2 && c.rtt == 20 { // three or four packets fill it, and its queue
+			least = 0.88
+		}
+		if got := s.share(total(cs)-before, 30*time.Second); got < least {
 			t.Errorf("%+v: %.3f of the line", c, got)
 		}
 	}

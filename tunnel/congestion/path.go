@@ -48,6 +48,17 @@ func (p *Path) Reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.model = newModel(p.model.rate)
+	p.count()
+}
+
+// count tells the model how many connections share the pace. The caller holds mu.
+func (p *Path) count() {
+	p.model.bulks = 0
+	for m := range p.members {
+		if m.class == Bulk {
+			p.model.bulks++
+		}
+	}
 }
 
 // State of a path.

@@ -4,7 +4,24 @@ import "time"
 
 // slack is how much longer than the line a round trip may take before we say
 // that a queue is standing: schedulers and timers at both ends are no queue.
-func (m *model) slack() time.Duration { return max(m.rtt.rtt/10, 4*time.Millisecond) }
+func (m *model) slack() time.Duration {
+	return max(m.rtt.rtt/10, 4*time.Millisecond) + m.heldBack()
+}
+
+// heldBack is how long a receiver may hold an acknowledgement back: until a second
+// packet comes on the connection, but no longer than max_ack_delay (RFC 9000,
+// section 13.2.1). On a thin line no packet may be acknowledged at once.
+func (m *model) heldBack() time.Duration {
+	bw := m.bandwidth()
+	if bw == 0 {
+		return 0
+	}
+	between := time.Duration(float64(max(m.bulks, 1)*fullPacket) / float64(bw) * float64(time.Second))
+	if between < maxAckDelay/heldShare {
+		return 0 // each round has some that were not held back
+	}
+	return min(between, maxAckDelay)
+}
 
 // standing: the whole round through, packets have waited in a queue.
 func (m *model) standing(r round) bool {
@@ -44,6 +61,9 @@ func (m *model) endRound(now time.Duration, inFlight int64) {
 		m.step(now, r, queue, got, kept)
 	}
 	if !r.limited && kept {
+		if r.samples < thinRound && m.phase != startup {
+			m.bw.add(got)
+		}
 		m.bw.next()
 		if m.bw.value() == 0 { // cannot be: ten rounds without a sample
 			m.bw.add(got)
@@ -136,6 +156,7 @@ func (m *model) stepStartup(now time.Duration, r round, queue bool) {
 }
 
 func (m *model) endStartup(now time.Duration) {
+	m.known = true
 	m.wait(now, true)
 	m.enter(now, drain)
 }
