@@ -34,6 +34,7 @@ type splitter struct {
 	full int // how many of msgs have been read
 	next int // the one that is being given out
 	off  int // and how much of it has been
+	said notes
 
 	busy int // reads in a row that were of a stream
 
@@ -86,14 +87,16 @@ func (s *splitter) refill() (err error) {
 // give puts the next packet into m.
 func (s *splitter) give(m *ipv4.Message) {
 	from := &s.msgs[s.next]
-	notes := readNotes(from.OOB[:from.NN])
-	if notes.dropped != s.counted && notes.overflows {
-		s.dropped.Add(uint64(notes.dropped - s.counted)) // wraps as the kernel's does
-		s.counted = notes.dropped
+	if s.off == 0 {
+		s.said = readNotes(from.OOB[:from.NN])
+		if s.said.dropped != s.counted && s.said.overflows {
+			s.dropped.Add(uint64(s.said.dropped - s.counted)) // wraps as the kernel's does
+			s.counted = s.said.dropped
+		}
 	}
 	b := from.Buffers[0][s.off:from.N]
-	if notes.segment > 0 && len(b) > notes.segment {
-		b = b[:notes.segment]
+	if s.said.segment > 0 && len(b) > s.said.segment {
+		b = b[:s.said.segment]
 	}
 	m.N = copy(m.Buffers[0], b)
 	m.NN = copy(m.OOB, from.OOB[:from.NN])
