@@ -252,7 +252,7 @@ var unsafes = map[string]int{
 	"tunnel/congestion/ccslot/slot.go": 150, // sets unexported fields of quic-go
 	"bench/wanem/tap_linux.go":         500, // system calls that x/sys does not have
 	"l2ext/hostnet/snoop_linux.go":     500, // the address of a packet filter, for the kernel
-	"bench/layer2/sender_linux.go":     150, // sendmmsg, which x/sys does not have
+	"bench/layer2/generator_linux.go":  150, // bpf(2), which x/sys does not have
 }
 
 func TestUnsafe(t *testing.T) {
