@@ -29,7 +29,8 @@ func check(t testing.TB, errs ...error) {
 }
 
 // mode is that of the segments of tests that are not about one. Those of
-// TestExpressIsAsSecure run in secure-fast as well; with the flag all do.
+// TestExpressIsAsSecure run in secure-fast as well; all hold there, too, with the
+// flag.
 var mode = flag.String("l2ext.mode", "", "mode of the segments")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

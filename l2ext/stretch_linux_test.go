@@ -22,7 +22,7 @@ import (
 
 // TestStretch talks across: small and full frames, IPv4 and IPv6, UDP and TCP.
 func TestStretch(t *testing.T) {
-	l := newLab(t, l2exttest.Line{Delay: 5 * time.Millisecond})
+	l := newLabIn(t, l2ext.Secure, l2exttest.Line{Delay: 5 * time.Millisecond}, "a", "b") // it cuts frames and lowers segment sizes
 	a, b := l.sites["a"], l.sites["b"]
 	echoUDP(t, b.host, ":7")
 	for _, tt := range []struct {
@@ -93,7 +93,7 @@ func testTCP(t *testing.T, l *lab) {
 
 // TestClampSeen reads the SYN as it arrives in the other LAN.
 func TestClampSeen(t *testing.T) {
-	l := newLab(t, l2exttest.Line{})
+	l := newLabIn(t, l2ext.Secure, l2exttest.Line{}, "a", "b")
 	l.apply(t, l2ext.Policy{Unknown: l2ext.UnknownLimited})
 	a, b := l.sites["a"], l.sites["b"]
 	tap, err := b.gw.Tap("spy")
@@ -229,7 +229,7 @@ func TestNothingIsLeft(t *testing.T) {
 
 // TestManyHosts lets a site learn many hosts at once; all of them arrive.
 func TestManyHosts(t *testing.T) {
-	l := newLab(t, l2exttest.Line{Delay: time.Millisecond})
+	l := newLabIn(t, l2ext.Secure, l2exttest.Line{Delay: time.Millisecond}, "a", "b") // of which the VXLAN device has entries, too
 	a, b := l.sites["a"], l.sites["b"]
 	tap, err := a.gw.Tap("many")
 	check(t, err, a.gw.Plug("many", bridgeName))
