@@ -154,5 +154,9 @@
 //
 // A message of 200 bytes beside bulk, over 200 Mbit/s, 100 ms and a queue of as much
 // takes 102.8 ms in the median and 114.2 in the 99th percentile with the rate
-// configured; in automatic mode 106.7 and 252.7, since startup fills the queue once.
+// configured; in automatic mode it took 106.7 and 252.7, since startup filled the
+// queue once. That and the automatic columns are of before startup sent trains
+// (package congestion): alternating on a busy machine, p99 310 and 404 became 140 and
+// 188, and 90 % of 500M/100ms/1% came after 0.72 s in place of 1.05
+// (bench/results/wan-2026-11-27-trains.txt).
 package tunnel
