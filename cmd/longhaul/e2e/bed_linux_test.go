@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,9 @@ type bedOptions struct {
 	link    lab.Link
 	rate    int64 // cap of the link, bits per second
 	carrier string
+	segment string // more of the segment's config
 	extra   func(*lab.Site) string
+	mtu     int // of the guest; 0 means lanMTU
 	fill    int // per cent of the guest's memory; 0 means 60
 	dirty   control.Dirty
 	noGuest bool
@@ -95,7 +98,7 @@ func newBed(t *testing.T, o bedOptions) *bed {
 
 func (b *bed) startPair(t *testing.T, o bedOptions) {
 	t.Helper()
-	p, err := pair.Start(t.Context(), b.lab, pair.Options{Binary: os.Getenv(binaryMark), Rate: o.rate, Carrier: o.carrier, Extra: o.extra})
+	p, err := pair.Start(t.Context(), b.lab, pair.Options{Binary: os.Getenv(binaryMark), Rate: o.rate, Carrier: o.carrier, Segment: o.segment, Extra: o.extra})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +133,7 @@ func (b *bed) boot(t *testing.T, o bedOptions) {
 		fill = 60
 	}
 	vm, err := b.lab.A.StartGuest(ctx, guest.Options{
-		Name: vmName, Image: img, Memory: 96 << 20, Disk: disk, Seed: 7, Fill: fill, MTU: lanMTU, Accel: guest.Accel(ctx, img),
+		Name: vmName, Image: img, Memory: 96 << 20, Disk: disk, Seed: 7, Fill: fill, MTU: cmp.Or(o.mtu, lanMTU), Accel: guest.Accel(ctx, img),
 	})
 	if err != nil {
 		t.Fatal(err)

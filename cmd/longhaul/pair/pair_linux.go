@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/longhaul-project/longhaul/bench/lab"
@@ -30,6 +31,9 @@ type Options struct {
 
 	// Carrier of the link. Empty is the gateway's default.
 	Carrier string
+
+	// Segment is more YAML for the segment, such as "mode: direct". Empty is none.
+	Segment string
 
 	// Extra is more YAML for the config of a site. May be nil.
 	Extra func(s *lab.Site) string
@@ -63,7 +67,7 @@ segments:
     vni: 100
     bridge: %s
     sites: [%s]
-log:
+%slog:
   level: debug
 `
 
@@ -114,8 +118,12 @@ func (p *Pair) other(s *lab.Site) *lab.Site {
 // Config of a site, as it is now.
 func (p *Pair) Config(s *lab.Site) []byte {
 	other := p.other(s)
+	segment := ""
+	for line := range strings.Lines(p.Segment) {
+		segment += "    " + strings.TrimSpace(line) + "\n"
+	}
 	text := fmt.Sprintf(configText, s.Name, pkiDir(s), filepath.Join(s.Dir, "state"), runDir(s), LinkPort,
-		other.Name, other.WAN, LinkPort, p.Rate, p.Carrier, s.Name, s.QMPDir(), lab.Bridge, other.Name)
+		other.Name, other.WAN, LinkPort, p.Rate, p.Carrier, s.Name, s.QMPDir(), lab.Bridge, other.Name, segment)
 	if p.Extra != nil {
 		text += p.Extra(s)
 	}
