@@ -51,7 +51,7 @@ type Decoder struct {
 
 	// Owned by whoever has put a token into asking.
 	fetched fetched
-	bad     uint64 // segment that was last fetched from, as in fetched
+	bad     map[uint64]bool // segments that pages were fetched of, by number as in fetched
 
 	open   atomic.Pointer[segment] // seg, for Close
 	digest Digest                  // owned by the goroutine that calls Take

@@ -72,8 +72,12 @@ func (s *Store) Pages(w Wanted) ([]byte, error) {
 // have the lowest bit set. It is emptied when it is full.
 type fetched map[uint64][]byte
 
-// maxFetched bounds the pages that are kept of what was fetched.
-const maxFetched = 2 * MaxWanted
+// maxFetched bounds the pages that are kept of what was fetched: 8 MiB. The pages of
+// a batch are of many segments, in turns.
+const maxFetched = 8 * MaxWanted
+
+// maxBad bounds the segments that are known to have lost pages.
+const maxBad = 64
 
 // errNobody: there is nobody to ask for pages.
 var errNobody = errors.New("the peer cannot be asked for it")
@@ -95,10 +99,14 @@ func (d *Decoder) fetch(f *source, w Wanted) ([]byte, error) {
 		return nil, errNobody
 	}
 	segment := f.number/record.SegmentPages<<1 | key&1
-	if segment == d.bad {
+	if d.bad[segment] {
 		w.Count = MaxWanted
+	} else {
+		if d.bad == nil || len(d.bad) >= maxBad {
+			d.bad = make(map[uint64]bool)
+		}
+		d.bad[segment] = true
 	}
-	d.bad = segment
 	w.Store, w.Theirs, w.Number = d.store.peer.Load(), !f.other, f.number
 	w.Count = min(w.Count, MaxWanted-int(f.number%record.SegmentPages))
 	b, err := d.cfg.Fetch(w)

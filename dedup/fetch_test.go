@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/longhaul-project/longhaul/internal/page"
 )
 
 // fetching is a wire whose decoder asks the sender's store.
@@ -77,6 +79,31 @@ func TestFetchLostFiles(t *testing.T) {
 	l.close()
 	if asked == 0 || asked > 40 {
 		t.Errorf("%d fetches for the %d segments of %d pages", asked, w.stores[0].Stats().Bytes>>20, len(items))
+	}
+}
+
+// Pages that have rotten in many segments, and are referred to in turns, cost no
+// more fetches for that: a page, and then all of its segment.
+func TestFetchInTurns(t *testing.T) {
+	items := guest(1, 6*MaxWanted)
+	a, b := NewStore(Config{}), NewStore(Config{})
+	w := newWire(t, a, b, EncoderConfig{})
+	w.add(items...)
+	w.close()
+	plant(b.received)
+	var turns []page.Item
+	for i := range MaxWanted {
+		for k := range 6 {
+			turns = append(turns, items[k*MaxWanted+i])
+		}
+	}
+	asked := 0
+	w = fetching(t, a, b, &asked)
+	w.add(turns...)
+	w.close()
+	segments := int(a.Stats().Bytes >> 20)
+	if asked == 0 || asked > 2*segments+2 {
+		t.Errorf("%d fetches for %d segments", asked, segments)
 	}
 }
 
