@@ -25,10 +25,11 @@ const (
 	kindSeed  = 7
 )
 
-// moveFor moves db1 for a tenant.
+// moveFor moves db1 for a tenant, over a line so thin that each move is compressed
+// with zstd from its beginning: bytes on the wire can be compared.
 func (s *site) moveFor(tenant, to string) *gateway.JobReport {
 	s.t.Helper()
-	j, err := s.g.Migrate(s.t.Context(), gateway.MigrateRequest{VM: "db1", To: to, Tenant: tenant})
+	j, err := s.g.Migrate(s.t.Context(), gateway.MigrateRequest{VM: "db1", To: to, Tenant: tenant, Rate: 16e6})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -58,8 +59,9 @@ func TestTenantsShareNothing(t *testing.T) {
 			from, to = b, a
 		}
 		other := from.moveFor(tenant, to.name)
-		// The guest has duplicates of its own by now, which cross as references.
-		if known(other) > 0.3 || other.WireBytes*10 < first.WireBytes*9 {
+		// The guest has duplicates of its own by now, which cross as references; and
+		// levels of zstd differ by an eighth.
+		if known(other) > 0.3 || other.WireBytes*10 < first.WireBytes*8 {
 			t.Errorf("tenant %q gains by what another one has sent: %+v, first move: %+v", tenant, other, first)
 		}
 	}
