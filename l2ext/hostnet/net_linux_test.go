@@ -2,10 +2,8 @@ package hostnet
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -328,91 +326,6 @@ func victim(t *testing.T) {
 	check(t, err, a[0].Err)
 	fmt.Println("ready")
 	<-time.After(l2exttest.Patience)
-}
-
-// TestPortFilter has the kernel tell of what is learned at a LAN port, and not of
-// entries that are made for the gateway's own.
-func TestPortFilter(t *testing.T) {
-	ns := nstest.New(t)
-	check(t, ns.Bridge("br0"), nstest.Veth(ns, "lan0", ns, "far0"), ns.Plug("lan0", "br0"))
-	n := newNet(t, ns)
-	_, err := n.Apply(t.Context(), []l2ext.Wish{prod("br0")})
-	check(t, err)
-	s, err := n.subscribe()
-	check(t, err)
-	defer s.Close()
-	lan, err := n.nl.LinkByName("lan0")
-	check(t, err)
-	for i := range byte(10) {
-		check(t, n.Point(100, []l2ext.Entry{{MAC: l2ext.MAC{2, 8, 0, 0, 0, i}, Site: 16}}))
-	}
-	last := net.HardwareAddr{2, 9, 0, 0, 0, 1}
-	check(t, n.nl.NeighSet(&netlink.Neigh{LinkIndex: lan.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER,
-		State: netlink.NUD_REACHABLE, HardwareAddr: last}))
-	for {
-		messages, _, err := s.Receive()
-		check(t, err)
-		for _, m := range messages {
-			e, err := netlink.NeighDeserialize(m.Data)
-			check(t, err)
-			if e.HardwareAddr[1] == 8 {
-				t.Fatalf("told of %+v", e)
-			}
-			if slices.Equal(e.HardwareAddr, last) {
-				return
-			}
-		}
-	}
-}
-
-// TestWatchOverflow lets the kernel tell more than there is room for, while the
-// reader is held up: it loses notifications, and all is listed again.
-func TestWatchOverflow(t *testing.T) {
-	ns := nstest.New(t)
-	check(t, ns.Bridge("br0"), nstest.Veth(ns, "lan0", ns, "far0"), ns.Plug("lan0", "br0"))
-	n := newNet(t, ns)
-	n.watchBuffer = 4096
-	_, err := n.Apply(t.Context(), []l2ext.Wish{prod("br0")})
-	check(t, err)
-	lan, err := n.nl.LinkByName("lan0")
-	check(t, err)
-	const hosts = 5000
-	learn := func(i int) {
-		mac := []byte{2, 9, 0, 0, byte(i >> 8), byte(i)}
-		check(t, n.nl.NeighSet(&netlink.Neigh{LinkIndex: lan.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER,
-			State: netlink.NUD_REACHABLE, HardwareAddr: mac}))
-	}
-	learn(0)
-	seen := make(chan l2ext.Sighting)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- n.Watch(ctx, func(s l2ext.Sighting) {
-			select {
-			case seen <- s:
-			case <-ctx.Done():
-			}
-		})
-	}()
-	<-seen // it watches, and has to wait with the rest
-	for i := range hosts {
-		learn(i)
-	}
-	all := make(map[l2ext.MAC]bool)
-	for deadline := time.After(l2exttest.Patience); len(all) < hosts; {
-		select {
-		case s := <-seen:
-			if s.MAC[1] == 9 {
-				all[s.MAC] = true
-			}
-		case <-deadline:
-			t.Fatalf("%d hosts of %d were reported", len(all), hosts)
-		}
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
 }
 
 // TestPointMany programs more entries than go to the kernel at once, of which

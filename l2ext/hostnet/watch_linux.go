@@ -90,9 +90,7 @@ func (n *Net) watchOnce(ctx context.Context, report func(l2ext.Sighting)) error 
 				n.reportOne(e, report)
 			}
 		case <-n.attached:
-			if err := n.ignorePorts(s); err != nil {
-				return err
-			}
+			n.ignorePorts(s)
 			if err := n.reportAll(report); err != nil {
 				return err
 			}
@@ -110,10 +108,11 @@ func (n *Net) subscribe() (*nl.NetlinkSocket, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.SetReceiveBufferSize(n.watchBuffer, true), n.ignorePorts(s)); err != nil {
+	if err := s.SetReceiveBufferSize(n.watchBuffer, true); err != nil {
 		s.Close()
 		return nil, err
 	}
+	n.ignorePorts(s)
 	return s, nil
 }
 
@@ -146,14 +145,22 @@ func relay(ctx context.Context, s *nl.NetlinkSocket, updates chan<- []netlink.Ne
 	}
 }
 
-// maxIgnored ports have their notifications dropped in the kernel: a filter may have
-// 4096 instructions.
-const maxIgnored = 1000
+// maxIgnored ports have their notifications dropped in the kernel. A socket's filters may
+// take net.core.optmem_max, 20 KiB by default before Linux 6.8: that is 720 ports, and
+// while a filter replaces another both count.
+const maxIgnored = 300
 
 // ignorePorts has the kernel keep to itself what it would tell of our own ports:
-// it echoes each entry that we make, and an evacuation makes thousands.
-func (n *Net) ignorePorts(s *nl.NetlinkSocket) error {
-	return attachFilter(s.GetFd(), portFilter(n.ports()))
+// it echoes each entry that we make, and an evacuation makes thousands. It only spares
+// work, as reportOne looks at the port itself: where the kernel takes no filter, it tells all.
+func (n *Net) ignorePorts(s *nl.NetlinkSocket) {
+	err := attachFilter(s.GetFd(), portFilter(n.ports()))
+	if err == nil {
+		return
+	}
+	n.log.Debug("kernel tells of the gateway's own ports, too", "err", err)
+	// The filter before stays otherwise. If there was none, or it cannot be removed, nothing is lost.
+	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
 }
 
 // portFilter drops what is of a device in ports, each of them in host byte order in
