@@ -58,7 +58,9 @@ func (m *members) told(now time.Time, site string, msg announce.Message) {
 		}
 	}
 	for _, g := range msg.Groups {
-		m.join(now, MAC(g), site)
+		if !MAC(g).LinkLocalGroup() { // all hear these, whatever it says
+			m.join(now, MAC(g), site)
+		}
 	}
 	if msg.More {
 		m.crowded[site] = now.Add(memberTime)

@@ -1,6 +1,8 @@
 package l2ext_test
 
 import (
+	"bytes"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
@@ -95,7 +98,7 @@ func TestDirectListeners(t *testing.T) {
 }
 
 // TestHostileListeners: a peer that tells of more groups than are known gets all, and
-// takes no memory.
+// takes no memory. It does not say where frames go that all hosts hear.
 func TestHostileListeners(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := directWorld(t, "a", "b", "c")
@@ -116,6 +119,20 @@ func TestHostileListeners(t *testing.T) {
 		}
 		if slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, "only") }) {
 			t.Error("what is not known goes nowhere")
+		}
+		good := announce.MAC{1, 0, 0x5e, 9, 9, 9}
+		b, err := announce.Message{Kind: announce.Members, VNI: 100, Groups: []announce.MAC{good}}.Append(nil)
+		check(t, err, w.ms["a"].HandleUrgent("c", b), w.ms["a"].HandleUrgent("b", b))
+		w.pass(3 * time.Second)
+		before := w.multicast("a")
+		for _, g := range []announce.MAC{announce.MAC(ether.Broadcast), {1, 0x80, 0xc2, 0, 0, 0}, {1, 0, 0x5e, 0, 0, 1}, {0x33, 0x33, 0, 0, 0, 1}, {0x33, 0x33, 0xff, 1, 2, 3}} {
+			if err := w.ms["a"].HandleUrgent("c", bytes.Replace(b, good[:], g[:], 1)); !errors.Is(err, announce.ErrFormat) {
+				t.Errorf("group %x: %v", g, err)
+			}
+		}
+		w.pass(3 * time.Second)
+		if after := w.multicast("a"); after != before || !strings.Contains(after, l2ext.MAC(good).String()) {
+			t.Errorf("a had %q, has %q", before, after)
 		}
 	})
 }

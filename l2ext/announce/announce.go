@@ -311,9 +311,17 @@ func checkMAC(m MAC) error {
 	return nil
 }
 
+// checkGroup refuses what is no IP multicast (RFC 1112, section 6.4; RFC 2464, section 7)
+// and what all hosts of a link have to hear (ether.MAC.LinkLocalGroup): who could name
+// these would say where other sites' broadcast and neighbour discovery go.
 func checkGroup(m MAC) error {
-	if m[0]&1 == 0 {
-		return fmt.Errorf("MAC %x is no group's: %w", m, ErrFormat)
+	v4 := m[0] == 1 && m[1] == 0 && m[2] == 0x5e && m[3] < 0x80
+	v6 := m[0] == 0x33 && m[1] == 0x33
+	switch {
+	case v4 && (m[3] != 0 || m[4] != 0):
+	case v6 && m[2] != 0xff && (m[2] != 0 || m[3] > 1 || m[4] != 0):
+	default:
+		return fmt.Errorf("MAC %x is of no multicast group that hosts join: %w", m, ErrFormat)
 	}
 	return nil
 }

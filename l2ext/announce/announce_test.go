@@ -43,7 +43,7 @@ var samples = []struct {
 	{"direct", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("10.1.0.2")}},
 	{"direct6", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("fd00:1::2")}},
 	{"able", Message{Kind: Able, VNI: 100, Abilities: 0x80000000 | AbleStreams}},
-	{"members", Message{Kind: Members, VNI: 100, Groups: []MAC{{1, 0, 0x5e, 1, 2, 3}, {0x33, 0x33, 0, 0, 0, 0xfb}}, IGMP: true, MLD: true, More: true}},
+	{"members", Message{Kind: Members, VNI: 100, Groups: []MAC{{1, 0, 0x5e, 1, 2, 3}, {0x33, 0x33, 0, 1, 2, 3}}, IGMP: true, MLD: true, More: true}},
 	{"no members", Message{Kind: Members, VNI: 100}},
 	{"express", Message{Kind: Express, VNI: 100, Root: 7, Epoch: 3, Index: 0xa1b2c3d4, UDP: true}},
 }
@@ -105,6 +105,7 @@ func TestRefuses(t *testing.T) {
 		change(&r)
 		return Message{Kind: Update, VNI: 100, Records: []Record{r}}
 	}
+	members := func(groups ...MAC) Message { return Message{Kind: Members, VNI: 100, Groups: groups} }
 	for _, tt := range []struct {
 		name string
 		m    Message
@@ -129,7 +130,16 @@ func TestRefuses(t *testing.T) {
 		{"arrived early", Message{Kind: Arrived, VNI: 100, After: -1}},
 		{"arrived with a long job", Message{Kind: Arrived, VNI: 100, Job: strings.Repeat("j", MaxJob+1)}},
 		{"many groups", Message{Kind: Members, VNI: 100, Groups: make([]MAC, MaxGroups+1)}},
-		{"a host as a group", Message{Kind: Members, VNI: 100, Groups: []MAC{vm}}},
+		{"a host as a group", members(vm)},
+		{"broadcast as a group", members(MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})},
+		{"no IP as a group", members(MAC{1, 0x80, 0xc2, 0, 0, 0})},
+		{"MPLS as a group", members(MAC{1, 0, 0x5e, 0x80, 1, 1})},
+		{"IPv4 of the link", members(MAC{1, 0, 0x5e, 0, 0, 0xfb})},
+		{"only groups of IPv4", members(MAC{1, 0, 0x5e})},
+		{"all nodes", members(MAC{0x33, 0x33, 0, 0, 0, 1})},
+		{"all DHCP servers", members(MAC{0x33, 0x33, 0, 1, 0, 2})},
+		{"solicited node", members(MAC{0x33, 0x33, 0xff, 1, 2, 3})},
+		{"a good group and a bad", members(MAC{1, 0, 0x5e, 1, 2, 3}, MAC{0x33, 0x33, 0, 0, 0, 2})},
 		{"prepare multicast", Message{Kind: Prepare, VNI: 100, Site: "b", MACs: []MAC{{1}}}},
 	} {
 		if _, err := tt.m.Append(nil); !errors.Is(err, ErrFormat) {
@@ -149,6 +159,14 @@ func TestRefuses(t *testing.T) {
 		if m, err := Parse(bad); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %+v, %v", tt.name, m, err)
 		}
+	}
+	b, err := members(MAC{1, 0, 0x5e, 1, 2, 3}).Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(b[len(b)-6:], "\xff\xff\xff\xff\xff\xff")
+	if m, err := Parse(b); !errors.Is(err, ErrFormat) {
+		t.Errorf("broadcast as a group: %+v, %v", m, err)
 	}
 }
 

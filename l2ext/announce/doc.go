@@ -44,7 +44,8 @@
 //
 // Members are all that the sender's LAN listens to, in place of what it has said
 // before: the MACs of at most 4096 groups. Flags: 1 an IGMP router asks there, 2 an MLD
-// router does, 4 there are more groups than these. Others are refused. It is sent
+// router does, 4 there are more groups than these. Others are refused, and so are groups
+// that are no IP multicast, or that all hosts of a link hear unasked. It is sent
 // when the way is agreed on, when it changes, and every minute.
 //
 // An Express is for all segments of the mode that the two share, of which VNI is

@@ -48,6 +48,9 @@ func copiesOf(u *l2ext.Underlay) map[aCopy]bool {
 		at[s.Site] = s.Addr
 	}
 	for _, g := range u.Listeners.Groups {
+		if g.MAC.LinkLocalGroup() {
+			continue // to all, always
+		}
 		for _, e := range g.Sites {
 			if to := at[e]; to.IsValid() {
 				want[aCopy{g.MAC, to}] = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -143,6 +144,19 @@ func TestDirectListeners(t *testing.T) {
 				t.Errorf("%s: frame %d to % x reaches % x, want % x", tt.name, i, f[:6], got, tt.reach[i])
 			}
 		}
+	}
+}
+
+// TestCopiesForAll: whatever is wished, what all hosts of a link hear has no entry of its own.
+func TestCopiesForAll(t *testing.T) {
+	good := l2ext.MAC{1, 0, 0x5e, 1, 2, 3}
+	u := &l2ext.Underlay{Sites: []l2ext.UnderlaySite{{Site: 16, Addr: netip.MustParseAddr("10.78.0.2")}}}
+	for _, g := range []l2ext.MAC{good, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {0x33, 0x33, 0, 0, 0, 1}, {0x33, 0x33, 0xff, 1, 2, 3}} {
+		u.Listeners.Groups = append(u.Listeners.Groups, l2ext.Group{MAC: g, Sites: []vxlan.Endpoint{16}})
+	}
+	want := map[aCopy]bool{{to: u.Sites[0].Addr}: true, {group: good, to: u.Sites[0].Addr}: true}
+	if got := copiesOf(u); !maps.Equal(got, want) {
+		t.Errorf("entries %v", got)
 	}
 }
 
