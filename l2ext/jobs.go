@@ -352,26 +352,35 @@ func (m *Manager) moveAll(now time.Time, j *job, site string, step uint64) {
 // more urgent.
 const lanBurst = 64
 
+// maxUntold hosts wait to be announced: peers tell of many at a time, over and over.
+const maxUntold = announce.MaxMACs
+
 // untold is a host that the LAN has to be told of.
 type untold struct {
-	seg *segment
+	vni uint32
 	*moved
 }
 
-// tellLAN announces hosts in the LAN: the first at once, the others by the loop when
-// nothing else is to be done, in their order.
+// tellLAN has hosts announced in the LAN, in their order behind those that wait already.
+// A burst of them all is announced at once, and more as long as too many wait; the loop
+// does the rest, in turn with all else but this gateway's own orders, which go first.
 func (m *Manager) tellLAN(seg *segment, told []*moved) {
 	for _, t := range told {
-		m.untold = append(m.untold, untold{seg, t})
+		m.untold = append(m.untold, untold{seg.VNI, t})
 	}
 	m.tellSome()
+	for len(m.untold) > maxUntold {
+		m.tellSome()
+	}
 }
 
 // tellSome announces a burst of those that wait.
 func (m *Manager) tellSome() {
 	n := min(len(m.untold), lanBurst)
 	for _, u := range m.untold[:n] {
-		m.announceInLAN(u.seg, u.moved)
+		if seg := m.segments()[u.vni]; seg != nil { // as it is now: it may have been changed, or removed
+			m.announceInLAN(seg, u.moved)
+		}
 	}
 	if m.untold = m.untold[n:]; len(m.untold) == 0 {
 		m.untold = nil
