@@ -50,7 +50,7 @@ const (
 	DropForged                  // datagrams of mode secure-fast that no peer has sealed; of its first segment
 	DropReplayed                // datagrams of that mode that came twice, or too late
 	DropPart                    // frames of that mode of which a part was lost
-	DropAside                   // of that mode, sent on to where their MAC has gone: more than waits for the line, or for too long
+	DropAside                   // of that mode, sent on to where their MAC has gone, or behind what was parked for it: more than waits for the line, or for too long
 	DropKernel                  // over a limit, dropped by the kernel before it came to the gateway
 	DropStream                  // of a TCP connection, more than its stream takes, or too old
 	DropCarrier                 // refused by the link or by the kernel

@@ -11,9 +11,11 @@ import (
 )
 
 // In mode secure-fast a frame waits for its turn under the link's cap. The readers of
-// ports may wait. Who sends on what came for a MAC that has left, or sends back what
-// was parked, may not: it holds locks that others need, or is the loop. Its frames
-// go aside, into a queue of the peer, and a goroutine sends them.
+// ports may wait for that. Who sends on what came for a MAC that has left, or sends back
+// what was parked, may not: it holds locks that others need, or is the loop. Its frames
+// go aside, into a queue of the peer, and a goroutine sends them. While frames that were
+// parked for a MAC are in it, those of readers for the MAC go there, too: they would
+// overtake them.
 
 const (
 	// asideHeld bounds what waits aside for a peer, in bytes: all that eight MACs may
@@ -27,13 +29,12 @@ const (
 // An aside is the queue of one peer. Frames leave it in the order in which they came.
 type aside struct {
 	wake     chan struct{} // 1: a token says that there is work
-	released atomic.Int32  // frames of lots that are not sent yet; readers look at it with each frame
+	released atomic.Int32  // the sum of lots; readers look at it with each frame
 
 	mu     sync.Mutex // guards what follows
-	fewer  *sync.Cond // frames of lots, or it has ended; of mu
 	frames []asideFrame
 	held   int         // bytes of frames, and of those that are being sent
-	lots   map[MAC]int // frames of lots that are not sent yet, by destination
+	lots   map[MAC]int // frames of lots, and behind them, that are not sent yet, by destination
 	ended  bool
 }
 
@@ -43,17 +44,13 @@ type asideFrame struct {
 	message    []byte
 	at         time.Time
 	redirected bool
-	released   bool // out of a lot
+	released   bool // out of a lot, or behind what is
 }
 
 func (f *asideFrame) mac() MAC  { return MAC(f.message[fast.OffloadLen:]) }
 func (f *asideFrame) cost() int { return len(f.message) + frameCost }
 
-func newAside() *aside {
-	a := &aside{wake: make(chan struct{}, 1), lots: make(map[MAC]int)}
-	a.fewer = sync.NewCond(&a.mu)
-	return a
-}
+func newAside() *aside { return &aside{wake: make(chan struct{}, 1), lots: make(map[MAC]int)} }
 
 // put takes a copy of a frame, or drops and counts it. It does not wait.
 func (a *aside) put(now time.Time, seg *segment, x parcel, s sending) {
@@ -61,15 +58,45 @@ func (a *aside) put(now time.Time, seg *segment, x parcel, s sending) {
 	if fresh == nil { // it is lent
 		message = slices.Clone(message)
 	}
-	f := asideFrame{seg: seg, message: message, at: now, redirected: s.redirected, released: s.released}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.add(asideFrame{seg: seg, message: message, at: now, redirected: s.redirected, released: s.released})
+}
+
+// precedes tells whether frames that were parked for a MAC are still to be sent.
+func (a *aside) precedes(mac MAC) bool {
+	if a.released.Load() == 0 {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lots[mac] > 0
+}
+
+// follow takes a copy of a reader's frame like put, if there still are frames that it has to follow.
+func (a *aside) follow(now time.Time, seg *segment, x parcel) (taken bool) {
+	message, fresh := x.asMessage(nil)
+	if fresh == nil {
+		message = slices.Clone(message)
+	}
+	f := asideFrame{seg: seg, message: message, at: now, released: true} // what comes next follows it
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.lots[f.mac()] == 0 {
+		return false
+	}
+	a.add(f)
+	return true
+}
+
+// add needs a.mu.
+func (a *aside) add(f asideFrame) {
 	switch {
 	case a.ended:
-		seg.counts.add(DropPeerDown, 1)
+		f.seg.counts.add(DropPeerDown, 1)
 		return
 	case a.held+f.cost() > asideHeld:
-		seg.counts.add(DropAside, 1)
+		f.seg.counts.add(DropAside, 1)
 		return
 	}
 	a.frames = append(a.frames, f)
@@ -107,18 +134,7 @@ func (a *aside) done(frames []asideFrame) {
 			a.lots[mac]--
 		} else {
 			delete(a.lots, mac)
-			a.fewer.Broadcast()
 		}
-	}
-}
-
-// follow waits until what was parked for a MAC has been sent, so that what its caller
-// sends does not overtake it.
-func (a *aside) follow(mac MAC) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for a.lots[mac] > 0 && !a.ended {
-		a.fewer.Wait()
 	}
 }
 
@@ -132,7 +148,6 @@ func (a *aside) end() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = true
-	a.fewer.Broadcast()
 }
 
 // sendAside sends what waits aside for a peer, until ctx ends.

@@ -3,6 +3,7 @@ package l2ext
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -45,7 +46,9 @@ func TestAsideIsBounded(t *testing.T) {
 	}
 	a.put(now, seg, numbered(remote, 0, size), sending{released: true})
 	a.end()
-	a.follow(remote) // does not wait
+	if a.precedes(remote) || a.follow(now, seg, numbered(remote, 1, size)) {
+		t.Error("ended: a frame follows what is gone")
+	}
 	a.put(now, seg, numbered(remote, 0, size), sending{released: true})
 	if n := seg.counts[DropPeerDown].Load(); n != 2 || a.held != 0 || a.released.Load() != 0 {
 		t.Errorf("ended: %d dropped, %d bytes held", n, a.held)
@@ -54,40 +57,93 @@ func TestAsideIsBounded(t *testing.T) {
 
 // TestAsideKeepsACopy: what is put aside is lent.
 func TestAsideKeepsACopy(t *testing.T) {
-	a := newAside()
-	message := append(fast.Plain(nil), benchFrame(remote, local, 60)...)
-	x, err := parcelOf(message)
-	if err != nil {
-		t.Fatal(err)
+	a, seg, now := newAside(), &segment{}, time.Unix(1000, 0)
+	message := func() parcel {
+		x, err := parcelOf(append(fast.Plain(nil), benchFrame(remote, local, 60)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
 	}
-	a.put(time.Unix(1000, 0), &segment{}, x, sending{})
-	clear(message)
-	if f := a.take()[0]; f.mac() != remote {
-		t.Errorf("the frame is now for %v", f.mac())
+	lent, behind := message(), message()
+	a.put(now, seg, lent, sending{released: true})
+	if !a.follow(now, seg, behind) {
+		t.Fatal("a frame does not follow what was released")
+	}
+	clear(lent.message)
+	clear(behind.message)
+	for i, f := range a.take() {
+		if f.mac() != remote {
+			t.Errorf("frame %d is now for %v", i, f.mac())
+		}
 	}
 }
 
-// TestAsideIsFollowed: a frame of a reader waits until what was parked for its MAC is sent.
+// TestAsideIsFollowed: a frame of a reader goes behind what was parked for its MAC, until all
+// of that is sent, and what went behind it.
 func TestAsideIsFollowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, seg := newAside(), &segment{}
-		a.put(time.Now(), seg, numbered(remote, 1, 60), sending{released: true})
-		a.put(time.Now(), seg, numbered(remote, 2, 60), sending{released: true})
-		a.put(time.Now(), seg, numbered(local, 3, 60), sending{}) // was not parked: nobody waits for it
-		a.follow(local)
-		var wg sync.WaitGroup
-		followed := false
-		wg.Go(func() { a.follow(remote); followed = true })
-		frames := a.take()
-		for i := range frames {
-			synctest.Wait()
-			if want := i == 2; followed != want {
-				t.Errorf("after %d frames: followed %t", i, followed)
-			}
-			a.done(frames[i : i+1])
+	a, seg, now := newAside(), &segment{}, time.Unix(1000, 0)
+	follow := func(mac MAC, n int) bool {
+		before := a.precedes(mac)
+		taken := a.follow(now, seg, numbered(mac, n, 60))
+		if before != taken {
+			t.Errorf("frame %d: precedes %t, taken %t", n, before, taken)
 		}
-		wg.Wait()
-	})
+		return taken
+	}
+	a.put(now, seg, numbered(remote, 1, 60), sending{released: true})
+	a.put(now, seg, numbered(local, 2, 60), sending{}) // was not parked: nobody follows it
+	if follow(local, 3) || !follow(remote, 4) {
+		t.Error("followed is what was not released, or not what was")
+	}
+	frames := a.take()
+	var numbers []uint32
+	for _, f := range frames {
+		numbers = append(numbers, binary.BigEndian.Uint32(f.message[fast.OffloadLen+15:]))
+	}
+	if !slices.Equal(numbers, []uint32{1, 2, 4}) || frames[2].redirected {
+		t.Errorf("order %v", numbers)
+	}
+	a.done(frames[:2])
+	if !follow(remote, 5) { // 4 is being sent
+		t.Error("a frame overtakes one that followed")
+	}
+	a.done(frames[2:])
+	a.done(a.take())
+	if follow(remote, 6) || a.held != 0 || len(a.lots) != 0 || a.released.Load() != 0 {
+		t.Errorf("in the end %d bytes, %d frames of lots for %d MACs", a.held, a.released.Load(), len(a.lots))
+	}
+}
+
+// TestReaderFollowsParked: while the line lets nothing through, a port's reader goes on behind
+// what was parked. Frames that it had before come first, those for others do not wait.
+func TestReaderFollowsParked(t *testing.T) {
+	x := &staleExpress{}
+	m := expressManager(t, 1)
+	m.cfg.Express = x
+	seg, p := m.segments()[1], &peer{site: "b"}
+	p.express.aside = newAside() // that nobody takes from
+	sealer, err := fast.NewSealer(Secret{1}, fast.Way{From: "a", To: "b"}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.express.out.Store(&outKey{sealer: sealer})
+	m.peers["b"] = p
+	o := newExpressOut(m)
+	o.add(seg, "b", numbered(remote, 1, 60))
+	p.express.aside.put(time.Now(), seg, numbered(remote, 2, 60), sending{released: true})
+	if x.sent != 0 {
+		t.Fatal("a frame does not wait for others")
+	}
+	o.add(seg, "b", numbered(remote, 3, 60))
+	if x.sent != 1 || seg.counts[Sent].Load() != 1 || len(p.express.aside.take()) != 2 {
+		t.Errorf("%d batches with %d frames were sent before", x.sent, seg.counts[Sent].Load())
+	}
+	o.add(seg, "b", numbered(local, 4, 60))
+	o.flush()
+	if seg.counts[Sent].Load() != 2 {
+		t.Errorf("%d frames were sent", seg.counts[Sent].Load())
+	}
 }
 
 // staleExpress counts what is sent.

@@ -72,16 +72,19 @@ type bin struct {
 
 func newExpressOut(m *Manager) *expressOut { return &expressOut{m: m, bins: make(map[string]*bin)} }
 
-// add sends a frame of the LAN to a site, now or at the next flush.
+// add sends a frame of the LAN to a site, now, at the next flush, or behind what was
+// parked for its MAC.
 func (o *expressOut) add(seg *segment, site string, x parcel) {
 	p := o.m.peer(site)
 	if p == nil {
 		seg.counts.add(DropPeerDown, 1)
 		return
 	}
-	if p.express.aside.released.Load() > 0 {
-		o.flush() // what waits here need not wait for it
-		p.express.aside.follow(MAC(x.frame))
+	if aside := p.express.aside; aside.precedes(MAC(x.frame)) {
+		o.flush() // what waits here for the MAC came before
+		if aside.follow(time.Now(), seg, x) {
+			return
+		}
 	}
 	o.put(seg, p, x, false)
 }
