@@ -52,10 +52,11 @@ func (f *asideFrame) cost() int { return len(f.message) + frameCost }
 
 func newAside() *aside { return &aside{wake: make(chan struct{}, 1), lots: make(map[MAC]int)} }
 
-// put takes a copy of a frame, or drops and counts it. It does not wait.
+// put takes a frame, or drops and counts it. It does not wait. What is released is the
+// queue's own then; of what is not, it keeps a copy.
 func (a *aside) put(now time.Time, seg *segment, x parcel, s sending) {
 	message, fresh := x.asMessage(nil)
-	if fresh == nil { // it is lent
+	if fresh == nil && !s.released { // it is lent
 		message = slices.Clone(message)
 	}
 	a.mu.Lock()
@@ -124,6 +125,11 @@ func (a *aside) take() []asideFrame {
 func (a *aside) done(frames []asideFrame) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.forget(frames)
+}
+
+// forget needs a.mu.
+func (a *aside) forget(frames []asideFrame) {
 	for _, f := range frames {
 		a.held -= f.cost()
 		if !f.released {
@@ -140,14 +146,14 @@ func (a *aside) done(frames []asideFrame) {
 
 // end drops what waits, and all that comes.
 func (a *aside) end() {
-	rest := a.take()
-	for _, f := range rest {
-		f.seg.counts.add(DropPeerDown, 1)
-	}
-	a.done(rest)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ended = true
+	for _, f := range a.frames {
+		f.seg.counts.add(DropPeerDown, 1)
+	}
+	a.forget(a.frames)
+	a.frames = nil
 }
 
 // sendAside sends what waits aside for a peer, until ctx ends.

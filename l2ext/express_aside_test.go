@@ -55,7 +55,7 @@ func TestAsideIsBounded(t *testing.T) {
 	}
 }
 
-// TestAsideKeepsACopy: what is put aside is lent.
+// TestAsideKeepsACopy: what is put aside is lent, but for what was released.
 func TestAsideKeepsACopy(t *testing.T) {
 	a, seg, now := newAside(), &segment{}, time.Unix(1000, 0)
 	message := func() parcel {
@@ -65,17 +65,22 @@ func TestAsideKeepsACopy(t *testing.T) {
 		}
 		return x
 	}
-	lent, behind := message(), message()
-	a.put(now, seg, lent, sending{released: true})
+	lent, owned, behind := message(), message(), message()
+	a.put(now, seg, lent, sending{})
+	a.put(now, seg, owned, sending{released: true})
 	if !a.follow(now, seg, behind) {
 		t.Fatal("a frame does not follow what was released")
 	}
 	clear(lent.message)
 	clear(behind.message)
-	for i, f := range a.take() {
+	frames := a.take()
+	for i, f := range frames {
 		if f.mac() != remote {
 			t.Errorf("frame %d is now for %v", i, f.mac())
 		}
+	}
+	if &frames[1].message[0] != &owned.message[0] {
+		t.Error("what was released is copied")
 	}
 }
 
