@@ -24,6 +24,10 @@ import (
 // does not fit the kernel leaves out and counts.
 const captureBuffer = 8 << 20
 
+// captureLook is how often a capture looks whether its segment is still there. The kernel
+// tells a socket once that its device is down, and nothing when one that is down goes.
+const captureLook = time.Second
+
 // maxTag is the length of a VLAN tag, which the kernel tells beside the frame.
 const maxTag = 4
 
@@ -39,17 +43,24 @@ func (n *Net) Capture(ctx context.Context, vni uint32, o l2ext.CaptureOptions, f
 	}
 	defer c.f.Close()
 	defer context.AfterFunc(ctx, func() { c.f.SetReadDeadline(time.Unix(1, 0)) })() // it is long past
-	for {
+	for look := true; ; {
+		if look {
+			if err := n.captured(vni, a.direct); err != nil {
+				return c.missed(), err
+			}
+			if err := c.f.SetReadDeadline(time.Now().Add(captureLook)); err != nil {
+				return c.missed(), fmt.Errorf("reading the packet socket: %w", err)
+			}
+		}
+		if ctx.Err() != nil { // or the deadline that says so may just have been replaced
+			return c.missed(), nil
+		}
 		frame, err := c.next()
+		look = errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, unix.ENETDOWN) // down for a while, or for good
 		switch {
 		case ctx.Err() != nil:
 			return c.missed(), nil
-		case errors.Is(err, unix.ENETDOWN): // for a while, or for good
-			if _, err := n.nl.LinkByIndex(a.direct); err != nil {
-				return c.missed(), fmt.Errorf("the device of VNI %d has gone: %w", vni, err)
-			}
-			continue
-		case errors.Is(err, unix.EINTR):
+		case look || errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return c.missed(), fmt.Errorf("reading the packet socket: %w", err)
@@ -58,6 +69,17 @@ func (n *Net) Capture(ctx context.Context, vni uint32, o l2ext.CaptureOptions, f
 			return c.missed(), err
 		}
 	}
+}
+
+// captured says when a device is a segment's no more.
+func (n *Net) captured(vni uint32, device int) error {
+	if a, _ := n.attachment(vni); a.direct != device {
+		return fmt.Errorf("the device of VNI %d has gone: %w", vni, unix.ENODEV)
+	}
+	if _, err := n.nl.LinkByIndex(device); err != nil {
+		return fmt.Errorf("the device of VNI %d has gone: %w", vni, err)
+	}
+	return nil
 }
 
 // capture is a packet socket on one device.
