@@ -18,7 +18,7 @@ func (e express) Secret(site string) (l2ext.Secret, error) {
 		return l2ext.Secret{}, fmt.Errorf("site %s: %w", site, ErrNoSite)
 	}
 	link.UseExpress()
-	b, _, err := link.ExportSecret(l2ext.SecretLabel)
+	b, err := link.ExportSecret(l2ext.SecretLabel)
 	return l2ext.Secret(b), err
 }
 

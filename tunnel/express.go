@@ -59,26 +59,25 @@ func (l *Link) UseExpress() {
 func (l *Link) ExpressSize() int { return l.MaxDatagram() + datagramOverhead }
 
 // ExportSecret is keying material that only the two ends of the link's connection
-// know (RFC 8446, section 7.5). serial names that connection, and is the same at
-// both ends.
-func (l *Link) ExportSecret(label string) (secret [32]byte, serial uint64, err error) {
+// know (RFC 8446, section 7.5).
+func (l *Link) ExportSecret(label string) (secret [32]byte, err error) {
 	l.mu.Lock()
 	s := l.set
 	ready := s != nil && s.ready
 	l.mu.Unlock()
 	if !ready {
-		return secret, 0, ErrDown
+		return secret, ErrDown
 	}
 	if s.via == TCP {
-		return secret, 0, fmt.Errorf("%w: the link is over TCP", ErrNoExpress)
+		return secret, fmt.Errorf("%w: the link is over TCP", ErrNoExpress)
 	}
 	tls := s.priority.conn.ConnectionState().TLS
 	b, err := tls.ExportKeyingMaterial(label, nil, len(secret))
 	if err != nil {
-		return secret, 0, fmt.Errorf("tunnel: exporting a secret: %w", err)
+		return secret, fmt.Errorf("tunnel: exporting a secret: %w", err)
 	}
 	copy(secret[:], b)
-	return secret, s.serial, nil
+	return secret, nil
 }
 
 // SendExpress sends datagrams of size bytes, of which the last may be shorter,
