@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,7 +49,7 @@ func TestBell(t *testing.T) {
 	select {
 	case err := <-rung:
 		t.Fatalf("rung for nothing: %v", err)
-	default:
+	case <-time.After(50 * time.Millisecond): // so that Wait waits, and Close finds it there
 	}
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
