@@ -10,7 +10,9 @@ import (
 // downtime, and it fools the hypervisor's estimate of the switchover. It is
 // bounded twice: encoded bytes by what the line carries, and bytes of stream by
 // what the destination loads, because a batch of known pages is a few hundred
-// bytes on the line and two million at the destination.
+// bytes on the line and two million at the destination. Which of the two is reached
+// depends on the stream as well, so what holds a move up is told by where the bytes
+// are: limit.go.
 //
 // Each bound is what passes in one round trip and 100 ms more; 40 ms from the
 // third round over memory on. In the first round, which has no switchover to

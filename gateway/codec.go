@@ -237,7 +237,7 @@ func (c *chooser) best(b bounds, may func(effort) bool) effort {
 func (c *chooser) choose(n seen) {
 	held := c.limited == limitLine || c.limited == limitCPU
 	b := c.bounds(n)
-	if c.limited == limitDestination && c.age >= lagging && codecRungs[c.now.codec].codec == dedup.Press {
+	if c.limited == limitDestination && c.age >= lagging && c.credit >= 1 && codecRungs[c.now.codec].codec == dedup.Press {
 		c.change(effort{c.now.codec - 1, c.now.search}, 1)
 		return
 	}

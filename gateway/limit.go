@@ -18,11 +18,14 @@ type seen struct {
 	took      time.Duration
 	works     workTable
 	crossed   int64         // encoded bytes that the destination has taken
-	lineWait  time.Duration // that channels waited for the line, added up
-	loadWait  time.Duration // that they waited for the destination to load
-	idle      float64       // cores of the machine that were idle; negative: not known
-	cores     float64       // that this process may use
-	sharers   int           // moves that share them
+	lineWait  time.Duration // that channels waited at the bound of encoded bytes, added up
+	loadWait  time.Duration // that they waited at the bound of bytes of stream
+	unacked   int64         // encoded bytes that the destination has not taken,
+	arriving  int64         // and of these, those that have not come there
+	rtt       time.Duration
+	idle      float64 // cores of the machine that were idle; negative: not known
+	cores     float64 // that this process may use
+	sharers   int     // moves that share them
 	channels  int
 	most      int64 // bytes per second that may cross, headers included; 0: any
 	up        bool  // the link is
@@ -32,6 +35,24 @@ type seen struct {
 
 // full tells that the machine has no core to spare.
 func (n *seen) full() bool { return n.idle >= 0 && n.idle < (1-busy)*n.cores }
+
+// waited tells for how long the channels waited for the line, and for the
+// destination. Which bound of the backlog they reached does not tell it: of a stream
+// that crosses at 30:1 that of bytes of stream is reached first on a thin line, where
+// 8 MiB are but 280 KB, and that of encoded bytes at a slow destination if it crosses
+// at 5:1. But where the bytes are does, if that is clear. What a round trip carries
+// at rate, in encoded bytes per second, is under way, and does not wait.
+func (n *seen) waited(rate float64) (line, load time.Duration) {
+	atLine := float64(n.arriving) - rate*n.rtt.Seconds()
+	there := float64(n.unacked - n.arriving)
+	switch {
+	case atLine > there:
+		return n.lineWait + n.loadWait, 0
+	case there > clearly*atLine && there > float64(n.arriving):
+		return 0, n.lineWait + n.loadWait
+	}
+	return n.lineWait, n.loadWait
+}
 
 // recent is what happened in about the last half second.
 type recent struct {
@@ -48,8 +69,9 @@ func (r *recent) add(n seen) {
 	sum := n.works.sum()
 	r.took += n.took.Seconds()
 	r.crossed += float64(n.crossed)
-	r.lineWait += n.lineWait.Seconds() / float64(n.channels)
-	r.loadWait += n.loadWait.Seconds() / float64(n.channels)
+	line, load := n.waited(r.rate())
+	r.lineWait += line.Seconds() / float64(n.channels)
+	r.loadWait += load.Seconds() / float64(n.channels)
 	r.serial += sum.serial.Seconds()
 	r.parallel += sum.parallel.Seconds()
 }
@@ -71,6 +93,8 @@ func (r *recent) cpu() float64 {
 }
 
 const (
+	clearly = 3 // times as much waits for the destination as for the line: the line does not hold it up
+
 	waits = 0.3  // of the time: what is waited for so long holds the move up
 	busy  = 0.85 // of the time: so is a core that is busy for so long
 )

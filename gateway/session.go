@@ -47,7 +47,7 @@ type session struct {
 	cores              *cores    // that the sessions of this gateway share
 	share              share     // of them that it has had; the turnstile's
 	tally              tally     // what was done to batches
-	lineWait, loadWait stopwatch // for the line, and for the destination to load
+	lineWait, loadWait stopwatch // for the bounds of encoded bytes, and of bytes of stream
 
 	spoil func([]byte)  // of tests: makes an error in a message
 	held  *atomic.Int64 // bytes that this gateway holds back for the peer; nil at the source
@@ -357,4 +357,12 @@ func (s *session) unacked() (n int64, stalled string) {
 		}
 	}
 	return n, stalled
+}
+
+// arriving is how many of these have not come to the destination.
+func (s *session) arriving() (n int64) {
+	for _, ch := range s.channels() {
+		n += ch.Arriving()
+	}
+	return n
 }

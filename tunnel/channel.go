@@ -148,6 +148,15 @@ func (ch *Channel) Unacked() (messages int, bytes int64) {
 	return n, ch.out.unacked - int64(n)*messageCost
 }
 
+// Arriving is, of the bytes of Unacked, those of messages that the peer has not
+// received, or not all before them: what waits for the line, or is on it. The rest
+// waits for the peer to consume it.
+func (ch *Channel) Arriving() int64 {
+	ch.link.mu.Lock()
+	defer ch.link.mu.Unlock()
+	return ch.out.pending
+}
+
 // Send takes a message and gives it its number, 1 and up. It blocks while what
 // the peer has not consumed exceeds the window, also while the line is away.
 func (ch *Channel) Send(ctx context.Context, msg []byte) (seq uint64, err error) {

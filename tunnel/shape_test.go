@@ -226,13 +226,20 @@ func TestSlowReader(t *testing.T) {
 		stuck, unread := l.open(Spec{})
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		for {
-			if _, err := stuck.Send(ctx, make([]byte, 1<<20)); err != nil {
+		const size = 1 << 20
+		for i := 0; ; i++ {
+			if _, err := stuck.Send(ctx, make([]byte, size)); err != nil {
 				break
+			}
+			if n := stuck.Arriving(); i == 0 && n != size {
+				t.Errorf("%d bytes arrive, just after %d were sent", n, size)
 			}
 		}
 		if n, b := stuck.Unacked(); n < 10 || b > 16<<20 {
 			t.Errorf("unacked %d messages, %d bytes", n, b)
+		}
+		if n := stuck.Arriving(); n != 0 {
+			t.Errorf("%d bytes arrive, of a channel of which all has", n)
 		}
 		if s := stuck.Stalled(); !strings.HasPrefix(s, "b has received all") {
 			t.Errorf("stalled: %q", s)
