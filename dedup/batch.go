@@ -122,9 +122,15 @@ func (b *Batch) Compress() ([]byte, error) {
 	b.anchor()
 	f := b.bufs
 	var err error
-	for i, col := range [record.Columns][]byte{f.ops, f.deltas, f.literals, f.opaque} {
-		if b.msg.Parts[i], f.scratch, err = b.enc.store.compressors.column(col, f.scratch, b.Setting); err != nil {
+	cols := [record.Columns][]byte{f.ops, f.deltas, f.literals, f.opaque}
+	room := record.MaxPress // for press, which the largest column needs most
+	for _, i := range []record.Column{record.Literals, record.Opaque, record.Deltas, record.Ops} {
+		p := &b.msg.Parts[i]
+		if *p, f.scratch, err = b.enc.store.compressors.column(cols[i], f.scratch, b.Setting, room); err != nil {
 			return nil, fmt.Errorf("batch %d: %w", b.Seq, err)
+		}
+		if p.Codec == record.Press {
+			room -= p.Size
 		}
 	}
 	out := b.msg.Append(make([]byte, 0, b.msg.Len()))

@@ -126,9 +126,9 @@ func (c *compressors) zstd(level int) (*zstd.Encoder, error) {
 	return e, nil
 }
 
-// column compresses one column. The part borrows from col, or is appended to
-// scratch, which is returned.
-func (c *compressors) column(col, scratch []byte, set Setting) (record.Part, []byte, error) {
+// column compresses one column, of no more than room bytes with Press. The part
+// borrows from col, or is appended to scratch, which is returned.
+func (c *compressors) column(col, scratch []byte, set Setting, room int) (record.Part, []byte, error) {
 	if len(col) == 0 {
 		return record.Part{}, scratch, nil
 	}
@@ -147,7 +147,7 @@ func (c *compressors) column(col, scratch []byte, set Setting) (record.Part, []b
 		}
 		scratch = e.EncodeAll(col, scratch)
 	}
-	if set.Codec == Press && pays(scratch[start:], col) { // noise is not worth trying
+	if set.Codec == Press && len(col) <= room && pays(scratch[start:], col) { // noise is not worth trying
 		codec = record.Press
 		scratch = appendPress(scratch[:start], col)
 	}

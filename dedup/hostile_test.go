@@ -133,6 +133,49 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+// TestSlowColumns: what takes long to expand is bounded for a message, in one column or
+// in several, and no encoder makes more of it.
+func TestSlowColumns(t *testing.T) {
+	zeros := make([]byte, record.MaxPress+1)
+	pressed := func(n int) record.Part {
+		return record.Part{Codec: record.Press, Size: n, Data: press.New().Append(nil, zeros[:n])}
+	}
+	const half = record.MaxPress / 2
+	for _, tt := range []struct {
+		name  string
+		parts [record.Columns]record.Part
+		want  string
+	}{
+		{"one", [record.Columns]record.Part{record.Literals: pressed(record.MaxPress + 1)}, "1572865 bytes in columns of press, over 1572864"},
+		{"two", [record.Columns]record.Part{record.Deltas: pressed(half + 1), record.Opaque: pressed(half)}, "1572865 bytes in columns of press, over 1572864"},
+		{"as much as may be", [record.Columns]record.Part{record.Deltas: pressed(half), record.Opaque: pressed(half)}, ""},
+	} {
+		m := record.Message{Seq: 1, Store: 7, Raw: record.MaxRaw, Items: 8192, Parts: tt.parts}
+		_, err := Expand(m.Append(nil))
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: error %v, want %q", tt.name, err, tt.want)
+		}
+	}
+
+	e := NewStore(Config{}).NewEncoder(EncoderConfig{Setting: Setting{Codec: Press}})
+	defer e.Close()
+	e.Add(fullPage(1, 1, zeros[:page.Size]))
+	b := e.Cut()
+	b.msg.Raw, b.msg.Items = record.MaxRaw, 8192 // a batch of little but long deltas
+	b.bufs.literals, b.bufs.deltas = make([]byte, 1<<20), make([]byte, 1<<20)
+	msg, err := b.Compress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := record.Parse(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, d := m.Parts[record.Literals].Codec, m.Parts[record.Deltas].Codec; l != record.Press || d != record.Zstd {
+		t.Errorf("literals are %s, deltas that do not fit beside them %s", l, d)
+	}
+}
+
 // TestNewStores: when one end has started anew, the other is told so instead
 // of getting pages that it does not hold.
 func TestNewStores(t *testing.T) {

@@ -76,7 +76,7 @@ func (m *measured) compress(b *testing.B, batch *Batch) {
 	for i, s := range settings[1:] {
 		start := used(b)
 		for _, col := range [][]byte{f.ops, f.deltas, f.literals, f.opaque} {
-			part, scratch, err := batch.enc.store.compressors.column(col, f.scratch[:0], s.set)
+			part, scratch, err := batch.enc.store.compressors.column(col, f.scratch[:0], s.set, len(col))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -116,7 +116,7 @@ func BenchmarkNoise(b *testing.B) {
 				start := used(b)
 				for b.Loop() {
 					var err error
-					if part, scratch, err = c.column(in.col, scratch[:0], s.set); err != nil {
+					if part, scratch, err = c.column(in.col, scratch[:0], s.set, len(in.col)); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -39,7 +39,9 @@
 // Each is compressed on its own: like stands beside like, and a receiver can
 // expand them on any core. All sizes are bounded by Raw and Items, which are
 // bounded by constants, so a receiver knows what it will need before it
-// allocates; Parse refuses a message whose sizes do not fit each other.
+// allocates; Parse refuses a message whose sizes do not fit each other. Columns
+// that take long to expand, which is those of codec Press, are together no more
+// than MaxPress.
 //
 // # Ops
 //
