@@ -13,8 +13,14 @@ import (
 // understood; the version in the header of the channel is raised for each
 // change.
 
-// protoVersion is the version of the control messages and of the headers.
-const protoVersion = 2
+// protoVersion is the version of the control messages and of the headers, and so of
+// what legs carry: batches say for themselves what they are (package record), but the
+// first that a peer does not know would end a move that is under way. The header of
+// the control channel is refused before the move has done anything.
+//
+//	2  streams of packed multifd channels are unpacked
+//	3  batches may be coded with record.Press
+const protoVersion = 3
 
 // maxControl bounds one control message in bytes. The longest is an order to
 // prepare, which holds a command line.

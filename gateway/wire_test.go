@@ -11,15 +11,15 @@ func TestParseLegHeaderRefuses(t *testing.T) {
 	for name, h := range map[string]string{
 		"empty":           ``,
 		"no JSON":         `QEVM`,
-		"unknown field":   `{"version":2,"session":"` + token + `","shell":"rm"}`,
-		"other version":   `{"version":3,"session":"` + token + `"}`,
-		"short token":     `{"version":2,"session":"abcd"}`,
-		"upper-case":      `{"version":2,"session":"` + strings.ToUpper(token) + `"}`,
-		"path in token":   `{"version":2,"session":"../../../../../../../../etc/pass"}`,
-		"negative index":  `{"version":2,"session":"` + token + `","index":-1}`,
-		"large index":     `{"version":2,"session":"` + token + `","index":260}`,
-		"bytes afterward": `{"version":2,"session":"` + token + `"}{}`,
-		"too long":        `{"version":2,"role":"` + strings.Repeat("x", maxControl) + `"}`,
+		"unknown field":   `{"version":3,"session":"` + token + `","shell":"rm"}`,
+		"other version":   `{"version":4,"session":"` + token + `"}`,
+		"short token":     `{"version":3,"session":"abcd"}`,
+		"upper-case":      `{"version":3,"session":"` + strings.ToUpper(token) + `"}`,
+		"path in token":   `{"version":3,"session":"../../../../../../../../etc/pass"}`,
+		"negative index":  `{"version":3,"session":"` + token + `","index":-1}`,
+		"large index":     `{"version":3,"session":"` + token + `","index":260}`,
+		"bytes afterward": `{"version":3,"session":"` + token + `"}{}`,
+		"too long":        `{"version":3,"role":"` + strings.Repeat("x", maxControl) + `"}`,
 	} {
 		if _, err := parseLegHeader([]byte(h)); err == nil {
 			t.Errorf("%s: %.80s is taken", name, h)
@@ -28,6 +28,19 @@ func TestParseLegHeaderRefuses(t *testing.T) {
 	good := legHeader{Version: protoVersion, Session: token, Index: 3, Role: roleMain}
 	if got, err := parseLegHeader(encodeJSON(good)); err != nil || got != good {
 		t.Errorf("%+v comes back as %+v, %v", good, got, err)
+	}
+}
+
+// TestOlderPeer: a gateway that knows less than batches may hold refuses the move as a
+// whole, and so do we, in words that tell which of the two is the older.
+func TestOlderPeer(t *testing.T) {
+	const session = "0123456789abcdef0123456789abcdef"
+	_, control := parseControlHeader(encodeJSON(controlHeader{Version: protoVersion - 1, Token: session}))
+	_, leg := parseLegHeader(encodeJSON(legHeader{Version: protoVersion - 1, Session: session, Role: roleMain}))
+	for _, err := range []error{control, leg} {
+		if err == nil || !strings.HasSuffix(err.Error(), "version 2, this gateway speaks 3") {
+			t.Errorf("of a gateway before record.Press: error %v", err)
+		}
 	}
 }
 

@@ -90,5 +90,7 @@
 //	             page only if it has the same
 //
 // Kinds are appended, never renumbered; an unknown kind, codec, flag or
-// version is refused, for nothing in a batch can be left out.
+// version is refused, for nothing in a batch can be left out. Nothing here agrees on
+// what both ends know: whoever appends to it raises the version by which gateways
+// refuse each other before a move begins (gateway/wire.go).
 package record
