@@ -65,3 +65,17 @@ func total(h Histogram) (n int64) {
 	}
 	return n
 }
+
+// TestClockSetBack: a move that began later than now, by a clock that was set back over
+// a restart, has not taken less than no time.
+func TestClockSetBack(t *testing.T) {
+	for _, tt := range []struct{ ago, least, most time.Duration }{
+		{-time.Hour, 0, 0},
+		{time.Hour, time.Hour, 2 * time.Hour},
+	} {
+		m := &sourceMove{begun: time.Now().Add(-tt.ago).Round(0)} // as of a journal, without a monotonic clock
+		if got := m.took(); got < tt.least || got > tt.most {
+			t.Errorf("began %v ago: took %v", tt.ago, got)
+		}
+	}
+}

@@ -57,7 +57,7 @@ func (m *sourceMove) noteRunning(ctx context.Context, a control) {
 	t := m.s.sums()
 	m.job.update(func(v *Job) {
 		v.Report = &JobReport{
-			Total: time.Since(m.begun).Milliseconds(), Downtime: m.downtime(a), StoppedAt: m.stopAt, ResumedAt: a.ResumeAt,
+			Total: m.took().Milliseconds(), Downtime: m.downtime(a), StoppedAt: m.stopAt, ResumedAt: a.ResumeAt,
 			Rounds: max(v.Progress.Rounds, int(m.s.rounds.Load())), LogicalBytes: m.s.logical.Load(), WireBytes: m.s.wire.Load(),
 			Reduction: ratio(m.s.logical.Load(), m.s.wire.Load()),
 			Pages:     t.Pages, ZeroPages: t.Zero, Refs: t.Refs, Deltas: t.Deltas, Digest: m.s.digest(),
@@ -65,6 +65,11 @@ func (m *sourceMove) noteRunning(ctx context.Context, a control) {
 		}
 	})
 }
+
+// took is how long the move has taken. Over a restart it is by the wall clock, which
+// may have been set back meanwhile: then it is not known, and 0, since the totals of
+// all moves do not decrease.
+func (m *sourceMove) took() time.Duration { return max(time.Since(m.begun), 0) }
 
 // downtime is how long the VM stood still, in milliseconds, or -1 when a restart
 // of the gateway has lost the moment.

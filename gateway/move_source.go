@@ -430,7 +430,7 @@ func (m *sourceMove) closeMove(s JobState, err error) {
 	}
 	m.letGo()
 	m.g.trim()
-	m.g.log.Info("move ended", "vm", m.entry.Spec.VM, "peer", m.entry.Peer, "state", s, "took", time.Since(m.begun), "err", err)
+	m.g.log.Info("move ended", "vm", m.entry.Spec.VM, "peer", m.entry.Peer, "state", s, "took", m.took(), "err", err)
 }
 
 // letGo closes the source, which stays as it is.
