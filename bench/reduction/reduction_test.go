@@ -136,8 +136,8 @@ func checkText(t *testing.T, report Report) {
 
 // TestChosen: only what is asked for is measured.
 func TestChosen(t *testing.T) {
-	in := Input{Deb1: server(0, 20), Deb2: server(10, 20)}
-	report, err := Run(t.Context(), in, Options{Cases: []string{"sec", "back"}, Methods: []string{"longhaul fast", "lz4"}})
+	in := Input{Deb1: server(0, 20), Busy: server(5, 20), Deb2: server(10, 20)}
+	report, err := Run(t.Context(), in, Options{Cases: []string{"second", "back"}, Methods: []string{"longhaul fast", "lz4"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,8 +148,10 @@ func TestChosen(t *testing.T) {
 	if want := []string{"second, lz4", "second, longhaul fast (zstd-1)"}; !slices.Equal(got, want) || len(report.Scaling) > 0 {
 		t.Errorf("measured %q and %d of scaling, want %q", got, len(report.Scaling), want)
 	}
-	if _, err := Run(t.Context(), in, Options{Cases: []string{"cld"}}); err == nil {
-		t.Error("a case that there is not was measured")
+	for _, name := range []string{"cld", "sec"} {
+		if _, err := Run(t.Context(), in, Options{Cases: []string{name}}); err == nil {
+			t.Errorf("a case %q, which there is not, was measured", name)
+		}
 	}
 }
 

@@ -24,14 +24,19 @@ type Options struct {
 	// Count is how often each figure is measured; the shortest time counts,
 	// for other load only makes it longer. Zero means once.
 	Count int
-	// Cases and Methods name what is measured, by how their names begin;
-	// nothing means all. Parallel stages are the case "scaling".
+	// Cases are the names of those that are measured, Methods how the names of
+	// methods begin; nothing means all. Parallel stages are the case "scaling".
 	Cases, Methods []string
 	Log            *slog.Logger // nil discards
 }
 
-// wanted tells whether a name begins with one of those that are asked for.
-func wanted(asked []string, name string) bool {
+// wantedCase tells whether a case is asked for: "back" does not ask for "back busy".
+func wantedCase(asked []string, name string) bool {
+	return len(asked) == 0 || slices.Contains(asked, name)
+}
+
+// wantedMethod tells whether a method's name begins with one that is asked for.
+func wantedMethod(asked []string, name string) bool {
 	return len(asked) == 0 || slices.ContainsFunc(asked, func(a string) bool { return strings.HasPrefix(name, a) })
 }
 
@@ -52,16 +57,16 @@ func Run(ctx context.Context, in Input, o Options) (Report, error) {
 	old := runtime.GOMAXPROCS(1)
 	defer runtime.GOMAXPROCS(old)
 	for _, c := range cases(in) {
-		if !wanted(o.Cases, c.Name) {
+		if !wantedCase(o.Cases, c.Name) {
 			continue
 		}
 		if err := r.run(ctx, c, o); err != nil {
 			return r, fmt.Errorf("case %s: %w", c.Name, err)
 		}
 	}
-	if !wanted(o.Cases, "scaling") {
+	if !wantedCase(o.Cases, "scaling") {
 		if len(r.Rows) == 0 {
-			return r, fmt.Errorf("nothing to measure begins with %q and %q", o.Cases, o.Methods)
+			return r, fmt.Errorf("there is nothing to measure of cases %q and methods that begin with %q", o.Cases, o.Methods)
 		}
 		return r, nil
 	}
@@ -77,7 +82,7 @@ func Run(ctx context.Context, in Input, o Options) (Report, error) {
 func (r *Report) run(ctx context.Context, c Case, o Options) error {
 	var methods []func() (Row, error)
 	add := func(name string, measure func() (Row, error)) {
-		if wanted(o.Methods, name) {
+		if wantedMethod(o.Methods, name) {
 			methods = append(methods, measure)
 		}
 	}
