@@ -36,7 +36,8 @@
 //
 //	phase     gain    until
 //	startup   2.885   trains tell the rate and it is reached, a queue begins, loss of
-//	                  10 %, or three rounds without growth; 4 while trains tell more
+//	                  10 %, of 20 without trains, or three rounds without growth; 4
+//	                  while trains tell more
 //	drain     0.5     what is in flight fits into the BDP
 //	cruise    1, 0.9  0.9 while a queue stands
 //	probe     1.1     a round; 1.25 when the last one found more, or among rivals

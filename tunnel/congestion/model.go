@@ -150,8 +150,8 @@ type round struct {
 	from        int64 // delivered at its begin
 	lost        int64 // bytes
 	lostPackets int
-	lossAt      time.Duration // when the last of them was sent
-	lossTimes   int           // how many times there were losses, apart from each other
+	lossTimes   int           // how many times there were losses: trains, or as long as makes them two
+	lossAt      time.Duration // when the first of the last time was sent
 	marks       int
 	samples     int
 	rtt         time.Duration // smallest
@@ -257,10 +257,15 @@ func (m *model) gain() float64 {
 
 // burst is how much bulk waits for before it leaves at once, as time at the pace.
 func (m *model) burst() time.Duration {
-	if m.phase == startup && !m.plain && m.rtt.rtt >= leastTrainRTT && !m.near(m.trains.limit()) {
+	if m.inTrains() {
 		return time.Duration(trainShare * float64(m.rtt.rtt))
 	}
 	return min(burst, time.Duration(burstShare*float64(m.rtt.rtt)))
+}
+
+// inTrains tells whether bulk leaves in trains.
+func (m *model) inTrains() bool {
+	return m.phase == startup && !m.plain && m.rtt.rtt >= leastTrainRTT && !m.near(m.trains.limit())
 }
 
 // near tells in startup whether a rate that trains tell is to be had at once.
@@ -329,8 +334,8 @@ func (m *model) marked() { m.round.marks++ }
 func (m *model) lost(s sentPacket) {
 	if r := &m.round; r.lossTimes == 0 || s.at > r.lossAt+m.apart() {
 		r.lossTimes++
+		r.lossAt = s.at
 	}
-	m.round.lossAt = max(m.round.lossAt, s.at)
 	m.round.lost += s.size
 	m.round.lostPackets++
 	m.lostEver += s.size
@@ -362,8 +367,8 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 	if m.phase == startup && m.late(now, s, rtt) {
 		m.queued = true
 	}
-	if r := &m.round; m.phase == startup && r.lostPackets >= 2*leastLost && r.lossTimes >= leastTrains && r.loss(max(m.delivered-r.from, m.lastRound)) >= 2*tolerated {
-		m.queued = true // one too short to be seen, and no mere burst of losses
+	if m.phase == startup && m.overflows() {
+		m.queued = true // one too short to be seen
 		m.plain = true
 	}
 	ends := s.delivered >= m.round.end && m.longEnough(now)
@@ -377,6 +382,20 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 		m.endStartup(now)
 	}
 	m.drained(now, inFlight)
+}
+
+// overflows tells in startup whether so much is lost, and over so long, that it is no
+// mere burst of losses. Without trains it is twice as much: the small bursts that then
+// leave are more than the shortest queues hold, long before the line is full.
+func (m *model) overflows() bool {
+	r, most := &m.round, 2*tolerated
+	if r.lostPackets < 2*leastLost || r.lossTimes < leastTrains {
+		return false
+	}
+	if !m.inTrains() {
+		most *= 2
+	}
+	return r.loss(max(m.delivered-r.from, m.lastRound)) >= most
 }
 
 // longEnough tells whether the round may end: on a thin line a round trip is a few
