@@ -197,3 +197,19 @@ func TestConcurrent(t *testing.T) {
 	})
 	wg.Wait()
 }
+
+// TestStartupAfterCollapse: a startup that losses have ended has measured the line as
+// any other: the next begins at what was found, not at the first window a round trip.
+func TestStartupAfterCollapse(t *testing.T) {
+	m := newModel(0)
+	m.rtt.add(0, ms(20))
+	m.bw.add(50_000)
+	if got := m.pace(); got != m.firstPace() {
+		t.Errorf("pace %d at first, want %d", got, m.firstPace())
+	}
+	m.collapse(ms(100), 50_000, 0.4, false)
+	m.enterStartup(ms(200))
+	if got, want := m.pace(), int64(m.gain()*50_000); got != want {
+		t.Errorf("pace %d after a collapse, want %d", got, want)
+	}
+}

@@ -110,6 +110,7 @@ func (m *model) collapse(now time.Duration, got int64, loss float64, queue bool)
 		m.bwBefore = 0
 	}
 	m.before = now
+	m.known = m.known || m.phase == startup
 	m.free = false
 	m.bw.limit(max(got, int64(giveWay*float64(bw))))
 	m.collapses++
