@@ -45,8 +45,10 @@ const (
 	deadAfter  = 1500 * time.Millisecond
 	deadBeside = 1000 * time.Millisecond
 	slowTrips  = 3
-	// lateTick: we have not been running ourselves, and cannot tell who was silent.
-	lateTick = time.Second
+	// lateTick: two ticks are missing, so we have not been running ourselves and cannot
+	// tell who was silent. It is half of deadBeside, lest the wait of a path pass
+	// while nobody could hear the answer.
+	lateTick = 2*tickEvery + tickEvery/2
 )
 
 // errNoPath: what was dialed is no path any more.

@@ -357,6 +357,48 @@ func TestLife(t *testing.T) {
 	}
 }
 
+// TestOwnStall: a path is not dead because we have not been running while its answer was
+// due; when nothing comes after that either, it is.
+func TestOwnStall(t *testing.T) {
+	t.Parallel()
+	inTwoPaths(t, 0, func(t *testing.T, l *lab) {
+		time.Sleep(2 * time.Second) // until both have connections
+		link := l.a.Link("b")
+		link.mu.Lock() // the ticks are ours
+		defer link.mu.Unlock()
+		first := link.set.priority.path
+		p := link.paths[0]
+		if p == first {
+			p = link.paths[1]
+		}
+		now := time.Now()
+		p.life.came(now.Sub(link.born))
+		p.life.left(now.Sub(link.born))
+		link.watched = now
+		tick := func(after time.Duration) bool {
+			now = now.Add(after)
+			first.life.came(now.Sub(link.born)) // the peer is there
+			link.watchPaths(now)
+			return p.life.dead
+		}
+		tick(tickEvery)
+		tick(tickEvery)
+		if p.life.probed == 0 {
+			t.Fatal("not asked")
+		}
+		for _, after := range []time.Duration{900 * time.Millisecond, tickEvery, tickEvery, tickEvery} {
+			if tick(after) {
+				t.Fatal("dead after a stall of our own of 0.9 s")
+			}
+		}
+		for n := 0; !tick(tickEvery); n++ {
+			if n > 10 {
+				t.Fatal("not dead when nothing came after the stall")
+			}
+		}
+	})
+}
+
 // TestPathsOverUDP: a source address is what the peer sees.
 func TestPathsOverUDP(t *testing.T) {
 	a, b := onLoopback(t, nil)
