@@ -126,6 +126,7 @@ func (c *Core) Charge(now time.Duration, n int) {
 	}
 	c.settle(now)
 	cost := int64(min(max(n, -maxTake), maxTake)) * nano
+	c.recent.correct(cost)
 	c.long = min(max(c.long-cost, -maxDebt*nano), c.rate*int64(Credit))
 	c.peak = min(max(c.peak-cost, -maxDebt*nano), peakRate(c.rate)*int64(peakCredit))
 }

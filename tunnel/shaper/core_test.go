@@ -309,3 +309,43 @@ func TestCharge(t *testing.T) {
 		t.Errorf("more was refunded than the credit: wait %v", w)
 	}
 }
+
+// TestChargeRecent: what is charged afterwards counts in the busiest 10 ms, where the
+// credit would still let more leave, and what is refunded does not.
+func TestChargeRecent(t *testing.T) {
+	const rate = 1_000_000 // 13 000 bytes may leave in 11 slots of a millisecond
+	for _, tt := range []struct {
+		name   string
+		charge int
+		want   time.Duration // what the next request waits for, 6 ms after the first
+	}{
+		{"nothing", 0, 0},
+		{"less than is allowed", 2000, 0},
+		{"more", 4000, 5 * ms}, // until the slot of the first is forgotten
+		{"refund", -9000, 0},
+		{"refund of more than was taken", -90_000, 0},
+	} {
+		var c Core
+		c.SetRate(0, rate)
+		c.Take(time.Second, Bulk, 10_000)
+		c.Charge(time.Second+5*ms, tt.charge)
+		if w := c.Take(time.Second+6*ms, Bulk, 0); w != tt.want {
+			t.Errorf("%s: wait %v, want %v", tt.name, w, tt.want)
+		}
+	}
+	var c Core
+	c.SetRate(0, rate)
+	c.Take(time.Second, Bulk, 6000)
+	c.Take(time.Second+ms, Bulk, 9000)
+	if w := c.Take(time.Second+10*ms, Bulk, 0); w != ms {
+		t.Errorf("wait %v, want until the first is forgotten", w)
+	}
+	c.Charge(time.Second+10*ms, -3000) // 12 000 are left
+	if w := c.Take(time.Second+10*ms, Bulk, 0); w != 0 {
+		t.Errorf("wait %v after a refund", w)
+	}
+	c.Take(time.Second+11*ms, Bulk, 4000) // 13 000: the refund is not counted twice
+	if w := c.Take(time.Second+11*ms, Bulk, 0); w != ms {
+		t.Errorf("wait %v, want until the second is forgotten", w)
+	}
+}

@@ -37,6 +37,22 @@ func (r *recent) add(n int64) {
 	r.sum += n
 }
 
+// correct adds what has left besides, or takes back what has not, n < 0. That is taken
+// from the oldest slots: they are forgotten first, so whichever it was charged in, no
+// slot that still counts is left with less than what has left in it.
+func (r *recent) correct(n int64) {
+	if n >= 0 {
+		r.add(n)
+		return
+	}
+	for i := max(r.at-slots+1, 0); n < 0 && i <= r.at; i++ {
+		back := min(-n, r.left[i%slots])
+		r.left[i%slots] -= back
+		r.sum -= back
+		n += back
+	}
+}
+
 // wait is the time until less than most is left in the slots.
 func (r *recent) wait(now time.Duration, most int64) time.Duration {
 	rest := r.sum
