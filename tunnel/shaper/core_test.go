@@ -132,7 +132,7 @@ type sent struct {
 func TestWindows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rate := rapid.Int64Range(300_000, 3_125_000_000).Draw(t, "rate")
-		quantum := int(min(rate/500, 64<<10))
+		quantum := quantum(rate)
 		stall := time.Duration(rapid.IntRange(0, 25).Draw(t, "stall in ms")) * ms
 		// At most one stall each 8 times its length: 1.25 times the rate
 		// makes up for one in 5.
@@ -146,6 +146,9 @@ func TestWindows(t *testing.T) {
 		}
 	})
 }
+
+// quantum is what Bucket.Quantum tells.
+func quantum(rate int64) int { return New(rate).Quantum() }
 
 // play runs a greedy sender against a core.
 func play(rate int64, quantum int, stall, rest time.Duration, urgent int, seed uint64, end time.Duration) []sent {
@@ -227,7 +230,7 @@ func TestPeak(t *testing.T) {
 func TestPeak10(t *testing.T) {
 	for _, rate := range []int64{6_250_000, 12_500_000, 62_500_000, 1_250_000_000} {
 		for _, stall := range []time.Duration{0, 4 * ms, 12 * ms, 25 * ms} {
-			quantum := int(min(rate/500, 64<<10))
+			quantum := quantum(rate)
 			log := play(rate, quantum, stall, max(8*stall, 20*ms), 0, 7, 2*time.Second)
 			if got := peak(log) / (float64(rate) / 100); got > 1.5 {
 				t.Errorf("rate %d, stalls of %v: %.3f times the rate in 10 ms", rate, stall, got)
