@@ -269,32 +269,37 @@ func TestLateAcks(t *testing.T) {
 }
 
 // TestThinLine: where a packet takes milliseconds, and receivers acknowledge late,
-// the line is used all the same.
+// the line is used all the same, whether its RTT is known, as after a handshake, or
+// not.
 func TestThinLine(t *testing.T) {
 	for _, c := range []cell{
 		{4, 20, 2, 0, 0, 0, false}, {4, 20, 2, 0, 0, 0, true}, {8, 20, 1, 0, 0, 0, false}, {8, 20, 1, 0, 0, 0, true}, {8, 100, 1, 0, 0, 0, true},
 		{1, 20, 2, 0, 0, 0, false}, {1, 100, 2, 0, 0, 0, false}, {2, 20, 1, 0, 0, 0, false}, {2, 100, 1, 0, 0, 0, false}, {5, 20, 2, 0, 0, 0, false},
 	} {
-		s := newSim(c.line(), *seed)
-		p := c.path()
-		warm := newConn(s, p, Priority) // the RTT is known, as after a handshake
-		warm.left = 2
-		warm.ackDelay = ms(25)
-		warm.try()
-		s.run(time.Second)
-		cs := group(s, p, 4)
-		for _, x := range cs {
-			x.ackDelay = ms(25)
-		}
-		s.run(5 * time.Second)
-		before := total(cs)
-		s.run(30 * time.Second)
-		least := 0.95
-		if c.rate <= 2 && c.rtt == 20 { // three or four packets fill it, and its queue
-			least = 0.88
-		}
-		if got := s.share(total(cs)-before, 30*time.Second); got < least {
-			t.Errorf("%+v: %.3f of the line", c, got)
+		for _, cold := range []bool{true, false} {
+			s := newSim(c.line(), *seed)
+			p := c.path()
+			if !cold {
+				warm := newConn(s, p, Priority)
+				warm.left = 2
+				warm.ackDelay = maxAckDelay
+				warm.try()
+				s.run(time.Second)
+			}
+			cs := group(s, p, 4)
+			for _, x := range cs {
+				x.ackDelay = maxAckDelay
+			}
+			s.run(5 * time.Second)
+			before := total(cs)
+			s.run(30 * time.Second)
+			least := 0.95
+			if c.rate <= 2 && c.rtt == 20 { // three or four packets fill it, and its queue
+				least = 0.88
+			}
+			if got := s.share(total(cs)-before, 30*time.Second); got < least {
+				t.Errorf("%+v, cold %v: %.3f of the line; %+v", c, cold, got, p.State())
+			}
 		}
 	}
 }
