@@ -17,10 +17,11 @@
 // requests keep to Quantum, 2 ms of the rate. Below 6 Mbit/s a single packet
 // is more than that, and the error grows by what a packet is of a second.
 //
-// Of any 10 ms no more leaves than 1.3 times the rate and one request, which makes
-// 1.5 with Quantum: what left in the last 10 ms is remembered by milliseconds
-// (recent.go). A smaller short budget would do the same and lose what timers
-// are late by.
+// Of any 10 ms no more leaves than 1.3 times the rate and one request. With Quantum
+// that makes 1.5 from 6 Mbit/s on; below, a request is one packet and more than 2 ms:
+// at 2 Mbit/s three packets leave, 1.8 times the rate. What left in the last 10 ms is
+// remembered by milliseconds (recent.go). A smaller short budget would do the same and
+// lose what timers are late by.
 //
 // Why these figures: on a loaded two-core machine a budget of 2 ms lost 16 %
 // of the rate, since every longer stall is lost; 20 ms lost 0.03 %. Unlimited
