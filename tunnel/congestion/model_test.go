@@ -387,7 +387,8 @@ func TestBlackout(t *testing.T) {
 }
 
 // TestStartupQueue: startup makes no queue worth the name on a line whose queue is
-// long, loses nothing where it is short, and is not ended by a burst of losses.
+// long, loses nothing where it is short, and is not ended by a burst of losses. Without
+// trains it fills the queue.
 func TestStartupQueue(t *testing.T) {
 	for _, tt := range []struct {
 		cell
@@ -406,26 +407,36 @@ func TestStartupQueue(t *testing.T) {
 		}
 		for n := range runs {
 			delay := time.Duration(n%2) * maxAckDelay // each seed with both
-			s := newSim(tt.line(), *seed+n/2)
-			p := tt.path()
-			warm := newConn(s, p, Priority) // the RTT is known, as after a handshake
-			warm.left = 40
-			warm.ackDelay = delay
-			warm.try()
-			s.run(time.Second)
-			s.mostQueue = 0
-			cs := group(s, p, 4)
-			for _, x := range cs {
-				x.ackDelay = delay
-			}
-			s.run(3 * time.Second)
-			got := s.share(total(cs), 3*time.Second)
+			s, got := startUp(tt.cell, *seed+n/2, delay, false)
 			if s.mostQueue > tt.queue || got < tt.cold || float64(s.dropped) > 0.001*float64(s.queued) {
 				t.Errorf("%+v, seed %d, acknowledged %v late: %.3f of the line, a queue of %v, %d of %d packets dropped; want %.3f, %v",
 					tt.cell, *seed+n/2, delay, got, s.mostQueue, s.dropped, s.queued, tt.cold, tt.queue)
 			}
 		}
 	}
+	// What trains are for.
+	if s, got := startUp(cell{200, 100, 1, 0, 0, 0, false}, *seed, 0, true); s.mostQueue < ms(95) {
+		t.Errorf("without trains: %.3f of the line, a queue of %v", got, s.mostQueue)
+	}
+}
+
+// startUp is the first 3 s of bulk on a line whose RTT is known, as after a handshake,
+// with trains or plainly without: what it has made of the line, and its share of it.
+func startUp(c cell, seed uint64, ackDelay time.Duration, plain bool) (*sim, float64) {
+	s, p := newSim(c.line(), seed), c.path()
+	p.model.plain = plain
+	warm := newConn(s, p, Priority)
+	warm.left = 40
+	warm.ackDelay = ackDelay
+	warm.try()
+	s.run(time.Second)
+	s.mostQueue = 0
+	cs := group(s, p, 4)
+	for _, x := range cs {
+		x.ackDelay = ackDelay
+	}
+	s.run(3 * time.Second)
+	return s, s.share(total(cs), 3*time.Second)
 }
 
 // TestPoliced: a line whose policer lets bursts pass, and so tells trains that it is
