@@ -156,7 +156,8 @@
 // takes 102.8 ms in the median and 114.2 in the 99th percentile with the rate
 // configured; in automatic mode it took 106.7 and 252.7, since startup filled the
 // queue once. That and the automatic columns are of before startup sent trains
-// (package congestion): alternating on a busy machine, p99 310 and 404 became 140 and
-// 188, and 90 % of 500M/100ms/1% came after 0.72 s in place of 1.05
-// (bench/results/wan-2026-11-27-trains.txt).
+// (package congestion). With and without them was compared in turns on a machine that
+// was busy with other work, so only the difference tells something: the 99th percentile
+// of the message fell to less than half, and 90 % of 500M/100ms/1% came in nearly a
+// third less time (bench/results/wan-2026-11-27-trains.txt, two runs of each).
 package tunnel
