@@ -56,8 +56,8 @@
 //	                    / time from the first to the last acknowledgement
 //	limit               the median of the last 8 that were stretched by half at least,
 //	                    once there are 3, and while none came faster
-//	pace                at most the limit, and just that once it is 4 times the
-//	                    bandwidth or less: the trains end
+//	pace                the limit, once it is 4 times the bandwidth or less: the
+//	                    trains end
 //	gain                4, window 3 BDP, while limit or trains that were not
 //	                    stretched tell of 4 times the bandwidth
 //

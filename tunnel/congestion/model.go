@@ -204,11 +204,8 @@ func (m *model) pace() int64 {
 	p := int64(m.gain() * float64(bw))
 	switch {
 	case m.phase == startup:
-		if limit := m.trains.limit(); limit > 0 {
-			p = min(p, limit)
-			if m.near(limit) {
-				p = limit
-			}
+		if m.near() {
+			p = m.trains.limit
 		}
 		if !m.known {
 			p = max(p, m.firstPace()) // the first samples are of a handful of packets
@@ -265,18 +262,19 @@ func (m *model) burst() time.Duration {
 
 // inTrains tells whether bulk leaves in trains.
 func (m *model) inTrains() bool {
-	return m.phase == startup && !m.plain && m.rtt.rtt >= leastTrainRTT && !m.near(m.trains.limit())
+	return m.phase == startup && !m.plain && m.rtt.rtt >= leastTrainRTT && !m.near()
 }
 
-// near tells in startup whether a rate that trains tell is to be had at once.
-func (m *model) near(limit int64) bool {
+// near tells in startup whether the rate that trains tell is to be had at once.
+func (m *model) near() bool {
+	limit := m.trains.limit
 	return limit > 0 && float64(limit) <= jump*float64(m.bandwidth())
 }
 
 // farOff tells in startup whether the line has carried trains at a multiple of the
 // rate.
 func (m *model) farOff() bool {
-	return float64(max(m.trains.limit(), m.trains.carried())) >= farGain*float64(m.bandwidth())
+	return float64(max(m.trains.limit, m.trains.carried())) >= farGain*float64(m.bandwidth())
 }
 
 // bdp is what fills the line without a queue, in bytes; 0 while unknown.
@@ -298,8 +296,8 @@ func (m *model) window() int64 {
 		if m.farOff() {
 			w = float64(bdp) * farWindow
 		}
-		if limit := m.trains.limit(); m.near(limit) {
-			w = max(w, 1.25*float64(limit)*m.rtt.rtt.Seconds())
+		if m.near() {
+			w = max(w, 1.25*float64(m.trains.limit)*m.rtt.rtt.Seconds())
 		}
 	}
 	late := lateAcks

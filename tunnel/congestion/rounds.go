@@ -145,7 +145,7 @@ func (m *model) stepStartup(now time.Duration, r round, queue bool) {
 	} else if !r.limited && m.delivered-r.from >= startWindow/2 {
 		m.flat++
 	}
-	limit := m.trains.limit()
+	limit := m.trains.limit
 	m.trains.next()
 	switch {
 	case queue || m.queued || m.flat >= flatRounds:

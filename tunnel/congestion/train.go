@@ -25,7 +25,8 @@ const (
 	fasterBy    = 1.1
 	// jump is how much faster than what has arrived they may say that the line is to
 	// be believed at once: what limits the rate and not single trains shows by then.
-	jump = 4.0
+	// No gain is more: before that the pace is below what they tell anyway.
+	jump = farGain
 	// trainFull of what they tell ends startup.
 	trainFull = 0.9
 )
@@ -45,6 +46,9 @@ type trains struct {
 	slowed [8]int64 // rates of the last that the line has slowed down, bytes per second
 	n      int      // how many there were ever
 	open   [2]int64 // the fastest that came as it was sent, or at once, of this round and the last
+	// limit is the line's rate as they tell it, the median of slowed; 0 while they are
+	// too few, or another came faster.
+	limit int64
 }
 
 // acked takes in the acknowledgement of a packet sent at a time. What was sent more
@@ -69,18 +73,21 @@ func (t *trains) arrived() {
 	rate := int64(float64(t.bytes) / max(spread, leastSpread).Seconds())
 	if spread < leastSpread || float64(spread) < spreadBy*float64(sent) {
 		t.open[0] = max(t.open[0], rate)
-		return
+	} else {
+		t.slowed[t.n%len(t.slowed)] = rate
+		t.n++
 	}
-	t.slowed[t.n%len(t.slowed)] = rate
-	t.n++
+	t.limit = t.median()
 }
 
 // next begins a round.
-func (t *trains) next() { t.open = [2]int64{0, t.open[0]} }
+func (t *trains) next() {
+	t.open = [2]int64{0, t.open[0]}
+	t.limit = t.median()
+}
 
-// limit is the line's rate as the trains tell it, the median of them; 0 while they
-// are too few, or another came faster.
-func (t *trains) limit() int64 {
+// median is what limit is to be.
+func (t *trains) median() int64 {
 	n := min(t.n, len(t.slowed))
 	if n < leastTrains {
 		return 0

@@ -36,15 +36,15 @@ func TestTrains(t *testing.T) {
 			send(&x, ms(12*i), tr[0], time.Duration(tr[1])*us, time.Duration(tr[2])*us)
 		}
 		send(&x, ms(1000), 1, 0, 0) // the last is over
-		if got := x.limit(); got != tt.want {
+		if got := x.limit; got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 		x.next()
-		if got := x.limit(); got != tt.want {
+		if got := x.limit; got != tt.want {
 			t.Errorf("%s, a round later: %d, want %d", tt.name, got, tt.want)
 		}
 		x.next()
-		if got := x.limit(); got != tt.after {
+		if got := x.limit; got != tt.after {
 			t.Errorf("%s, two rounds later: %d, want %d", tt.name, got, tt.after)
 		}
 	}
