@@ -1,7 +1,6 @@
 package congestion
 
 import (
-	"cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -383,121 +382,6 @@ func TestBlackout(t *testing.T) {
 	s.run(time.Second)
 	if got := s.share(total(cs)-before, time.Second); got < 0.95 {
 		t.Errorf("%.3f of the line; %+v", got, p.State())
-	}
-}
-
-// TestStartupQueue: startup makes no queue worth the name on a line whose queue is
-// long, loses nothing where it is short, and is not ended by a burst of losses. Without
-// trains it fills the queue.
-func TestStartupQueue(t *testing.T) {
-	for _, tt := range []struct {
-		cell
-		queue time.Duration // longest
-		cold  float64       // least share of the line over 3 s
-	}{
-		{cell{200, 100, 1, 0, 0, 0, false}, ms(22), 0.84},
-		{cell{200, 100, 1, 0.01, 0, 0, false}, ms(25), 0.83},
-		{cell{500, 100, 0.5, 0, 0, 0, false}, ms(22), 0.82},
-		{cell{500, 100, 0.5, 0.01, 10, 0, false}, ms(25), 0.78},
-		{cell{100, 50, 0.5, 0, 0, 0, false}, ms(12), 0.93},
-	} {
-		runs := uint64(10)
-		if tt.loss == 0 {
-			runs = 2 // no chance in it
-		}
-		for n := range runs {
-			delay := time.Duration(n%2) * maxAckDelay // each seed with both
-			s, got := startUp(tt.cell, *seed+n/2, delay, false)
-			if s.mostQueue > tt.queue || got < tt.cold || float64(s.dropped) > 0.001*float64(s.queued) {
-				t.Errorf("%+v, seed %d, acknowledged %v late: %.3f of the line, a queue of %v, %d of %d packets dropped; want %.3f, %v",
-					tt.cell, *seed+n/2, delay, got, s.mostQueue, s.dropped, s.queued, tt.cold, tt.queue)
-			}
-		}
-	}
-	// What trains are for.
-	if s, got := startUp(cell{200, 100, 1, 0, 0, 0, false}, *seed, 0, true); s.mostQueue < ms(95) {
-		t.Errorf("without trains: %.3f of the line, a queue of %v", got, s.mostQueue)
-	}
-}
-
-// startUp is the first 3 s of bulk on a line whose RTT is known, as after a handshake,
-// with trains or plainly without: what it has made of the line, and its share of it.
-func startUp(c cell, seed uint64, ackDelay time.Duration, plain bool) (*sim, float64) {
-	s, p := newSim(c.line(), seed), c.path()
-	p.model.plain = plain
-	warm := newConn(s, p, Priority)
-	warm.left = 40
-	warm.ackDelay = ackDelay
-	warm.try()
-	s.run(time.Second)
-	s.mostQueue = 0
-	cs := group(s, p, 4)
-	for _, x := range cs {
-		x.ackDelay = ackDelay
-	}
-	s.run(3 * time.Second)
-	return s, s.share(total(cs), 3*time.Second)
-}
-
-// TestPoliced: a line whose policer lets bursts pass, and so tells trains that it is
-// much faster than it is, or drops of them, is used, and startup wastes at most 40 %
-// more than it does without trains, and later probes at most twice as much.
-func TestPoliced(t *testing.T) {
-	for _, depth := range []int64{50_000, 500_000, 2_000_000} {
-		for _, rate := range []int64{50, 100, 300} {
-			for _, delay := range []time.Duration{0, maxAckDelay} {
-				l := cell{1000, 50, 0.5, 0, 0, 0, false}.line()
-				l.police, l.depth = rate*mbit, depth
-				got, dropped, after := policed(l, delay, false)
-				_, without, afterWithout := policed(l, delay, true)
-				if got < 0.97 || float64(dropped) > 1.4*float64(without) || after > 2*afterWithout {
-					t.Errorf("%d Mbit/s, bursts of %d, acknowledged %v late: %.3f; %d packets dropped in 3 s, %d after; without trains %d, %d",
-						rate, depth, delay, got, dropped, after, without, afterWithout)
-				}
-			}
-		}
-	}
-}
-
-// policed runs a path on a line with a policer, with trains or plainly without: the share
-// of the policer's rate that arrives, and the packets dropped, in 3 s and in 3 s after.
-func policed(l line, ackDelay time.Duration, plain bool) (share float64, dropped, after int) {
-	s, p := newSim(l, *seed), New(0)
-	p.model.plain = plain
-	cs := group(s, p, 4)
-	for _, x := range cs {
-		x.ackDelay = ackDelay
-	}
-	s.run(3 * time.Second)
-	before, dropped := total(cs), s.dropped
-	s.run(3 * time.Second)
-	return float64(total(cs)-before) / 3 / float64(l.police), dropped, s.dropped - dropped
-}
-
-// TestStartupLosses: startup ends by loss also where bulk is sent continuously, as on
-// lines too short for trains. If it did not, 2116, 850 and 1257 packets would be dropped
-// in place of 936, 538 and 803.
-func TestStartupLosses(t *testing.T) {
-	for _, tt := range []struct {
-		cell
-		police, depth int64   // Mbit/s and bytes
-		most          int     // packets dropped in the first second
-		least         float64 // share of the line
-	}{
-		{cell{1000, 5, 0.1, 0, 0, 0, false}, 0, 0, 1100, 0.95},
-		{cell{300, 10, 0.1, 0, 0, 0, false}, 0, 0, 650, 0.95},
-		{cell{1000, 10, 1, 0, 0, 0, false}, 300, 50_000, 1000, 0.95},
-	} {
-		l := tt.line()
-		l.police, l.depth = tt.police*mbit, tt.depth
-		s := newSim(l, *seed)
-		cs := group(s, New(0), 4)
-		s.run(time.Second)
-		got := float64(total(cs)) / float64(cmp.Or(l.police, l.rate))
-		t.Logf("%+v, policed %d: %d of %d packets dropped; %.3f of the line", tt.cell, tt.police, s.dropped, s.queued, got)
-		if s.dropped > tt.most || got < tt.least {
-			t.Errorf("want %d, %.3f", tt.most, tt.least)
-		}
 	}
 }
 
