@@ -50,7 +50,8 @@ func wait(t *testing.T, p Process) {
 }
 
 func TestStart(t *testing.T) {
-	p, log := start(t, "pwd; echo $WORD $HOME.; read x || echo no input; ps -o sid= -p $$")
+	// It sleeps since Start must find it: it is done within some milliseconds.
+	p, log := start(t, "pwd; echo $WORD $HOME.; read x || echo no input; ps -o sid= -p $$; sleep 0.2")
 	wait(t, p)
 	b, err := os.ReadFile(log)
 	if err != nil {
