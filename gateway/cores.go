@@ -16,8 +16,10 @@ type cores struct {
 	at        time.Time  // of the last look
 	idled     uint64     // ticks of all cores until then
 	all       uint64
-	free      float64 // cores that were idle lately
-	looked    bool    // idled and all are known
+	own       time.Duration // what this process has used until then,
+	since     time.Time     // which was at
+	free      float64       // cores that were idle lately, and this process may use
+	looked    bool          // idled and all are known
 	freeKnown bool
 }
 
@@ -30,13 +32,14 @@ const (
 )
 
 // idle is how many cores of the machine have been idle in about the last half
-// second; negative if that is not known.
+// second, and no more than this process might have used: a container may have few of
+// many (GOMAXPROCS). It is negative if that is not known.
 func (c *cores) idle(now time.Time) float64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now.Sub(c.at) >= lookEvery {
 		c.at = now
-		c.look()
+		c.look(now)
 	}
 	if !c.freeKnown {
 		return -1
@@ -44,18 +47,21 @@ func (c *cores) idle(now time.Time) float64 {
 	return c.free
 }
 
-func (c *cores) look() {
+func (c *cores) look(now time.Time) {
 	idled, all, ok := machineTime()
+	own := processTime()
 	if !ok || c.looked && all < c.all+leastTicks {
 		return
 	}
 	if c.looked {
 		free := float64(idled-c.idled) / float64(all-c.all) * float64(runtime.NumCPU())
+		room := float64(runtime.GOMAXPROCS(0)) - (own-c.own).Seconds()/now.Sub(c.since).Seconds()
+		free = max(min(free, room), 0)
 		if !c.freeKnown {
 			c.free = free
 		}
 		c.free += (free - c.free) / 2
 		c.freeKnown = true
 	}
-	c.idled, c.all, c.looked = idled, all, true
+	c.idled, c.all, c.own, c.since, c.looked = idled, all, own, now, true
 }
