@@ -76,7 +76,7 @@ func (n *Net) captured(vni uint32, device int) error {
 	if a, _ := n.attachment(vni); a.direct != device {
 		return fmt.Errorf("the device of VNI %d has gone: %w", vni, unix.ENODEV)
 	}
-	if _, err := n.nl.LinkByIndex(device); err != nil {
+	if _, err := n.linkByIndex(device); err != nil {
 		return fmt.Errorf("the device of VNI %d has gone: %w", vni, err)
 	}
 	return nil

@@ -221,7 +221,7 @@ func (n *Net) Traffic(vni uint32) (t l2ext.Traffic, ok bool) {
 	if !known || a.direct == 0 {
 		return t, false
 	}
-	l, err := n.nl.LinkByIndex(a.direct)
+	l, err := n.linkByIndex(a.direct)
 	if err != nil || l.Attrs().Statistics == nil {
 		return t, false
 	}

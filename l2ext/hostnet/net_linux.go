@@ -33,6 +33,11 @@ type Net struct {
 	// attached tells Watch to list all hosts; 1, as one list is enough for many.
 	attached chan struct{}
 
+	// asking is held for reading by those who use nl and hold apply not: Watch, and
+	// what is asked beside Apply. Close waits for them, and then ended is set.
+	asking sync.RWMutex
+	ended  bool
+
 	rules rulesDoor
 
 	changes atomic.Uint64 // of segments, so that what is known of ports is asked again
@@ -109,13 +114,36 @@ func (n *Net) Close() error {
 	}
 	err := errors.Join(n.unmuteAll(), n.removeDirect(), n.removeRules(), n.removeGuard())
 	n.closeRules()
+	n.asking.Lock()
+	n.ended = true
 	n.nl.Close()
+	n.asking.Unlock()
 	n.raw.close()
 	if tun == nil {
 		close(n.open) // nobody will ever open it
 		return err
 	}
 	return errors.Join(err, tun.Close())
+}
+
+// ask calls f, which asks the kernel something, unless Close has been called. It is for
+// those who do not hold apply.
+func (n *Net) ask(f func(*netlink.Handle) error) error {
+	n.asking.RLock()
+	defer n.asking.RUnlock()
+	if n.ended {
+		return os.ErrClosed
+	}
+	return f(n.nl)
+}
+
+// linkByIndex is the handle's, for those who do not hold apply.
+func (n *Net) linkByIndex(index int) (l netlink.Link, err error) {
+	err = n.ask(func(h *netlink.Handle) (err error) {
+		l, err = h.LinkByIndex(index)
+		return err
+	})
+	return l, err
 }
 
 // within calls f in the namespace.
@@ -147,7 +175,11 @@ func (n *Net) PortSegment(port string) (vni uint32, ok bool) {
 	if port == "" {
 		return 0, false
 	}
-	l, err := n.nl.LinkByName(port)
+	var l netlink.Link
+	err := n.ask(func(h *netlink.Handle) (err error) {
+		l, err = h.LinkByName(port)
+		return err
+	})
 	if err != nil {
 		return 0, false
 	}

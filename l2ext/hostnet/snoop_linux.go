@@ -238,7 +238,7 @@ func (s *snooper) port(now time.Time, device int) portAt {
 		clear(s.ports)
 	}
 	p := portAt{until: now.Add(portFor)}
-	if l, err := s.n.nl.LinkByIndex(device); err == nil {
+	if l, err := s.n.linkByIndex(device); err == nil {
 		vni, ok := s.n.segmentOf(l.Attrs().MasterIndex)
 		if ok && !s.n.isPort(vni, device) {
 			a, _ := s.n.attachment(vni)

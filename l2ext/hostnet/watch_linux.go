@@ -192,7 +192,11 @@ func (n *Net) ports() (ports []int) {
 
 // reportAll lists all hosts that the bridges know.
 func (n *Net) reportAll(report func(l2ext.Sighting)) error {
-	list, err := n.nl.NeighList(0, unix.AF_BRIDGE)
+	var list []netlink.Neigh
+	err := n.ask(func(h *netlink.Handle) (err error) {
+		list, err = h.NeighList(0, unix.AF_BRIDGE)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("listing the forwarding database: %w", err)
 	}

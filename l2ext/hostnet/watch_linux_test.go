@@ -159,3 +159,19 @@ func TestWatchOverflow(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCloseBesideWatch closes the Net just before Watch asks the kernel what is there:
+// the race detector finds what nothing puts in order.
+func TestCloseBesideWatch(t *testing.T) {
+	ns := nstest.New(t)
+	n, err := New(Config{NetNS: ns.FD()})
+	check(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		time.Sleep(50 * time.Millisecond) // no channel: it would put Close before Watch
+		ended <- n.Watch(ctx, func(l2ext.Sighting) {})
+	}()
+	check(t, n.Close(), <-ended)
+}
