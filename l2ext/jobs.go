@@ -352,8 +352,9 @@ func (m *Manager) moveAll(now time.Time, j *job, site string, step uint64) {
 // more urgent.
 const lanBurst = 64
 
-// maxUntold hosts wait to be announced: peers tell of many at a time, over and over.
-const maxUntold = announce.MaxMACs
+// maxUntold hosts wait to be announced, a megabyte or two: as many as an evacuation has,
+// and no more, since peers tell of many at a time, over and over.
+const maxUntold = 1 << 14
 
 // untold is a host that the LAN has to be told of.
 type untold struct {

@@ -45,7 +45,7 @@ func TestUntoldIsBounded(t *testing.T) {
 			want = append(want, fmt.Sprint(seg.VNI, mac))
 		}
 		m.tellLAN(seg, told)
-		if len(m.untold) > announce.MaxMACs {
+		if len(m.untold) > maxUntold {
 			t.Errorf("%d hosts wait", len(m.untold))
 		}
 	}
@@ -53,10 +53,10 @@ func TestUntoldIsBounded(t *testing.T) {
 	if len(h.announced) != 1 {
 		t.Errorf("of one host %d are announced at once", len(h.announced))
 	}
-	for range 20 {
+	for range 2 * maxUntold / announce.MaxMACs {
 		tell(first, announce.MaxMACs)
 	}
-	tell(second, 10*announce.MaxMACs)
+	tell(second, 2*maxUntold)
 	tell(first, 1)
 	waiting := len(m.untold)
 	m.state.Store(&map[uint32]*segment{1: m.keepOrMake(nil, Segment{Name: "first", VNI: 1})})
