@@ -87,7 +87,7 @@ const (
 	lateHaste  = 100 * time.Millisecond
 	pageHaste  = 10 * time.Millisecond
 	thinLine   = 40e6 // bytes per second
-	nearly     = 0.9  // of the highest rate, on such a line
+	nearly     = 0.8  // of the highest rate, on such a line: more exactly it is not foretold
 	capHeaders = 1.06 // bytes on the wire, which caps count, for each byte of messages
 )
 
