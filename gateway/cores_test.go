@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/longhaul-project/longhaul/internal/nstest"
 )
 
 // TestIdleOfProcess keeps all processors busy that this process may use: it has no
@@ -12,7 +14,7 @@ import (
 func TestIdleOfProcess(t *testing.T) {
 	c := new(cores)
 	if c.idle(time.Now()); !c.looked {
-		t.Skip("this system does not tell what is idle")
+		nstest.Skip(t, "this system does not tell what is idle")
 	}
 	end := time.Now().Add(5 * lookEvery)
 	var spinning sync.WaitGroup
