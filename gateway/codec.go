@@ -12,20 +12,24 @@ import (
 // what was measured, and knows no clock. By what it foretells of an effort
 // (content.go), the stream passes at
 //
-//	rate = min(line / wire, channels / serial, cores / (serial + parallel + lineCost wire))
+//	cost = serial + parallel + lineCost wire
+//	rate = min(line / wire, channels / serial, cores / cost, shared / (cost + others))
 //
 // bytes per second: what the line takes, what the one core takes that encodes a
-// channel, and what all cores take that this move may use. The effort with the
+// channel, what all cores take that this move may use, and what they take of it with
+// all that comes with the stream on a crowded machine (others.go). The effort with the
 // highest rate is best; of those that are nearly as fast, where the line takes less
-// than thinLine, the one that leaves the fewest bytes (thrifty).
+// than thinLine, the one that leaves the fewest bytes (thrifty); and there one that
+// leaves a tenth more must promise two fifths to be gone over to.
 //
 //	line    is what crossed while the line made us wait, and at most a cap. If
 //	        it does not make us wait, and more crosses than that, it has become
 //	        faster, and is not known until it makes us wait again.
-//	cores   is the time that our work took, and an equal share of what was idle
-//	        on the machine, since the hypervisor and its guests come first; but
-//	        an eighth of the cores, unless it has been found that we do not get
-//	        that. It is at most the cores divided by the moves that share them.
+//	cores   are divided by the moves that share them.
+//	shared  is the time that our work took and that of others with it, and an equal
+//	        share of what was idle on the machine, since the hypervisor and its
+//	        guests come first; but an eighth of the cores, unless it has been
+//	        found that we do not get that.
 //
 // Less effort is made at once, when it promises 5 per cent more in two ticks.
 // More is made step by step, one rung of each kind at a time, when it promises 1
@@ -51,6 +55,7 @@ import (
 //	rate haste / (haste + time of a batch)
 type chooser struct {
 	content content
+	others  others
 	now     effort
 	recent  recent
 	limited limit   // what holds the move up
@@ -69,6 +74,7 @@ const (
 	gainLess   = 1.05  // that less effort must promise,
 	shortTicks = 2     // for so long
 	gainMuch   = 1.25  // that needs no credit
+	gainWaste  = 1.4   // that an effort must which leaves clearly more bytes for a thin line
 	gainMore   = 1.01  // that more effort must promise
 	noGain     = 0.995 // of the bytes: a codec that leaves no more than that less saves nothing
 	faster     = 1.25  // than the line was known to be: that much is no longer noise
@@ -88,6 +94,7 @@ const (
 	pageHaste  = 10 * time.Millisecond
 	thinLine   = 40e6 // bytes per second
 	nearly     = 0.8  // of the highest rate, on such a line: more exactly it is not foretold
+	lessWire   = 0.9  // of the bytes are clearly fewer, there
 	capHeaders = 1.06 // bytes on the wire, which caps count, for each byte of messages
 )
 
@@ -111,6 +118,7 @@ func (c *chooser) tick(n seen) dedup.Setting {
 	n.works.each(func(e effort, w work) { c.content.learn(e, w, !fresh || e != c.now) })
 	c.recent.add(n)
 	c.limited = c.recent.limit(n, codecRungs[c.now.codec])
+	c.others.learn(n, c.now, c.limited == limitCPU && c.age >= lagging, &c.recent, &c.content)
 	c.measureLine(n)
 	c.choose(n)
 	c.peek(n.took)
@@ -150,14 +158,24 @@ func (c *chooser) measureLine(n seen) {
 
 // bounds are what a rate is bound by.
 type bounds struct {
-	line     float64 // bytes per second
-	cores    float64
+	line     float64       // bytes per second
+	cores    float64       // for our work,
+	shared   float64       // and for that of others that comes with it as well,
+	others   float64       // which is so many CPU seconds per byte of stream
 	channels float64       // cores that encode
 	haste    time.Duration // 0: none
 }
 
+// thin tells that the line takes so little that others feel each byte, and that nobody
+// waits.
+func (b bounds) thin() bool { return b.line <= thinLine && b.haste == 0 }
+
 func (c *chooser) bounds(n seen) bounds {
-	b := bounds{line: math.Inf(1), cores: n.cores / float64(n.sharers), channels: float64(n.channels)}
+	p := c.content.price(c.now)
+	b := bounds{
+		line: math.Inf(1), cores: n.cores / float64(n.sharers), shared: math.Inf(1),
+		others: c.others.of(n, p.cpu(), &c.recent), channels: float64(n.channels),
+	}
 	if n.most > 0 {
 		b.line = float64(n.most) / capHeaders
 	}
@@ -165,12 +183,11 @@ func (c *chooser) bounds(n seen) bounds {
 		b.line = min(b.line, c.line)
 	}
 	if n.idle >= 0 {
-		used := c.recent.cpu()
+		used := c.recent.cpu() + b.others*c.recent.stream()
 		if c.limited == limitLine { // what we do now is no more than we can
-			p := c.content.price(c.now)
-			used = max(used, b.line/p.wire*p.cpu(), fairCores*b.cores)
+			used = max(used, b.line/p.wire*(p.cpu()+b.others), fairCores*b.cores)
 		}
-		b.cores = min(b.cores, used+n.idle/float64(n.sharers))
+		b.shared = used + n.idle/float64(n.sharers)
 	}
 	switch {
 	case n.postcopy:
@@ -184,7 +201,7 @@ func (c *chooser) bounds(n seen) bounds {
 // rate is how fast the stream passes under e, in bytes per second.
 func (c *chooser) rate(e effort, b bounds) float64 {
 	p := c.content.price(e)
-	rate := min(b.line/p.wire, b.channels/p.serial, b.cores/p.cpu(), codecRungs[e.codec].cores/p.parallel)
+	rate := min(b.line/p.wire, b.channels/p.serial, b.cores/p.cpu(), b.shared/(p.cpu()+b.others), codecRungs[e.codec].cores/p.parallel)
 	if b.haste > 0 {
 		plain, raw := e.setting().BatchSize()
 		batch := min(float64(plain)/max(c.content.plain, 0.01), float64(raw))
@@ -198,7 +215,7 @@ func (c *chooser) rate(e effort, b bounds) float64 {
 // of a machine without a core to spare is no more exact than that. While a guest
 // waits only time counts.
 func (c *chooser) thrifty(best effort, b bounds, may func(effort) bool) effort {
-	if b.line > thinLine || b.haste > 0 {
+	if !b.thin() {
 		return best
 	}
 	least := nearly * c.rate(best, b)
@@ -210,10 +227,15 @@ func (c *chooser) thrifty(best effort, b bounds, may func(effort) bool) effort {
 	return best
 }
 
-// best is the effort with the highest rate of those that may be; of equals the
+// best is the effort to make, of those that may be.
+func (c *chooser) best(b bounds, may func(effort) bool) effort {
+	return c.thrifty(c.fastest(b, may), b, may)
+}
+
+// fastest is the effort with the highest rate of those that may be; of equals the
 // one that takes least. Raw must be clearly better, since it tells nothing of how
 // the stream would compress.
-func (c *chooser) best(b bounds, may func(effort) bool) effort {
+func (c *chooser) fastest(b bounds, may func(effort) bool) effort {
 	best, most := c.now, 0.0
 	try := func(e effort, by float64) {
 		if may(e) {
@@ -230,7 +252,7 @@ func (c *chooser) best(b bounds, may func(effort) bool) effort {
 	for s := range searchRungs {
 		try(effort{0, s}, gainLess)
 	}
-	return c.thrifty(best, b, may)
+	return best
 }
 
 // choose changes the effort if that pays.
@@ -259,7 +281,8 @@ func (c *chooser) takeLess(b bounds) bool {
 		return p.wire >= now.wire || p.cpu() <= now.cpu()
 	})
 	gain := c.rate(less, b) / c.rate(c.now, b)
-	if gain >= gainMuch || gain >= gainLess && c.credit >= 1 {
+	surely := !b.thin() || gain >= gainWaste || c.content.price(less).wire*lessWire <= now.wire
+	if surely && (gain >= gainMuch || gain >= gainLess && c.credit >= 1) {
 		c.short++
 	} else {
 		c.short = 0
@@ -277,7 +300,7 @@ func (c *chooser) takeLess(b bounds) bool {
 // takeMore goes over to an effort that leaves fewer bytes and is faster, if that
 // is near.
 func (c *chooser) takeMore(b bounds) bool {
-	b.cores, b.channels = b.cores*spareCores, b.channels*spareCores
+	b.cores, b.shared, b.channels = b.cores*spareCores, b.shared*spareCores, b.channels*spareCores
 	wire := c.content.price(c.now).wire
 	more := c.best(b, func(e effort) bool {
 		return e.codec <= c.now.codec+1 && e.search <= c.now.search+1 && c.content.price(e).wire < wire
@@ -290,7 +313,9 @@ func (c *chooser) takeMore(b bounds) bool {
 		least = gainLess
 	}
 	gain := c.rate(more, b) / c.rate(c.now, b)
-	if gain < least {
+	thrift := b.thin() && c.credit >= 1 && c.content.price(more).wire <= lessWire*wire &&
+		c.rate(more, b) >= nearly*c.rate(c.fastest(b, func(effort) bool { return true }), b)
+	if gain < least && !thrift {
 		return false
 	}
 	c.change(more, gain)

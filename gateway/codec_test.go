@@ -21,7 +21,8 @@ const (
 // table's.
 type world struct {
 	cores    float64
-	others   float64 // cores that others keep busy
+	others   float64 // cores that others keep busy,
+	each     float64 // and CPU seconds that a byte of stream takes of them
 	line     float64 // bytes per second
 	cap      int64   // that is known, bytes per second
 	source   float64 // bytes of stream per second that the hypervisor writes at most; 0: any
@@ -51,7 +52,7 @@ func (w *world) blur(x float64) float64 { return x * (1 + w.noise*(2*w.rng.Float
 func (w *world) tick(e effort) seen {
 	const took = 100 * time.Millisecond
 	p := w.content.price(e)
-	b := bounds{line: w.line, cores: w.cores - w.others, channels: float64(w.channels)}
+	b := bounds{line: w.line, cores: w.cores, shared: w.cores - w.others, others: w.each, channels: float64(w.channels)}
 	if w.cap > 0 {
 		b.line = min(b.line, float64(w.cap)/capHeaders)
 	}
@@ -66,7 +67,8 @@ func (w *world) tick(e effort) seen {
 		w.wait(&n, rate, p.wire, true)
 	}
 	w.stream, w.used = rate, rate*p.cpu()
-	n.idle = max(w.cores-w.others-w.used, 0)
+	n.idle = max(w.cores-w.others-w.used-w.each*rate, 0)
+	n.busy, n.own, n.all = w.cores-n.idle, w.used, w.cores
 	raw := w.blur(rate * took.Seconds())
 	n.crossed = int64(w.blur(rate * p.wire * took.Seconds()))
 	missed := (1 - foundLeaves) * w.content.found * (1 - searchRungs[e.search].finds)
@@ -231,7 +233,7 @@ func TestCodecThrift(t *testing.T) {
 	for i := range 2000 {
 		w, c := anyWorld(rng), newChooser()
 		c.content = w.content
-		b := bounds{line: w.line, cores: w.cores - w.others, channels: float64(w.channels)}
+		b := bounds{line: w.line, cores: w.cores - w.others, shared: math.Inf(1), channels: float64(w.channels)}
 		if i%4 == 0 {
 			b.haste = lateHaste
 		}
@@ -260,6 +262,58 @@ func TestCodecThrift(t *testing.T) {
 	}
 	if thrifty == 0 {
 		t.Error("it never made a difference")
+	}
+}
+
+// TestCodecOthersWork: where others on a crowded machine work as much for the stream as
+// we do, or more, the move is not faster for less effort, and on a thin line bytes
+// are not given away for that: not in a short move, and in a long one not for long.
+func TestCodecOthersWork(t *testing.T) {
+	const line, others = 200 * mbit, 0.4
+	for _, each := range []float64{10e-9, 20e-9, 40e-9} {
+		w, c := newWorld(), newChooser()
+		w.line, w.cap, w.others, w.each, w.content = line, line, others, each, scaled(1.5)
+		if got := effortOf(w.run(t, c, 8*time.Second)); got.codec < 2 || got.search != 3 {
+			t.Errorf("%.0f ns of others for each byte: %v after 8 s", each*1e9, got.setting())
+		}
+		w.run(t, c, 3*time.Minute)
+		weak := 0
+		for range 600 {
+			if w.run(t, c, 100*time.Millisecond); c.now.codec < 2 {
+				weak++
+			}
+		}
+		if weak > 60 {
+			t.Errorf("%.0f ns of others for each byte: %d ticks of 600 gave bytes away", each*1e9, weak)
+		}
+	}
+	w, c := newWorld(), newChooser()
+	w.line, w.cap, w.others, w.content = line, line, 1.7, scaled(1.5)
+	got := effortOf(w.run(t, c, 2*time.Minute))
+	if best, at := w.best(); w.stream < best/gainWaste {
+		t.Errorf("others do nothing for the stream: %.0f MB/s with %v, but %.0f with %v", w.stream/1e6, got.setting(), best/1e6, at.setting())
+	}
+}
+
+// TestOthersTold: what others do for a byte of stream follows from what we had before
+// and have after a change.
+func TestOthersTold(t *testing.T) {
+	for _, tt := range []struct{ before, after, each float64 }{
+		{10, 5, 0}, {5, 10, 0}, {10, 5, 10}, {5, 10, 10}, {12, 4, 30}, {10, 9, 2},
+	} {
+		cores := func(cost float64) float64 { return cost / (cost + tt.each) }
+		if got := eachOf(tt.before, tt.after, cores(tt.after)/cores(tt.before)); math.Abs(got-tt.each) > 1e-6 {
+			t.Errorf("%v: %v", tt, got)
+		}
+	}
+	if got, most := eachOf(10, 5, 0.5), 90.0; math.Abs(got-most) > 1e-6 {
+		t.Errorf("the same rate whatever the effort: %v, want %v", got, most)
+	}
+	if got, most := eachOf(10, 5, 0.3), 90.0; math.Abs(got-most) > 1e-6 {
+		t.Errorf("slower with less effort: %v, want %v", got, most)
+	}
+	if got := eachOf(10, 5, 1.5); got != 0 {
+		t.Errorf("more cores for less effort: %v, want 0", got)
 	}
 }
 

@@ -12,16 +12,27 @@ type cores struct {
 	sharers atomic.Int32 // sessions that have something to send
 	turns   turnstile    // of their batches
 
-	mu        sync.Mutex // guards what follows
-	at        time.Time  // of the last look
-	idled     uint64     // ticks of all cores until then
-	all       uint64
-	own       time.Duration // what this process has used until then,
-	since     time.Time     // which was at
-	free      float64       // cores that were idle lately, and this process may use
-	looked    bool          // idled and all are known
-	freeKnown bool
+	mu     sync.Mutex // guards what follows
+	at     time.Time  // of the last look
+	idled  uint64     // ticks of all cores until then
+	all    uint64
+	own    time.Duration // what this process has used until then,
+	since  time.Time     // which was at
+	lately load
+	looked bool // idled and all are known
+	known  bool // lately is
 }
+
+// A load of the machine, in cores.
+type load struct {
+	idle float64 // that this process might have used: a container may have few of many (GOMAXPROCS)
+	busy float64 // with whatever it is
+	own  float64 // with this process
+	all  float64 // that there are
+}
+
+// unknown is the load of a machine that does not tell, or has not been asked twice.
+var unknown = load{idle: -1}
 
 const (
 	// lookEvery is how often the machine is asked: it counts in ticks of
@@ -29,22 +40,25 @@ const (
 	lookEvery = 200 * time.Millisecond
 	// leastTicks of all cores say something.
 	leastTicks = 10
+	// forgotten is what the machine did so long ago.
+	forgotten = 2 * time.Second
 )
 
-// idle is how many cores of the machine have been idle in about the last half
-// second, and no more than this process might have used: a container may have few of
-// many (GOMAXPROCS). It is negative if that is not known.
-func (c *cores) idle(now time.Time) float64 {
+// load is that of about the last half second.
+func (c *cores) load(now time.Time) load {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if now.Sub(c.at) >= forgotten {
+		c.looked, c.known = false, false
+	}
 	if now.Sub(c.at) >= lookEvery {
 		c.at = now
 		c.look(now)
 	}
-	if !c.freeKnown {
-		return -1
+	if !c.known {
+		return unknown
 	}
-	return c.free
+	return c.lately
 }
 
 func (c *cores) look(now time.Time) {
@@ -55,13 +69,15 @@ func (c *cores) look(now time.Time) {
 	}
 	if c.looked {
 		free := float64(idled-c.idled) / float64(all-c.all) * float64(runtime.NumCPU())
-		room := float64(runtime.GOMAXPROCS(0)) - (own-c.own).Seconds()/now.Sub(c.since).Seconds()
-		free = max(min(free, room), 0)
-		if !c.freeKnown {
-			c.free = free
+		l := load{all: float64(runtime.NumCPU()), own: (own - c.own).Seconds() / now.Sub(c.since).Seconds()}
+		l.busy, l.idle = l.all-free, max(min(free, float64(runtime.GOMAXPROCS(0))-l.own), 0)
+		if !c.known {
+			c.lately = l
 		}
-		c.free += (free - c.free) / 2
-		c.freeKnown = true
+		c.lately.idle += (l.idle - c.lately.idle) / 2
+		c.lately.busy += (l.busy - c.lately.busy) / 2
+		c.lately.own += (l.own - c.lately.own) / 2
+		c.known = true
 	}
 	c.idled, c.all, c.own, c.since, c.looked = idled, all, own, now, true
 }

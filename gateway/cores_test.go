@@ -13,7 +13,7 @@ import (
 // more, however many the machine has besides.
 func TestIdleOfProcess(t *testing.T) {
 	c := new(cores)
-	if c.idle(time.Now()); !c.looked {
+	if c.load(time.Now()); !c.looked {
 		nstest.Skip(t, "this system does not tell what is idle")
 	}
 	end := time.Now().Add(5 * lookEvery)
@@ -26,9 +26,9 @@ func TestIdleOfProcess(t *testing.T) {
 	}
 	for time.Now().Before(end.Add(-lookEvery / 2)) {
 		time.Sleep(lookEvery)
-		c.idle(time.Now())
+		c.load(time.Now())
 	}
-	idle := c.idle(time.Now())
+	idle := c.load(time.Now()).idle
 	spinning.Wait()
 	if most := 0.4 * float64(runtime.GOMAXPROCS(0)); idle < 0 || idle > most {
 		t.Errorf("%.2f of %d cores are idle", idle, runtime.GOMAXPROCS(0))

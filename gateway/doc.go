@@ -74,7 +74,8 @@
 //	pace.go         every 100 ms: the bounds of the backlog, how hard to compress
 //	codec.go        what to do to save bytes; content.go foretells what it costs
 //	limit.go        what holds a move up; effort.go, cores.go measure it by the
-//	                clocks of cputime_linux.go, cputime_other.go
+//	                clocks of cputime_linux.go, cputime_other.go; others.go, what
+//	                else the machine does for the stream
 //	turnstile.go    moves share the cores: whose batch is compressed next
 //
 //	layer2.go       the segments: what moves ask of them; segment.go, operators

@@ -63,19 +63,19 @@ func TestCores(t *testing.T) {
 	}
 	var c cores
 	now := time.Now()
-	if got := c.idle(now); got >= 0 {
+	if got := c.load(now).idle; got >= 0 {
 		t.Errorf("%v cores idle at the first look, which can tell nothing", got)
 	}
 	got := -1.0
 	for deadline := now.Add(10 * time.Second); got < 0 && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond) // the machine counts in such ticks
 		now = now.Add(lookEvery)
-		got = c.idle(now)
+		got = c.load(now).idle
 	}
 	if got < 0 || got > float64(runtime.NumCPU()) {
 		t.Errorf("%v cores of %d idle", got, runtime.NumCPU())
 	}
-	if again := c.idle(now.Add(1)); again != got {
+	if again := c.load(now.Add(1)).idle; again != got {
 		t.Errorf("looked again at once: %v, then %v", got, again)
 	}
 	a, b := &codecPace{s: &session{cores: &c}}, &codecPace{s: &session{cores: &c}}

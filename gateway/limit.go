@@ -23,7 +23,7 @@ type seen struct {
 	unacked   int64         // encoded bytes that the destination has not taken,
 	arriving  int64         // and of these, those that have not come there
 	rtt       time.Duration
-	idle      float64 // cores of the machine that were idle; negative: not known
+	load              // of the machine
 	cores     float64 // that this process may use
 	sharers   int     // moves that share them
 	channels  int
@@ -35,6 +35,9 @@ type seen struct {
 
 // full tells that the machine has no core to spare.
 func (n *seen) full() bool { return n.idle >= 0 && n.idle < (1-busy)*n.cores }
+
+// crowded tells that others have no core to spare either.
+func (n *seen) crowded() bool { return n.idle >= 0 && n.busy > busy*n.all }
 
 // waited tells for how long the channels waited for the line, and for the
 // destination. Which bound of the backlog they reached does not tell it: of a stream
@@ -56,19 +59,20 @@ func (n *seen) waited(rate float64) (line, load time.Duration) {
 
 // recent is what happened in about the last half second.
 type recent struct {
-	took, crossed, lineWait, loadWait, serial, parallel float64 // seconds and bytes
+	took, crossed, raw, lineWait, loadWait, serial, parallel float64 // seconds and bytes
 }
 
 // recentFades is what is left of it after a tick of 100 ms.
 const recentFades = 0.8
 
 func (r *recent) add(n seen) {
-	for _, v := range []*float64{&r.took, &r.crossed, &r.lineWait, &r.loadWait, &r.serial, &r.parallel} {
+	for _, v := range []*float64{&r.took, &r.crossed, &r.raw, &r.lineWait, &r.loadWait, &r.serial, &r.parallel} {
 		*v *= recentFades
 	}
 	sum := n.works.sum()
 	r.took += n.took.Seconds()
 	r.crossed += float64(n.crossed)
+	r.raw += float64(sum.raw)
 	line, load := n.waited(r.rate())
 	r.lineWait += line.Seconds() / float64(n.channels)
 	r.loadWait += load.Seconds() / float64(n.channels)
@@ -82,6 +86,14 @@ func (r *recent) rate() float64 {
 		return 0
 	}
 	return r.crossed / r.took
+}
+
+// stream is what was encoded, in bytes of stream per second.
+func (r *recent) stream() float64 {
+	if r.took == 0 {
+		return 0
+	}
+	return r.raw / r.took
 }
 
 // cpu is how many cores the move kept busy.

@@ -139,7 +139,7 @@ func (p *codecPace) look(st tunnel.State, unacked int64, rounds int) seen {
 	n := seen{
 		took: at.Sub(p.at), works: works.less(&p.works), crossed: crossed - p.crossed,
 		lineWait: s.lineWait.take(), loadWait: s.loadWait.take(), unacked: unacked, arriving: s.arriving(), rtt: st.RTT,
-		idle: s.cores.idle(at), cores: float64(runtime.GOMAXPROCS(0)), channels: len(s.channels()),
+		load: s.cores.load(at), cores: float64(runtime.GOMAXPROCS(0)), channels: len(s.channels()),
 		most: lower(st.Rate, s.flow.Rate()), up: st.Up, lateRound: max(rounds, facts.Rounds) >= lateRound, postcopy: facts.Postcopy,
 	}
 	if n.works.sum().batches > 0 {
