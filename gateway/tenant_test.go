@@ -26,7 +26,7 @@ const (
 )
 
 // moveFor moves db1 for a tenant, over a line so thin that each move is compressed
-// with zstd from its beginning: bytes on the wire can be compared.
+// with zstd from its beginning, and looks for four bases: what it leaves can be compared.
 func (s *site) moveFor(tenant, to string) *gateway.JobReport {
 	s.t.Helper()
 	j, err := s.g.Migrate(s.t.Context(), gateway.MigrateRequest{VM: "db1", To: to, Tenant: tenant, Rate: 16e6})
@@ -60,8 +60,8 @@ func TestTenantsShareNothing(t *testing.T) {
 		}
 		other := from.moveFor(tenant, to.name)
 		// The guest has duplicates of its own by now, which cross as references; and
-		// levels of zstd differ by an eighth.
-		if known(other) > 0.3 || other.WireBytes*10 < first.WireBytes*8 {
+		// levels of zstd differ by 7 per cent.
+		if known(other) > 0.3 || other.WireBytes*10 < first.WireBytes*9 {
 			t.Errorf("tenant %q gains by what another one has sent: %+v, first move: %+v", tenant, other, first)
 		}
 	}
