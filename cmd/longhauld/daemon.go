@@ -51,12 +51,18 @@ type daemon struct {
 
 // serve runs a gateway until ctx is done.
 func serve(ctx context.Context, path string, cfg config.Config, stderr io.Writer) error {
-	d := &daemon{path: path, level: new(slog.LevelVar), conf: &current{cfg: cfg}, met: make(chan struct{}, 1)}
-	d.log = newLogger(stderr, cfg.Log, d.level)
-	if err := d.build(cfg); err != nil {
+	d, err := newDaemon(path, cfg, stderr)
+	if err != nil {
 		return err
 	}
 	return d.run(ctx, cfg)
+}
+
+// newDaemon makes a gateway that does not run yet.
+func newDaemon(path string, cfg config.Config, stderr io.Writer) (*daemon, error) {
+	d := &daemon{path: path, level: new(slog.LevelVar), conf: &current{cfg: cfg}, met: make(chan struct{}, 1)}
+	d.log = newLogger(stderr, cfg.Log, d.level)
+	return d, d.build(cfg)
 }
 
 func newLogger(w io.Writer, c config.Log, level *slog.LevelVar) *slog.Logger {
