@@ -45,13 +45,13 @@ func (b *backend) CreateToken(_ context.Context, site string, ttl time.Duration)
 	if site == cfg.Site { // a link leads to another site
 		return "", time.Time{}, fmt.Errorf("site %s is this one, and a site has one gateway: %w", site, gateway.ErrInvalid)
 	}
+	if !b.d.id.Founder() { // before all that an operator could put right here
+		return "", time.Time{}, fmt.Errorf("%w: %w", gateway.ErrUnavailable, pki.ErrNotFounder)
+	}
 	if len(cfg.Address) == 0 {
 		return "", time.Time{}, fmt.Errorf("the config has no address at which the other site could reach this gateway: %w", gateway.ErrUnavailable)
 	}
 	line, err := b.d.id.CreateToken(site, ttl, cfg.Address...)
-	if errors.Is(err, pki.ErrNotFounder) {
-		return "", time.Time{}, fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
-	}
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("%w: %w", gateway.ErrInvalid, err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -49,6 +50,10 @@ func TestRenewOverTheLink(t *testing.T) {
 		if after, err := os.ReadFile(cert); err != nil || bytes.Equal(after, before) {
 			t.Errorf("gateway of site %s has its old certificate, %v", name, err)
 		}
+	}
+	// Who has not the CA's key is told so, and not that something else is missing.
+	if _, _, err := (&backend{d: b}).CreateToken(ctx, "c", time.Hour); !errors.Is(err, pki.ErrNotFounder) {
+		t.Errorf("a token of site b: %v", err)
 	}
 	if s := b.node.Link("a").State(); !s.Up {
 		t.Errorf("the link is down: %s", s.Why)
