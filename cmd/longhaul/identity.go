@@ -32,6 +32,13 @@ func (p *place) flag(c *cobra.Command) {
 	c.Flags().StringVar(&p.dir, "dir", defaultDir, "`directory` of the config and the identity")
 }
 
+// absolute makes the directory one that the gateway finds from wherever it is run:
+// the config names it.
+func (p *place) absolute() (err error) {
+	p.dir, err = filepath.Abs(p.dir)
+	return err
+}
+
 func (p place) config() string { return filepath.Join(p.dir, "longhauld.yaml") }
 func (p place) pki() string    { return filepath.Join(p.dir, "pki") }
 
@@ -103,6 +110,9 @@ func (a *app) initCmd() *cobra.Command {
 		err := errors.Join(flagError("site", pki.CheckName(s.Site)), flagError("gateway", pki.CheckName(s.Gateway)), flagError("address", config.CheckDial(s.Address)))
 		if err != nil {
 			return &usageError{err, c.CommandPath()}
+		}
+		if err := at.absolute(); err != nil {
+			return err
 		}
 		s.PKI = at.pki()
 		if err := at.free(); err != nil {
@@ -256,6 +266,9 @@ func (a *app) joinCmd() *cobra.Command {
 	flags.StringVar(&s.Gateway, "gateway", s.Gateway, "`name` of this gateway")
 	at.flag(c)
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
+		if err := at.absolute(); err != nil {
+			return err
+		}
 		req, err := a.joinRequest(at, s, args[0])
 		if err != nil {
 			return &usageError{err, c.CommandPath()}
