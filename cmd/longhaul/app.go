@@ -85,7 +85,27 @@ func (a *app) rootCmd() *cobra.Command {
 		a.versionCmd(),
 		&cobra.Command{Use: "exit-codes", Short: "Exit codes of all commands", Long: exitTopic},
 	)
+	strictHelp(root)
 	return root
+}
+
+// strictHelp makes help for what there is not an error: cobra shows the help of the
+// command before it.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	help, _, err := root.Find([]string{"help"})
+	if err != nil {
+		panic(err) // cobra has just made it
+	}
+	show := help.Run
+	help.Run = nil
+	help.RunE = func(c *cobra.Command, args []string) error {
+		if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+			return &usageError{fmt.Errorf("no help for %q", strings.Join(args, " ")), root.CommandPath()}
+		}
+		show(c, args)
+		return nil
+	}
 }
 
 // group is what runs when a command that only groups others is called.
