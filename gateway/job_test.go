@@ -11,8 +11,12 @@ func TestWatchSeesTheLastChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := newJob(Job{ID: "m-1", State: JobPreparing}, "")
 		events := j.watch(t.Context())
-		if ev := <-events; ev.Job.State != JobPreparing {
+		ev := <-events
+		if ev.Job.State != JobPreparing {
 			t.Errorf("first event is %s", ev.Job.State)
+		}
+		if p := ev.Job.Progress; p.ETALow >= 0 || p.ETAHigh >= 0 || p.Downtime >= 0 {
+			t.Errorf("before anything is known it foretells %+v", p)
 		}
 		for range 1000 { // nobody reads meanwhile
 			j.update(func(v *Job) { v.Progress.Rounds++ })
