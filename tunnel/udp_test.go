@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -258,31 +259,34 @@ func (d *discard) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), nil
 }
 
-// TestSocketClasses: at the socket, urgent packets overtake bulk that waits.
+// TestSocketClasses: at the socket, urgent packets overtake bulk that waits. In
+// virtual time: a packet of bulk is due every 21 ms.
 func TestSocketClasses(t *testing.T) {
-	d := &discard{}
-	bucket, count := shaper.New(50_000), new(traffic)
-	m := &meters{dropped: new(atomic.Uint64), byAddr: map[netip.AddrPort]*meter{}, sizes: map[netip.AddrPort]int{}}
-	bulk, urgent := &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 2}
-	m.set(bulk, &meter{bucket: bucket, class: shaper.Bulk, count: count})
-	m.set(urgent, &meter{bucket: bucket, class: shaper.Urgent, count: count})
-	s, cancel := wrap(t.Context(), d, m)
-	defer cancel()
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() { _, _ = s.WriteTo(bytes.Repeat([]byte("b"), 1000), bulk) })
-	}
-	time.Sleep(10 * time.Millisecond)
-	if _, err := s.WriteTo(bytes.Repeat([]byte("u"), 1000), urgent); err != nil {
-		t.Fatal(err)
-	}
-	wg.Wait()
-	if i := bytes.IndexByte(d.sent, 'u'); i > 5 {
-		t.Errorf("the urgent packet went as number %d of %d: %s", i+1, len(d.sent), d.sent)
-	}
-	if got := count.sent.Load(); got != 21*1042 {
-		t.Errorf("counted %d bytes", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		d := &discard{}
+		bucket, count := shaper.New(50_000), new(traffic)
+		m := &meters{dropped: new(atomic.Uint64), byAddr: map[netip.AddrPort]*meter{}, sizes: map[netip.AddrPort]int{}}
+		bulk, urgent := &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 2}
+		m.set(bulk, &meter{bucket: bucket, class: shaper.Bulk, count: count})
+		m.set(urgent, &meter{bucket: bucket, class: shaper.Urgent, count: count})
+		s, cancel := wrap(t.Context(), d, m)
+		defer cancel()
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { _, _ = s.WriteTo(bytes.Repeat([]byte("b"), 1000), bulk) })
+		}
+		time.Sleep(10 * time.Millisecond)
+		if _, err := s.WriteTo(bytes.Repeat([]byte("u"), 1000), urgent); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		if i := bytes.IndexByte(d.sent, 'u'); i > 5 {
+			t.Errorf("the urgent packet went as number %d of %d: %s", i+1, len(d.sent), d.sent)
+		}
+		if got := count.sent.Load(); got != 21*1042 {
+			t.Errorf("counted %d bytes", got)
+		}
+	})
 }
 
 // cpuUsed is the processor time of this process so far: on a busy machine it
