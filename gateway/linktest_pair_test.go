@@ -54,6 +54,7 @@ func TestLinkTest(t *testing.T) {
 	}
 	ledger.Check(t, "db1", "host-b")
 
+	a.g.HurryLinkTests(30*time.Second, 30*time.Second) // it is still there when it is stopped
 	if _, err := a.g.StartLinkTest(t.Context(), "b"); err != nil {
 		t.Fatal(err)
 	}
