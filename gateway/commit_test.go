@@ -156,6 +156,12 @@ func TestOperatorDecides(t *testing.T) {
 			}
 			a.inState(j.ID, gateway.JobInDoubt)
 			b.inState(j.ID, gateway.JobInDoubt)
+			for _, s := range []*site{a, b} {
+				v, err := s.g.Job(t.Context(), j.ID)
+				if err != nil || !strings.Contains(v.Safe, "longhaul job recover "+j.ID+" --run source") || !strings.Contains(v.Phase+v.Error, "not now") {
+					t.Errorf("at %s the job says that safe is %q, because %q, %q, %v", s.name, v.Safe, v.Phase, v.Error, err)
+				}
+			}
 			if _, err := a.g.AbortJob(t.Context(), j.ID); !errors.Is(err, gateway.ErrBusy) {
 				t.Errorf("aborting a move in doubt: %v, want ErrBusy", err)
 			}
