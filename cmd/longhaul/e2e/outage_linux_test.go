@@ -21,12 +21,15 @@ const (
 	goesBackAfter = 40 * time.Second
 )
 
+// outageLine is the WAN of TestOutage.
+func outageLine() lab.Link { return lab.Link{Rate: 50e6, RTT: 40 * time.Millisecond, Loss: 0.0005} }
+
 // TestOutage cuts the WAN while memory crosses: the move waits, and goes on
 // where it was. Then it cuts the WAN while the VM stands still: the VM goes on
 // at its source, and the next move works.
 func TestOutage(t *testing.T) {
 	t.Parallel() // it waits most of its time
-	b := newBed(t, bedOptions{link: lab.Link{Rate: 50e6, RTT: 40 * time.Millisecond, Loss: 0.0005}})
+	b := newBed(t, bedOptions{link: outageLine()})
 	p := b.probe(t)
 	t.Run("moving", func(t *testing.T) { b.outageWhileMoving(t, p) })
 	if !t.Failed() {
@@ -83,6 +86,13 @@ func (b *bed) stalls(t *testing.T, s *lab.Site, id string) {
 func (b *bed) outageWhileSwitching(t *testing.T, p probes) {
 	b.move(t, gateway.MigrateRequest{}) // home, where the client is
 	from := b.at
+	// The VM stands still for two round trips at least. On a busy machine the news
+	// of that come later than 80 ms, and the cut would be too late.
+	far := outageLine()
+	far.RTT = 500 * time.Millisecond
+	if err := b.lab.SetLink(far); err != nil {
+		t.Fatal(err)
+	}
 	id := b.until(t, phase{"the switchover", func(src, _ gateway.Job) bool { return src.State == gateway.JobSwitching }})
 	if err := b.lab.Cut(); err != nil {
 		t.Fatal(err)
@@ -104,7 +114,7 @@ func (b *bed) outageWhileSwitching(t *testing.T, p probes) {
 	})
 	t.Logf("the VM went on at its source %v after the WAN was cut", time.Since(cut).Round(time.Millisecond))
 	p.alive(t)
-	if err := b.lab.Heal(); err != nil {
+	if err := errors.Join(b.lab.SetLink(outageLine()), b.lab.Heal()); err != nil {
 		t.Fatal(err)
 	}
 	b.settled(t, id)
