@@ -62,7 +62,7 @@ func OpenMonitor(ctx context.Context, path string) (*Monitor, error) {
 	}
 	m := &Monitor{conn: conn, answers: make(chan answer, 1), ended: make(chan struct{}), more: make(chan struct{})}
 	go m.read()
-	if err := m.Do(ctx, "qmp_capabilities", nil, nil); err != nil {
+	if err := m.Do(ctx, "qmp_capabilities", map[string]any{"enable": []string{"oob"}}, nil); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
@@ -119,12 +119,25 @@ func (m *Monitor) read() {
 
 // Do executes a command; result may be nil.
 func (m *Monitor) Do(ctx context.Context, command string, arguments, result any) error {
+	return m.send(ctx, "execute", command, arguments, result)
+}
+
+// Urgent executes a command out of band: QEMU answers also while its main loop
+// waits for a page that the break of a postcopy has kept back. Few commands can be
+// urgent (QEMU, docs/interop/qmp-spec.txt, section 2.3.1).
+func (m *Monitor) Urgent(ctx context.Context, command string, arguments any) error {
+	return m.send(ctx, "exec-oob", command, arguments, nil)
+}
+
+// send sends a command in the named way, and waits for its answer.
+func (m *Monitor) send(ctx context.Context, way, command string, arguments, result any) error {
 	m.cmd.Lock()
 	defer m.cmd.Unlock()
-	line, err := json.Marshal(struct {
-		Execute   string `json:"execute"`
-		Arguments any    `json:"arguments,omitempty"`
-	}{command, arguments})
+	msg := map[string]any{way: command}
+	if arguments != nil {
+		msg["arguments"] = arguments
+	}
+	line, err := json.Marshal(msg)
 	if err != nil {
 		return err
 	}
