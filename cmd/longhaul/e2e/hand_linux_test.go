@@ -95,16 +95,32 @@ func (b *bed) moveByHand(t *testing.T, m handMove) lab.Migration {
 	defer cancel()
 	h := b.begin(t, ctx, m)
 	if m.postcopy {
-		poll(t, ctx, func() error {
-			q, err := h.src.Migration(ctx)
-			if err == nil && (q.Status != "active" || q.RAM.Rounds < 3) {
-				err = fmt.Errorf("migration is %s in round %d: %s", q.Status, q.RAM.Rounds, q.Error)
-			}
-			return err
-		})
-		do(t, ctx, h.src, "migrate-start-postcopy", nil)
+		h.startPostcopy(t, ctx, 3)
 	}
-	var end lab.Migration
+	end := h.completes(t, ctx)
+	if m.postcopy != h.was("postcopy-active") {
+		t.Errorf("postcopy was to be %v and was not: %d events", m.postcopy, len(h.src.Events()))
+	}
+	return end
+}
+
+// startPostcopy has the guest go on at its destination in a round, from 1 on.
+func (h *hand) startPostcopy(t *testing.T, ctx context.Context, round int) {
+	t.Helper()
+	poll(t, ctx, func() error {
+		q, err := h.src.Migration(ctx)
+		if err == nil && (q.Status != "active" || q.RAM.Rounds < round) {
+			err = fmt.Errorf("migration is %s in round %d: %s", q.Status, q.RAM.Rounds, q.Error)
+		}
+		return err
+	})
+	do(t, ctx, h.src, "migrate-start-postcopy", nil)
+}
+
+// completes waits until the guest runs at its destination, all of it, and ends
+// its source.
+func (h *hand) completes(t *testing.T, ctx context.Context) (end lab.Migration) {
+	t.Helper()
 	poll(t, ctx, func() (err error) {
 		if end, err = h.src.Migration(ctx); err != nil {
 			return err
@@ -124,9 +140,7 @@ func (b *bed) moveByHand(t *testing.T, m handMove) lab.Migration {
 		}
 		return err
 	})
-	if m.postcopy != h.was("postcopy-active") {
-		t.Errorf("postcopy was to be %v and was not: %d events", m.postcopy, len(h.src.Events()))
-	}
+	b := h.b
 	b.vm.Kill() // as one would by "quit"
 	b.vm, b.at, h.finished = h.dst, b.other(), true
 	return end
