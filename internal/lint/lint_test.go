@@ -45,7 +45,7 @@ var may = []struct {
 	{"l2ext/pcap", nil},
 	{"l2ext/stream", nil},
 	{"l2ext/fast", nil},
-	{"l2ext", []string{"l2ext", "internal/page", "internal/bell"}},
+	{"l2ext", []string{"l2ext", "internal/page", "internal/bell", "internal/loglimit"}},
 	{"internal/testwan", nil},
 	{"internal/qemu", []string{"gateway", "internal/"}}, // hypervisor adaptors fill the gateway's interfaces
 	{"internal/", []string{"internal/"}},
