@@ -125,7 +125,7 @@ type Layer2Config struct {
 
 // NewLayer2 makes the segments' end at this site. Run serves.
 func NewLayer2(cfg Layer2Config) (*Layer2, error) {
-	log := cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	log := l2ext.LimitLog(cfg.Logger)
 	l := &Layer2{site: cfg.Site, node: cfg.Node, log: log, policies: make(map[string]SegmentPolicy), hooks: make(map[string][]string)}
 	c := &carrier{node: cfg.Node, channels: map[string]*tunnel.Channel{}}
 	m, err := l2ext.New(l2ext.Config{

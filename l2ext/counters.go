@@ -27,6 +27,9 @@ const (
 	Parked                      // frames that waited for a VM that was paused
 	Released                    // of these, frames that reached it, here or back at its source
 	TooBig                      // senders told that a packet is longer than the segment's MTU
+	Refused                     // announcements of other sites refused: garbled, about what is not theirs, or more than can be kept. Of a segment that they do not share, at the first one that they do
+	Unsent                      // announcements that found no room in the queue to a site; the next digest mends it
+	WayChanges                  // times that another site has told another way in which it carries the segment
 	LoopTrips                   // times that the broadcast was shut because of a loop
 	Flips                       // moves of a MAC from one site to another
 	CaptureMissed               // frames left out of captures, which were too slow for them
@@ -60,7 +63,7 @@ const (
 // String is the count's name, as it appears in views and metrics.
 func (c Count) String() string {
 	names := [numCounts]string{"sent", "sent_bytes", "streamed", "received", "received_bytes", "redirected", "returned", "clamped",
-		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "too_big", "loop_trips", "flips", "capture_missed", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
+		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "too_big", "refused", "unsent", "way_changes", "loop_trips", "flips", "capture_missed", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
 		"drop_multicast", "drop_unknown", "drop_local", "drop_horizon", "drop_too_long", "drop_no_segment",
 		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_mode", "drop_forged", "drop_replayed", "drop_part", "drop_aside", "drop_kernel", "drop_stream", "drop_carrier"}
 	if c >= numCounts {

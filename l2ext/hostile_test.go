@@ -61,6 +61,9 @@ func TestHostilePeer(t *testing.T) {
 			synctest.Wait()
 		}
 		v := m.Segments()[0]
+		if n := v.Counts[l2ext.Refused]; n != 6 {
+			t.Errorf("%d announcements are counted as refused", n)
+		}
 		if v.Counts[l2ext.Received] > 100 || v.Counts[l2ext.DropBroadcast] < 4900 || v.Counts[l2ext.DropForbidden] != 1 || w.count("a", l2ext.DropMalformed)-before != 2 {
 			t.Errorf("counts: %v", v.Counts)
 		}

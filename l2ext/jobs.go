@@ -169,6 +169,7 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 	j := m.jobs[msg.Job]
 	if j == nil {
 		if len(m.jobs) >= maxJobs {
+			seg.counts.add(Refused, 1)
 			m.log.Warn("job not noted: too many are known", "job", msg.Job, "peer", from)
 			return
 		}
@@ -179,6 +180,7 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 		return
 	}
 	if m.knownNICs()+len(msg.MACs) > maxNICs {
+		seg.counts.add(Refused, 1)
 		m.log.Warn("NICs of a job not noted: too many are known", "job", msg.Job, "peer", from)
 		return
 	}

@@ -1,7 +1,6 @@
 package l2ext
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/longhaul-project/longhaul/internal/loglimit"
 	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
@@ -39,7 +39,7 @@ type Config struct {
 
 	// Limits of frames that are not for one known host.
 	Limits Limits
-	// Logger may be nil, which discards.
+	// Logger may be nil, which discards. It is limited as by LimitLog.
 	Logger *slog.Logger
 }
 
@@ -67,10 +67,11 @@ type Manager struct {
 	// Constant after New.
 	cfg    Config
 	log    *slog.Logger
-	done   chan struct{} // closed when Run has returned
-	calls  chan func()   // orders of this gateway; unbuffered, the caller waits for the answer
-	news   chan func()   // what peers send; 64 so that the link's reader need not wait for one kernel call each
-	seen   chan Sighting // 1024: a bridge that learns many at once, and when full the next frame tells again
+	limit  *loglimit.Handler // of log
+	done   chan struct{}     // closed when Run has returned
+	calls  chan func()       // orders of this gateway; unbuffered, the caller waits for the answer
+	news   chan func()       // what peers send; 64 so that the link's reader need not wait for one kernel call each
+	seen   chan Sighting     // 1024: a bridge that learns many at once, and when full the next frame tells again
 	echoes *echoes
 	state  atomic.Pointer[map[uint32]*segment] // by VNI; replaced, never changed
 	keys   atomic.Pointer[map[uint32]*inKey]   // by index; likewise
@@ -100,9 +101,11 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("l2ext: site %q, host and carrier are required", cfg.Site)
 	}
 	cfg.Limits = cfg.Limits.or(defaultLimits)
+	limit := limited(cfg.Logger)
 	m := &Manager{
 		cfg:       cfg,
-		log:       cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+		log:       slog.New(limit),
+		limit:     limit,
 		done:      make(chan struct{}),
 		calls:     make(chan func()),
 		news:      make(chan func(), 64),
@@ -317,6 +320,7 @@ func (m *Manager) point(seg *segment, entries []Entry) {
 
 // tick looks after what is due.
 func (m *Manager) tick(ctx context.Context, now time.Time) {
+	m.limit.Report(now)
 	m.expireJobs(now)
 	m.expireParked(now)
 	m.lookAfterExpress(now)

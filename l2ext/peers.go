@@ -229,6 +229,7 @@ func (m *Manager) enqueue(seg *segment, site string, msg announce.Message) (queu
 	case p.queue <- b:
 		return true
 	default:
+		seg.counts.add(Unsent, 1)
 		m.log.Warn("announcement dropped; the next digest mends it", "peer", site, "segment", seg.Name)
 		return false
 	}

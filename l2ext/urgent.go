@@ -1,6 +1,7 @@
 package l2ext
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,19 +15,48 @@ import (
 // busy, and so slows down a peer that says too much. What is wrong with the
 // message is returned for a log; the message is then ignored.
 func (m *Manager) HandleUrgent(site string, b []byte) error {
-	msg, err := announce.Parse(b)
+	msg, err := m.parseUrgent(site, b)
 	if err != nil {
-		return fmt.Errorf("announcement from %s: %w", site, err)
-	}
-	seg := m.segments()[msg.VNI]
-	if seg == nil || !slices.Contains(seg.Sites, site) {
-		return fmt.Errorf("announcement from %s, VNI %d: %w", site, msg.VNI, errStranger)
-	}
-	if err := m.checkRight(seg, msg); err != nil {
+		m.countRefused(site, msg.VNI)
 		return fmt.Errorf("announcement from %s: %w", site, err)
 	}
 	m.notify(func() { m.take(time.Now(), site, msg) })
 	return nil
+}
+
+// parseUrgent reads a message that a site has a right to send.
+func (m *Manager) parseUrgent(site string, b []byte) (msg announce.Message, err error) {
+	if msg, err = announce.Parse(b); err != nil {
+		return msg, err
+	}
+	seg := m.segments()[msg.VNI]
+	if seg == nil || !slices.Contains(seg.Sites, site) {
+		return msg, fmt.Errorf("VNI %d: %w", msg.VNI, errStranger)
+	}
+	return msg, m.checkRight(seg, msg)
+}
+
+// countRefused counts a message of a site about a segment: where it is not on that one, at
+// the first that it shares, or at the first of all.
+func (m *Manager) countRefused(site string, vni uint32) {
+	var at *segment
+	rank := func(s *segment) int {
+		switch shares := slices.Contains(s.Sites, site); {
+		case shares && s.VNI == vni:
+			return 0
+		case shares:
+			return 1
+		}
+		return 2
+	}
+	for _, s := range m.segments() {
+		if at == nil || cmp.Or(cmp.Compare(rank(s), rank(at)), cmp.Compare(s.VNI, at.VNI)) < 0 {
+			at = s
+		}
+	}
+	if at != nil {
+		at.counts.add(Refused, 1)
+	}
 }
 
 // checkRight refuses a message that names sites that are not on the segment.
@@ -151,6 +181,7 @@ func (m *Manager) takeRecord(now time.Time, seg *segment, r announce.Record, t *
 		seg.counts.add(Fenced, 1)
 		t.records = append(t.records, seg.table.byMAC[mac].rec)
 	case full:
+		seg.counts.add(Refused, 1)
 		t.refused = true
 	}
 }

@@ -320,6 +320,7 @@ func (m *Manager) takeWay(now time.Time, seg *segment, from string, msg announce
 	if !fresh {
 		return
 	}
+	seg.counts.add(WayChanges, 1)
 	if seg.Mode == Direct { // the kernel has to know, or to forget
 		m.dirty = true
 	}
