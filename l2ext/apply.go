@@ -46,7 +46,7 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 		if old[vni] == nil || old[vni].Mode != seg.Mode || !slices.Equal(old[vni].Sites, seg.Sites) {
 			for _, site := range seg.Sites { // the link may be up for long
 				m.sendWay(seg, site)
-				m.exchange(seg, site)
+				m.exchange(time.Now(), seg, site)
 				m.sendKey(time.Now(), seg, site)
 				m.sendAble(seg, site)
 			}
@@ -58,9 +58,10 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 // keepOrMake keeps what is known of a segment when only its sites change, but for
 // MACs that the policy says are no hosts'.
 func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
-	seg := &segment{Segment: w, out: newLimiter(w.Policy.Limits), in: make(map[string]*limiter), endpoint: make(map[string]vxlan.Endpoint)}
+	seg := &segment{Segment: w, out: newLimiter(w.Policy.Limits), in: make(map[string]*limiter), endpoint: make(map[string]vxlan.Endpoint), due: make(map[string]*due)}
 	for _, site := range w.Sites {
 		seg.in[site] = newLimiter(w.Policy.Limits)
+		seg.due[site] = &due{ration: bucket{rate: snapshotsOften}}
 		seg.endpoint[site] = m.endpointOf(site)
 	}
 	seg.table, seg.lot = newTable(m.cfg.Site), newLot()

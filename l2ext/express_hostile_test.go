@@ -23,6 +23,7 @@ type alone struct {
 	mu    sync.Mutex // guards what follows
 	offer announce.Message
 	told  int // messages
+	known int // bindings in them
 	sent  int // datagrams
 }
 
@@ -34,6 +35,7 @@ func (a *alone) SendUrgent(_ context.Context, _ string, b []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.told++
+	a.known += len(msg.Records)
 	if msg.Kind == announce.Express {
 		a.offer = msg
 	}
@@ -56,6 +58,14 @@ func (a *alone) counted() (told, sent int) {
 	told, sent = a.told, a.sent
 	a.told, a.sent = 0, 0
 	return told, sent
+}
+
+// bindings tells how many bindings there were in messages since the last call.
+func (a *alone) bindings() (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n, a.known = a.known, 0
+	return n
 }
 
 // newAlone runs one in a bubble.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/announce"
@@ -69,6 +70,40 @@ func TestHostilePeer(t *testing.T) {
 		}
 		if _, _, dropped := v.Frames(); dropped < 4900 {
 			t.Errorf("%d dropped", dropped)
+		}
+	})
+}
+
+// TestSnapshotsAsked: a peer that asks for all bindings with each message gets them a few
+// times in a second, and the last time after it has asked.
+func TestSnapshotsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAlone(t)
+		say := func(msg announce.Message) {
+			b, err := msg.Append(nil)
+			check(t, err, a.m.HandleUrgent("b", b))
+		}
+		const bound, asked, seconds = 200, 500, 3
+		for i := range bound {
+			say(announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: l2ext.MAC{2, 9, 0, 0, 0, byte(i)}, Cause: announce.Learned, Seq: 1, Site: "b"}}})
+		}
+		for name, msg := range map[string]announce.Message{
+			"requests": {Kind: announce.Request, VNI: 100}, "digests": {Kind: announce.Digest, VNI: 100},
+		} {
+			time.Sleep(10*time.Second + 300*time.Millisecond) // between two ticks
+			a.bindings()
+			for range seconds * asked {
+				say(msg)
+				time.Sleep(time.Second / asked)
+			}
+			synctest.Wait()
+			if n := a.bindings(); n < seconds*bound || n > 3*(seconds+1)*bound {
+				t.Errorf("%s: %d bindings were told in %d s, of %d", name, n, seconds, bound)
+			}
+			time.Sleep(2 * time.Second)
+			if a.bindings() == 0 {
+				t.Errorf("%s: the last ones got no answer", name)
+			}
 		}
 	})
 }

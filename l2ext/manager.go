@@ -336,6 +336,7 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 		seg.mu.Unlock()
 		m.announce(seg, gone)
 	}
+	m.sendOwed(now)
 	if now.Sub(m.lastDigest) >= digestEvery {
 		m.lastDigest = now
 		m.sendDigests()

@@ -111,7 +111,7 @@ func (m *Manager) PeerUp(site string) {
 		for _, seg := range m.segments() {
 			if slices.Contains(seg.Sites, site) {
 				m.sendWay(seg, site)
-				m.sendSnapshot(seg, site)
+				m.sendSnapshot(time.Now(), seg, site)
 				m.sendDigest(seg, site)
 				m.sendKey(time.Now(), seg, site)
 				m.sendAble(seg, site)
@@ -175,12 +175,47 @@ func (m *Manager) announce(seg *segment, records []announce.Record) {
 
 func (m *Manager) sendRecords(seg *segment, site string, records []announce.Record) {
 	for chunk := range slices.Chunk(records, announce.MaxRecords) {
-		m.enqueue(seg, site, announce.Message{Kind: announce.Update, VNI: seg.VNI, Records: chunk})
+		if !m.enqueue(seg, site, announce.Message{Kind: announce.Update, VNI: seg.VNI, Records: chunk}) {
+			return // nor would the rest
+		}
 	}
 }
 
-// sendSnapshot sends all bindings that are not withdrawn.
-func (m *Manager) sendSnapshot(seg *segment, site string) {
+// snapshotsOften is how many snapshots of a segment a site gets in a second. It can ask for
+// one by a message of a few bytes, and each keeps the loop for some milliseconds, in which
+// the flips of others wait. What is due beyond that is sent with the next tick.
+const snapshotsOften = 2
+
+// due are the snapshots that a site gets.
+type due struct {
+	ration bucket
+	owed   bool
+}
+
+// sendSnapshot sends all bindings that are not withdrawn, soon.
+func (m *Manager) sendSnapshot(now time.Time, seg *segment, site string) {
+	d := seg.due[site]
+	if d == nil {
+		return // it is not on the segment
+	}
+	if d.owed = !d.ration.take(now, 1); !d.owed {
+		m.sendAll(seg, site)
+	}
+}
+
+// sendOwed sends the snapshots that were due too often.
+func (m *Manager) sendOwed(now time.Time) {
+	for _, seg := range m.segments() {
+		for site, d := range seg.due {
+			if d.owed {
+				m.sendSnapshot(now, seg, site)
+			}
+		}
+	}
+}
+
+// sendAll is sendSnapshot, now.
+func (m *Manager) sendAll(seg *segment, site string) {
 	seg.mu.RLock()
 	records := make([]announce.Record, 0, len(seg.table.byMAC))
 	for b := range maps.Values(seg.table.byMAC) {

@@ -15,11 +15,12 @@ type segment struct {
 	out      *limiter
 	in       map[string]*limiter // by site
 	endpoint map[string]vxlan.Endpoint
-	tcpOnly  Port      // whose OnlyTCP was called; only the loop uses it
-	said     []byte    // what other sites were told of the listeners here; only the loop uses it
-	saidAt   time.Time // likewise
-	sends    Listeners // what the kernel was told last; likewise
-	given    uint64    // frames received at the last reconcile; only the loop uses it
+	tcpOnly  Port            // whose OnlyTCP was called; only the loop uses it
+	said     []byte          // what other sites were told of the listeners here; only the loop uses it
+	saidAt   time.Time       // likewise
+	sends    Listeners       // what the kernel was told last; likewise
+	due      map[string]*due // by site; likewise
+	given    uint64          // frames received at the last reconcile; only the loop uses it
 	lot      *lot
 	alarmed  atomic.Int64 // when a foreign frame was told of last, in Unix nanoseconds
 	loop     *loop        // with locks of its own

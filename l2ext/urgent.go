@@ -89,10 +89,10 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 	case announce.Update:
 		m.takeRecords(now, seg, from, msg.Records)
 	case announce.Digest:
-		m.takeDigest(seg, from, msg)
+		m.takeDigest(now, seg, from, msg)
 	case announce.Request: // perhaps it has just got the segment
 		m.sendWay(seg, from)
-		m.sendSnapshot(seg, from)
+		m.sendSnapshot(now, seg, from)
 	case announce.Key:
 		m.takeKey(now, seg, from, msg)
 	case announce.Loop:
@@ -225,7 +225,7 @@ func (m *Manager) comes(r announce.Record) bool {
 }
 
 // takeDigest compares, and exchanges all bindings if there is a difference.
-func (m *Manager) takeDigest(seg *segment, from string, msg announce.Message) {
+func (m *Manager) takeDigest(now time.Time, seg *segment, from string, msg announce.Message) {
 	seg.mu.RLock()
 	same := seg.table.live == msg.Count && seg.table.sum == msg.Sum
 	seg.mu.RUnlock()
@@ -233,11 +233,11 @@ func (m *Manager) takeDigest(seg *segment, from string, msg announce.Message) {
 		return
 	}
 	m.log.Debug("bindings differ; exchanging all", "peer", from, "segment", seg.Name)
-	m.exchange(seg, from)
+	m.exchange(now, seg, from)
 }
 
 // exchange tells a site all that is known here, and asks for what it knows.
-func (m *Manager) exchange(seg *segment, site string) {
-	m.sendSnapshot(seg, site)
+func (m *Manager) exchange(now time.Time, seg *segment, site string) {
+	m.sendSnapshot(now, seg, site)
 	m.enqueue(seg, site, announce.Message{Kind: announce.Request, VNI: seg.VNI})
 }

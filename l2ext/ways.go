@@ -330,7 +330,7 @@ func (m *Manager) takeWay(now time.Time, seg *segment, from string, msg announce
 	case !agree:
 		m.log.Error("segment is carried in another mode", "segment", seg.Name, "peer", from, "mode", msg.Mode, "own", seg.Mode)
 	case before:
-		m.exchange(seg, from)
+		m.exchange(now, seg, from)
 		m.sendKey(now, seg, from)
 	}
 }
