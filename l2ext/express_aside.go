@@ -15,12 +15,18 @@ import (
 // what was parked, may not: it holds locks that others need, or is the loop. Its frames
 // go aside, into a queue of the peer, and a goroutine sends them. While frames that were
 // parked for a MAC are in it, those of readers for the MAC go there, too: they would
-// overtake them.
+// overtake them. Nothing slows their hosts down there but losses, and as long as they send
+// more than the line takes there is always one to follow: so they have little room, and
+// never that of a move.
 
 const (
 	// asideHeld bounds what waits aside for a peer, in bytes: all that eight MACs may
 	// have parked, or 320 ms at 200 Mbit/s.
 	asideHeld = 8 << 20
+	// asideFollow bounds, of that, what readers have put behind what was parked: what one MAC
+	// may have parked, or about what waits in a TAP. With all of the room a host that
+	// sends without end would keep 3 s of a line of 20 Mbit/s waiting, until it stops.
+	asideFollow = maxParkedMAC
 	// asideAge is how long a frame may wait there: what is sent on is worth nothing
 	// when its move is long over.
 	asideAge = MoveGrace
@@ -34,6 +40,7 @@ type aside struct {
 	mu     sync.Mutex // guards what follows
 	frames []asideFrame
 	held   int         // bytes of frames, and of those that are being sent
+	behind int         // of these, bytes that follow
 	lots   map[MAC]int // frames of lots, and behind them, that are not sent yet, by destination
 	ended  bool
 }
@@ -45,6 +52,7 @@ type asideFrame struct {
 	at         time.Time
 	redirected bool
 	released   bool // out of a lot, or behind what is
+	follows    bool // it is behind
 }
 
 func (f *asideFrame) mac() MAC  { return MAC(f.message[fast.OffloadLen:]) }
@@ -55,13 +63,9 @@ func newAside() *aside { return &aside{wake: make(chan struct{}, 1), lots: make(
 // put takes a frame, or drops and counts it. It does not wait. What is released is the
 // queue's own then; of what is not, it keeps a copy.
 func (a *aside) put(now time.Time, seg *segment, x parcel, s sending) {
-	message, fresh := x.asMessage(nil)
-	if fresh == nil && !s.released { // it is lent
-		message = slices.Clone(message)
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.add(asideFrame{seg: seg, message: message, at: now, redirected: s.redirected, released: s.released})
+	a.add(asideFrame{seg: seg, at: now, redirected: s.redirected, released: s.released}, x)
 }
 
 // precedes tells whether frames that were parked for a MAC are still to be sent.
@@ -76,32 +80,35 @@ func (a *aside) precedes(mac MAC) bool {
 
 // follow takes a copy of a reader's frame like put, if there still are frames that it has to follow.
 func (a *aside) follow(now time.Time, seg *segment, x parcel) (taken bool) {
-	message, fresh := x.asMessage(nil)
-	if fresh == nil {
-		message = slices.Clone(message)
-	}
-	f := asideFrame{seg: seg, message: message, at: now, released: true} // what comes next follows it
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.lots[f.mac()] == 0 {
+	if a.lots[MAC(x.frame)] == 0 {
 		return false
 	}
-	a.add(f)
+	a.add(asideFrame{seg: seg, at: now, released: true, follows: true}, x) // what comes next follows it
 	return true
 }
 
-// add needs a.mu.
-func (a *aside) add(f asideFrame) {
+// add needs a.mu. What there is no room for is not copied: nobody slows down who sends it.
+func (a *aside) add(f asideFrame, x parcel) {
+	cost := x.messageLen() + frameCost
 	switch {
 	case a.ended:
 		f.seg.counts.add(DropPeerDown, 1)
 		return
-	case a.held+f.cost() > asideHeld:
+	case a.held+cost > asideHeld, f.follows && a.behind+cost > asideFollow:
 		f.seg.counts.add(DropAside, 1)
 		return
 	}
+	var fresh []byte
+	if f.message, fresh = x.asMessage(nil); fresh == nil && (f.follows || !f.released) { // it is lent
+		f.message = slices.Clone(f.message)
+	}
 	a.frames = append(a.frames, f)
-	a.held += f.cost()
+	a.held += cost
+	if f.follows {
+		a.behind += cost
+	}
 	if f.released {
 		a.lots[f.mac()]++
 		a.released.Add(1)
@@ -132,6 +139,9 @@ func (a *aside) done(frames []asideFrame) {
 func (a *aside) forget(frames []asideFrame) {
 	for _, f := range frames {
 		a.held -= f.cost()
+		if f.follows {
+			a.behind -= f.cost()
+		}
 		if !f.released {
 			continue
 		}

@@ -124,16 +124,7 @@ func TestAsideIsFollowed(t *testing.T) {
 // what was parked. Frames that it had before come first, those for others do not wait.
 func TestReaderFollowsParked(t *testing.T) {
 	x := &staleExpress{}
-	m := expressManager(t, 1)
-	m.cfg.Express = x
-	seg, p := m.segments()[1], &peer{site: "b"}
-	p.express.aside = newAside() // that nobody takes from
-	sealer, err := fast.NewSealer(Secret{1}, fast.Way{From: "a", To: "b"}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.express.out.Store(&outKey{sealer: sealer})
-	m.peers["b"] = p
+	m, seg, p := asideOver(t, x)
 	o := newExpressOut(m)
 	o.add(seg, "b", numbered(remote, 1, 60))
 	p.express.aside.put(time.Now(), seg, numbered(remote, 2, 60), sending{released: true})
@@ -161,19 +152,95 @@ func (x *staleExpress) Send(string, []byte, int) error {
 	return nil
 }
 
+// ratedExpress is a line that takes so many bytes a second, one batch after the other.
+type ratedExpress struct {
+	staleExpress
+	rate float64
+	turn chan struct{} // 1: who has put something in may send
+}
+
+func (x *ratedExpress) Send(_ string, b []byte, _ int) error {
+	x.turn <- struct{}{}
+	defer func() { <-x.turn }()
+	time.Sleep(time.Duration(float64(len(b)) / x.rate * float64(time.Second)))
+	return nil
+}
+
+// asideOver is a segment with a peer whose frames go by a line, and are sent by nobody yet.
+func asideOver(t *testing.T, x Express) (m *Manager, seg *segment, p *peer) {
+	t.Helper()
+	m = expressManager(t, 1)
+	m.cfg.Express = x
+	seg, p = m.segments()[1], &peer{site: "b"}
+	p.express.aside = newAside()
+	sealer, err := fast.NewSealer(Secret{1}, fast.Way{From: "a", To: "b"}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.express.out.Store(&outKey{sealer: sealer})
+	m.peers["b"] = p
+	return m, seg, p
+}
+
+// TestAsideUnderOverload: a host sends twice what the line takes, to a MAC behind whose
+// parked frames its own have to go. It never keeps much waiting, what is parked for others
+// finds room at any time, and when it sends less there soon is nothing to follow any more.
+func TestAsideUnderOverload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, size = 2.5e6, 1500 // bytes per second: 20 Mbit/s
+		m, seg, p := asideOver(t, &ratedExpress{rate: rate, turn: make(chan struct{}, 1)})
+		a := p.express.aside
+		held := func() int {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return a.held
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		defer cancel()
+		wg.Go(func() { m.sendAside(ctx, p) })
+		park := func(mac MAC) (dropped uint64) {
+			before := seg.counts[DropAside].Load()
+			for i := range maxParkedMAC / 2000 {
+				a.put(time.Now(), seg, numbered(mac, i, size), sending{released: true})
+			}
+			return seg.counts[DropAside].Load() - before
+		}
+		o := newExpressOut(m)
+		send := func(d time.Duration, share float64) (most int) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				for range int(share * rate / size / 100) {
+					o.add(seg, "b", numbered(remote, 0, size))
+				}
+				o.flush()
+				most = max(most, held())
+			}
+			return most
+		}
+		park(remote)
+		send(3*time.Second, 2)
+		if most := send(3*time.Second, 2); most > asideFollow {
+			t.Errorf("%.0f ms of the line wait after a while", float64(most)/rate*1000)
+		}
+		for i := range byte(4) {
+			if n := park(MAC{2, 2, 2, 2, 2, i}); n > 0 {
+				t.Errorf("%d parked frames for another MAC find no room", n)
+			}
+		}
+		send(5*time.Second, 2)
+		send(time.Second, 0.5)
+		if a.precedes(remote) {
+			t.Errorf("with half of the line, there are %d bytes to follow", held())
+		}
+	})
+}
+
 // TestAsideGrowsOld: what has waited for too long is dropped.
 func TestAsideGrowsOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := &staleExpress{}
-		m := expressManager(t, 1)
-		m.cfg.Express = x
-		seg, p := m.segments()[1], &peer{site: "b"}
-		p.express.aside = newAside()
-		sealer, err := fast.NewSealer(Secret{1}, fast.Way{From: "a", To: "b"}, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.express.out.Store(&outKey{sealer: sealer})
+		m, seg, p := asideOver(t, x)
 		p.express.aside.put(time.Now(), seg, numbered(remote, 1, 60), sending{})
 		time.Sleep(asideAge + time.Second)
 		p.express.aside.put(time.Now(), seg, numbered(remote, 2, 60), sending{})

@@ -58,6 +58,14 @@ func (x parcel) asMessage(scratch []byte) (message, used []byte) {
 	return b, b
 }
 
+// messageLen is the length of the parcel's message.
+func (x parcel) messageLen() int {
+	if x.message != nil {
+		return len(x.message)
+	}
+	return fast.OffloadLen + len(x.frame)
+}
+
 // toLAN gives a frame to the segment's bridge by its overlay port. It returns the
 // scratch buffer.
 func (m *Manager) toLAN(seg *segment, x parcel, scratch []byte) ([]byte, error) {
