@@ -154,10 +154,26 @@ func twoExpress(t *testing.T, n *nonces) *world {
 	w := newWorldWith(t, n.watch, l2exttest.Line{Delay: 10 * time.Millisecond}, "a", "b")
 	w.appearAll()
 	w.pass(2 * time.Second)
-	if !w.talk("a", "b") {
-		t.Fatal("the sites do not hear each other")
-	}
+	w.mustTalk("at first")
 	return w
+}
+
+// mustTalk fails when they do not.
+func (w *world) mustTalk(when string) {
+	w.t.Helper()
+	if !w.talk("a", "b") {
+		w.t.Errorf("%s: they do not hear each other; a: %q, b: %q", when, w.ms["a"].Segments()[0].Problem, w.ms["b"].Segments()[0].Problem)
+	}
+}
+
+// inTwoExpress runs a test with twoExpress in a bubble.
+func inTwoExpress(t *testing.T, run func(w *world, n *nonces)) {
+	t.Helper()
+	inMode(t, l2ext.SecureFast)
+	synctest.Test(t, func(t *testing.T) {
+		n := newNonces(t)
+		run(twoExpress(t, n), n)
+	})
 }
 
 func (w *world) appearAll() {
@@ -169,11 +185,10 @@ func (w *world) appearAll() {
 // both, again and again under one secret: no nonce is used twice, and in seconds
 // both hear each other.
 func TestExpressComesBack(t *testing.T) {
-	inMode(t, l2ext.SecureFast)
 	for name, at := range map[string][]string{"one": {"a"}, "the other": {"b"}, "both": {"a", "b"}} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := twoExpress(t, newNonces(t))
+			inTwoExpress(t, func(w *world, _ *nonces) {
+				t := w.t
 				for round := range 4 {
 					for _, site := range at {
 						check(t, w.ms[site].Apply(t.Context(), nil))
@@ -184,9 +199,7 @@ func TestExpressComesBack(t *testing.T) {
 					}
 					w.appearAll()
 					w.pass(2 * time.Second)
-					if !w.talk("a", "b") {
-						t.Errorf("round %d: they do not hear each other; a: %q, b: %q", round, w.ms["a"].Segments()[0].Problem, w.ms["b"].Segments()[0].Problem)
-					}
+					w.mustTalk(fmt.Sprint("round ", round))
 				}
 			})
 		})
@@ -196,18 +209,13 @@ func TestExpressComesBack(t *testing.T) {
 // TestExpressSecretAway has the link say for a moment that it has no secret, and
 // then the same again.
 func TestExpressSecretAway(t *testing.T) {
-	inMode(t, l2ext.SecureFast)
-	synctest.Test(t, func(t *testing.T) {
-		n := newNonces(t)
-		w := twoExpress(t, n)
-		for range 4 {
+	inTwoExpress(t, func(w *world, n *nonces) {
+		for round := range 4 {
 			n.lose(errors.New("for a moment"))
 			w.pass(1500 * time.Millisecond)
 			n.lose(nil)
 			w.pass(2500 * time.Millisecond)
-			if !w.talk("a", "b") {
-				t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
-			}
+			w.mustTalk(fmt.Sprint("round ", round))
 		}
 	})
 }
@@ -215,10 +223,7 @@ func TestExpressSecretAway(t *testing.T) {
 // TestExpressOldOffers has a peer offer epochs again that it has offered before, and
 // others with the number of one: what was sealed for is not sealed for anew.
 func TestExpressOldOffers(t *testing.T) {
-	inMode(t, l2ext.SecureFast)
-	synctest.Test(t, func(t *testing.T) {
-		n := newNonces(t)
-		w := twoExpress(t, n)
+	inTwoExpress(t, func(w *world, n *nonces) {
 		secret, err := w.wire.Express("b").Secret("a")
 		check(t, err)
 		root, err := secret.Name()
@@ -235,9 +240,7 @@ func TestExpressOldOffers(t *testing.T) {
 		w.wire.Cut()
 		w.wire.Heal() // which is another secret: what it said about the old one does not count
 		w.pass(3 * time.Second)
-		if !w.talk("a", "b") {
-			t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
-		}
+		w.mustTalk("with another secret")
 	})
 }
 
@@ -245,16 +248,11 @@ func TestExpressOldOffers(t *testing.T) {
 // nothing between that they would notice: a gateway that was started anew numbers
 // its connections from 1 again.
 func TestExpressAnotherSecret(t *testing.T) {
-	inMode(t, l2ext.SecureFast)
-	synctest.Test(t, func(t *testing.T) {
-		n := newNonces(t)
-		w := twoExpress(t, n)
-		for range 4 {
+	inTwoExpress(t, func(w *world, n *nonces) {
+		for round := range 4 {
 			n.another()
 			w.pass(2500 * time.Millisecond)
-			if !w.talk("a", "b") {
-				t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
-			}
+			w.mustTalk(fmt.Sprint("round ", round))
 		}
 	})
 }
@@ -273,9 +271,7 @@ func TestExpressUnheard(t *testing.T) {
 		w.wire.SetLoss(0)
 		w.appearAll()
 		w.pass(2 * time.Second) // the keys are known
-		if !w.talk("a", "b") {
-			t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
-		}
+		w.mustTalk("when nothing is lost any more")
 	})
 }
 
@@ -303,14 +299,10 @@ func TestExpressOneSegmentOfMany(t *testing.T) {
 		}
 		w.appearAll()
 		w.pass(5 * time.Second)
-		if !w.talk("a", "b") {
-			t.Errorf("they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
-		}
+		w.mustTalk("at first")
 		w.pass(5 * time.Minute) // of which all keys are new
 		w.appearAll()
-		if !w.talk("a", "b") {
-			t.Errorf("after some minutes they do not hear each other; a: %q", w.ms["a"].Segments()[0].Problem)
-		}
+		w.mustTalk("after some minutes")
 		for _, v := range w.ms["a"].Segments() {
 			if l := v.Lanes["b"]; l.Works != (v.VNI == 100 || v.VNI > 5) {
 				t.Errorf("segment %s: %+v", v.Name, l)
@@ -322,10 +314,8 @@ func TestExpressOneSegmentOfMany(t *testing.T) {
 // TestExpressPiecesOfTwo loses a part of a message, and, after the sender's segment was made anew,
 // another part of another one of the same length: the two are not made into one.
 func TestExpressPiecesOfTwo(t *testing.T) {
-	inMode(t, l2ext.SecureFast)
-	synctest.Test(t, func(t *testing.T) {
-		n := newNonces(t)
-		w := twoExpress(t, n)
+	inTwoExpress(t, func(w *world, n *nonces) {
+		t := w.t
 		say := func(fill byte, keep func([][]byte) [][]byte) {
 			n.cut(keep)
 			f := frameTo(hostOf("b"), hostOf("a"), 1514)
