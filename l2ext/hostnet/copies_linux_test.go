@@ -65,6 +65,13 @@ func newFarSites(t *testing.T, ns *nstest.NS) farSites {
 	return sites
 }
 
+// busyDirect is a segment whose limits do not get into the way of a test.
+func busyDirect() l2ext.Wish {
+	w := prodDirect("br0")
+	w.Policy.Limits = l2ext.Limits{Resolve: 1000, Broadcast: 1000, Multicast: 1000}
+	return w
+}
+
 // get tells to which sites a frame comes that a LAN port sends: a broadcast follows it,
 // which comes to all.
 func (s farSites) get(t *testing.T, port *os.File, sent []byte) (sites []byte) {
@@ -96,14 +103,8 @@ func (s farSites) get(t *testing.T, port *os.File, sent []byte) (sites []byte) {
 // the gateway wishes: to all, to the sites that listen, to nobody.
 func TestDirectListeners(t *testing.T) {
 	ns := nstest.New(t)
-	check(t, ns.Sysctl("ipv6.conf.default.disable_ipv6", "1"), ns.Bridge("br0"))
-	sites := newFarSites(t, ns)
-	tap, err := ns.Tap("lan0")
-	check(t, err, ns.Plug("lan0", "br0"))
-	defer tap.Close()
-	n := newNet(t, ns)
-	w := prodDirect("br0")
-	w.Policy.Limits = l2ext.Limits{Resolve: 1000, Broadcast: 1000, Multicast: 1000}
+	n, tap := newLAN(t, ns)
+	sites, w := newFarSites(t, ns), busyDirect()
 	w.Policy.Multicast = l2ext.MulticastListeners
 	w.Direct.Sites = append(w.Direct.Sites, l2ext.UnderlaySite{Site: 17, Addr: netip.MustParseAddr("10.78.0.3"), MAC: l2ext.MAC{0x0e, 0x4c, 0, 0, 0, 3}})
 	known, known6 := l2ext.MAC{1, 0, 0x5e, 1, 2, 3}, l2ext.MAC{0x33, 0x33, 0, 1, 2, 3}
@@ -131,8 +132,7 @@ func TestDirectListeners(t *testing.T) {
 	} {
 		w.Direct.Listeners = tt.l
 		for range 2 {
-			a, err := n.Apply(t.Context(), []l2ext.Wish{w})
-			check(t, err, a[0].Err)
+			apply(t, n, w)
 		}
 		if tables == "" {
 			tables = n.guard.key
@@ -164,14 +164,8 @@ func TestCopiesForAll(t *testing.T) {
 // away from the LAN; and what its own hosts say is reported.
 func TestDirectReports(t *testing.T) {
 	ns := nstest.New(t)
-	check(t, ns.Sysctl("ipv6.conf.default.disable_ipv6", "1"), ns.Bridge("br0"))
-	sites := newFarSites(t, ns)
-	tap, err := ns.Tap("lan0")
-	check(t, err, ns.Plug("lan0", "br0"))
-	defer tap.Close()
-	n := newNet(t, ns)
-	w := prodDirect("br0")
-	w.Policy.Limits = l2ext.Limits{Resolve: 1000, Broadcast: 1000, Multicast: 1000}
+	n, tap := newLAN(t, ns)
+	sites, w := newFarSites(t, ns), busyDirect()
 	messages := [][]byte{bytesOf(t, igmpReport), bytesOf(t, igmpQuery), bytesOf(t, mldReport)}
 	mark := frame("\xff\xff\xff\xff\xff\xff", "\x88\xb6", 46)
 	for _, tt := range []struct {
@@ -179,8 +173,7 @@ func TestDirectReports(t *testing.T) {
 		heard int
 	}{{[2]bool{}, 3}, {[2]bool{true, false}, 2}, {[2]bool{true, true}, 1}} {
 		w.Direct.Listeners.NoReports = tt.no
-		a, err := n.Apply(t.Context(), []l2ext.Wish{w})
-		check(t, err, a[0].Err)
+		apply(t, n, w)
 		for _, f := range append(messages, mark) {
 			_, err := sites[2].WriteToUDPAddrPort(append([]byte{8, 0, 0, 0, 0, 0, 100, 0}, f...), netip.MustParseAddrPort(local+":14790"))
 			check(t, err)

@@ -35,6 +35,25 @@ func machine(t *testing.T) *nstest.NS {
 	return ns
 }
 
+// newLAN makes the bridge br0 with one port on a machine whose kernel says nothing
+// itself there, and a Host.
+func newLAN(t *testing.T, ns *nstest.NS) (n *Net, port *os.File) {
+	t.Helper()
+	check(t, ns.Sysctl("ipv6.conf.default.disable_ipv6", "1"), ns.Bridge("br0"))
+	port, err := ns.Tap("lan0")
+	check(t, err, ns.Plug("lan0", "br0"))
+	t.Cleanup(func() { port.Close() })
+	return newNet(t, ns), port
+}
+
+// apply makes one segment.
+func apply(t *testing.T, n *Net, w l2ext.Wish) {
+	t.Helper()
+	a, err := n.Apply(t.Context(), []l2ext.Wish{w})
+	check(t, err)
+	check(t, a[0].Err)
+}
+
 // operatorsBridge has a port, so that its MAC need not be pinned, by which the
 // kernel forgets all neighbours.
 func operatorsBridge(ns *nstest.NS) error {
@@ -203,19 +222,13 @@ func FuzzNeighbour(f *testing.F) {
 // TestDirectPolicy has the kernel take each policy that mode direct knows, and
 // drop by it what a LAN port sends.
 func TestDirectPolicy(t *testing.T) {
-	ns := machine(t)
-	check(t, ns.Sysctl("ipv6.conf.default.disable_ipv6", "1"), ns.Bridge("br0")) // it says nothing itself then
-	tap, err := ns.Tap("lan0")
-	check(t, err, ns.Plug("lan0", "br0"))
-	defer tap.Close()
-	n := newNet(t, ns)
+	n, tap := newLAN(t, machine(t))
 	w := prodDirect("br0")
 	w.Policy = l2ext.Policy{
 		RouterAdverts: l2ext.Local, DHCP: l2ext.Local, Multicast: l2ext.MulticastLinkLocal,
 		Limits: l2ext.Limits{Resolve: 100, Broadcast: 100, Multicast: 100, Unknown: 100},
 	}
-	a, err := n.Apply(t.Context(), []l2ext.Wish{w})
-	check(t, err, a[0].Err)
+	apply(t, n, w)
 	src := "\x02\x00\x00\x00\x00\x77"
 	ip4 := func(proto, port byte) string { // with its checksum: a kernel with br_netfilter drops others
 		h := []byte{0x45, 0, 0, 44, 0, 0, 0, 0, 64, proto, 0, 0, 10, 0, 0, 1, 224, 0, 0, 18}

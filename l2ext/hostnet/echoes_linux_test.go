@@ -14,15 +14,9 @@ import (
 // host of the LAN can neither send one nor hear one, not even one to a gateway that
 // the kernel has not been told of yet.
 func TestDirectEchoes(t *testing.T) {
-	ns := machine(t)
-	check(t, ns.Sysctl("ipv6.conf.default.disable_ipv6", "1"), ns.Bridge("br0"))
-	tap, err := ns.Tap("lan0")
-	check(t, err, ns.Plug("lan0", "br0"))
-	defer tap.Close()
-	n := newNet(t, ns)
+	n, tap := newLAN(t, machine(t))
 	w := prodDirect("br0")
-	a, err := n.Apply(t.Context(), []l2ext.Wish{w})
-	check(t, err, a[0].Err)
+	apply(t, n, w)
 	own, far := w.Direct.Self, w.Direct.Sites[0].MAC
 	crossed := func() uint64 {
 		traffic, _ := n.Traffic(100)

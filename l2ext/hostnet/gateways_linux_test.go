@@ -15,12 +15,7 @@ import (
 // TestDirectAnycast has the kernel keep at its site what is of a gateway that each
 // site has, as l2ext.Policy does in mode secure, and nothing else.
 func TestDirectAnycast(t *testing.T) {
-	ns := machine(t)
-	check(t, ns.Sysctl("ipv6.conf.default.disable_ipv6", "1"), ns.Bridge("br0"))
-	tap, err := ns.Tap("lan0")
-	check(t, err, ns.Plug("lan0", "br0"))
-	defer tap.Close()
-	n := newNet(t, ns)
+	n, tap := newLAN(t, machine(t))
 	host, gw := l2ext.MAC{2, 0, 0, 0, 0, 0x77}, l2ext.MAC{2, 0, 0, 0, 0, 0xfe}
 	ip4, ip6 := netip.MustParseAddr("10.77.0.254"), netip.MustParseAddr("fd77::fe")
 	w := prodDirect("br0")
@@ -28,8 +23,7 @@ func TestDirectAnycast(t *testing.T) {
 		Gateway: l2ext.GatewayAnycast, GatewayMAC: gw, GatewayIPs: []netip.Addr{ip4, ip6, ip4}, Unknown: l2ext.UnknownLimited,
 		Limits: l2ext.Limits{Resolve: 100, Broadcast: 100, Multicast: 100, Unknown: 100},
 	}
-	a, err := n.Apply(t.Context(), []l2ext.Wish{w})
-	check(t, err, a[0].Err)
+	apply(t, n, w)
 	to := func(dst, src l2ext.MAC) string {
 		return string(dst[:]) + string(src[:]) + "\x88\xb6" + strings.Repeat("x", 46)
 	}
