@@ -23,7 +23,8 @@ const (
 )
 
 // Heard asks the bridge when it learned a host last, which it notes for each
-// frame of it (br_fdb_update in net/bridge/br_fdb.c).
+// frame of it (br_fdb_update in net/bridge/br_fdb.c). It takes some 10 µs: at a flip, frames
+// go to the wrong site until the answer is there.
 func (n *Net) Heard(vni uint32, mac l2ext.MAC) (ago time.Duration, ok bool) {
 	n.mu.RLock()
 	a, known := n.segments[vni]
@@ -35,15 +36,15 @@ func (n *Net) Heard(vni uint32, mac l2ext.MAC) (ago time.Duration, ok bool) {
 	req.AddData(&netlink.Ndmsg{Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER})
 	req.AddData(nl.NewRtAttr(netlink.NDA_LLADDR, mac[:]))
 	req.AddData(nl.NewRtAttr(netlink.NDA_MASTER, nl.Uint32Attr(uint32(a.bridge))))
-	var answers [][]byte
-	err := n.within(func() (err error) {
-		answers, err = req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH)
+	var answer []byte
+	err := n.ask(func(*netlink.Handle) (err error) {
+		answer, err = n.raw.get(req)
 		return err
 	})
-	if err != nil || len(answers) != 1 {
+	if err != nil {
 		return 0, false
 	}
-	return heardIn(answers[0], a.port)
+	return heardIn(answer, a.port)
 }
 
 // heardIn reads an entry of a bridge; one behind the overlay port was not heard.

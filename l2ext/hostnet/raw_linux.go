@@ -1,6 +1,8 @@
 package hostnet
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -79,6 +81,49 @@ func (r *rawSocket) some(reqs []*nl.NetlinkRequest, errs []error) error {
 		out = append(out, req.Serialize()...)
 		index[req.Seq] = i
 	}
+	return r.exchange(out, func(m syscall.NetlinkMessage) (done bool) {
+		i, ours := index[m.Header.Seq] // an answer that came too late for its batch is not
+		code, ok := codeOf(m)
+		if !ours || !ok {
+			return false
+		}
+		errs[i] = code
+		return i == len(reqs)-1
+	})
+}
+
+// get carries out a request that the kernel answers with one message, and returns what
+// is in it.
+func (r *rawSocket) get(req *nl.NetlinkRequest) (answer []byte, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	req.Flags |= unix.NLM_F_ACK
+	var failed error
+	err = r.exchange(req.Serialize(), func(m syscall.NetlinkMessage) (done bool) {
+		if m.Header.Seq != req.Seq { // an answer that came too late for the one before
+			return false
+		}
+		if failed, done = codeOf(m); !done {
+			answer = bytes.Clone(m.Data)
+		}
+		return done
+	})
+	return answer, cmp.Or(err, failed)
+}
+
+// codeOf reads the end of a request: nil, or why it was not carried out.
+func codeOf(m syscall.NetlinkMessage) (failed error, end bool) {
+	if m.Header.Type != unix.NLMSG_ERROR || len(m.Data) < 4 {
+		return nil, false
+	}
+	if code := int32(binary.NativeEndian.Uint32(m.Data)); code != 0 {
+		failed = syscall.Errno(-code)
+	}
+	return failed, true
+}
+
+// exchange sends requests and reads what the kernel says, until take has got all.
+func (r *rawSocket) exchange(out []byte, take func(syscall.NetlinkMessage) (done bool)) error {
 	if err := unix.Sendto(r.s.GetFd(), out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("sending to the kernel: %w", err)
 	}
@@ -95,14 +140,7 @@ func (r *rawSocket) some(reqs []*nl.NetlinkRequest, errs []error) error {
 			return fmt.Errorf("reading the kernel's answer: %w", err)
 		}
 		for _, m := range msgs {
-			i, ours := index[m.Header.Seq] // an answer that came too late for its batch is not
-			if !ours || m.Header.Type != unix.NLMSG_ERROR || len(m.Data) < 4 {
-				continue
-			}
-			if code := int32(binary.NativeEndian.Uint32(m.Data)); code != 0 {
-				errs[i] = syscall.Errno(-code)
-			}
-			if i == len(reqs)-1 {
+			if take(m) {
 				return nil
 			}
 		}
