@@ -242,6 +242,7 @@ func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 		if j.phase == revoked || j.to != m.cfg.Site {
 			return fmt.Errorf("settling job %s: %w", id, ErrJobOver)
 		}
+		m.giveParked(j)
 		for _, nic := range nics {
 			if seg := m.segmentHere(nic); seg != nil && seg.Policy.binds(nic.MAC) {
 				j.add(seg.VNI, nic.MAC)
@@ -252,8 +253,8 @@ func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 			j.enter(now, settled)
 		}
 		m.moveAll(now, j, m.cfg.Site, 1)
-		m.unmute(j)
 		m.wake(j, again)
+		m.unmute(j)
 		return nil
 	})
 }

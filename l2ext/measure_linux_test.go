@@ -107,6 +107,7 @@ func benchMove(b *testing.B, delay time.Duration, by trigger) {
 		b.ReportMetric(float64(median(gaps[role]))/1e6, "gap-ms-"+unit)
 	}
 	if by.stop {
+		b.ReportMetric(float64(median(l.flips))/1e6, "flip-ms")
 		b.ReportMetric(float64(slices.Max(l.flips))/1e6, "worst-flip-ms")
 	}
 	b.ReportMetric(float64(pause.Milliseconds()), "pause-ms")

@@ -21,6 +21,24 @@ func (j *job) add(vni uint32, mac MAC) {
 	}
 }
 
+// giveParked gives a VM that has come to run here the frames that have waited since its
+// flip: before all else, since the rest of a Settle asks the kernel several times.
+func (m *Manager) giveParked(j *job) {
+	for vni, macs := range j.macs() {
+		seg := m.segments()[vni]
+		if seg == nil {
+			continue
+		}
+		seg.mu.RLock()
+		macs = slices.DeleteFunc(macs, func(mac MAC) bool {
+			b := seg.table.byMAC[mac]
+			return b == nil || !b.parked || b.rec.Site != m.cfg.Site
+		})
+		seg.mu.RUnlock()
+		j.release(m.runsHere(seg, macs))
+	}
+}
+
 // wake gives a VM that has come to run here the frames that waited for it, and
 // begins to wait for its own.
 func (m *Manager) wake(j *job, again bool) {
