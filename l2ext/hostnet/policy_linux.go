@@ -15,6 +15,7 @@ import (
 // beside those that limit storms:
 //
 //	chain d100 {     frames that are about to leave by lhdx100
+//		broadcasts far over the limits: drop, as in s100
 //		iif lhvx100, for a group: drop           what the gateway says is for this LAN
 //		broadcast shut, for a group: drop
 //		never carried (BPDU, LLDP, LACP, pause, CDP), loop probes: drop
@@ -32,6 +33,7 @@ const (
 	leavePrefix  = "d"
 	arrivePrefix = "i"
 	udpSuffix    = "-udp"
+	brakeSuffix  = "-brake"
 )
 
 // protoVRRP is the number of VRRP and CARP (IANA's registry of protocols).
@@ -44,6 +46,9 @@ func addDirect(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, a attachment) 
 		return "", "", err
 	}
 	d := direct{c: c, w: w, own: own, chain: c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", leavePrefix, w.VNI), Table: t})}
+	if err := addBrake(c, d.chain, w.Policy.Limits); err != nil {
+		return "", "", err
+	}
 	d.drop(append([]expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, equal(ifindex(a.port)...)}, grouped(expr.CmpOpNeq)...))
 	d.policy()
 	if err := addLimits(c, d.chain, w.Policy.Limits, 1); err != nil {

@@ -25,10 +25,13 @@ import (
 //		chain forward { type filter hook forward priority filter
 //			oif vmap { lhvx100 : jump s100 } }
 //		chain s100 {
+//			ether daddr ff:ff:ff:ff:ff:ff             jump s100-brake
 //			ether type arp                            goto s100-resolve
 //			ip6 nexthdr icmpv6, type 135 or 136       goto s100-resolve
 //			ether daddr ff:ff:ff:ff:ff:ff             goto s100-broadcast
 //			ether daddr & 01:00:00:00:00:00 != 0      goto s100-multicast }
+//		chain s100-brake {
+//			update @s100-brake { iif . ether type limit rate over 500/second } drop }
 //		chain s100-resolve {
 //			update @s100-resolve { iif limit rate over 50/second } drop
 //			limit rate over 100/second drop }
@@ -38,6 +41,16 @@ import (
 // tablePrefix begins the names of our tables; that of the carrier follows, as
 // each gateway of a network namespace has one.
 const tablePrefix = "longhaul-"
+
+// brakeOver is how many times what one port may send is let past the brake. The brake only
+// spares the kernel work: of so many broadcasts nearly all are dropped further on, whatever
+// they are, and to compare one with all rules takes twice as long as to make it, or
+// four times. Below that, what a policy keeps here takes nothing of the limits.
+const brakeOver = 10
+
+// brakeKinds is how many ports, times kinds of frame, the brake knows. What finds no place
+// is not braked.
+const brakeKinds = 4096
 
 // portMemory is how long the kernel remembers what a LAN port has sent.
 const portMemory = 10 * time.Second
@@ -200,8 +213,36 @@ func jumpFor(port int, chain string) nftables.SetElement {
 // addSegment makes the chains of a segment and returns the name of the first.
 func addSegment(c *nftables.Conn, t *nftables.Table, w l2ext.Wish) (string, error) {
 	first := c.AddChain(&nftables.Chain{Name: fmt.Sprintf("s%d", w.VNI), Table: t})
+	if err := addBrake(c, first, w.Policy.Limits); err != nil {
+		return "", err
+	}
 	c.AddRule(&nftables.Rule{Table: t, Chain: first, Exprs: append(grouped(expr.CmpOpEq), &expr.Verdict{Kind: expr.VerdictReturn})})
 	return first.Name, addLimits(c, first, w.Policy.Limits, 1)
+}
+
+// addBrake drops broadcasts, by LAN port and kind of frame, far over the limits: a storm
+// meets this rule and no other.
+func addBrake(c *nftables.Conn, first *nftables.Chain, l l2ext.Limits) error {
+	t, name := first.Table, first.Name+brakeSuffix
+	chain := c.AddChain(&nftables.Chain{Name: name, Table: t})
+	ports := named(&nftables.Set{
+		Table: t, Name: name, Concatenation: true, KeyType: nftables.MustConcatSetType(nftables.TypeIFIndex, nftables.TypeEtherType),
+		Dynamic: true, HasTimeout: true, Timeout: portMemory, Size: brakeKinds,
+	})
+	if err := c.AddSet(ports, nil); err != nil {
+		return fmt.Errorf("making set %s: %w", name, err)
+	}
+	rate := brakeOver * max(1, max(l.Resolve, l.Broadcast)/2)
+	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: reg32},
+		&expr.Payload{DestRegister: reg32 + 1, Base: expr.PayloadBaseLLHeader, Offset: 12, Len: 2},
+		&expr.Dynset{SrcRegKey: reg32, SetName: ports.Name, SetID: ports.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{over(rate)}},
+		&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop},
+	}})
+	c.AddRule(&nftables.Rule{Table: t, Chain: first, Exprs: []expr.Any{
+		load(expr.PayloadBaseLLHeader, 0, 6), equal(0xff, 0xff, 0xff, 0xff, 0xff, 0xff), &expr.Verdict{Kind: expr.VerdictJump, Chain: name},
+	}})
+	return nil
 }
 
 // grouped matches frames that are for a group, with CmpOpNeq, or for one host.
@@ -271,10 +312,11 @@ func (n *Net) drops() map[uint32]uint64 {
 }
 
 // countingChains are those of a segment that count what they drop.
-func countingChains(vni uint32, direct bool) (names []string) {
-	of := []string{"s"}
+func countingChains(vni uint32, direct bool) []string {
+	of, names := []string{"s"}, []string{fmt.Sprintf("s%d%s", vni, brakeSuffix)}
 	if direct {
 		of = append(of, leavePrefix, arrivePrefix)
+		names = append(names, fmt.Sprintf("%s%d%s", leavePrefix, vni, brakeSuffix))
 		for _, prefix := range []string{leavePrefix, arrivePrefix} {
 			names = append(names, fmt.Sprintf("%s%d", prefix, vni), fmt.Sprintf("%s%d%s", prefix, vni, udpSuffix))
 		}

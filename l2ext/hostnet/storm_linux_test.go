@@ -127,3 +127,53 @@ func TestRulesAreKept(t *testing.T) {
 		t.Errorf("after Cleanup: tables %q", got)
 	}
 }
+
+// TestBrake: of a storm nearly all is dropped by its first rule, and counted; broadcasts of
+// another kind by the same port are none of it.
+func TestBrake(t *testing.T) {
+	for name, w := range map[string]l2ext.Wish{"secure": prod("br0"), "direct": prodDirect("br0")} {
+		t.Run(name, func(t *testing.T) {
+			n, tap := newLAN(t, machine(t))
+			w.Policy.Limits = l2ext.Limits{Resolve: 40, Broadcast: 20, Multicast: 100, Unknown: 1}
+			apply(t, n, w)
+			left, chain := func() uint64 { return sent(t, n) }, "s100-brake"
+			if w.Direct != nil {
+				left, chain = func() uint64 { c, _ := n.Traffic(100); return c.Sent }, "d100-brake"
+			}
+			braked := func() (k uint64) {
+				check(t, n.withRules(func(c *nftables.Conn) error {
+					rules, err := c.GetRules(n.table(), &nftables.Chain{Name: chain, Table: n.table()})
+					for _, r := range rules {
+						k += counted(r)
+					}
+					return err
+				}))
+				return k
+			}
+			send := func(k int, kind string) (passed uint64) {
+				before := left()
+				for range k {
+					_, err := tap.Write(frame("\xff\xff\xff\xff\xff\xff", kind, 46))
+					check(t, err)
+				}
+				return left() - before
+			}
+			const storm = 3000
+			start := time.Now()
+			passed := send(storm, "\x08\x06")
+			took := time.Since(start).Seconds()
+			if passed < 20 || float64(passed) > 20*(1+took)+2 {
+				t.Errorf("%d of %d questions passed in %.2f s, want about 20", passed, storm, took)
+			}
+			if k := braked(); k > storm-200 || float64(k) < storm-200*(1+took)-2 {
+				t.Errorf("the brake has dropped %d in %.2f s, want about %d", k, took, storm-200)
+			}
+			if d := n.drops()[100]; d != storm-passed {
+				t.Errorf("%d are counted as dropped, %d did not pass", d, storm-passed)
+			}
+			if k := send(5, "\x88\xb6"); k != 5 {
+				t.Errorf("%d of 5 broadcasts of another kind passed", k)
+			}
+		})
+	}
+}
