@@ -152,9 +152,15 @@ func (j *job) release(held, lost int) {
 }
 
 // takeArrived notes at the source what the destination has seen.
-func (m *Manager) takeArrived(from string, msg announce.Message) {
-	if j := m.jobs[msg.Job]; j != nil && j.to == from && j.ended != nil && j.gap.After < 0 {
-		j.gap.After, j.gap.Held, j.gap.Lost = msg.After, int(msg.Held), int(msg.Lost)
-		close(j.ended)
+func (m *Manager) takeArrived(seg *segment, from string, msg announce.Message) {
+	j := m.jobs[msg.Job]
+	if j == nil || j.to != from || j.ended == nil || j.gap.After >= 0 {
+		return
+	}
+	j.gap.After, j.gap.Held, j.gap.Lost = msg.After, int(msg.Held), int(msg.Lost)
+	close(j.ended)
+	if j.gap.Before >= 0 {
+		seg.counts.add(Gaps, 1)
+		seg.counts.add(GapMicros, int((j.gap.Before + min(msg.After, staleJob)).Microseconds())) // the peer may say anything
 	}
 }

@@ -329,6 +329,9 @@ func TestGap(t *testing.T) {
 		if want := (l2ext.Gap{Before: 3 * time.Millisecond, After: 46 * time.Millisecond}); g.Before != want.Before || g.After != want.After {
 			t.Errorf("gap %+v, want %+v", g, want)
 		}
+		if n, us := w.count("a", l2ext.Gaps), w.count("a", l2ext.GapMicros); n != 1 || us != 49_000 || w.count("b", l2ext.Gaps) != 0 {
+			t.Errorf("%d gaps of %d us are counted", n, us)
+		}
 		if _, err := w.ms["a"].Gap(t.Context(), "none"); err == nil {
 			t.Error("a job that is not has a gap")
 		}

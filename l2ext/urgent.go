@@ -104,7 +104,7 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 	case announce.Able:
 		m.takeAble(seg, from, msg)
 	case announce.Arrived:
-		m.takeArrived(from, msg)
+		m.takeArrived(seg, from, msg)
 	case announce.Way:
 		m.takeWay(now, seg, from, msg)
 	case announce.Members:

@@ -187,6 +187,8 @@ func segmentCounts(m metrics, s gateway.Segment) {
 	m.counter("segment_received_bytes_total", "Bytes of frames received from other sites.", s.Counts["received_bytes"], label...)
 	m.counter("segment_streamed_frames_total", "Frames sent to other sites by reliable streams.", s.Counts["streamed"], label...)
 	m.counter("segment_flips_total", "Times that a MAC has changed its site.", s.Counts["flips"], label...)
+	m.counter("segment_gaps_total", "Moves of VMs away from this site whose silence was measured.", s.Counts["gaps"], label...)
+	m.send(prometheus.CounterValue, "segment_gap_seconds_total", "Silence of the VMs in these moves, without the time that the word was under way.", float64(s.Counts["gap_us"])/1e6, label)
 	m.counter("segment_loops_total", "Times that a loop was found behind the gateways.", s.Counts["loop_trips"], label...)
 	m.counter("segment_conflict_frames_total", "Frames from a MAC that is bound to another site.", s.Counts["conflicts"], label...)
 	m.counter("segment_refused_announcements_total", "Announcements of other sites that were refused: garbled, or about what is not theirs.", s.Counts["refused"], label...)

@@ -50,7 +50,7 @@ func (s source) Segments(context.Context) ([]gateway.Segment, error) {
 	if s.broken {
 		return nil, errors.New("broken")
 	}
-	return []gateway.Segment{{Name: "prod", Dropped: 7, Streams: []gateway.SegmentStream{{Site: "b", On: true, Loss: 0.25}}}}, nil
+	return []gateway.Segment{{Name: "prod", Dropped: 7, Counts: map[string]int64{"gaps": 2, "gap_us": 1_500_000, "refused": 3}, Streams: []gateway.SegmentStream{{Site: "b", On: true, Loss: 0.25}}}}, nil
 }
 
 // gather returns the metrics as "name{labels} value".
@@ -95,6 +95,9 @@ func TestCollect(t *testing.T) {
 		`longhaul_jobs label:{name:"state" value:"done"} gauge:{value:1}`,
 		`longhaul_jobs label:{name:"state" value:"failed"} gauge:{value:0}`,
 		`longhaul_segment_dropped_frames_total label:{name:"segment" value:"prod"} counter:{value:7}`,
+		`longhaul_segment_gaps_total label:{name:"segment" value:"prod"} counter:{value:2}`,
+		`longhaul_segment_gap_seconds_total label:{name:"segment" value:"prod"} counter:{value:1.5}`,
+		`longhaul_segment_refused_announcements_total label:{name:"segment" value:"prod"} counter:{value:3}`,
 		`longhaul_segment_streams label:{name:"peer" value:"b"} label:{name:"segment" value:"prod"} gauge:{value:1}`,
 		`longhaul_segment_loss_ratio label:{name:"peer" value:"b"} label:{name:"segment" value:"prod"} gauge:{value:0.25}`,
 		`longhaul_moves_total label:{name:"result" value:"done"} counter:{value:2}`,
