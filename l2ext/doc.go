@@ -53,7 +53,8 @@
 // manager.go the loop, apply.go the wished state, state.go what is known of a
 // segment, outward.go and inward.go the frames, peers.go and urgent.go the
 // announcements, bindings.go the rules, jobs.go the moves, report.go what the
-// network saw of them, view.go what an operator sees.
+// network saw of them, view.go what an operator sees, log.go how often what others cause is
+// logged.
 //
 // Storms and loops: what is not for one known host is limited by the kernel for
 // each LAN port (hostnet) and here for each segment (limits.go); a policy says
