@@ -28,7 +28,7 @@ func TestForwardRecover(t *testing.T) {
 	h.startPostcopy(t, ctx, 1)
 	comesTo(t, ctx, h.src, "postcopy-active")
 	comesTo(t, ctx, h.to, "postcopy-active") // before, a break ends it
-	b.pair.Process(to).Kill() // the one of the source waits for it, with its leg open, and hears then that it has forgotten
+	b.pair.Process(to).Kill()                // the one of the source waits for it, with its leg open, and hears then that it has forgotten
 	if err := b.pair.Run(ctx, to); err != nil {
 		t.Fatal(err)
 	}
