@@ -123,7 +123,7 @@ func (b *budget) reach(n float64) float64 {
 func (b *budget) charge(now time.Duration, c Class, n int64) {
 	b.fill(now)
 	if c == Bulk {
-		if now-b.bulk > idleFor { // what has gathered makes up for no stall
+		if now-b.bulk > b.idleness() { // what has gathered makes up for no stall
 			b.long = min(b.long, b.rate*shortCredit.Seconds())
 			b.began = now
 		}
@@ -140,5 +140,11 @@ func (b *budget) charge(now time.Duration, c Class, n int64) {
 // idle tells whether nobody has used the pace for a while.
 func (b *budget) idle(now time.Duration) bool {
 	b.fill(now)
-	return now-b.full > idleFor-b.most()
+	return now-b.full > b.idleness()-b.most()
+}
+
+// idleness is how long without bulk nobody waits for the pace. Who waits for a train is
+// not idle; idle counts his wait twice, as the time in which the budget has filled too.
+func (b *budget) idleness() time.Duration {
+	return max(idleFor, 3*time.Duration(b.burst/b.rate*float64(time.Second)))
 }

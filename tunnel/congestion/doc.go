@@ -112,10 +112,10 @@
 // # The budget
 //
 // A stall of up to 30 ms is made up for at 1.25 times the pace; once a queue is
-// seen, or after 40 ms without bulk, of 5 ms: what makes up for no stall stands in
-// the queue of a line that has no more than the pace. The same holds in the first
-// 250 ms after that while nothing waits: a channel may send 256 KiB, and more once
-// the peer has answered.
+// seen, or after 40 ms without bulk (in trains: three times as long as it waits for
+// one), of 5 ms: what makes up for no stall stands in the queue of a line that has no
+// more than the pace. The same holds in the first 250 ms after that while nothing
+// waits: a channel may send 256 KiB, and more once the peer has answered.
 // Bulk that has found the budget empty waits for a burst of half a millisecond,
 // which is one write. Acknowledgements cannot wait; with a configured rate they
 // are charged.

@@ -273,7 +273,7 @@ func TestLateAcks(t *testing.T) {
 func TestThinLine(t *testing.T) {
 	for _, c := range []cell{
 		{4, 20, 2, 0, 0, 0, false}, {4, 20, 2, 0, 0, 0, true}, {8, 20, 1, 0, 0, 0, false}, {8, 20, 1, 0, 0, 0, true}, {8, 100, 1, 0, 0, 0, true},
-		{1, 20, 2, 0, 0, 0, false}, {1, 100, 2, 0, 0, 0, false}, {2, 20, 1, 0, 0, 0, false}, {2, 100, 1, 0, 0, 0, false}, {5, 20, 2, 0, 0, 0, false},
+		{1, 20, 2, 0, 0, 0, false}, {1, 100, 2, 0, 0, 0, false}, {1, 300, 1, 0, 0, 0, false}, {2, 20, 1, 0, 0, 0, false}, {2, 100, 1, 0, 0, 0, false}, {5, 20, 2, 0, 0, 0, false},
 	} {
 		for _, cold := range []bool{true, false} {
 			s := newSim(c.line(), *seed)
