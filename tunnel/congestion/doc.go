@@ -52,8 +52,9 @@
 // once. The line stretches a train of n bytes to n / rate, which the
 // acknowledgements show:
 //
-//	rate of a train     bytes acknowledged after its first packet
-//	                    / time from the first to the last acknowledgement
+//	rate of a train     bytes acknowledged after those that were with its first packet
+//	                    / time from then to the last acknowledgement; without those that
+//	                    come 4 times as late as the others, which receivers hold back
 //	limit               the median of the last 8 that were stretched by half at least,
 //	                    once there are 3, and while none came faster
 //	pace                the limit, once it is 4 times the bandwidth or less: the

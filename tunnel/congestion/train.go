@@ -17,6 +17,10 @@ const (
 	// measurable: receivers acknowledge each second packet, and processors are late.
 	leastTrain  = 8
 	leastSpread = 2 * time.Millisecond
+	// leastTimes acknowledgements tell how far apart they come; straggle times as late is
+	// not the line.
+	leastTimes = 3
+	straggle   = 4
 	// spreadBy at least the line must have slowed a train down to have been its limit.
 	spreadBy = 1.5
 	// leastTrains that were slowed down are believed, unless one that was not came
@@ -38,6 +42,7 @@ type train struct {
 	bytes     int64         // acknowledged after the first packet
 	from, to  time.Duration // when the first and the last of them were sent
 	came, end time.Duration // and when they were acknowledged
+	times     int           // moments at which some were, after the first
 }
 
 // trains is what those of late tell.
@@ -54,14 +59,32 @@ type trains struct {
 // acked takes in the acknowledgement of a packet sent at a time. What was sent more
 // than gap after the last is of another train.
 func (t *trains) acked(now, sent, gap time.Duration, size int64) {
-	if t.packets == 0 || sent-t.to > gap {
+	switch {
+	case t.packets == 0 || sent-t.to > gap:
 		t.arrived()
 		t.train = train{packets: 1, from: sent, to: sent, came: now, end: now}
 		return
+	case sent < t.from || t.straggles(now):
+		return
+	case now > t.end:
+		t.times++
 	}
 	t.packets++
-	t.bytes += size
 	t.to, t.end = max(t.to, sent), now
+	if t.times > 0 {
+		t.bytes += size
+	}
+}
+
+// straggles tells of an acknowledgement that comes so much later than those before it
+// that not the line has made it late: a receiver that has no second packet to
+// acknowledge with it holds it back (RFC 9000, section 13.2.1), until the next train
+// comes; its processor was elsewhere; or what came in between was lost.
+func (t *train) straggles(now time.Duration) bool {
+	if t.times < leastTimes {
+		return false
+	}
+	return now-t.end > max(straggle*(t.end-t.came)/time.Duration(t.times), leastSpread)
 }
 
 // arrived judges a train that is complete.

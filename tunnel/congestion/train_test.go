@@ -49,3 +49,44 @@ func TestTrains(t *testing.T) {
 		}
 	}
 }
+
+// TestStragglers: what the receiver holds back, or brings together with others, does not
+// make the line slower or faster than it is.
+func TestStragglers(t *testing.T) {
+	const size, us = 1500, time.Microsecond
+	for _, tt := range []struct {
+		name     string
+		together int           // acknowledged at a time
+		held     time.Duration // the last is acknowledged so much later
+		foreign  bool          // one of the train before comes amid the others
+	}{
+		{"at once", 1, 0, false},
+		{"together", 10, 0, false},
+		{"the last is held back", 2, ms(9), false},
+		{"the last is held back until the next train has come", 2, ms(13), false},
+		{"one of the train before", 2, 0, true},
+	} {
+		var x trains
+		for n := range time.Duration(5) {
+			sent := n * ms(12)
+			came := sent + ms(100)
+			for i := range 50 {
+				at := came + time.Duration((i+tt.together)/tt.together*tt.together)*100*us
+				switch {
+				case i == 49 && tt.held > ms(12):
+					continue // see below
+				case i == 49:
+					at += tt.held
+				case i == 20 && tt.foreign && n > 0:
+					x.acked(at, sent-ms(12), ms(3), size)
+				case i == 2 && tt.held > ms(12) && n > 0:
+					x.acked(at, sent-ms(12), ms(3), size)
+				}
+				x.acked(at, sent, ms(3), size)
+			}
+		}
+		if got, want := float64(x.limit), 15e6; got < 0.97*want || got > 1.03*want {
+			t.Errorf("%s: %.0f bytes/s, want %.0f", tt.name, got, want)
+		}
+	}
+}
