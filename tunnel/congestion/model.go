@@ -74,6 +74,9 @@ const (
 	leastSamples = 8
 	// flatRounds without a quarter more end startup (BBR, section 5.3.1.2).
 	flatRounds = 3
+	// feelRounds: a round trip until the first train is acknowledged, and one for enough
+	// of them.
+	feelRounds = 2
 	flatGrowth = 1.25
 	// foundGrowth, and more, of the bandwidth is found in a probe: it goes on.
 	foundGrowth = 1.05
@@ -236,6 +239,9 @@ func (m *model) gain() float64 {
 		if m.farOff() {
 			return farGain
 		}
+		if m.feeling() {
+			return probeGain
+		}
 		return startupGain
 	case drain:
 		return drainGain
@@ -264,6 +270,16 @@ func (m *model) burst() time.Duration {
 func (m *model) inTrains() bool {
 	return m.phase == startup && !m.plain && m.rtt.rtt >= leastTrainRTT && !m.near()
 }
+
+// feeling tells in startup whether trains are still to tell what there is beyond a rate
+// that is known.
+func (m *model) feeling() bool {
+	return m.known && m.inPhase < feelRounds && m.inTrains()
+}
+
+// slowly tells whether what was delivered in the round was sent while feeling, and so
+// could not grow as fast.
+func (m *model) slowly() bool { return m.known && m.inPhase <= feelRounds+1 }
 
 // near tells in startup whether the rate that trains tell is to be had at once.
 func (m *model) near() bool {

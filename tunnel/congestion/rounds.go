@@ -140,7 +140,7 @@ func (m *model) step(now time.Duration, r round, queue bool, got int64, kept boo
 }
 
 func (m *model) stepStartup(now time.Duration, r round, queue bool) {
-	if bw := m.bw.value(); float64(bw) >= flatGrowth*float64(m.full) {
+	if bw := m.bw.value(); float64(bw) >= flatGrowth*float64(m.full) || m.slowly() {
 		m.full, m.flat = bw, 0
 	} else if !r.limited && m.delivered-r.from >= startWindow/2 {
 		m.flat++
