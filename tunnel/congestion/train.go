@@ -64,7 +64,7 @@ func (t *trains) acked(now, sent, gap time.Duration, size int64) {
 		t.arrived()
 		t.train = train{packets: 1, from: sent, to: sent, came: now, end: now}
 		return
-	case sent < t.from || t.straggles(now):
+	case sent < t.from || t.straggles(now, gap):
 		return
 	case now > t.end:
 		t.times++
@@ -79,12 +79,13 @@ func (t *trains) acked(now, sent, gap time.Duration, size int64) {
 // straggles tells of an acknowledgement that comes so much later than those before it
 // that not the line has made it late: a receiver that has no second packet to
 // acknowledge with it holds it back (RFC 9000, section 13.2.1), until the next train
-// comes; its processor was elsewhere; or what came in between was lost.
-func (t *train) straggles(now time.Duration) bool {
+// comes; its processor was elsewhere; or what came in between was lost. Less than gap is
+// common where processors are busy, and no matter.
+func (t *train) straggles(now, gap time.Duration) bool {
 	if t.times < leastTimes {
 		return false
 	}
-	return now-t.end > max(straggle*(t.end-t.came)/time.Duration(t.times), leastSpread)
+	return now-t.end > max(straggle*(t.end-t.came)/time.Duration(t.times), leastSpread, gap)
 }
 
 // arrived judges a train that is complete.
