@@ -58,6 +58,8 @@ const (
 	// not less than leastLost packets.
 	tolerated = 0.05
 	leastLost = 8
+	// fewLost in a round of startup may be two or three bursts of losses of the line.
+	fewLost = 64
 	// giveWay is the most that one round of congestion takes off the rate
 	// (CUBIC's beta, and BBRv3's).
 	giveWay = 0.7
@@ -155,6 +157,7 @@ type round struct {
 	lostPackets int
 	lossTimes   int           // how many times there were losses: trains, or as long as makes them two
 	lossAt      time.Duration // when the first of the last time was sent
+	lossFrom    time.Duration // and the first of all
 	marks       int
 	samples     int
 	rtt         time.Duration // smallest
@@ -347,6 +350,9 @@ func (m *model) marked() { m.round.marks++ }
 
 func (m *model) lost(s sentPacket) {
 	if r := &m.round; r.lossTimes == 0 || s.at > r.lossAt+m.apart() {
+		if r.lossTimes == 0 {
+			r.lossFrom = s.at
+		}
 		r.lossTimes++
 		r.lossAt = s.at
 	}
@@ -398,15 +404,21 @@ func (m *model) acked(now time.Duration, s sentPacket, inFlight int64) {
 	m.drained(now, inFlight)
 }
 
-// overflows tells in startup whether so much is lost, and over so long, that it is no
-// mere burst of losses. Without trains it is twice as much: the small bursts that then
-// leave are more than the shortest queues hold, long before the line is full.
+// overflows tells in startup whether so much is lost, and so often, that it is no mere
+// burst of losses: of most trains, since a queue that is too short or a policer drops of
+// each. Without trains it is twice as much: the small bursts that then leave are more
+// than the shortest queues hold, long before the line is full.
 func (m *model) overflows() bool {
 	r, most := &m.round, 2*tolerated
 	if r.lostPackets < 2*leastLost || r.lossTimes < leastTrains {
 		return false
 	}
-	if !m.inTrains() {
+	if m.inTrains() {
+		every := (r.lossAt - r.lossFrom) / time.Duration(r.lossTimes-1)
+		if r.lossTimes <= leastTrains || every > 2*m.burst() {
+			return false
+		}
+	} else {
 		most *= 2
 	}
 	return r.loss(max(m.delivered-r.from, m.lastRound)) >= most

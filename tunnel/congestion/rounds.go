@@ -73,8 +73,8 @@ func (m *model) endRound(now time.Duration, inFlight int64) {
 
 // congested tells whether what was lost in a round is more than a line loses. A
 // round alone may be bad luck: it counts with a queue, with many losses, or
-// after another one. What is lost in the two rounds after we have given way was
-// sent before.
+// after another one; a few not while trains come through at a multiple of the rate.
+// What is lost in the two rounds after we have given way was sent before.
 func (m *model) congested(now time.Duration, r round, delivered int64, queue bool) bool {
 	loss := r.loss(delivered)
 	limit := tolerated
@@ -85,6 +85,9 @@ func (m *model) congested(now time.Duration, r round, delivered int64, queue boo
 	bad := r.lostPackets >= leastLost && loss >= limit
 	again := m.bad
 	m.bad = bad
+	if m.phase == startup && m.farOff() && !queue && r.lostPackets < fewLost {
+		return false
+	}
 	return bad && (queue || again || loss >= 3*limit) && m.rounds >= m.obeyed+2
 }
 

@@ -53,7 +53,7 @@ func started(c cell, seed uint64, ackDelay time.Duration, plain bool) (*sim, []*
 	s, p := newSim(c.line(), seed), c.path()
 	p.model.plain = plain
 	warm := newConn(s, p, Priority)
-	warm.left = 40
+	warm.left = 10
 	warm.ackDelay = ackDelay
 	warm.try()
 	s.run(time.Second)
