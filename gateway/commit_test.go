@@ -16,9 +16,9 @@ var errDisk = errors.New("no space left on device")
 // until waits for a condition that some goroutine brings about.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); {
+	for deadline := time.Now().Add(busyTime); !ok(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within %v: %s", busyTime, what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

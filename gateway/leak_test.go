@@ -30,7 +30,7 @@ func noChannels(t testing.TB, want int, sites ...*site) {
 	t.Helper()
 	for _, s := range sites {
 		for _, l := range s.node.Links() {
-			deadline := time.Now().Add(30 * time.Second)
+			deadline := time.Now().Add(busyTime)
 			for l.State().Channels > want && time.Now().Before(deadline) {
 				time.Sleep(10 * time.Millisecond)
 			}

@@ -287,8 +287,9 @@ func TestKilledGateway(t *testing.T) {
 				}
 				select {
 				case <-reached:
-				case <-time.After(30 * time.Second):
-					t.Fatal("the phase is not reached")
+				case <-time.After(busyTime):
+					now, _ := a.g.Job(t.Context(), j.ID)
+					t.Fatalf("the phase is not reached: %s, %s: %s", now.State, now.Phase, now.Error)
 				}
 				for _, s := range []*site{a, b} {
 					if strings.Contains(victims, s.name) {
@@ -318,7 +319,7 @@ func TestReportOverARestart(t *testing.T) {
 	j := a.begin("b")
 	select {
 	case <-reached:
-	case <-time.After(30 * time.Second):
+	case <-time.After(busyTime):
 		t.Fatal("the order to run does not come")
 	}
 	a.kill()

@@ -46,7 +46,7 @@ func interrupt(t *testing.T, from, to *site, p phase, after bool, err error, dee
 	j := from.begin(to.name)
 	select {
 	case <-reached:
-	case <-time.After(30 * time.Second):
+	case <-time.After(busyTime):
 		t.Fatalf("phase %s is not reached: %+v", p, j)
 	}
 	deed()

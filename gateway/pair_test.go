@@ -183,9 +183,13 @@ func (s *site) start() {
 	}
 }
 
+// busyTime bounds what takes a moment, on a machine that has other work: as long as
+// a job may take in wait. Handshakes of the link begin anew when one times out.
+const busyTime = 60 * time.Second
+
 func (s *site) waitUp(peer string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), busyTime)
 	defer cancel()
 	if err := s.node.Link(peer).WaitUp(ctx); err != nil {
 		s.t.Fatal(err)
@@ -205,7 +209,7 @@ func (s *site) migrate(to string) gateway.Job {
 // wait waits for the end of a job.
 func (s *site) wait(id string) gateway.Job {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), busyTime)
 	defer cancel()
 	events, err := s.g.WatchJob(ctx, id)
 	if err != nil {
