@@ -110,12 +110,13 @@ func writePages(w io.Writer, p inspect.Pages, known bool) error {
 // methodName is a method as people read it.
 func methodName(m inspect.Method) string {
 	return or(map[string]string{
-		inspect.LZ4:       "lz4, whole stream",
-		inspect.Zstd1:     "zstd 1, whole stream",
-		inspect.Zstd3:     "zstd 3, whole stream",
-		inspect.Dedup:     "zero pages and duplicates only",
-		inspect.Longhaul1: "Longhaul, zstd 1",
-		inspect.Longhaul3: "Longhaul, zstd 3",
+		inspect.LZ4:           "lz4, whole stream",
+		inspect.Zstd1:         "zstd 1, whole stream",
+		inspect.Zstd3:         "zstd 3, whole stream",
+		inspect.Dedup:         "zero pages and duplicates only",
+		inspect.Longhaul1:     "Longhaul, zstd 1",
+		inspect.Longhaul3:     "Longhaul, zstd 3",
+		inspect.LonghaulPress: "Longhaul, press",
 	}[m.Name], m.Name)
 }
 

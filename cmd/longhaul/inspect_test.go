@@ -32,6 +32,7 @@ func everything() inspect.File {
 			{Name: inspect.Dedup, Left: 3 << 30, Known: known(1 << 30)},
 			{Name: inspect.Longhaul1, Left: 1 << 30, Known: known(250 << 20), Verified: true},
 			{Name: inspect.Longhaul3, Left: 1000 << 20, Known: known(230 << 20), Verified: true},
+			{Name: inspect.LonghaulPress, Left: 800 << 20, Known: known(190 << 20), Verified: true},
 		},
 		Evicted: true,
 	}
@@ -69,6 +70,7 @@ func TestWriteCapture(t *testing.T) {
   zero pages and duplicates only  3 GiB     75 %       1 GiB                   25 %
   Longhaul, zstd 1                1 GiB     25 %       250 MiB                 6.1 %
   Longhaul, zstd 3                1000 MiB  24.4 %     230 MiB                 5.62 %
+  Longhaul, press                 800 MiB   19.5 %     190 MiB                 4.64 %
   What Longhaul would send was decoded with a store of its own: byte-exact.
   Its store was too small for all pages; a larger --store-memory may leave less.
 
@@ -95,31 +97,37 @@ func TestWriteOpaque(t *testing.T) {
 }
 
 // TestInspectJSON looks at a stream of a real QEMU. The bytes left change with
-// every better method, so they are not in the golden document.
+// every better method, so they are not in the golden documents.
 func TestInspectJSON(t *testing.T) {
-	var out, errs bytes.Buffer
-	a := newApp()
-	a.stdout, a.stderr = &out, &errs
-	seed := filepath.Join(captureDir, "precopy-0.gz")
-	if code := a.run([]string{"inspect", "--json", "--store-memory", "16MiB", seed, seed}); code != exitOK || errs.Len() > 0 {
-		t.Fatalf("exit code %d, %s", code, &errs)
-	}
-	got := regexp.MustCompile(`("left\w*_bytes": )\d+`).ReplaceAllString(out.String(), `${1}0`)
-	golden := filepath.Join("testdata", "inspect", "precopy.json")
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(golden), 0o755); err != nil {
+	for _, tt := range []struct {
+		golden string
+		flags  []string
+	}{{"precopy.json", nil}, {"press.json", []string{"--press"}}} {
+		var out, errs bytes.Buffer
+		a := newApp()
+		a.stdout, a.stderr = &out, &errs
+		seed := filepath.Join(captureDir, "precopy-0.gz")
+		args := append([]string{"inspect", "--json", "--store-memory", "16MiB", seed, seed}, tt.flags...)
+		if code := a.run(args); code != exitOK || errs.Len() > 0 {
+			t.Fatalf("%v: exit code %d, %s", args, code, &errs)
+		}
+		got := regexp.MustCompile(`("left\w*_bytes": )\d+`).ReplaceAllString(out.String(), `${1}0`)
+		golden := filepath.Join("testdata", "inspect", tt.golden)
+		if *update {
+			if err := os.MkdirAll(filepath.Dir(golden), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
+		if d := cmp.Diff(string(want), got); d != "" {
+			t.Errorf("%s has changed; if that is meant: go test ./cmd/longhaul -update\n%s", tt.golden, d)
 		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("the document has changed; if that is meant: go test ./cmd/longhaul -update\n%s", d)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/internal/page"
 	"github.com/longhaul-project/longhaul/internal/qemu/qemutest"
 )
@@ -99,6 +100,51 @@ func TestKnown(t *testing.T) {
 	if total.Bytes != int64(2*len(pages.b)+len(changed.b)) || *lh.Known >= lh.Left/2 || *lh.Known < 200*page.Size ||
 		!lh.Verified || total.Methods[0].Known != nil || total.Methods[0].Verified {
 		t.Errorf("total: %+v", total)
+	}
+}
+
+// Press leaves less than zstd does, with several batches in flight, and is there only
+// if it is asked for.
+func TestPress(t *testing.T) {
+	s := begin(1024)
+	for i := range uint64(560) { // three batches
+		s.page(i, table(i))
+	}
+	b := s.end()
+	in := New(Options{Store: 64 << 20, Press: true})
+	for i := range 2 {
+		f, err := in.Inspect(t.Context(), "a", bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		press, zstd := method(t, f, LonghaulPress), method(t, f, Longhaul3)
+		if press.Left >= zstd.Left || !press.Verified || (press.Known != nil) != (i > 0) || i > 0 && *press.Known > press.Left/10 {
+			t.Errorf("capture %d: %+v, beside %+v", i, press, zstd)
+		}
+	}
+	if f := look(t, b)[0]; len(f.Methods) != 6 {
+		t.Errorf("press was not asked for: %+v", f.Methods)
+	}
+}
+
+// What goes wrong in flight is told, and close waits for what is still there.
+func TestFlight(t *testing.T) {
+	broken := errors.New("the wing is off")
+	landed := make(chan struct{})
+	close(landed)
+	r := newPair(8 << 20).newReducer(setting{LonghaulPress, dedup.Setting{Codec: dedup.Press}})
+	later := &flying{landed: make(chan struct{})}
+	r.flight = []*flying{{landed: landed, err: broken}, later}
+	if err := r.land(1); !errors.Is(err, broken) {
+		t.Errorf("%v, want %v", err, broken)
+	}
+	down := false
+	go func() {
+		down = true
+		close(later.landed)
+	}()
+	if r.close(); !down {
+		t.Error("closed with a batch in flight")
 	}
 }
 

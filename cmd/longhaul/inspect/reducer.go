@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -25,25 +26,40 @@ func newPair(memory int64) *pair {
 // and counts what crosses.
 type reducer struct {
 	stores *pair
+	method string
 	enc    *dedup.Encoder
 	dec    *dedup.Decoder
 
-	pending []byte // given to enc, and not yet compared with what dec says
+	most    int       // batches that may be in flight
+	flight  []*flying // in order
+	pending []byte    // given to enc, and not yet compared with what dec says
 	decoded []byte
 	wire    int64 // bytes of messages
 	raw     int64 // bytes that came out as they went in
 }
 
-func (p *pair) newReducer(level int) *reducer {
-	return &reducer{
+// mostFlying bounds the batches of one reducer that are compressed at once. Each
+// takes some 8 MiB until it is decoded.
+const mostFlying = 16
+
+func (p *pair) newReducer(set setting) *reducer {
+	r := &reducer{
 		stores: p,
-		enc:    p.near.NewEncoder(dedup.EncoderConfig{Setting: dedup.Setting{Codec: dedup.Zstd, Level: level}}),
+		method: set.method,
+		enc:    p.near.NewEncoder(dedup.EncoderConfig{Setting: set.codec}),
 		dec:    p.far.NewDecoder(dedup.DecoderConfig{}),
 	}
+	if set.codec.Codec == dedup.Press { // all else waits for it, and leaves it the cores
+		r.most = min(runtime.GOMAXPROCS(0), mostFlying)
+	}
+	return r
 }
 
 // close ends the channel; the stores keep what it sent.
 func (r *reducer) close() {
+	for _, f := range r.flight { // after an error
+		<-f.landed
+	}
 	r.enc.Close()
 	r.dec.Close()
 }
@@ -55,36 +71,74 @@ func (r *reducer) write(c *chunk) error {
 		// in a gateway that is busy.
 		it.Mark &^= page.Flush
 		if r.enc.Add(it) {
-			if err := r.ship(); err != nil {
+			if err := r.ship(r.most); err != nil {
 				return err
 			}
 		}
 	}
 	if c.last {
-		return r.ship()
+		return r.ship(0)
 	}
 	return nil
 }
 
-// ship carries all batches across that the encoder has.
-func (r *reducer) ship() error {
+// A flying batch is compressed and expanded beside others. batch is constant, the rest
+// belongs to the reducer once landed is closed.
+type flying struct {
+	batch  *dedup.Batch
+	landed chan struct{}
+	size   int // bytes of its message
+	x      *dedup.Expanded
+	err    error
+}
+
+func (f *flying) fly() {
+	defer close(f.landed)
+	var msg []byte
+	if msg, f.err = f.batch.Compress(); f.err != nil {
+		return
+	}
+	f.size = len(msg)
+	if f.x, f.err = dedup.Expand(msg); f.err != nil {
+		f.err = fmt.Errorf("decoding: %w", f.err)
+	}
+}
+
+// ship sends all batches on their way that the encoder has, and waits until no more
+// than most of them are in flight.
+func (r *reducer) ship(most int) error {
 	for b := r.enc.Cut(); b != nil; b = r.enc.Cut() {
-		msg, err := b.Compress()
-		if err != nil {
+		f := &flying{batch: b, landed: make(chan struct{})}
+		if r.flight = append(r.flight, f); r.most > 1 {
+			go f.fly()
+		} else {
+			f.fly()
+		}
+		if err := r.land(r.most); err != nil {
 			return err
 		}
-		r.wire += int64(len(msg))
-		x, err := dedup.Expand(msg)
-		if err != nil {
-			return fmt.Errorf("decoding: %w", err)
+	}
+	return r.land(most)
+}
+
+// land takes in the batches that were sent first, until no more than most are left.
+func (r *reducer) land(most int) error {
+	for len(r.flight) > most {
+		f := r.flight[0]
+		<-f.landed
+		r.flight = append(r.flight[:0], r.flight[1:]...)
+		if f.err != nil {
+			return f.err
 		}
-		if r.decoded, _, err = r.dec.Decode(r.decoded[:0], x); err != nil {
+		r.wire += int64(f.size)
+		var err error
+		if r.decoded, _, err = r.dec.Decode(r.decoded[:0], f.x); err != nil {
 			return fmt.Errorf("decoding: %w", err)
 		}
 		if err := r.compare(); err != nil {
 			return err
 		}
-		r.enc.Acked(b.Seq)
+		r.enc.Acked(f.batch.Seq)
 	}
 	return nil
 }

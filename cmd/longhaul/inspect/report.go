@@ -56,12 +56,13 @@ type Method struct {
 
 // Names of the methods, in the order in which a File has them.
 const (
-	LZ4       = "lz4"
-	Zstd1     = "zstd-1"
-	Zstd3     = "zstd-3"
-	Dedup     = "zero+dedup"
-	Longhaul1 = "longhaul-zstd-1"
-	Longhaul3 = "longhaul-zstd-3"
+	LZ4           = "lz4"
+	Zstd1         = "zstd-1"
+	Zstd3         = "zstd-3"
+	Dedup         = "zero+dedup"
+	Longhaul1     = "longhaul-zstd-1"
+	Longhaul3     = "longhaul-zstd-3"
+	LonghaulPress = "longhaul-press" // if Options ask for it
 )
 
 // Total sums captures up.

@@ -53,6 +53,18 @@ func content(seed uint64) []byte {
 	return b
 }
 
+// table is a page of records, which compresses, and the same for the same seed.
+func table(seed uint64) []byte {
+	var b []byte
+	r := rand.New(rand.NewPCG(seed, 2))
+	for len(b) < page.Size {
+		b = binary.LittleEndian.AppendUint64(b, 0xffff888100000000|r.Uint64N(1<<20)<<6)
+		b = binary.LittleEndian.AppendUint32(b, uint32(r.IntN(300)))
+		b = append(b, "\x01\x00\x02\x00"...)
+	}
+	return b
+}
+
 // edit changes words of a page.
 func edit(b []byte, words int) []byte {
 	b = bytes.Clone(b)
