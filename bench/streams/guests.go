@@ -11,9 +11,13 @@ import (
 	"github.com/longhaul-project/longhaul/bench/guest/control"
 )
 
-// backPace is slow, at a quarter of a gigabit per second, because the server
-// goes on working: a pass takes long enough for much to be rewritten.
-var backPace = pace{rounds: 12, bandwidth: 32 << 20}
+// The paces of servers that go on working are slow, a quarter and an eighth of a
+// gigabit per second: a pass takes long enough for much to be rewritten. At that of
+// busy work calm work comes to an end in 10 rounds.
+var (
+	busyPace = pace{rounds: 12, bandwidth: 32 << 20}
+	calmPace = pace{rounds: 12, bandwidth: 16 << 20}
+)
 
 // How hard deb1 works, in per cent of what debian/agent.pl can do. Of the guest in
 // facts/reduction.md zstd --long leaves 5.8 MB after its ten minutes, of deb1-back
@@ -44,11 +48,11 @@ func (r *recorder) first(ctx context.Context) error {
 }
 
 // calm and busy record deb1 again after its work.
-func (r *recorder) calm(ctx context.Context) error { return r.again(ctx, Calm, calmWork) }
-func (r *recorder) busy(ctx context.Context) error { return r.again(ctx, Busy, busyWork) }
+func (r *recorder) calm(ctx context.Context) error { return r.again(ctx, Calm, calmWork, calmPace) }
+func (r *recorder) busy(ctx context.Context) error { return r.again(ctx, Busy, busyWork, busyPace) }
 
 // again takes deb1 up where it was recorded, lets it work, and records it as name.
-func (r *recorder) again(ctx context.Context, name string, percent int) error {
+func (r *recorder) again(ctx context.Context, name string, percent int, p pace) error {
 	m, err := r.takeUp(ctx, name)
 	if err != nil {
 		return err
@@ -68,7 +72,7 @@ func (r *recorder) again(ctx context.Context, name string, percent int) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return r.take(ctx, m, name, backPace, r.work)
+	return r.take(ctx, m, name, p, r.work)
 }
 
 // takeUp starts a QEMU that loads the recording of deb1, with a copy of its disk.
