@@ -62,6 +62,8 @@ const (
 	pressEvery = 4
 	pressShare = 10 // of the pages that other channels have in a batch
 	pressBytes = 1 << 20
+
+	foldEvery = 4 // one channel in so many has Fold
 )
 
 // A tally is what has happened.
@@ -173,8 +175,11 @@ func (m *mischief) open() {
 	}
 	l.d = to.NewDecoder(c)
 	set := Setting{Codec: []Codec{Raw, LZ4, Zstd}[m.rng.IntN(3)]}
-	if m.opened%pressEvery == 0 && m.press > 0 {
+	switch {
+	case m.opened%pressEvery == 0 && m.press > 0:
 		set.Codec = Press
+	case m.opened%foldEvery == 1:
+		set.Codec = Fold
 	}
 	m.opened++
 	l.e = from.NewEncoder(EncoderConfig{PeerReady: true, Setting: set})

@@ -228,6 +228,7 @@ func TestSettingInWords(t *testing.T) {
 		"lz4, 1 base":      {Codec: LZ4, Bases: 1},
 		"zstd-11, 2 bases": {Codec: Zstd, Level: 11, Bases: 2},
 		"press, 4 bases":   {Codec: Press},
+		"fold, 1 base":     {Codec: Fold, Bases: 1},
 	} {
 		if got := s.String(); got != want {
 			t.Errorf("%+v is %q, want %q", s, got, want)

@@ -25,7 +25,7 @@ const (
 // BatchSize is how many bytes to compress, or how many bytes of stream, make a
 // batch full under s.
 func (s Setting) BatchSize() (plain, raw int) {
-	if s.Codec == Press || s.Codec == Zstd && s.Level >= strongLevel {
+	if s.Codec == Press || s.Codec == Fold || s.Codec == Zstd && s.Level >= strongLevel {
 		return strongLiterals, strongRaw
 	}
 	return fullLiterals, fullRaw

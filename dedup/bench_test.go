@@ -144,7 +144,8 @@ var settings = []struct {
 	name string
 	set  Setting
 }{{"raw", Setting{Codec: Raw}}, {"lz4", Setting{Codec: LZ4}}, {"zstd1", Setting{Codec: Zstd, Level: 1}},
-	{"zstd3", Setting{Codec: Zstd, Level: 3}}, {"zstd7", Setting{Codec: Zstd, Level: 7}}, {"zstd11", Setting{Codec: Zstd, Level: 11}}, {"press", Setting{Codec: Press}}}
+	{"zstd3", Setting{Codec: Zstd, Level: 3}}, {"zstd7", Setting{Codec: Zstd, Level: 7}},
+	{"fold", Setting{Codec: Fold}}, {"zstd11", Setting{Codec: Zstd, Level: 11}}, {"press", Setting{Codec: Press}}}
 
 func BenchmarkEncode(b *testing.B) {
 	items := corpus(b)

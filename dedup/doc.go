@@ -11,8 +11,8 @@
 //	          Resolved.Rebuild     make the bytes and verify them; any goroutine        resolved.go, rebuild.go
 //	          Resolved.Take        publish its pages, in order
 //
-// record draws the message; press is the compressor for thin lines. Under both ends
-// lies a Store:
+// record draws the message; fold and press are the compressors for thin lines. Under
+// both ends lies a Store:
 //
 //	store.go        what this gateway and one peer both hold
 //	library.go      what is left of it on disk after a restart

@@ -9,6 +9,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/longhaul-project/longhaul/dedup/fold"
 	"github.com/longhaul-project/longhaul/dedup/press"
 	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -120,6 +121,8 @@ func TestBombs(t *testing.T) {
 		{"not zstd", record.Zstd, []byte("nothing of the kind")},
 		{"not press", record.Press, []byte("nothing of the kind")},
 		{"press of another size", record.Press, press.New().Append(nil, make([]byte, 1<<20-1))},
+		{"not fold", record.Fold, []byte("nothing of the kind")},
+		{"fold of another size", record.Fold, fold.New().Append(nil, make([]byte, 1<<20-1))},
 		{"two frames", record.Zstd, bytes.Repeat(pack(1<<20), 2)},
 	} {
 		m := record.Message{Seq: 1, Store: 7, Raw: 1 << 20, Items: 1,
@@ -263,6 +266,17 @@ func FuzzDecode(f *testing.F) {
 	fillRandom(pg, 1)
 	f.Add(forge(record.Message{Seq: 1, Store: 7, Raw: page.Size, Items: 1, Parts: literals(pg)}, pg,
 		record.Op{Kind: record.Segment, Segment: 1}, record.Op{Kind: record.Literal, Count: 1}))
+	for _, c := range []Codec{Press, Fold} {
+		e := NewStore(Config{ID: 1}).NewEncoder(EncoderConfig{Setting: Setting{Codec: c}})
+		for i := range uint64(3) {
+			e.Add(fullPage(1, i, bytes.Repeat([]byte{byte(i), 1, 2, 0, 0xff, 0xff, 3, byte(i)}, page.Size/8)))
+		}
+		if msg, err := e.Cut().Compress(); err != nil {
+			f.Fatal(err)
+		} else {
+			f.Add(msg)
+		}
+	}
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		x, err := Expand(msg)
 		if err != nil {

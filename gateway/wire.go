@@ -20,7 +20,8 @@ import (
 //
 //	2  streams of packed multifd channels are unpacked
 //	3  batches may be coded with record.Press
-const protoVersion = 3
+//	4  with record.Fold
+const protoVersion = 4
 
 // maxControl bounds one control message in bytes. The longest is an order to
 // prepare, which holds a command line.

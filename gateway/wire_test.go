@@ -11,15 +11,15 @@ func TestParseLegHeaderRefuses(t *testing.T) {
 	for name, h := range map[string]string{
 		"empty":           ``,
 		"no JSON":         `QEVM`,
-		"unknown field":   `{"version":3,"session":"` + token + `","shell":"rm"}`,
-		"other version":   `{"version":4,"session":"` + token + `"}`,
-		"short token":     `{"version":3,"session":"abcd"}`,
-		"upper-case":      `{"version":3,"session":"` + strings.ToUpper(token) + `"}`,
-		"path in token":   `{"version":3,"session":"../../../../../../../../etc/pass"}`,
-		"negative index":  `{"version":3,"session":"` + token + `","index":-1}`,
-		"large index":     `{"version":3,"session":"` + token + `","index":260}`,
-		"bytes afterward": `{"version":3,"session":"` + token + `"}{}`,
-		"too long":        `{"version":3,"role":"` + strings.Repeat("x", maxControl) + `"}`,
+		"unknown field":   `{"version":4,"session":"` + token + `","shell":"rm"}`,
+		"other version":   `{"version":5,"session":"` + token + `"}`,
+		"short token":     `{"version":4,"session":"abcd"}`,
+		"upper-case":      `{"version":4,"session":"` + strings.ToUpper(token) + `"}`,
+		"path in token":   `{"version":4,"session":"../../../../../../../../etc/pass"}`,
+		"negative index":  `{"version":4,"session":"` + token + `","index":-1}`,
+		"large index":     `{"version":4,"session":"` + token + `","index":260}`,
+		"bytes afterward": `{"version":4,"session":"` + token + `"}{}`,
+		"too long":        `{"version":4,"role":"` + strings.Repeat("x", maxControl) + `"}`,
 	} {
 		if _, err := parseLegHeader([]byte(h)); err == nil {
 			t.Errorf("%s: %.80s is taken", name, h)
@@ -38,8 +38,8 @@ func TestOlderPeer(t *testing.T) {
 	_, control := parseControlHeader(encodeJSON(controlHeader{Version: protoVersion - 1, Token: session}))
 	_, leg := parseLegHeader(encodeJSON(legHeader{Version: protoVersion - 1, Session: session, Role: roleMain}))
 	for _, err := range []error{control, leg} {
-		if err == nil || !strings.HasSuffix(err.Error(), "version 2, this gateway speaks 3") {
-			t.Errorf("of a gateway before record.Press: error %v", err)
+		if err == nil || !strings.HasSuffix(err.Error(), "version 3, this gateway speaks 4") {
+			t.Errorf("of a gateway before record.Fold: error %v", err)
 		}
 	}
 }

@@ -22,6 +22,7 @@ func settings() []setting {
 		{"longhaul fast (zstd-1)", dedup.Setting{Codec: dedup.Zstd, Level: 1}},
 		{"longhaul default (zstd-3)", dedup.Setting{Codec: dedup.Zstd, Level: 3}},
 		{"longhaul strong (zstd-7)", dedup.Setting{Codec: dedup.Zstd, Level: 7}},
+		{"longhaul strong (fold)", dedup.Setting{Codec: dedup.Fold}},
 		{"longhaul stronger (zstd-11)", dedup.Setting{Codec: dedup.Zstd, Level: 11}},
 		{"longhaul thin line (press)", dedup.Setting{Codec: dedup.Press}},
 	}

@@ -76,7 +76,7 @@ func TestRefusedMessages(t *testing.T) {
 		{"unknown flag", (&Message{Flags: 16}).Append(nil), "unknown flags"},
 		{"raw size", (&Message{Raw: MaxRaw + 1}).Append(nil), "raw size"},
 		{"items", (&Message{Items: MaxItems + 1}).Append(nil), "number of items"},
-		{"unknown codec", (&Message{Raw: 9, Parts: part(5, 9, "a")}).Append(nil), "unknown codec 5"},
+		{"unknown codec", (&Message{Raw: 9, Parts: part(lastCodec+1, 9, "a")}).Append(nil), "unknown codec 6"},
 		{"column over raw", (&Message{Raw: 9, Parts: part(Zstd, 10, "a")}).Append(nil), "size of a column"},
 		{"columns over raw", (&Message{Raw: 9, Parts: [Columns]Part{Literals: {LZ4, 9, []byte("a")}, Opaque: {LZ4, 1, nil}}}).Append(nil), "column 3"},
 		{"sum over raw", (&Message{Raw: 9, Parts: [Columns]Part{Literals: {LZ4, 9, []byte("a")}, Opaque: {Raw, 1, []byte("a")}}}).Append(nil), "10 literal and opaque bytes"},
@@ -197,7 +197,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("kind %d has no name", k)
 		}
 	}
-	if got := fmt.Sprint(Kind(200), Codec(0), Raw, LZ4, Zstd, Codec(9)); got != "kind 200 empty raw lz4 zstd codec 9" {
+	if got := fmt.Sprint(Kind(200), Codec(0), Raw, LZ4, Zstd, Press, Fold, Codec(9)); got != "kind 200 empty raw lz4 zstd press fold codec 9" {
 		t.Errorf("got %q", got)
 	}
 }
