@@ -3,6 +3,7 @@ package fold
 import (
 	"errors"
 	"math/bits"
+	"sync"
 )
 
 // MaxBlock is how long a block may be, in bytes.
@@ -49,24 +50,31 @@ var firstDistances = [3]int{8, 16, 64}
 // New makes a Fold.
 func New() *Fold { return new(Fold) }
 
-// reset forgets the last block.
-func (f *Fold) reset() {
-	for _, all := range [][]byteModels{f.m.before[:], f.m.above[:]} {
+// untaught are models that have learned nothing.
+var untaught = sync.OnceValue(func() *models {
+	m := new(models)
+	for _, all := range [][]byteModels{m.before[:], m.above[:]} {
 		for i := range all {
 			for j := range all[i] {
 				all[i][j] = even
 			}
 		}
 	}
-	for i := range f.m.trust {
-		f.m.trust[i] = [2]trust{halfTrust, halfTrust}
+	for i := range m.trust {
+		m.trust[i] = [2]trust{halfTrust, halfTrust}
 	}
-	for _, all := range [][]model{f.m.runs[:], f.m.kinds[:], f.m.lengths[:], f.m.lenDigits[:], f.m.lows[:], f.m.middles[:], f.m.highs[:]} {
+	for _, all := range [][]model{m.runs[:], m.kinds[:], m.lengths[:], m.lenDigits[:], m.lows[:], m.middles[:], m.highs[:]} {
 		for i := range all {
 			all[i] = even
 		}
 	}
-	f.m.runDigits, f.m.plain = even, even
+	m.runDigits, m.plain = even, even
+	return m
+})
+
+// reset forgets the last block.
+func (f *Fold) reset() {
+	f.m = *untaught()
 	f.last, f.was = firstDistances, far
 }
 
