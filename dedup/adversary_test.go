@@ -55,8 +55,8 @@ func TestAdversary(t *testing.T) {
 // adversarySeedPages is how many pages are sent with one seed.
 const adversarySeedPages = 20_000
 
-// Press takes 0.3 µs a byte at each end (bench/results/press-2026-11-27.txt), fifty
-// times what the rest takes. So one channel in pressEvery has it, in small batches, and
+// Press takes 0.3 µs a byte at each end (bench/results/press-2026-11-27.txt), many times
+// what the rest takes. So one channel in pressEvery has it, in small batches, and
 // no more until pressBytes have gone that way with one seed: a second of ten.
 const (
 	pressEvery = 4

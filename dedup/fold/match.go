@@ -13,7 +13,7 @@ const (
 
 	// patience is how many binary digits the bytes without a match have until one more
 	// is skipped at each step.
-	patience = 7
+	patience = 5
 )
 
 func load32(b []byte, i int) uint32 { return binary.LittleEndian.Uint32(b[i:]) }
