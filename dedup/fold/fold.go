@@ -25,7 +25,7 @@ const (
 	classes = 4
 )
 
-// bytes of a literal, by halves: the upper one, and the lower one by the upper.
+// byteModels are those of a byte, by halves: of the upper one, and of the lower one by the upper.
 type byteModels [1 + symbols]model
 
 // models are all that learns.
