@@ -106,9 +106,10 @@ func TestKnown(t *testing.T) {
 // Press leaves less than zstd does, with several batches in flight, and is there only
 // if it is asked for.
 func TestPress(t *testing.T) {
-	s := begin(1024)
-	for i := range uint64(560) { // three batches
-		s.page(i, table(i))
+	const fresh, all = 20, 800 // pages of a batch, which 3 MiB of stream make full
+	s := begin(2 * all)
+	for i := range uint64(2 * all) {
+		s.page(i, table(i/all*fresh+i%all%fresh))
 	}
 	b := s.end()
 	in := New(Options{Store: 64 << 20, Press: true})
