@@ -57,7 +57,7 @@ const adversarySeedPages = 20_000
 
 // Press takes 0.3 µs a byte at each end (bench/results/press-2026-11-27.txt), many times
 // what the rest takes. So one channel in pressEvery has it, in small batches, and
-// no more until pressBytes have gone that way with one seed: a second of ten.
+// no more until pressBytes have gone that way with one seed: 0.6 s of a core.
 const (
 	pressEvery = 4
 	pressShare = 10 // of the pages that other channels have in a batch
