@@ -40,9 +40,9 @@ import (
 // more it does in any case.
 //
 // While neither the line nor the CPU holds the move up, the effort stays. But to
-// expand what press has made takes as long as to make it, and the other gateway may
-// have less time for that than we: where the destination holds the move up, zstd
-// does.
+// expand what fold and press have made takes as long as to make it, and the other
+// gateway may have less time for that than we: where the destination holds the move
+// up, zstd does.
 //
 // Without a search nothing tells what one would find. So one tick in twenty
 // searches: what was cold may be followed by what resembles a VM that crossed
@@ -81,6 +81,7 @@ const (
 	fairCores  = 0.125 // of the cores that a move may use, however busy the machine is
 	spareCores = 0.8   // of the cores, and of the time of a channel's core, that more effort may reckon with
 
+	quickest   = 4                      // rung of the strongest codec that expands fast
 	firstMost  = 3                      // rung of a codec that may be the first: more, on a slow machine, would cost a second
 	hold       = time.Second            // from one change to one for more effort
 	mostCredit = 6                      // changes
@@ -259,8 +260,8 @@ func (c *chooser) fastest(b bounds, may func(effort) bool) effort {
 func (c *chooser) choose(n seen) {
 	held := c.limited == limitLine || c.limited == limitCPU
 	b := c.bounds(n)
-	if c.limited == limitDestination && c.age >= lagging && c.credit >= 1 && codecRungs[c.now.codec].codec == dedup.Press {
-		c.change(effort{c.now.codec - 1, c.now.search}, 1)
+	if c.limited == limitDestination && c.age >= lagging && c.credit >= 1 && c.now.codec > quickest {
+		c.change(effort{quickest, c.now.search}, 1)
 		return
 	}
 	if c.age < lagging || !held && b.haste == 0 {

@@ -134,7 +134,7 @@ func TestCodecFollowsTheLine(t *testing.T) {
 		{"10 Mbit/s, 8 cores", func(w *world) { w.line, w.cores = 10*mbit, 8 }, effort{6, 3}, effort{6, 3}},
 		{"thin line", func(w *world) { w.line = 10 * mbit }, effort{5, 3}, effort{6, 3}},
 		{"thin cap", func(w *world) { w.line, w.cap = 10000*mbit, 10*mbit }, effort{5, 3}, effort{6, 3}},
-		{"100 Mbit/s", func(w *world) {}, effort{4, 3}, effort{4, 3}},
+		{"100 Mbit/s", func(w *world) {}, effort{5, 3}, effort{5, 3}},
 		{"300 Mbit/s", func(w *world) { w.line = 300 * mbit }, effort{3, 3}, effort{4, 3}},
 		{"500 Mbit/s", func(w *world) { w.line = 500 * mbit }, effort{2, 0}, effort{3, 3}},
 		{"10 Gbit/s", func(w *world) { w.line = 10000 * mbit }, effort{0, 0}, effort{1, 0}},
@@ -144,7 +144,7 @@ func TestCodecFollowsTheLine(t *testing.T) {
 		{"10 Mbit/s, late round", func(w *world) { w.line, w.late = 10*mbit, true }, effort{3, 3}, effort{4, 3}},
 		{"10 Mbit/s, postcopy", func(w *world) { w.line, w.postcopy = 10*mbit, true }, effort{2, 0}, effort{2, 3}},
 		{"noise", func(w *world) { w.content.yields = 0 }, effort{1, 0}, effort{1, 3}},
-		{"a machine four times as fast", func(w *world) { w.content = scaled(0.25); w.line = 300 * mbit }, effort{4, 3}, effort{4, 3}},
+		{"a machine four times as fast", func(w *world) { w.content = scaled(0.25); w.line = 300 * mbit }, effort{5, 3}, effort{5, 3}},
 		{"a machine four times as slow", func(w *world) { w.content = scaled(4); w.line = 100 * mbit }, effort{2, 0}, effort{3, 3}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -194,7 +194,7 @@ var codecSeed = flag.Uint64("codec.seed", 3, "seed of TestCodecAnyWorld")
 
 // TestCodecAnyWorld goes through machines, lines and streams that have little in
 // common with the table: the move must be nearly as fast as the best setting
-// makes it, and the setting must come to rest.
+// makes it, or nearly so where bytes are dear, and the setting must come to rest.
 func TestCodecAnyWorld(t *testing.T) {
 	for n := range uint64(3) {
 		anyWorlds(t, *codecSeed+3*n)
@@ -215,7 +215,11 @@ func anyWorlds(t *testing.T, seed uint64) {
 			sum += w.stream
 		}
 		best, at := w.best()
-		if got := sum / ticks; got < 0.85*best {
+		least := 0.85
+		if w.line <= thinLine { // where a few bytes less are worth more than speed
+			least = 1 / gainWaste
+		}
+		if got := sum / ticks; got < least*best {
 			t.Errorf("seed %d, world %d: %.1f MB/s, in the end with %v, but %.1f with %v; held up by %s; %v, content\n%+v, taken for\n%+v",
 				seed, i, got/1e6, c.now.setting(), best/1e6, at.setting(), c.limited, w, w.content, c.content)
 		}
@@ -350,7 +354,7 @@ func TestCodecLineChanges(t *testing.T) {
 			t.Errorf("%s: %v after %v, want %v to %v", name, e.setting(), within, low.setting(), high.setting())
 		}
 	}
-	step("100 Mbit/s", effort{4, 3}, effort{4, 3}, 10*time.Second)
+	step("100 Mbit/s", effort{5, 3}, effort{5, 3}, 10*time.Second)
 	w.line = 5000 * mbit
 	step("5 Gbit/s", effort{0, 0}, effort{1, 3}, 3*time.Second)
 	w.line = 10 * mbit
