@@ -314,7 +314,7 @@ func (c *chooser) takeMore(b bounds) bool {
 		least = gainLess
 	}
 	gain := c.rate(more, b) / c.rate(c.now, b)
-	thrift := b.thin() && c.credit >= 1 && c.content.price(more).wire <= lessWire*wire &&
+	thrift := more != c.now && b.thin() && c.credit >= 1 && c.content.price(more).wire <= lessWire*wire &&
 		c.rate(more, b) >= nearly*c.rate(c.fastest(b, func(effort) bool { return true }), b)
 	if gain < least && !thrift {
 		return false

@@ -321,6 +321,53 @@ func TestOthersTold(t *testing.T) {
 	}
 }
 
+// TestOthersForgotten: what was told is not for ever, and what cannot be compared is
+// not: shares that are of different times, or of different numbers of moves.
+func TestOthersForgotten(t *testing.T) {
+	strong, weak := effort{4, 3}, effort{1, 3}
+	var c content
+	var o others
+	share := func(e effort, d time.Duration, cores float64, sharers int) {
+		c = newContent()
+		for range d / (100 * time.Millisecond) {
+			n := seen{took: 100 * time.Millisecond, sharers: sharers, load: load{busy: 2, all: 2}}
+			held := cores > 0
+			o.learn(n, e, held, &recent{took: 1, serial: cores}, &c)
+		}
+	}
+	start := func() {
+		o = others{}
+		share(strong, 5*time.Second, 1, 1)
+	}
+	start()
+	share(weak, 5*time.Second, 0.8, 1)
+	if !o.known || o.each <= 0 {
+		t.Fatalf("nothing is told: %+v", o)
+	}
+	crowded := seen{load: load{busy: 2, all: 2}}
+	first := o.of(crowded, 1, new(recent))
+	share(weak, 20*time.Minute, 0.8, 1)
+	if last := o.of(crowded, 1, new(recent)); last > first/100 {
+		t.Errorf("after 20 minutes %v, at first %v", last, first)
+	}
+	busy := seen{load: load{busy: 2, own: 1.5, all: 2}}
+	if got := o.of(busy, 1, &recent{took: 1, raw: 1e9}); got > 0.5e-9 {
+		t.Errorf("others take %v of half a core", got)
+	}
+
+	start()
+	share(weak, 10*time.Second, 0, 1)
+	share(weak, 5*time.Second, 0.8, 1)
+	if o.known {
+		t.Errorf("told by shares that are 10 s apart: %+v", o)
+	}
+	start()
+	share(weak, 5*time.Second, 0.5, 2)
+	if o.known {
+		t.Errorf("told by half of what one move had: %+v", o)
+	}
+}
+
 func anyWorld(rng *rand.Rand) *world {
 	between := func(low, high float64) float64 { return low * math.Pow(high/low, rng.Float64()) }
 	c := scaled(between(0.3, 3))

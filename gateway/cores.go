@@ -68,7 +68,7 @@ func (c *cores) look(now time.Time) {
 		return
 	}
 	if c.looked {
-		free := float64(idled-c.idled) / float64(all-c.all) * float64(runtime.NumCPU())
+		free := float64(idled-min(c.idled, idled)) / float64(all-c.all) * float64(runtime.NumCPU()) // iowait may fall (proc(5))
 		l := load{all: float64(runtime.NumCPU()), own: (own - c.own).Seconds() / now.Sub(c.since).Seconds()}
 		l.busy, l.idle = l.all-free, max(min(free, float64(runtime.GOMAXPROCS(0))-l.own), 0)
 		if !c.known {

@@ -25,9 +25,11 @@ type others struct {
 	each  float64 // CPU seconds that a byte of stream takes of them
 	known bool    // each is measured
 
-	guessed time.Duration // that the CPU has held the move up, without that it was
-	now     portion       // under the effort of now
-	was     portion       // under the one before
+	held    time.Duration // that the CPU has held the move up since each was told
+	sharers int           // moves that share what we have
+	now     portion       // under the effort of now,
+	was     portion       // and under the one before
+	apart   time.Duration // between the two, and in breaks of now
 }
 
 // A portion is the share of the machine that we had under an effort while the CPU
@@ -42,34 +44,38 @@ func (p portion) cores() float64 { return p.used / p.took.Seconds() }
 
 const (
 	shareTime   = 3 * time.Second  // in which a share is known
-	guessTime   = 30 * time.Second // in which two thirds of the guess are given up
+	mostApart   = 3 * time.Second  // that two may be to be compared
+	guessTime   = 30 * time.Second // in which two thirds of the guess are given up,
+	knownTime   = 3 * time.Minute  // and of what was told
 	comesAlong  = 0.5              // of what others do, is the guess
 	mostOfWork  = 0.9              // of all work for the stream may be that of others
-	surelySaved = 0.05             // of the CPU time, that efforts differ by from which others' is told
+	surelySaved = 0.2              // of the CPU time, that efforts differ by from which others' is told
 )
 
 // learn takes in a tick under e, at the end of which c is known of the stream.
 func (o *others) learn(n seen, e effort, held bool, r *recent, c *content) {
 	if e != o.now.effort {
-		o.was, o.now = o.now, portion{effort: e}
+		o.was, o.now, o.apart = o.now, portion{effort: e}, 0
 	}
 	if !held || !n.crowded() {
 		o.now.took, o.now.used = 0, 0 // it is of a machine that had time
+		o.apart += n.took
 		return
 	}
-	if !o.known {
-		o.guessed += n.took
+	if n.sharers != o.sharers { // what we have changes by itself
+		o.sharers, o.was.took, o.now.took, o.now.used = n.sharers, 0, 0, 0
 	}
+	o.held += n.took
 	o.now.took += n.took
 	o.now.used += r.cpu() * n.took.Seconds()
-	if o.was.took < shareTime || o.now.took < shareTime {
+	if o.was.took < shareTime || o.now.took < shareTime || o.apart > mostApart {
 		return
 	}
 	before, after := c.price(o.was.effort).cpu(), c.price(e).cpu()
 	if math.Abs(before-after) < surelySaved*before {
 		return
 	}
-	o.each, o.known = eachOf(before, after, o.now.cores()/o.was.cores()), true
+	o.each, o.known, o.held = eachOf(before, after, o.now.cores()/o.was.cores()), true, 0
 	o.was.took = 0
 }
 
@@ -86,16 +92,15 @@ func eachOf(before, after, cores float64) float64 {
 
 // of is the same as known or guessed in a tick in which our work takes cost.
 func (o *others) of(n seen, cost float64, r *recent) float64 {
-	switch {
-	case !n.crowded():
+	if !n.crowded() {
 		return 0
-	case o.known:
-		return o.each
-	case r.stream() == 0:
-		return cost * o.faith()
 	}
-	return min(comesAlong*max(n.busy-n.own, 0)/r.stream(), cost) * o.faith()
+	each, part, fades := cost, comesAlong, guessTime
+	if o.known {
+		each, part, fades = o.each, 1, knownTime
+	}
+	if r.stream() > 0 { // they do no more than they do
+		each = min(each, part*max(n.busy-n.own, 0)/r.stream())
+	}
+	return each * math.Exp(-o.held.Seconds()/fades.Seconds())
 }
-
-// faith is what is left of the guess.
-func (o *others) faith() float64 { return math.Exp(-o.guessed.Seconds() / guessTime.Seconds()) }
