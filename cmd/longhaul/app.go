@@ -64,6 +64,7 @@ func (a *app) rootCmd() *cobra.Command {
 		Short:         "Move running virtual machines between datacenters",
 		Long:          rootLong,
 		Example:       rootExample,
+		Version:       readVersion().Version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs, // group refuses them

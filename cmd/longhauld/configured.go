@@ -3,16 +3,22 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/longhaul-project/longhaul/cmd/longhauld/config"
 	"github.com/longhaul-project/longhaul/gateway"
 )
 
+// againEvery is how often a forward of the config is tried that could not be made:
+// its port may have been taken by what has ended since.
+const againEvery = 10 * time.Second
+
 // configured makes the segments and forwards of the config. One that does not
-// work is reported and does not keep the gateway from serving moves. Then it
-// follows the sites that are met later, until ctx is done: they may have joined
-// with a token, or dial in without being in the config.
+// work is reported and does not keep the gateway from serving moves; a forward is
+// tried again. Then it follows the sites that are met later, until ctx is done: they
+// may have joined with a token, or dial in without being in the config.
 func (d *daemon) configured(ctx context.Context, cfg config.Config) error {
 	everywhere := map[string][]string{} // segments that name no sites, and those they have been given
 	for _, s := range cfg.Segments {
@@ -25,10 +31,10 @@ func (d *daemon) configured(ctx context.Context, cfg config.Config) error {
 			d.log.Error("segment of the config", "segment", s.Name, "err", err)
 		}
 	}
-	waiting := d.forwards(ctx, cfg.Forwards)
-	for _, f := range waiting {
-		d.log.Warn("forward of the config waits for its site", "forward", f.Name, "peer", f.To)
-	}
+	waiting := d.forwards(slices.Clone(cfg.Forwards))
+	waiting.try(ctx)
+	again := time.NewTicker(againEvery)
+	defer again.Stop()
 	select {
 	case <-d.node.Listening():
 	case <-ctx.Done(): // a port that cannot be had ends the gateway, which has then never been ready
@@ -39,8 +45,10 @@ func (d *daemon) configured(ctx context.Context, cfg config.Config) error {
 	for {
 		select {
 		case <-d.met:
-			waiting = d.forwards(ctx, waiting)
+			waiting.try(ctx)
 			d.spread(ctx, everywhere)
+		case <-again.C:
+			waiting.try(ctx)
 		case <-ctx.Done():
 			return nil
 		}
@@ -56,18 +64,42 @@ func (d *daemon) sites() []string {
 	return names
 }
 
-// forwards makes forwards, and returns those whose site is not known yet.
-func (d *daemon) forwards(ctx context.Context, all []config.Forward) (waiting []config.Forward) {
-	for _, f := range all {
+// forwards are those of the config that could not be made yet.
+type forwards struct {
+	add     func(context.Context, config.Forward) error
+	log     *slog.Logger
+	waiting []config.Forward
+	told    map[string]string // by name, what is wrong
+}
+
+func (d *daemon) forwards(all []config.Forward) *forwards {
+	add := func(ctx context.Context, f config.Forward) error {
 		_, err := d.gateway.AddForward(ctx, f.View())
-		switch {
-		case errors.Is(err, gateway.ErrNoSite):
-			waiting = append(waiting, f)
-		case err != nil && ctx.Err() == nil:
-			d.log.Error("forward of the config", "forward", f.Name, "err", err)
-		}
+		return err
 	}
-	return waiting
+	return &forwards{add, d.log, all, map[string]string{}}
+}
+
+// try makes those that wait. It says what is wrong with one if that is news.
+func (w *forwards) try(ctx context.Context) {
+	w.waiting = slices.DeleteFunc(w.waiting, func(f config.Forward) bool {
+		err := w.add(ctx, f)
+		switch {
+		case err == nil:
+			if w.told[f.Name] != "" {
+				w.log.Info("forward of the config works now", "forward", f.Name)
+			}
+			return true
+		case ctx.Err() != nil || w.told[f.Name] == err.Error():
+			return false
+		case errors.Is(err, gateway.ErrNoSite):
+			w.log.Warn("forward of the config waits for its site", "forward", f.Name, "peer", f.To)
+		default:
+			w.log.Error("forward of the config", "forward", f.Name, "err", err)
+		}
+		w.told[f.Name] = err.Error()
+		return false
+	})
 }
 
 // spread stretches segments that name no sites to all that are known by now.
