@@ -79,6 +79,7 @@ func (f *Fold) reset() {
 }
 
 // Append appends the folded form of block, of MaxBlock bytes at most, to dst.
+// It only reads block.
 func (f *Fold) Append(dst, block []byte) []byte {
 	if len(block) > MaxBlock {
 		panic("fold: block over MaxBlock")

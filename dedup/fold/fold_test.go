@@ -51,6 +51,15 @@ func memory(rng *rand.Rand, n int) []byte {
 	return b[:n]
 }
 
+// noisy is n bytes of noise.
+func noisy(rng *rand.Rand, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+	return b
+}
+
 // TestBlocks: whatever the block, it comes back, from a Fold of its own as from one that
 // has done others before.
 func TestBlocks(t *testing.T) {
@@ -61,12 +70,7 @@ func TestBlocks(t *testing.T) {
 	for _, n := range []int{15, 17, 1000, 4096, 70_000} {
 		blocks = append(blocks, memory(rng, n), memory(rng, rng.IntN(n)))
 	}
-	// What stands further back than a match may reach.
-	chaff := make([]byte, reach)
-	for i := range chaff {
-		chaff[i] = byte(rng.Uint32())
-	}
-	blocks = append(blocks, append(chaff, chaff[:3000]...), append(chaff[:reach-1:reach-1], chaff[:3000]...))
+	blocks = append(blocks, noisy(rng, 1<<20))
 	for i, b := range blocks {
 		before := bytes.Clone(b)
 		folded := used.Append([]byte("x"), b)
@@ -145,10 +149,7 @@ func TestModel(t *testing.T) {
 func TestNoise(t *testing.T) {
 	t.Logf("seed %d", *seed)
 	rng := rand.New(rand.NewPCG(*seed, 4))
-	text, chaff := memory(rng, 20_000), make([]byte, 50_000)
-	for i := range chaff {
-		chaff[i] = byte(rng.Uint32())
-	}
+	text, chaff := memory(rng, 20_000), noisy(rng, 50_000)
 	f := New()
 	alone, with := len(f.Append(nil, text)), len(f.Append(nil, append(bytes.Clone(text), chaff...)))
 	if with > alone+len(chaff)+32 {

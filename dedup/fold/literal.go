@@ -29,7 +29,10 @@ func (f *Fold) literals(c *coder, block []byte, i, n int) int {
 		}
 		if c.one(plain, &f.m.plain) != 0 {
 			for j := i; j < i+n; j++ {
-				block[j] = byte(c.digits(uint32(block[j]), 8))
+				v := c.digits(uint32(block[j]), 8)
+				if c.decode { // others may be reading what is folded
+					block[j] = byte(v)
+				}
 			}
 			return n
 		}
