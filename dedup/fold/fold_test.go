@@ -89,6 +89,28 @@ func TestBlocks(t *testing.T) {
 	}
 }
 
+// TestReach: a match goes as far back as its distance can be told, and no further.
+// Zeros keep the search at each byte, and leave what was noted before them.
+func TestReach(t *testing.T) {
+	t.Logf("seed %d", *seed)
+	chaff := noisy(rand.New(rand.NewPCG(*seed, 7)), 3000)
+	for _, tt := range []struct{ distance, least, most int }{
+		{reach - 1, len(chaff), len(chaff) + 200},
+		{reach, 2 * len(chaff), 2*len(chaff) + 200},
+	} {
+		b := append(make([]byte, tt.distance), chaff...)
+		copy(b, chaff)
+		folded := New().Append(nil, b)
+		if n := len(folded); n < tt.least || n > tt.most {
+			t.Errorf("noise, and the same %d bytes behind it: folded to %d bytes, want %d to %d", tt.distance, n, tt.least, tt.most)
+		}
+		got := make([]byte, len(b))
+		if err := New().Expand(got, folded); err != nil || !bytes.Equal(got, b) {
+			t.Errorf("noise, and the same %d bytes behind it: %v", tt.distance, err)
+		}
+	}
+}
+
 // TestForm: the form stays what it is, on all machines: what was folded once can be
 // expanded, and is folded to the same as long as the search for matches is the same.
 func TestForm(t *testing.T) {
