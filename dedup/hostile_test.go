@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -266,17 +267,8 @@ func FuzzDecode(f *testing.F) {
 	fillRandom(pg, 1)
 	f.Add(forge(record.Message{Seq: 1, Store: 7, Raw: page.Size, Items: 1, Parts: literals(pg)}, pg,
 		record.Op{Kind: record.Segment, Segment: 1}, record.Op{Kind: record.Literal, Count: 1}))
-	for _, c := range []Codec{Press, Fold} {
-		e := NewStore(Config{ID: 1}).NewEncoder(EncoderConfig{Setting: Setting{Codec: c}})
-		for i := range uint64(3) {
-			e.Add(fullPage(1, i, bytes.Repeat([]byte{byte(i), 1, 2, 0, 0xff, 0xff, 3, byte(i)}, page.Size/8)))
-		}
-		if msg, err := e.Cut().Compress(); err != nil {
-			f.Fatal(err)
-		} else {
-			f.Add(msg)
-		}
-	}
+	f.Add(tables(f, Press, record.Press, 3))
+	f.Add(tables(f, Fold, record.Fold, foldLeast/page.Size+1))
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		x, err := Expand(msg)
 		if err != nil {
@@ -292,6 +284,33 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%+v", st)
 		}
 	})
+}
+
+// tables is a message of n pages of tables, coded with c, by which one of its columns
+// has to be coded as want.
+func tables(f *testing.F, c Codec, want record.Codec, n int) []byte {
+	rng := rand.New(rand.NewPCG(9, 9))
+	e := NewStore(Config{ID: 1}).NewEncoder(EncoderConfig{Setting: Setting{Codec: c}})
+	defer e.Close()
+	for i := range n {
+		var pg []byte
+		for len(pg) < page.Size {
+			pg = append(pg, byte(rng.Uint32()), byte(rng.Uint32()&3), 0, 0, 0x81, 0x88, 0xff, 0xff)
+		}
+		e.Add(fullPage(1, uint64(i), pg))
+	}
+	msg, err := e.Cut().Compress()
+	if err != nil {
+		f.Fatal(err)
+	}
+	m, _, err := record.Parse(msg)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if !slices.ContainsFunc(m.Parts[:], func(p record.Part) bool { return p.Codec == want }) {
+		f.Fatalf("no column of %d pages is coded with %s", n, want)
+	}
+	return msg
 }
 
 // FuzzRebuild gives a decoder columns that need not be compressed or proved,
