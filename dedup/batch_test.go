@@ -60,7 +60,7 @@ func TestColumn(t *testing.T) {
 		table = append(table, byte(rng.Uint32()), byte(rng.Uint32()&3), 0, 0, 0x81, 0x88, 0xff, 0xff)
 	}
 	var noise []byte
-	for range 4 {
+	for len(noise) <= foldLeast {
 		noise = append(noise, randomPage(rng)...)
 	}
 	for _, tt := range []struct {
