@@ -47,7 +47,7 @@ func TestAdversary(t *testing.T) {
 	if *adversaryPages < adversarySeedPages {
 		return // too few for everything to happen
 	}
-	if sum.refs == 0 || sum.deltas == 0 || sum.nacks == 0 || sum.damages == 0 || sum.restarts == 0 || sum.pressed == 0 {
+	if sum.refs == 0 || sum.deltas == 0 || sum.nacks == 0 || sum.damages == 0 || sum.restarts == 0 || sum.pressed == 0 || sum.folded == 0 {
 		t.Errorf("something did not happen: %+v", sum)
 	}
 }
@@ -77,13 +77,15 @@ type tally struct {
 	restarts       int
 	late           int // messages that came after a restart
 	pressed        int // batches that Press had a part in
+	folded         int // and Fold
 }
 
 func (t *tally) add(o tally) {
 	t.pages, t.batches = t.pages+o.pages, t.batches+o.batches
 	t.refs, t.deltas, t.fetched = t.refs+o.refs, t.deltas+o.deltas, t.fetched+o.fetched
 	t.nacks, t.damages, t.tampered = t.nacks+o.nacks, t.damages+o.damages, t.tampered+o.tampered
-	t.restarts, t.late, t.pressed = t.restarts+o.restarts, t.late+o.late, t.pressed+o.pressed
+	t.restarts, t.late = t.restarts+o.restarts, t.late+o.late
+	t.pressed, t.folded = t.pressed+o.pressed, t.folded+o.folded
 }
 
 // A mischief is two stores, the channels between them, and what is done to
@@ -208,31 +210,30 @@ func (m *mischief) cut(l *victim) {
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		if b.Setting.Codec == Press {
-			m.count(msg, l)
-		}
+		m.count(msg, l)
 		l.msgs, l.want = append(l.msgs, msg), append(l.want, bytes.Clone(l.pending[:b.Raw]))
 		l.pending = append(l.pending[:0], l.pending[b.Raw:]...)
 	}
 }
 
-// count counts what a message has of Press, and lets its channel go on with another
-// codec when that was enough.
+// count counts what a message has of Fold and of Press, and lets its channel go on with
+// another codec than Press when that was enough.
 func (m *mischief) count(msg []byte, l *victim) {
 	parsed, _, err := record.Parse(msg)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	n := 0
+	size := map[record.Codec]int{}
 	for _, p := range parsed.Parts {
-		if p.Codec == record.Press {
-			n += p.Size
-		}
+		size[p.Codec] += p.Size
 	}
-	if n > 0 {
+	if size[record.Fold] > 0 {
+		m.folded++
+	}
+	if size[record.Press] > 0 {
 		m.pressed++
 	}
-	if m.press -= n; m.press <= 0 {
+	if m.press -= size[record.Press]; m.press <= 0 && l.e.set.Codec == Press {
 		l.e.SetCodec(Setting{Codec: Zstd})
 	}
 }
