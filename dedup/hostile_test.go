@@ -140,18 +140,26 @@ func TestBombs(t *testing.T) {
 // TestSlowColumns: what takes long to expand is bounded for a message, in one column or
 // in several, and no encoder makes more of it.
 func TestSlowColumns(t *testing.T) {
-	zeros := make([]byte, record.MaxPress+1)
+	zeros := make([]byte, record.MaxRaw)
 	pressed := func(n int) record.Part {
 		return record.Part{Codec: record.Press, Size: n, Data: press.New().Append(nil, zeros[:n])}
 	}
+	folded := func(n int) record.Part {
+		return record.Part{Codec: record.Fold, Size: n, Data: fold.New().Append(nil, zeros[:n])}
+	}
 	const half = record.MaxPress / 2
+	const beside = record.MaxPress - (record.MaxRaw+5)/6 // of press, with as much folded as a column may have
+	const over = "1572865 bytes in columns of press, each 6 of fold as one, over 1572864"
 	for _, tt := range []struct {
 		name  string
 		parts [record.Columns]record.Part
 		want  string
 	}{
-		{"one", [record.Columns]record.Part{record.Literals: pressed(record.MaxPress + 1)}, "1572865 bytes in columns of press, over 1572864"},
-		{"two", [record.Columns]record.Part{record.Deltas: pressed(half + 1), record.Opaque: pressed(half)}, "1572865 bytes in columns of press, over 1572864"},
+		{"one", [record.Columns]record.Part{record.Literals: pressed(record.MaxPress + 1)}, over},
+		{"two", [record.Columns]record.Part{record.Deltas: pressed(half + 1), record.Opaque: pressed(half)}, over},
+		{"a little of fold beside press", [record.Columns]record.Part{record.Deltas: folded(6), record.Opaque: pressed(record.MaxPress)}, over},
+		{"much of fold beside press", [record.Columns]record.Part{record.Deltas: folded(record.MaxRaw), record.Opaque: pressed(beside + 1)}, over},
+		{"as much of both as may be", [record.Columns]record.Part{record.Deltas: folded(record.MaxRaw), record.Opaque: pressed(beside)}, ""},
 		{"as much as may be", [record.Columns]record.Part{record.Deltas: pressed(half), record.Opaque: pressed(half)}, ""},
 	} {
 		m := record.Message{Seq: 1, Store: 7, Raw: record.MaxRaw, Items: 8192, Parts: tt.parts}

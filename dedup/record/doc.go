@@ -40,8 +40,8 @@
 // expand them on any core. All sizes are bounded by Raw and Items, which are
 // bounded by constants, so a receiver knows what it will need before it
 // allocates; Parse refuses a message whose sizes do not fit each other. Columns
-// that take long to expand, which is those of codec Press, are together no more
-// than MaxPress.
+// that take long to expand, which is those of the codecs Press and, at a sixth of
+// their size, Fold, are together no more than MaxPress.
 //
 // # Ops
 //

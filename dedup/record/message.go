@@ -21,12 +21,20 @@ const (
 )
 
 // MaxPress is how many bytes the columns of a message that are coded with Press may
-// stand for, all together. Two KiB of it may stand for as much as is allowed, and each
-// takes 0.3 µs to expand (bench/results/press-2026-11-27.txt), whatever they are: at
-// MaxRaw a hostile peer would have 1.2 s of a core for a packet or two. The encoder's
-// batches have 1 MiB and an item of literals and opaque bytes. Fold takes a sixth of that
-// time, and needs no bound of its own.
-const MaxPress = 3 << 19
+// stand for, all together; each foldPer bytes of those with Fold count as one. A few KiB
+// may stand for as much as is allowed, and whatever it is, a byte of Press takes 0.3 µs to
+// expand and one of Fold up to 0.05 (press-2026-11-27.txt and fold-2026-11-27.txt in
+// bench/results). The columns of a message may have 9.25 MiB: a hostile peer would have
+// 3 s of a core for a few packets. So it has half a second, for both together.
+//
+// The encoder's batches have 1 MiB and an item of literals and opaque bytes. Of Fold it
+// cannot make too much: 9 MiB may be folded. A batch of it has 3 MiB and an item of
+// stream, and so at most as much of literals and opaque bytes, as much of deltas, and
+// 1.25 MiB of ops.
+const (
+	MaxPress = 3 << 19
+	foldPer  = 6
+)
 
 // SegmentPages is the number of pages in a segment of a store: 1 MiB, small
 // enough that a channel that sends little wastes little.
@@ -236,8 +244,8 @@ func (m *Message) parts(r *reader) {
 		r.fail(fmt.Errorf("%w: %d literal and opaque bytes for %d bytes of stream", errForm, sum, m.Raw))
 		return
 	}
-	if n := m.pressed(); r.err == nil && n > MaxPress {
-		r.fail(fmt.Errorf("%w: %d bytes in columns of %s, over %d", errForm, n, Press, MaxPress))
+	if n := m.slow(); r.err == nil && n > MaxPress {
+		r.fail(fmt.Errorf("%w: %d bytes in columns of %s, each %d of %s as one, over %d", errForm, n, Press, foldPer, Fold, MaxPress))
 		return
 	}
 	for i := range m.Parts {
@@ -247,12 +255,17 @@ func (m *Message) parts(r *reader) {
 	}
 }
 
-// pressed is how many bytes the columns stand for that are coded with Press.
-func (m *Message) pressed() (n int) {
+// slow is how many bytes the columns stand for that are coded with Press, and those with
+// Fold at their share.
+func (m *Message) slow() int {
+	var press, fold int
 	for _, p := range m.Parts {
-		if p.Codec == Press {
-			n += p.Size
+		switch p.Codec {
+		case Press:
+			press += p.Size
+		case Fold:
+			fold += p.Size
 		}
 	}
-	return n
+	return press + (fold+foldPer-1)/foldPer
 }
