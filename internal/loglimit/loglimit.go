@@ -21,7 +21,8 @@ const (
 	// 300 KB in a day.
 	Every = time.Minute
 
-	// maxKinds bounds what is remembered, to half a megabyte. What comes beyond it is of one kind.
+	// maxKinds bounds what is remembered, to half a megabyte. What comes beyond it is of one kind
+	// for each level: who fills it with warnings leaves the errors their share.
 	maxKinds = 1024
 )
 
@@ -88,7 +89,7 @@ func (h *Handler) take(now time.Time, r slog.Record) (left int, ok bool) {
 	name, about := h.kindOf(r)
 	h.all.mu.Lock()
 	defer h.all.mu.Unlock()
-	k := h.all.find(now, name)
+	k := h.all.find(now, name, r.Level)
 	if k.take(now) {
 		left, k.left, k.about = k.left, 0, nil
 		return left, true
@@ -120,8 +121,8 @@ func writeAttr(b *strings.Builder, a slog.Attr) {
 	b.WriteString("\x00" + a.Key + "\x00" + a.Value.String())
 }
 
-// find finds a kind, or makes it. It needs all.mu.
-func (all *kinds) find(now time.Time, name string) *kind {
+// find finds the kind of a line, or makes it. It needs all.mu.
+func (all *kinds) find(now time.Time, name string, level slog.Level) *kind {
 	k := all.byName[name]
 	if k == nil && len(all.byName) >= maxKinds {
 		if now.Sub(all.swept) >= Every { // or each line would cost a look at all
@@ -129,7 +130,7 @@ func (all *kinds) find(now time.Time, name string) *kind {
 			all.forget(now)
 		}
 		if len(all.byName) >= maxKinds {
-			name = ""
+			name = "\x00" + level.String() // no line's: a key would be followed by a value
 			k = all.byName[name]
 		}
 	}

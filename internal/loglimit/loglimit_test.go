@@ -92,6 +92,23 @@ func TestManyKinds(t *testing.T) {
 	})
 }
 
+// TestOverflow: what finds no place at one level leaves the others their share.
+func TestOverflow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, _, lines := newLog("peer")
+		for i := range 10_000 {
+			log.Warn("refused", "peer", i)
+		}
+		lines()
+		for i := range 1000 {
+			log.Error("loop", "peer", i)
+		}
+		if got := lines(); len(got) != loglimit.Burst || got[0] != "msg=loop peer=0" {
+			t.Errorf("%d lines, first %q", len(got), got[:min(1, len(got))])
+		}
+	})
+}
+
 // TestWith: attributes that a logger has tell kinds apart as well, those of groups do not.
 func TestWith(t *testing.T) {
 	log, h, lines := newLog("peer")
