@@ -160,7 +160,7 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 	}
 	m.setProblem(seg, "")
 	if a.MTU > 0 && a.MTU < seg.MTU {
-		m.setOdd(now, seg, fmt.Sprintf("bridge %s has MTU %d, the segment %d: full frames of other sites do not reach this LAN", seg.Bridge, a.MTU, seg.MTU))
+		m.setHampered(now, seg, fmt.Sprintf("bridge %s has MTU %d, the segment %d: full frames of other sites do not reach this LAN", seg.Bridge, a.MTU, seg.MTU))
 	}
 	seg.counts[DropKernel].Store(a.Limited)
 	m.checkDelivery(now, seg, a.Delivered-before.Delivered)
@@ -180,7 +180,7 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 func (m *Manager) checkDelivery(now time.Time, seg *segment, delivered uint64) {
 	given := seg.counts[Received].Load() + seg.loop.nonce // and probes
 	if given-seg.given > undelivered && delivered == 0 {
-		m.setOdd(now, seg, fmt.Sprintf("the kernel drops frames from other sites: a firewall must let UDP port %d in from the carrier", vxlan.Port))
+		m.setHampered(now, seg, fmt.Sprintf("the kernel drops frames from other sites: a firewall must let UDP port %d in from the carrier", vxlan.Port))
 	}
 	seg.given = given
 }

@@ -116,3 +116,36 @@ func TestNobodyFillsTheLog(t *testing.T) {
 		}
 	})
 }
+
+// TestGuestsHideNoDiagnosis: what is wrong with a machine is in its log, however many lines
+// its guests have had written before.
+func TestGuestsHideNoDiagnosis(t *testing.T) {
+	var log lines
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldWith(t, func(cfg *l2ext.Config) {
+			if cfg.Site == "b" {
+				cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			}
+		}, l2exttest.Line{}, "a", "b")
+		w.pass(31 * time.Second)
+		w.hosts["b"].Firewall()
+		twins := []l2ext.MAC{{2, 9, 0, 0, 0, 1}, {2, 9, 0, 0, 0, 2}}
+		for _, mac := range twins {
+			b, err := announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: announce.MAC(mac), Cause: announce.Moved, Seq: 1, Site: "a", Job: "j"}}}.Append(nil)
+			check(t, err, w.ms["b"].HandleUrgent("a", b))
+			w.settle()
+		}
+		for i := range 20 * loglimit.Burst {
+			check(t, w.hosts["b"].Send("lan", ether.AppendAnnounce(nil, twins[i%2], netip.Addr{})))
+			synctest.Wait()
+		}
+		for range 30 {
+			check(t, w.hosts["a"].Send("lan", frameTo(ether.Broadcast, vmMAC, 100)))
+			w.settle()
+		}
+		w.pass(61 * time.Second)
+		if odd, own := len(log.of("segment is odd")), log.of("firewall"); odd < loglimit.Burst || len(own) == 0 {
+			t.Errorf("%d lines about guests, %q about the machine", odd, own)
+		}
+	})
+}

@@ -361,11 +361,21 @@ func (m *Manager) setProblem(seg *segment, problem string) {
 
 // setOdd notes what an operator ought to look at.
 func (m *Manager) setOdd(now time.Time, seg *segment, odd string) {
+	m.noteOdd(now, seg, "segment is odd", odd)
+}
+
+// setHampered is setOdd for what is wrong with this machine. Its lines are of a kind of
+// their own, since guests can have as many of the other as they like.
+func (m *Manager) setHampered(now time.Time, seg *segment, odd string) {
+	m.noteOdd(now, seg, "segment is hampered by this machine", odd)
+}
+
+func (m *Manager) noteOdd(now time.Time, seg *segment, message, odd string) {
 	seg.mu.Lock()
 	known := seg.odd == odd
 	seg.odd, seg.oddUntil = odd, now.Add(freezeTime)
 	seg.mu.Unlock()
 	if !known {
-		m.log.Warn("segment is odd", "segment", seg.Name, "problem", odd)
+		m.log.Warn(message, "segment", seg.Name, "problem", odd)
 	}
 }
