@@ -73,6 +73,9 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		return seg
 	}
 	seg.loop, seg.members, seg.taps = old.loop, old.members, old.taps
+	for site := range seg.due {
+		seg.due[site] = cmp.Or(old.due[site], seg.due[site]) // what is owed stays so
+	}
 	seg.ways.inherit(old.ways)
 	old.mu.Lock()
 	defer old.mu.Unlock()

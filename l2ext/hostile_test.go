@@ -100,6 +100,7 @@ func TestSnapshotsAsked(t *testing.T) {
 			if n := a.bindings(); n < seconds*bound || n > 3*(seconds+1)*bound {
 				t.Errorf("%s: %d bindings were told in %d s, of %d", name, n, seconds, bound)
 			}
+			check(t, a.m.Apply(t.Context(), []l2ext.Segment{segment("a", []string{"a", "b"})})) // what is owed stays so
 			time.Sleep(2 * time.Second)
 			if a.bindings() == 0 {
 				t.Errorf("%s: the last ones got no answer", name)
