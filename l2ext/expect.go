@@ -12,6 +12,9 @@ import (
 // Revoke. The port of a paused VM keeps what it gets, and the VM would answer
 // requests of minutes ago. NICs without a known port are left alone.
 func (m *Manager) Expect(ctx context.Context, id string, nics []NIC) error {
+	if !validJob(id) {
+		return fmt.Errorf("l2ext: expecting job %q: not possible", id)
+	}
 	return m.call(ctx, func() error {
 		j := m.jobs[id]
 		if j == nil {

@@ -70,7 +70,7 @@ type moved struct {
 // Preparing a job again is no error: after a restart of this gateway it makes
 // the job known again, such that it can be revoked or confirmed.
 func (m *Manager) Prepare(ctx context.Context, id string, nics []NIC, to string) error {
-	if id == "" || len(id) > announce.MaxJob || to == m.cfg.Site || to == "" {
+	if !validJob(id) || to == m.cfg.Site || to == "" {
 		return fmt.Errorf("l2ext: preparing job %q to site %q: not possible", id, to)
 	}
 	return m.call(ctx, func() error {
@@ -83,6 +83,10 @@ func (m *Manager) Prepare(ctx context.Context, id string, nics []NIC, to string)
 		return m.prepare(time.Now(), &job{id: id, to: to}, nics)
 	})
 }
+
+// validJob tells whether a job can be announced. Bindings carry its name: one that does
+// not fit would keep all that is announced together with them from the other sites.
+func validJob(id string) bool { return id != "" && len(id) <= announce.MaxJob }
 
 func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
 	if len(m.jobs) >= maxJobs {
@@ -232,6 +236,9 @@ func (m *Manager) Flip(ctx context.Context, id string) error {
 // that the source has named. MACs that the source could not flip are claimed. A
 // second call announces again.
 func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
+	if !validJob(id) {
+		return fmt.Errorf("l2ext: settling job %q: not possible", id)
+	}
 	return m.call(ctx, func() error {
 		now := time.Now()
 		j := m.jobs[id]

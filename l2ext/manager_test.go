@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
@@ -243,6 +244,11 @@ func TestJobCalls(t *testing.T) {
 		is("confirm of an unknown job", a.Confirm(ctx, "x"), nil)
 		if err := a.Prepare(ctx, "x", nics, "a"); err == nil {
 			t.Error("a job to the same site was prepared")
+		}
+		for _, id := range []string{"", strings.Repeat("j", announce.MaxJob+1)} { // bindings could not be announced with it
+			if a.Prepare(ctx, id, nics, "b") == nil || b.Expect(ctx, id, nics) == nil || b.Settle(ctx, id, nics) == nil {
+				t.Errorf("job %q was taken", id)
+			}
 		}
 		is("prepare", a.Prepare(ctx, "j", nics, "b"), nil)
 		is("prepare again", a.Prepare(ctx, "j", nics, "b"), nil)
