@@ -103,7 +103,9 @@ type Layer2 struct {
 	site string
 	node *tunnel.Node
 	m    *l2ext.Manager
-	log  *slog.Logger
+	log  *slog.Logger // limited, as others cause what is told
+
+	orders *slog.Logger // without limits: what moves meet, of which each line tells of another one
 
 	mu       sync.Mutex // guards what follows
 	wished   []l2ext.Segment
@@ -126,7 +128,10 @@ type Layer2Config struct {
 // NewLayer2 makes the segments' end at this site. Run serves.
 func NewLayer2(cfg Layer2Config) (*Layer2, error) {
 	log := l2ext.LimitLog(cfg.Logger)
-	l := &Layer2{site: cfg.Site, node: cfg.Node, log: log, policies: make(map[string]SegmentPolicy), hooks: make(map[string][]string)}
+	l := &Layer2{
+		site: cfg.Site, node: cfg.Node, log: log, orders: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+		policies: make(map[string]SegmentPolicy), hooks: make(map[string][]string),
+	}
 	c := &carrier{node: cfg.Node, channels: map[string]*tunnel.Channel{}}
 	m, err := l2ext.New(l2ext.Config{
 		Site: cfg.Site, Host: cfg.Host, Underlay: cfg.Underlay, Logger: log, Route: l.route,
@@ -182,7 +187,7 @@ func (l *Layer2) do(what string, job string, step func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), flipTime)
 	defer cancel()
 	if err := step(ctx); err != nil {
-		l.log.Warn("network of a move", "stage", what, "job", job, "err", err)
+		l.orders.Warn("network of a move", "stage", what, "job", job, "err", err)
 	}
 }
 
@@ -255,7 +260,7 @@ func (l *Layer2) nics(nics []NIC) []l2ext.NIC {
 	for _, n := range nics {
 		mac, err := net.ParseMAC(n.MAC)
 		if err != nil || len(mac) != len(l2ext.MAC{}) {
-			l.log.Warn("NIC of a VM has no Ethernet address", "mac", n.MAC, "err", err)
+			l.orders.Warn("NIC of a VM has no Ethernet address", "mac", n.MAC, "err", err)
 			continue
 		}
 		all = append(all, l2ext.NIC{MAC: l2ext.MAC(mac), Tap: n.Tap})

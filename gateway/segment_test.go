@@ -1,17 +1,22 @@
 package gateway
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
 func TestSegmentPolicy(t *testing.T) {
@@ -37,6 +42,25 @@ func TestSegmentPolicy(t *testing.T) {
 	} {
 		if err := p.Check(); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%+v: %v", p, err)
+		}
+	}
+}
+
+// TestMovesAreLogged: of an evacuation each VM is in the log that has trouble with its network.
+func TestMovesAreLogged(t *testing.T) {
+	const vms = 200
+	var log bytes.Buffer
+	l, err := NewLayer2(Layer2Config{Site: "a", Host: l2exttest.NewHost(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range vms {
+		l.do("flip", fmt.Sprint("job", i), func(context.Context) error { return errors.New("too late") })
+		l.nics([]NIC{{MAC: fmt.Sprint("mac", i)}})
+	}
+	for _, line := range []string{"network of a move", "has no Ethernet address"} {
+		if n := strings.Count(log.String(), line); n != vms {
+			t.Errorf("%q: %d lines of %d VMs", line, n, vms)
 		}
 	}
 }

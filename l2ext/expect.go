@@ -32,7 +32,7 @@ func (m *Manager) Expect(ctx context.Context, id string, nics []NIC) error {
 				continue
 			}
 			if err := m.cfg.Host.Mute(nic.Tap); err != nil {
-				m.log.Warn("VM will read broadcasts of the time before it runs", "job", id, "port", nic.Tap, "err", err)
+				m.orders.Warn("VM will read broadcasts of the time before it runs", "job", id, "port", nic.Tap, "err", err)
 				continue
 			}
 			j.muted = append(j.muted, nic.Tap)
@@ -45,7 +45,7 @@ func (m *Manager) Expect(ctx context.Context, id string, nics []NIC) error {
 func (m *Manager) unmute(j *job) {
 	for _, port := range j.muted {
 		if err := m.cfg.Host.Unmute(port); err != nil {
-			m.log.Error("port of a VM gets no broadcasts", "job", j.id, "port", port, "err", err)
+			m.orders.Error("port of a VM gets no broadcasts", "job", j.id, "port", port, "err", err)
 		}
 	}
 	j.muted = nil

@@ -97,7 +97,7 @@ func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
 	for _, nic := range nics {
 		seg := m.segmentOf(nic, j.to)
 		if seg == nil || !seg.Policy.binds(nic.MAC) {
-			m.log.Info("NIC is on no shared segment and stays behind", "mac", nic.MAC, "job", j.id)
+			m.orders.Info("NIC is on no shared segment and stays behind", "mac", nic.MAC, "job", j.id)
 			continue
 		}
 		j.add(seg.VNI, nic.MAC)

@@ -2,6 +2,7 @@ package l2ext_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -113,6 +114,43 @@ func TestNobodyFillsTheLog(t *testing.T) {
 		}
 		if n := len(log.of("")); n > 40*loglimit.Burst {
 			t.Errorf("%d lines in all", n)
+		}
+	})
+}
+
+// stubborn is a host that mutes one port never, and unmutes no other.
+type stubborn struct{ l2ext.Host }
+
+func (h stubborn) Mute(port string) error {
+	if port == "lan" {
+		return errors.New("no")
+	}
+	return h.Host.Mute(port)
+}
+
+func (stubborn) Unmute(string) error { return errors.New("no") }
+
+// TestEvacuationIsLogged: of what this gateway's own moves meet each line is written, as it
+// names another VM, although the gateway has handed a limited log in.
+func TestEvacuationIsLogged(t *testing.T) {
+	const vms = 2 * loglimit.Burst
+	var log lines
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldWith(t, func(cfg *l2ext.Config) {
+			cfg.Logger = l2ext.LimitLog(slog.New(slog.NewTextHandler(&log, nil)))
+			cfg.Host = stubborn{cfg.Host}
+		}, l2exttest.Line{}, "a", "b")
+		w.hosts["a"].Plug("br", "tap")
+		for i := range vms {
+			out, in := fmt.Sprint("out", i), fmt.Sprint("in", i)
+			mac := l2ext.MAC{2, 9, 0, 0, 0, byte(i)}
+			check(t, w.ms["a"].Prepare(t.Context(), out, []l2ext.NIC{{MAC: mac}}, "elsewhere"))
+			check(t, w.ms["a"].Expect(t.Context(), in, []l2ext.NIC{{MAC: mac, Tap: "lan"}, {MAC: mac, Tap: "tap"}}), w.ms["a"].Settle(t.Context(), in, nil))
+		}
+		for _, line := range []string{"stays behind", "will read broadcasts", "gets no broadcasts"} {
+			if n := len(log.of(line)); n != vms {
+				t.Errorf("%q: %d lines of %d VMs", line, n, vms)
+			}
 		}
 	})
 }

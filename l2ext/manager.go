@@ -39,7 +39,8 @@ type Config struct {
 
 	// Limits of frames that are not for one known host.
 	Limits Limits
-	// Logger may be nil, which discards. It is limited as by LimitLog.
+	// Logger may be nil, which discards. It is limited as by LimitLog, but for lines
+	// about the moves that this gateway orders.
 	Logger *slog.Logger
 }
 
@@ -68,6 +69,7 @@ type Manager struct {
 	cfg    Config
 	log    *slog.Logger
 	limit  *loglimit.Handler // of log
+	orders *slog.Logger      // without limits: what our own orders meet, of which each line tells of another VM
 	done   chan struct{}     // closed when Run has returned
 	calls  chan func()       // orders of this gateway; unbuffered, the caller waits for the answer
 	news   chan func()       // what peers send; 64 so that the link's reader need not wait for one kernel call each
@@ -106,6 +108,7 @@ func New(cfg Config) (*Manager, error) {
 		cfg:       cfg,
 		log:       slog.New(limit),
 		limit:     limit,
+		orders:    slog.New(limit.Unlimited()),
 		done:      make(chan struct{}),
 		calls:     make(chan func()),
 		news:      make(chan func(), 64),

@@ -64,6 +64,9 @@ type kind struct {
 	about []slog.Attr
 }
 
+// Unlimited is the handler to which h writes, for lines that nobody else can cause.
+func (h *Handler) Unlimited() slog.Handler { return h.next }
+
 // Enabled asks the other handler.
 func (h *Handler) Enabled(ctx context.Context, l slog.Level) bool { return h.next.Enabled(ctx, l) }
 

@@ -109,6 +109,18 @@ func TestOverflow(t *testing.T) {
 	})
 }
 
+// TestUnlimited: who asks for it gets past the limits, with the attributes that are set.
+func TestUnlimited(t *testing.T) {
+	log, _, lines := newLog("peer")
+	log = slog.New(log.With("peer", "b").Handler().(*loglimit.Handler).Unlimited())
+	for range 2 * loglimit.Burst {
+		log.Info("hello")
+	}
+	if got := lines(); len(got) != 2*loglimit.Burst || got[0] != "msg=hello peer=b" {
+		t.Errorf("%d lines, first %q", len(got), got[:min(1, len(got))])
+	}
+}
+
 // TestWith: attributes that a logger has tell kinds apart as well, those of groups do not.
 func TestWith(t *testing.T) {
 	log, h, lines := newLog("peer")
