@@ -71,7 +71,7 @@
 // 100 ms and a queue of as much, that fills without trains and stays below 22 ms with
 // them (TestStartupQueue). Shorter lines than 20 ms have no trains.
 //
-// A startup after the first, because two probes in a row have found more, goes on at
+// A startup that begins because two probes in a row have found more goes on at
 // 1.25 times the rate for two round trips, in trains: they tell what there is before it
 // is sent. Loss ends one from 10 % of a round on, and of trains most must have lost some:
 // bursts of losses of the line hit one here and there. While trains come through at 4

@@ -118,7 +118,7 @@ type model struct {
 	round   round
 	rounds  int64
 
-	known     bool    // a startup has ended, in whatever way
+	known     bool    // startup: it has begun anew, with a rate that was measured
 	lastRound int64   // bytes that the last round delivered
 	early     window  // startup: RTTs of late
 	full      int64   // startup: best rate so far

@@ -113,7 +113,6 @@ func (m *model) collapse(now time.Duration, got int64, loss float64, queue bool)
 		m.bwBefore = 0
 	}
 	m.before = now
-	m.known = m.known || m.phase == startup
 	m.free = false
 	m.bw.limit(max(got, int64(giveWay*float64(bw))))
 	m.collapses++
@@ -160,7 +159,6 @@ func (m *model) stepStartup(now time.Duration, r round, queue bool) {
 }
 
 func (m *model) endStartup(now time.Duration) {
-	m.known = true
 	m.wait(now, true)
 	m.enter(now, drain)
 }
@@ -243,6 +241,7 @@ const (
 )
 
 func (m *model) enterStartup(now time.Duration) {
+	m.known = true
 	m.full, m.flat, m.queued, m.early, m.trains = 0, 0, false, window{}, trains{}
 	m.enter(now, startup)
 }

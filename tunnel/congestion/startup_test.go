@@ -65,6 +65,45 @@ func started(c cell, seed uint64, ackDelay time.Duration, plain bool) (*sim, []*
 	return s, cs
 }
 
+// TestStartupAnew: a startup that begins anew, because probes have found more, feels its
+// way by trains also where the rate before it was a configured one, which the line did
+// not have or which is no more: the queue does not fill, though the rate doubles.
+func TestStartupAnew(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		rtt           int
+		first, second float64 // configured, Mbit/s; 0: none
+		from, to      float64 // the line's rate, Mbit/s
+		queue         time.Duration
+	}{
+		{"the line has less", 100, 400, 400, 40, 160, ms(20)},
+		{"the line has less, and is shorter", 50, 400, 400, 40, 160, ms(12)},
+		{"no rate any more", 100, 20, 0, 120, 120, ms(20)},
+	} {
+		l := cell{int64(tt.to), tt.rtt, 1, 0, 0, 0, false}.line()
+		s, p := newSim(l, *seed), New(int64(tt.first*mbit))
+		s.line.rate = int64(tt.from * mbit)
+		cs := group(s, p, 4)
+		s.run(12 * time.Second)
+		p.SetRate(int64(tt.second * mbit))
+		s.line.rate = int64(tt.to * mbit)
+		s.mostQueue, s.dropped = 0, 0
+		anew := false
+		for range 400 {
+			s.run(ms(10))
+			anew = anew || p.model.phase == startup
+		}
+		before := total(cs)
+		s.run(time.Second)
+		got := s.share(total(cs)-before, time.Second)
+		t.Logf("%s: %.3f of the line, a queue of %v, %d packets dropped", tt.name, got, s.mostQueue, s.dropped)
+		if !anew || got < 0.95 || s.mostQueue > tt.queue || s.dropped > 0 {
+			t.Errorf("%s, seed %d: startup anew: %v; %.3f of the line, a queue of %v, %d packets dropped; want %v",
+				tt.name, *seed, anew, got, s.mostQueue, s.dropped, tt.queue)
+		}
+	}
+}
+
 // TestLongLines: trains of a line so long that they come rarely are not taken for single
 // packets of somebody who has nothing more to send.
 func TestLongLines(t *testing.T) {
