@@ -54,7 +54,8 @@
 //
 //	rate of a train     bytes acknowledged after those that were with its first packet
 //	                    / time from then to the last acknowledgement; without those that
-//	                    come 4 times as late as the others, which receivers hold back
+//	                    come 4 times as late as the others, which receivers hold back;
+//	                    of one that came within 2 ms, all after the first packet / 2 ms
 //	limit               the median of the last 8 that were stretched by half at least,
 //	                    once there are 3, and while none came faster
 //	pace                the limit, once it is 4 times the bandwidth or less: the

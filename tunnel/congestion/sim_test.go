@@ -32,7 +32,8 @@ type line struct {
 	queue int64         // bytes
 	loss  float64
 	stall time.Duration
-	burst float64 // mean length of bursts of losses; up to 1 for none
+	poll  time.Duration // the receiver looks so often: what has come then is acknowledged at once; 0: each packet
+	burst float64       // mean length of bursts of losses; up to 1 for none
 	// police drops what exceeds so many bytes per second, but for bursts of depth; 0: nothing.
 	police, depth int64
 }
@@ -99,7 +100,11 @@ func (s *sim) send(size int64, arrived func()) {
 		s.lost++
 		return
 	}
-	s.after(s.stall(s.free+2*s.line.delay)-s.now, arrived)
+	at := s.free + 2*s.line.delay
+	if s.line.poll > 0 {
+		at += s.line.poll - at%s.line.poll
+	}
+	s.after(s.stall(at)-s.now, arrived)
 }
 
 // police tells whether the policer drops a packet.

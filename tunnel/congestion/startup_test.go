@@ -104,6 +104,32 @@ func TestStartupAnew(t *testing.T) {
 	}
 }
 
+// TestStartupTogether: a receiver that takes what has come in a while before it
+// acknowledges it at once, as with UDP_GRO and where processors are busy, does not make
+// a fast line look slow, even where it holds the last packet of a train back.
+func TestStartupTogether(t *testing.T) {
+	for _, tt := range []struct {
+		cell
+		poll, ackDelay time.Duration
+		cold           float64 // least share of the line over 3 s
+	}{
+		{cell{200, 100, 0.5, 0, 0, 0, false}, ms(2), 0, 0.82},
+		{cell{200, 100, 0.5, 0, 0, 0, false}, ms(3), maxAckDelay, 0.82},
+		{cell{500, 100, 0.5, 0, 0, 0, false}, ms(2), maxAckDelay, 0.79},
+		{cell{1000, 100, 0.5, 0, 0, 0, false}, ms(1), maxAckDelay, 0.76},
+		{cell{1000, 50, 0.5, 0, 0, 0, false}, ms(3), maxAckDelay, 0.86},
+	} {
+		s, cs := started(tt.cell, *seed, tt.ackDelay, false)
+		s.line.poll = tt.poll
+		s.run(3 * time.Second)
+		got := s.share(total(cs), 3*time.Second)
+		t.Logf("%+v, together in %v: %.3f of the line, a queue of %v", tt.cell, tt.poll, got, s.mostQueue)
+		if got < tt.cold {
+			t.Errorf("%+v, seed %d, together in %v, acknowledged %v late: %.3f of the line, want %.3f", tt.cell, *seed, tt.poll, tt.ackDelay, got, tt.cold)
+		}
+	}
+}
+
 // TestLongLines: trains of a line so long that they come rarely are not taken for single
 // packets of somebody who has nothing more to send.
 func TestLongLines(t *testing.T) {

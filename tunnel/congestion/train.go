@@ -39,7 +39,8 @@ const (
 // acknowledged.
 type train struct {
 	packets   int
-	bytes     int64         // acknowledged after the first packet
+	all       int64         // acknowledged with the first packet or later, but it
+	bytes     int64         // and of that later than the first packet
 	from, to  time.Duration // when the first and the last of them were sent
 	came, end time.Duration // and when they were acknowledged
 	times     int           // moments at which some were, after the first
@@ -70,6 +71,7 @@ func (t *trains) acked(now, sent, gap time.Duration, size int64) {
 		t.times++
 	}
 	t.packets++
+	t.all += size
 	t.to, t.end = max(t.to, sent), now
 	if t.times > 0 {
 		t.bytes += size
@@ -79,13 +81,18 @@ func (t *trains) acked(now, sent, gap time.Duration, size int64) {
 // straggles tells of an acknowledgement that comes so much later than those before it
 // that not the line has made it late: a receiver that has no second packet to
 // acknowledge with it holds it back (RFC 9000, section 13.2.1), until the next train
-// comes; its processor was elsewhere; or what came in between was lost. Less than gap is
-// common where processors are busy, and no matter.
+// comes; its processor was elsewhere; or what came in between was lost. Those before may
+// all have come at once: a receiver takes what is there (UDP_GRO) before it acknowledges
+// it. Less than gap is common where processors are busy, and no matter.
 func (t *train) straggles(now, gap time.Duration) bool {
-	if t.times < leastTimes {
+	var usual time.Duration // between two of those before
+	switch {
+	case t.times >= leastTimes:
+		usual = (t.end - t.came) / time.Duration(t.times)
+	case t.times > 0 || t.packets < leastTrain:
 		return false
 	}
-	return now-t.end > max(straggle*(t.end-t.came)/time.Duration(t.times), leastSpread, gap)
+	return now-t.end > max(straggle*usual, leastSpread, gap)
 }
 
 // arrived judges a train that is complete.
@@ -94,11 +101,14 @@ func (t *trains) arrived() {
 	if t.packets < leastTrain {
 		return
 	}
-	rate := int64(float64(t.bytes) / max(spread, leastSpread).Seconds())
-	if spread < leastSpread || float64(spread) < spreadBy*float64(sent) {
-		t.open[0] = max(t.open[0], rate)
-	} else {
-		t.slowed[t.n%len(t.slowed)] = rate
+	rate := func(bytes int64) int64 { return int64(float64(bytes) / max(spread, leastSpread).Seconds()) }
+	switch {
+	case spread < leastSpread:
+		t.open[0] = max(t.open[0], rate(t.all))
+	case float64(spread) < spreadBy*float64(sent):
+		t.open[0] = max(t.open[0], rate(t.bytes))
+	default:
+		t.slowed[t.n%len(t.slowed)] = rate(t.bytes)
 		t.n++
 	}
 	t.limit = t.median()

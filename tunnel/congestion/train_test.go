@@ -90,3 +90,25 @@ func TestStragglers(t *testing.T) {
 		}
 	}
 }
+
+// TestAtOnce: trains that come at once, but for one packet that the receiver may have held
+// back, have met no limit of the line, and say so.
+func TestAtOnce(t *testing.T) {
+	const size, packets = 1500, 18
+	for _, held := range []int{0, 1, 3} {
+		var x trains
+		for n := range time.Duration(5) {
+			sent := n * ms(12)
+			for range packets - held {
+				x.acked(sent+ms(100), sent, ms(3), size)
+			}
+			for i := range time.Duration(held) {
+				x.acked(sent+ms(107)+i*time.Millisecond, sent, ms(3), size)
+			}
+		}
+		want := int64(packets-held-1) * size * int64(time.Second/leastSpread)
+		if x.limit != 0 || x.carried() != want {
+			t.Errorf("%d held back: limit %d, carried %d; want 0, %d", held, x.limit, x.carried(), want)
+		}
+	}
+}
