@@ -271,8 +271,11 @@ func (m *model) burst() time.Duration {
 
 // inTrains tells whether bulk leaves in trains.
 func (m *model) inTrains() bool {
-	return m.phase == startup && !m.plain && m.rtt.rtt >= leastTrainRTT && !m.near()
+	return m.phase == startup && m.hasTrains() && !m.near()
 }
+
+// hasTrains tells whether the line is one whose trains can be measured.
+func (m *model) hasTrains() bool { return !m.plain && m.rtt.rtt >= leastTrainRTT }
 
 // feeling tells in startup whether trains are still to tell what there is beyond a rate
 // that is known.
@@ -282,7 +285,7 @@ func (m *model) feeling() bool {
 
 // slowly tells whether what was delivered in the round was sent while feeling, and so
 // could not grow as fast.
-func (m *model) slowly() bool { return m.known && m.inPhase <= feelRounds+1 }
+func (m *model) slowly() bool { return m.known && m.hasTrains() && m.inPhase <= feelRounds+1 }
 
 // near tells in startup whether the rate that trains tell is to be had at once.
 func (m *model) near() bool {

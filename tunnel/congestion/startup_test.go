@@ -104,6 +104,36 @@ func TestStartupAnew(t *testing.T) {
 	}
 }
 
+// TestStartupAnewShort: a startup that begins anew where there are no trains does not wait
+// for what they tell: without growth, here for a configured rate, it ends as any other.
+func TestStartupAnewShort(t *testing.T) {
+	for _, tt := range []struct {
+		rtt   int
+		plain bool
+	}{{10, false}, {15, false}, {30, true}} {
+		s, p := newSim(cell{1000, tt.rtt, 1, 0, 0, 0, false}.line(), *seed), New(400*mbit)
+		p.model.plain = tt.plain
+		s.line.rate = 200 * mbit
+		cs := group(s, p, 4)
+		s.run(6 * time.Second)
+		s.line.rate = 1000 * mbit
+		rounds := 0
+		for range 2000 {
+			s.run(ms(1))
+			if p.model.phase == startup {
+				rounds = max(rounds, p.model.inPhase)
+			}
+		}
+		before := total(cs)
+		s.run(time.Second)
+		got := float64(total(cs)-before) / (400 * mbit)
+		t.Logf("%+v: %d rounds, %.3f of the rate", tt, rounds, got)
+		if rounds == 0 || rounds > flatRounds+1 || got < 0.97 {
+			t.Errorf("%+v, seed %d: %d rounds, %.3f of the rate", tt, *seed, rounds, got)
+		}
+	}
+}
+
 // TestStartupTogether: a receiver that takes what has come in a while before it
 // acknowledges it at once, as with UDP_GRO and where processors are busy, does not make
 // a fast line look slow, even where it holds the last packet of a train back.
