@@ -15,17 +15,20 @@ import (
 func TestController(t *testing.T) {
 	t.Parallel()
 	line := testwan.Line{Delay: 100 * time.Millisecond, Rate: 2_500_000, Loss: 0.01, Queue: 500_000}
-	const payload = 0.93 // of a byte on the wire
+	const (
+		payload = 0.93 // of a byte on the wire
+		most    = 1.4  // goodput of the last second may have waited behind a lost packet before
+	)
 	for _, tt := range []struct {
 		name  string
 		c     func(*Config)
 		want  string
-		least float64 // goodput, as a share of what the line carries
-		most  float64
+		least float64 // goodput, as a share of what the line carries,
+		most  float64 // and at most
 	}{
-		{"automatic", func(*Config) {}, nameAutomatic, 0.8, 1.1},
-		{"configured", func(c *Config) { c.Rate = line.Rate }, nameConfigured, 0.9, 1.1},
-		{"stock", func(c *Config) { c.NewReno = true }, nameStock + ": as configured", 0.05, 1.1},
+		{"automatic", func(*Config) {}, nameAutomatic, 0.8, most},
+		{"configured", func(c *Config) { c.Rate = line.Rate }, nameConfigured, 0.9, most},
+		{"stock", func(c *Config) { c.NewReno = true }, nameStock + ": as configured", 0.05, most},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inLab(t, line, options{a: tt.c, b: tt.c}, func(t *testing.T, l *lab) {
