@@ -102,7 +102,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	}
 	maps.Copy(seg.machines, old.machines)
 	seg.table.flips, seg.given, seg.tcpOnly = old.table.flips, old.given, old.tcpOnly
-	seg.attached, seg.problem, seg.odd, seg.oddUntil = old.attached, old.problem, old.odd, old.oddUntil
+	seg.attached, seg.problem, seg.odd, seg.oddUntil, seg.oddTwin = old.attached, old.problem, old.odd, old.oddUntil, old.oddTwin
 	for i := range old.counts {
 		seg.counts[i].Store(old.counts[i].Load())
 	}

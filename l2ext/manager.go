@@ -333,8 +333,8 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 	for _, seg := range m.segments() {
 		seg.mu.Lock()
 		gone := seg.table.expire(now)
-		if now.After(seg.oddUntil) {
-			seg.odd = ""
+		if now.After(seg.oddUntil) || seg.table.explained(seg.oddTwin) {
+			seg.odd, seg.oddTwin = "", twin{}
 		}
 		seg.mu.Unlock()
 		m.announce(seg, gone)
@@ -364,19 +364,19 @@ func (m *Manager) setProblem(seg *segment, problem string) {
 
 // setOdd notes what an operator ought to look at.
 func (m *Manager) setOdd(now time.Time, seg *segment, odd string) {
-	m.noteOdd(now, seg, "segment is odd", odd)
+	m.noteOdd(now, seg, "segment is odd", odd, twin{})
 }
 
 // setHampered is setOdd for what is wrong with this machine. Its lines are of a kind of
 // their own, since guests can have as many of the other as they like.
 func (m *Manager) setHampered(now time.Time, seg *segment, odd string) {
-	m.noteOdd(now, seg, "segment is hampered by this machine", odd)
+	m.noteOdd(now, seg, "segment is hampered by this machine", odd, twin{})
 }
 
-func (m *Manager) noteOdd(now time.Time, seg *segment, message, odd string) {
+func (m *Manager) noteOdd(now time.Time, seg *segment, message, odd string, by twin) {
 	seg.mu.Lock()
 	known := seg.odd == odd
-	seg.odd, seg.oddUntil = odd, now.Add(freezeTime)
+	seg.odd, seg.oddUntil, seg.oddTwin = odd, now.Add(freezeTime), by
 	seg.mu.Unlock()
 	if !known {
 		m.log.Warn(message, "segment", seg.Name, "problem", odd)

@@ -61,9 +61,23 @@ func (i inward) admit(now time.Time, h ether.Header) bool {
 	i.seg.counts.add(Conflicts, 1)
 	i.seg.counts.add(DropOwner, 1)
 	if last := i.seg.alarmed.Load(); now.UnixNano()-last > int64(alarmEvery) && i.seg.alarmed.CompareAndSwap(last, now.UnixNano()) {
-		i.m.setOdd(now, i.seg, fmt.Sprintf("MAC %v of site %s sends from %s as well; its frames from there are dropped", h.Src, owner, i.from))
+		odd := fmt.Sprintf("MAC %v of site %s sends from %s as well; its frames from there are dropped", h.Src, owner, i.from)
+		i.m.noteOdd(now, i.seg, "segment is odd", odd, twin{h.Src, i.from})
 	}
 	return false
+}
+
+// A twin is what sends from a site that does not own its MAC.
+type twin struct {
+	mac  MAC
+	from string
+}
+
+// explained tells that it was none: the site owns the MAC by now. After a restart a
+// frame of a VM may arrive before the binding that tells of its move.
+func (t *table) explained(w twin) bool {
+	b := t.byMAC[w.mac]
+	return w.from != "" && b != nil && !b.withdrawn() && b.rec.Site == w.from
 }
 
 // alarmEvery keeps a flood of foreign frames from writing alarms.

@@ -46,6 +46,27 @@ func TestTwinIsDropped(t *testing.T) {
 	})
 }
 
+// TestFrameBeforeItsBinding: a gateway that was restarted during a move may see a frame
+// of the VM from where it runs before the binding that says so. What it tells an operator
+// then ends with that binding; while there is a twin, it stays.
+func TestFrameBeforeItsBinding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{Delay: 5 * time.Millisecond}, "a", "b")
+		w.ms["b"].Forge(100, "a", frameTo(hostOf("a"), vmMAC, 100), false)
+		w.pass(5 * time.Second)
+		if p := w.problem("a"); !strings.Contains(p, "sends from b as well") {
+			t.Errorf("while the VM is at a: %q", p)
+		}
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics), w.ms["b"].Confirm(t.Context(), "j"), w.ms["a"].Confirm(t.Context(), "j"))
+		w.pass(2 * time.Second)
+		if p := w.problem("a"); p != "" {
+			t.Errorf("when it has moved to b: %q", p)
+		}
+	})
+}
+
 // TestTwinsStayHome lets both copies of a VM announce themselves for long: it
 // stays where a job has brought it, until an operator clears it.
 func TestTwinsStayHome(t *testing.T) {

@@ -37,7 +37,8 @@ type segment struct {
 	problem  string          // of the host
 	lanes    map[string]Lane // by site, in mode secure-fast
 	odd      string          // seen in the bindings
-	oddUntil time.Time       // then it is forgotten
+	oddUntil time.Time       // then it is forgotten,
+	oddTwin  twin            // or when it is explained
 }
 
 // entries are the hosts of other sites.
