@@ -181,8 +181,7 @@ func TestLongLines(t *testing.T) {
 
 // TestPoliced: a line whose policer lets bursts pass, and so tells trains that it is
 // much faster than it is, or drops of them, is used, and startup wastes at most 40 %
-// more than it does without trains, and later probes at most twice as much or 1.5 %: a
-// probe that meets a full bucket finds more than there is, and the next pays for it.
+// more than it does without trains, and later probes at most twice as much.
 func TestPoliced(t *testing.T) {
 	for _, depth := range []int64{50_000, 500_000, 2_000_000} {
 		for _, rate := range []int64{50, 100, 300} {
@@ -191,8 +190,7 @@ func TestPoliced(t *testing.T) {
 				l.police, l.depth = rate*mbit, depth
 				got, dropped, after := policed(l, delay, false)
 				_, without, afterWithout := policed(l, delay, true)
-				chance := int(0.015 * 3 * float64(l.police) / (simPacket + simOverhead))
-				if got < 0.97 || float64(dropped) > 1.4*float64(without) || after > max(2*afterWithout, chance) {
+				if got < 0.97 || float64(dropped) > 1.4*float64(without) || after > 2*afterWithout {
 					t.Errorf("%d Mbit/s, bursts of %d, acknowledged %v late: %.3f; %d packets dropped in 3 s, %d after; without trains %d, %d",
 						rate, depth, delay, got, dropped, after, without, afterWithout)
 				}

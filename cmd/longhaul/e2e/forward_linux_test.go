@@ -103,9 +103,11 @@ func TestForwardUnix(t *testing.T) {
 }
 
 // TestForwardCompressed has QEMUs compress what they send: the pages are seen
-// all the same, and less crosses than they have written.
+// all the same, and less crosses than they have written. The gateways know what the
+// line carries: QEMU's own compression takes the cores, and what has never made the
+// gateways wait they would take for endless.
 func TestForwardCompressed(t *testing.T) {
-	b := newForwardBed(t, bedOptions{link: forwardLink(), fill: 30, dirty: forwardDirty()})
+	b := newForwardBed(t, bedOptions{link: forwardLink(), rate: int64(forwardLink().Rate), fill: 30, dirty: forwardDirty()})
 	compressed := func(method string) handMove {
 		return handMove{capabilities: []string{"multifd"}, parameters: map[string]any{"multifd-channels": 2, "multifd-compression": method}}
 	}
@@ -139,7 +141,7 @@ func (b *bed) byHand(t *testing.T, forward string, cases []handCase) {
 			logical, wire := f.Logical-before.Logical, f.Wire-before.Wire
 			t.Logf("%d rounds, %d connections, %d bytes, QEMU counts %d, as %d: %.2f to 1",
 				end.RAM.Rounds, f.Total-before.Total, logical, end.RAM.Transferred, wire, float64(logical)/float64(wire))
-			if logical < end.RAM.Transferred*9/10 || wire <= 0 || wire > logical*4/5 || wire >= end.RAM.Transferred {
+			if logical < end.RAM.Transferred*9/10 || wire <= 0 || wire > logical*2/3 || wire >= end.RAM.Transferred {
 				t.Errorf("QEMU wrote %d bytes; the forward counts %d bytes and %d on the wire", end.RAM.Transferred, logical, wire)
 			}
 		})
