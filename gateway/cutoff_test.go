@@ -44,8 +44,8 @@ func tcpForward(t *testing.T, a *site) (near, far *net.TCPConn) {
 	if _, err := io.ReadFull(d, hello); err != nil || string(hello) != "hello" {
 		t.Fatalf("%q, %v", hello, err)
 	}
-	d.SetDeadline(time.Now().Add(20 * time.Second))
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	d.SetDeadline(time.Now().Add(2 * time.Minute))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return c.(*net.TCPConn), d.(*net.TCPConn)
 }
 
@@ -88,7 +88,7 @@ func TestStuckTargetIsCutOff(t *testing.T) { // alone: it counts goroutines
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the forward is not removed")
 	}
 	noChannels(t, 0, a, b)

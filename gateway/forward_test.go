@@ -59,7 +59,7 @@ func dialForward(t *testing.T, listen string) *net.UnixConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return c.(*net.UnixConn)
@@ -149,7 +149,7 @@ func TestForwardManyConnections(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := stays.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			if err := stays.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 			say(t, stays, "last word")
@@ -208,7 +208,7 @@ func TestForwardSecondMigration(t *testing.T) {
 
 func accept(t *testing.T, ln net.Listener) net.Conn {
 	t.Helper()
-	if err := ln.(*net.UnixListener).SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := ln.(*net.UnixListener).SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	c, err := ln.Accept()
@@ -222,7 +222,7 @@ func accept(t *testing.T, ln net.Listener) net.Conn {
 // awaitConns waits until a forward has n connections.
 func awaitConns(t *testing.T, s *site, name string, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for look := time.NewTicker(5 * time.Millisecond); ; {
 		fs, err := s.g.Forwards(ctx)

@@ -185,7 +185,7 @@ func (s *site) start() {
 
 // busyTime bounds what takes a moment, on a machine that has other work: as long as
 // a job may take in wait. Handshakes of the link begin anew when one times out.
-const busyTime = 60 * time.Second
+const busyTime = 3 * time.Minute
 
 func (s *site) waitUp(peer string) {
 	s.t.Helper()

@@ -146,7 +146,7 @@ func (s *site) waitTask(id string) gateway.StoreTask {
 // await asks until what it waits for has come.
 func await[T any](t testing.TB, what string, ask func() (T, bool)) T {
 	t.Helper()
-	for end := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		v, ok := ask()
 		if ok {
 			return v

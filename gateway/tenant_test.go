@@ -158,7 +158,7 @@ func TestForeignTenant(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ch := a.open("b", tunnel.Spec{Kind: tc.kind, Header: []byte(tc.header), Class: tunnel.Urgent})
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			if err := ch.CloseSend(ctx); err != nil {
 				t.Fatal(err)
@@ -223,7 +223,7 @@ func TestForwardTenants(t *testing.T) {
 	}
 	h := fmt.Sprintf(`{"version":4,"session":%q,"index":0,"role":"qemu","target":%q,"tenant":"umbrella"}`, someToken, "unix:"+target)
 	ch := a.open("b", tunnel.Spec{Kind: kindLeg, Header: []byte(h), Class: tunnel.Bulk})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if _, err := ch.Recv(ctx); err == nil || !strings.Contains(err.Error(), `site b has no tenant "umbrella"`) {
 		t.Errorf("got error %v", err)

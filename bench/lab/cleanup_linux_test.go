@@ -96,7 +96,7 @@ func TestCleanup(t *testing.T) {
 // waitGone waits until nothing is left of a lab.
 func waitGone(t *testing.T, id string, pid int) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for left(id, pid) != "" {

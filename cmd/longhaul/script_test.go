@@ -115,7 +115,7 @@ func runInside(ts *testscript.TestScript, args []string) int {
 
 func steerFake(ts *testscript.TestScript, neg bool, args []string) {
 	fake := ts.Value(fakeKey{}).(*apitest.Fake)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	switch strings.Join(args[:1], "") {
 	case "state":

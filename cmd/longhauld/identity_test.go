@@ -33,7 +33,7 @@ func TestRenewOverTheLink(t *testing.T) {
 	}
 	a := runDaemon(t, dirs["a"], fmt.Sprintf("site: a\nlisten: %q\n", port))
 	b := runDaemon(t, dirs["b"], fmt.Sprintf("site: b\nlisten: 127.0.0.1:0\npeers:\n  - {site: a, address: [%q]}\n", port))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := b.node.Link("a").WaitUp(ctx); err != nil {
 		t.Fatal(err)

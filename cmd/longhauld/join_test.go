@@ -53,7 +53,7 @@ func newThree(t *testing.T, bin string) *three {
 // do runs longhaul and returns what it writes to stdout.
 func (m *three) do(args ...string) (string, error) {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(m.t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(m.bin, "longhaul"), args...)
 	cmd.Env = append(os.Environ(), "LONGHAUL_SOCKET="+filepath.Join(m.run, "api.sock"))
@@ -96,7 +96,7 @@ func (m *three) serve() {
 // status waits until longhaul status says what is wanted.
 func (m *three) status(want func(peer map[string]any) bool) {
 	m.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	var out string
 	var err error
 	for time.Now().Before(deadline) {
@@ -125,7 +125,7 @@ func TestThreeCommands(t *testing.T) {
 	must(a, "init", "--site", "a", "--address", "127.0.0.1:"+a.port, "--dir", a.dir)
 	a.serve()
 	a2 := func() string { // the API is there a moment after the start
-		for deadline := time.Now().Add(20 * time.Second); ; {
+		for deadline := time.Now().Add(2 * time.Minute); ; {
 			out, err := a.do("status")
 			if err == nil || time.Now().After(deadline) {
 				return out

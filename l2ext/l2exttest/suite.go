@@ -33,7 +33,7 @@ type Fixture struct {
 }
 
 // Patience bounds each wait of the suite.
-const Patience = 10 * time.Second
+const Patience = 30 * time.Second
 
 var (
 	hostA = l2ext.MAC{0x52, 0x54, 0, 0, 0, 0xa}

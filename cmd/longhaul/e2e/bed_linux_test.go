@@ -29,7 +29,7 @@ const (
 	// settleTime bounds how long the sites take to agree by themselves after
 	// a fault: the tunnel has to notice that its peer is gone, and a
 	// destination asks its source every few seconds.
-	settleTime = 60 * time.Second
+	settleTime = 3 * time.Minute
 )
 
 // bed is two sites with their gateways, and a guest.

@@ -30,7 +30,7 @@ const (
 	floodTime    = 2 * time.Second
 	floodDialers = 32
 	floodMemory  = 64 << 20 // bytes that a flood may cost the gateway (facts/reliability.md, C.4)
-	strangerTime = 10 * time.Second
+	strangerTime = time.Minute
 	linkSettles  = 3 * time.Second // in which the slower of two dials has long arrived
 )
 

@@ -137,7 +137,7 @@ func awaitBusy(t *testing.T, h *Host) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	first := ""
-	for deadline := time.Now().Add(30 * time.Second); ; <-tick.C {
+	for deadline := time.Now().Add(2 * time.Minute); ; <-tick.C {
 		text, err := m.HumanMonitor(t.Context(), "xp /1wx 0x100008")
 		if err != nil {
 			t.Fatal(err)
@@ -155,7 +155,7 @@ func awaitBusy(t *testing.T, h *Host) {
 // await reads events until a status comes.
 func await(t *testing.T, events <-chan gateway.Event, status string) {
 	t.Helper()
-	timeout := time.After(60 * time.Second)
+	timeout := time.After(3 * time.Minute)
 	for {
 		select {
 		case ev, ok := <-events:

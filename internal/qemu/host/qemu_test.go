@@ -55,7 +55,7 @@ func shortDir(t *testing.T) string {
 			if err := p.Kill(); err != nil {
 				t.Errorf("ending process %d: %v", p.PID, err)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			p.Wait(ctx)
 			cancel()
 		}
@@ -115,7 +115,7 @@ func awaitSocket(t *testing.T, path string) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); !listening(path); <-tick.C {
+	for deadline := time.Now().Add(2 * time.Minute); !listening(path); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("nobody listens at %s", path)
 		}

@@ -42,7 +42,7 @@ func start(t *testing.T, script string) (p Process, log string) {
 
 func wait(t *testing.T, p Process) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := p.Wait(ctx); err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestArgs(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, _ := start(t, "exec sh -c 'read x < $0' "+fifo+" ''")
-	for deadline := time.Now().Add(10 * time.Second); ; { // until it has become the second sh
+	for deadline := time.Now().Add(2 * time.Minute); ; { // until it has become the second sh
 		args, err := p.Args() // in the midst of exec it has no program
 		if err == nil && len(args) == 5 && args[3] == fifo && args[4] == "" && filepath.IsAbs(args[0]) {
 			return
