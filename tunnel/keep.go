@@ -19,6 +19,8 @@ import (
 const (
 	// tickEvery is how often a link looks after itself.
 	tickEvery = 200 * time.Millisecond
+	// watchEvery is how often it looks whether its paths answer.
+	watchEvery = 100 * time.Millisecond
 	// backoffMin and backoffMax between dials that fail.
 	backoffMin = 200 * time.Millisecond
 	backoffMax = 2 * time.Second
@@ -50,7 +52,12 @@ type backoff struct {
 func (b *backoff) reset() { *b = backoff{} }
 
 // failed notes a failure; the pause varies so that two sites do not dial in step.
+// What fails before the pause of the last failure is over was dialed with it, and
+// is the same failure.
 func (b *backoff) failed(now time.Time) {
+	if now.Before(b.after) {
+		return
+	}
 	b.tries++
 	b.pause = min(max(2*b.pause, backoffMin), backoffMax)
 	b.after = now.Add(b.pause/2 + rand.N(b.pause/2))
@@ -62,8 +69,9 @@ func (l *Link) run(ctx context.Context) {
 	defer wg.Wait()
 	wg.Go(func() { l.runDatagrams(ctx) })
 	wg.Go(func() { l.runExpress(ctx) })
-	tick := time.NewTicker(tickEvery)
+	tick, watch := time.NewTicker(tickEvery), time.NewTicker(watchEvery)
 	defer tick.Stop()
+	defer watch.Stop()
 	for {
 		l.dialPriority(ctx, &wg)
 		l.retryQUIC(ctx, &wg)
@@ -74,6 +82,10 @@ func (l *Link) run(ctx context.Context) {
 		case <-l.wake:
 		case now := <-tick.C:
 			l.tick(now)
+		case now := <-watch.C:
+			l.mu.Lock()
+			l.watchPaths(now)
+			l.mu.Unlock()
 		}
 	}
 }
@@ -203,7 +215,9 @@ func (l *Link) dialOther(ctx context.Context, d dialing, s *set) {
 		d.path.dials.reset()
 	case l.set == s:
 		d.path.dials.failed(time.Now())
-		l.dials.small = time.Now().Add(smallFor)
+		if refused := (*quic.ApplicationError)(nil); !errors.As(err, &refused) {
+			l.dials.small = time.Now().Add(smallFor) // nothing came back, or too late
+		}
 		l.node.log.Debug("dial", "site", l.site, "path", d.path.name, "peer", d.addr, "role", roleName(d.role), "err", err)
 	}
 	l.mu.Unlock()
@@ -222,7 +236,6 @@ func (l *Link) tick(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.measure(now)
-	l.watchPaths(now)
 	if s := l.set; s != nil {
 		if !s.ready && now.Sub(s.priority.began) > readyWithin {
 			l.blame(errNotReady, s.addr)

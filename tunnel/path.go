@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -70,6 +71,47 @@ type path struct {
 	dials  backoff
 	extra  map[frame.Role]int // further connections being dialed
 	byPeer bool               // the peer has dialed it
+	last   lastLine
+}
+
+// A lastLine is where the peer answered on a path when the last set of connections
+// ended; the zero value: it did not.
+type lastLine struct {
+	host string // without the port
+	at   time.Duration
+}
+
+// stillWarm is how long a line is taken for what it was when its connections ended
+// because another path died: 10 s, as long as a new set may take to be ready. It
+// was one that answered within answersIn.
+const (
+	stillWarm = readyWithin
+	answersIn = time.Second
+)
+
+// remember notes the line of a connection that ends with its set. The caller
+// holds mu.
+func (l *Link) remember(c *carrier) {
+	now, life := time.Since(l.born), &c.path.life
+	if heard := time.Duration(life.heard.Load()); !life.dead && heard > 0 && now-heard < answersIn {
+		c.path.last = lastLine{hostOf(c.conn.RemoteAddr()), now}
+	}
+}
+
+// stillKnown tells whether p, over which the peer at addr has been reached anew, is the
+// line that it was a moment ago: then what its model knows of it holds. The caller
+// holds mu.
+func (l *Link) stillKnown(p *path, addr net.Addr) bool {
+	return p.last.host != "" && p.last.host == hostOf(addr) && time.Since(l.born)-p.last.at < stillWarm
+}
+
+// hostOf is an address without its port.
+func hostOf(addr net.Addr) string {
+	host, _, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	return host
 }
 
 // used tells whether there are connections over p, or should be.

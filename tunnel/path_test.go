@@ -439,3 +439,58 @@ func (n running) dialFrom(ctx context.Context, source, addr string) (net.PacketC
 	pc, _, err := udpSockets{}.Dial(ctx, source, addr)
 	return pc, err
 }
+
+// TestKnownLine: when the path of the priority connection dies, what is known of the
+// other one holds for the new set of connections over it.
+func TestKnownLine(t *testing.T) {
+	t.Parallel()
+	inLab(t, wide, options{}, func(t *testing.T, l *lab) {
+		l.line(ipA2, narrow)
+		paths := uplinks(0)
+		paths[0].Rate, paths[1].Rate = 0, 0
+		l.setPaths(paths)
+		l.up()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := l.stream(ctx, nil)
+		time.Sleep(5 * time.Second)
+		link := l.a.Link("b")
+		link.mu.Lock()
+		first, other := link.set.priority.path, link.paths[0]
+		if other == first {
+			other = link.paths[1]
+		}
+		set := link.set
+		link.mu.Unlock()
+		before := other.model.State().Bandwidth
+		l.line(first.conf.Source, away)
+		for anew := false; !anew; {
+			time.Sleep(10 * time.Millisecond)
+			link.mu.Lock()
+			anew = link.set != nil && link.set != set && link.set.ready
+			link.mu.Unlock()
+		}
+		if after := other.model.State().Bandwidth; before == 0 || after < before/2 {
+			t.Errorf("path %s carried %d bytes a second; after %s has died it is taken to carry %d", other.name, before, first.name, after)
+		}
+		if _, gap := s.take(5 * time.Second); gap > 3*time.Second {
+			t.Errorf("nothing came for %v", gap)
+		}
+	})
+}
+
+// TestBackoff: connections that were dialed together and fail together have failed once.
+func TestBackoff(t *testing.T) {
+	var b backoff
+	now := time.Now()
+	for range 4 {
+		b.failed(now)
+	}
+	if b.tries != 1 || b.pause != backoffMin || b.after.Sub(now) > backoffMin {
+		t.Errorf("%+v after four failures at once", b)
+	}
+	b.failed(b.after)
+	if b.tries != 2 || b.pause != 2*backoffMin {
+		t.Errorf("%+v after another one", b)
+	}
+}

@@ -78,10 +78,12 @@ func (l *Link) adopt(c *candidate, id frame.ID, serial uint64) (*carrier, uint64
 	}
 	l.unseated = nil
 	for _, p := range l.paths {
-		if p == c.path || p.life.dead {
+		if p.life.dead || p == c.path && !l.stillKnown(p, c.conn.RemoteAddr()) {
 			p.model.Reset() // another address, or the line as it is after an outage
 		}
+		p.last = lastLine{}
 	}
+	c.path.dials.reset() // for the set that is no more some may have failed
 	l.set.priority = l.newCarrier(c, frame.Priority)
 	l.state.addr = l.set.addr
 	for _, ch := range l.channels {
@@ -154,6 +156,7 @@ func (l *Link) drop(why error, code quic.ApplicationErrorCode) {
 	l.express.lane.Store(nil)
 	l.state.set(false)
 	for _, c := range s.all() {
+		l.remember(c)
 		c.end(why, code)
 		l.requeue(c)
 	}
