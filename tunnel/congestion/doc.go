@@ -112,7 +112,7 @@
 //
 // # A configured rate
 //
-// It is taken for what the line carries: pace 0.995 of it from the first
+// It is taken for what the line carries: pace 0.998 of it from the first
 // packet on, no startup, no probes, a queue only by accident. The line may
 // still turn out not to have it: then congestion, or a queue that trimming does
 // not move, makes the model find out by itself, never beyond the rate, until a

@@ -46,7 +46,7 @@ const (
 	lateAcks = 10 * time.Millisecond
 	lateFree = 200 * time.Millisecond
 	// configuredGain leaves the line what drains the queue of a burst.
-	configuredGain = 0.995
+	configuredGain = 0.998
 
 	// maxAckDelay is the default of QUIC's max_ack_delay, fullPacket a packet on the
 	// wire; heldShare: see heldBack.
