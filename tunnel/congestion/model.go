@@ -45,8 +45,11 @@ const (
 	// acknowledges late; lateFree while pacing alone keeps the queue empty.
 	lateAcks = 10 * time.Millisecond
 	lateFree = 200 * time.Millisecond
-	// configuredGain leaves the line what drains the queue of a burst.
-	configuredGain = 0.998
+	// configuredGain leaves the line what drains the queue of a burst; a line that has
+	// carried the rate for carriedRounds without a queue has less to drain.
+	configuredGain = 0.995
+	carriedGain    = 0.998
+	carriedRounds  = 20
 
 	// maxAckDelay is the default of QUIC's max_ack_delay, fullPacket a packet on the
 	// wire; heldShare: see heldBack.
@@ -100,7 +103,8 @@ type model struct {
 	bulks int   // members that are paced
 	// free: the configured rate is taken for what the line carries. Congestion
 	// ends that until a probe reaches it again.
-	free bool
+	free    bool
+	carried int // rounds in a row in which it was, and no queue
 
 	// Delivery, as draft-ietf-ccwg-bbr, section 4.5 has it.
 	delivered    int64
@@ -178,7 +182,7 @@ func (m *model) setRate(rate int64) {
 	m.rate = max(rate, 0)
 	switch {
 	case m.rate > 0 && (was == 0 || m.free):
-		m.free = true
+		m.free, m.carried = true, 0
 		if m.phase == startup {
 			m.phase = cruise
 		}
@@ -222,7 +226,11 @@ func (m *model) pace() int64 {
 		p = int64(float64(p) / (1 - m.usual/2))
 	}
 	if m.rate > 0 {
-		p = min(p, int64(configuredGain*float64(m.rate)))
+		gain := configuredGain
+		if m.carried >= carriedRounds {
+			gain = carriedGain
+		}
+		p = min(p, int64(gain*float64(m.rate)))
 	}
 	return max(p, leastPace)
 }

@@ -113,7 +113,7 @@ func (m *model) collapse(now time.Duration, got int64, loss float64, queue bool)
 		m.bwBefore = 0
 	}
 	m.before = now
-	m.free = false
+	m.free, m.carried = false, 0
 	m.bw.limit(max(got, int64(giveWay*float64(bw))))
 	m.collapses++
 	m.obeyed = m.rounds
@@ -125,6 +125,10 @@ func (m *model) collapse(now time.Duration, got int64, loss float64, queue bool)
 
 // step is what happens at the end of a round without congestion.
 func (m *model) step(now time.Duration, r round, queue bool, got int64, kept bool) {
+	m.carried++
+	if !m.free || queue {
+		m.carried = 0
+	}
 	switch m.phase {
 	case startup:
 		m.stepStartup(now, r, queue)
