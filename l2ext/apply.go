@@ -35,6 +35,7 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 		w.Sites = slices.Compact(slices.Sorted(slices.Values(w.Sites)))
 		next[w.VNI] = m.keepOrMake(old[w.VNI], w)
 	}
+	vlansOf(next)
 	m.state.Store(&next)
 	first := firstExpress(next)
 	m.first.Store(&first)
@@ -129,7 +130,7 @@ func (m *Manager) reconcile(ctx context.Context, now time.Time) error {
 	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.VNI, b.VNI) })
 	wishes := make([]Wish, len(segs))
 	for i, seg := range segs {
-		wishes[i] = Wish{Segment: seg.Segment, Entries: seg.entries(), Direct: m.underlay(now, seg)}
+		wishes[i] = Wish{Segment: seg.Segment, Shared: seg.shares(), Entries: seg.entries(), Direct: m.underlay(now, seg)}
 	}
 	m.lastApply = now
 	m.dirty = false
@@ -152,6 +153,7 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 	before := seg.attached
 	seg.attached = a
 	seg.mu.Unlock()
+	seg.counts.add(DropVLAN, int(a.OtherVLANs-min(before.OtherVLANs, a.OtherVLANs)))
 	if a.Port != nil && a.Port != m.reading[seg.VNI] {
 		m.reading[seg.VNI] = a.Port
 		m.readers.Go(func() { m.readPort(seg.VNI, a.Port) })
@@ -175,7 +177,9 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 	if before.Device == "" {
 		m.log.Info("segment attached", "segment", seg.Name, "device", a.Device, "bridge", seg.Bridge, "adopted", a.Adopted)
 	}
-	m.observe(now, Sighting{VNI: seg.VNI, MAC: a.Bridge})
+	if seg.VLAN == 0 { // what the machine has in a VLAN is a device of its own, which may be there or not
+		m.observe(now, Sighting{VNI: seg.VNI, MAC: a.Bridge})
+	}
 }
 
 // checkDelivery compares what was given to the kernel since the last time with

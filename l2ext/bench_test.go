@@ -27,7 +27,7 @@ func (h sinkHost) Mute(string) error                       { return nil }
 func (h sinkHost) Unmute(string) error                     { return nil }
 func (h sinkHost) Heard(uint32, MAC) (time.Duration, bool) { return 0, false }
 func (h sinkHost) Traffic(uint32) (Traffic, bool)          { return Traffic{}, false }
-func (h sinkHost) PortSegment(string) (uint32, bool)       { return 0, false }
+func (h sinkHost) PortSegments(string) []uint32            { return nil }
 func (h sinkHost) Capture(context.Context, uint32, CaptureOptions, func(Captured) error) (uint64, error) {
 	return 0, nil
 }

@@ -58,6 +58,7 @@ const (
 	DropAside                   // of that mode, sent on to where their MAC has gone, or behind what was parked for it: more than waits for the line, or for too long
 	DropKernel                  // over a limit, dropped by the kernel before it came to the gateway
 	DropStream                  // of a TCP connection, more than its stream takes, or too old
+	DropVLAN                    // of a VLAN of the bridge that is not the segment's, or with a tag from another site
 	DropCarrier                 // refused by the link or by the kernel
 	numCounts
 )
@@ -67,7 +68,7 @@ func (c Count) String() string {
 	names := [numCounts]string{"sent", "sent_bytes", "streamed", "received", "received_bytes", "redirected", "returned", "clamped",
 		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "too_big", "refused", "unsent", "way_changes", "loop_trips", "flips", "gaps", "gap_us", "capture_missed", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
 		"drop_multicast", "drop_unknown", "drop_local", "drop_horizon", "drop_too_long", "drop_no_segment",
-		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_mode", "drop_forged", "drop_replayed", "drop_part", "drop_aside", "drop_kernel", "drop_stream", "drop_carrier"}
+		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_mode", "drop_forged", "drop_replayed", "drop_part", "drop_aside", "drop_kernel", "drop_stream", "drop_vlan", "drop_carrier"}
 	if c >= numCounts {
 		return fmt.Sprintf("Count(%d)", uint8(c))
 	}

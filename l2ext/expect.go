@@ -28,7 +28,7 @@ func (m *Manager) Expect(ctx context.Context, id string, nics []NIC) error {
 			return fmt.Errorf("expecting job %s: %w", id, ErrJobOver)
 		}
 		for _, nic := range nics {
-			if _, ok := m.cfg.Host.PortSegment(nic.Tap); !ok || slices.Contains(j.muted, nic.Tap) {
+			if len(m.cfg.Host.PortSegments(nic.Tap)) == 0 || slices.Contains(j.muted, nic.Tap) {
 				continue
 			}
 			if err := m.cfg.Host.Mute(nic.Tap); err != nil {

@@ -75,6 +75,12 @@ type inward struct {
 }
 
 func (i inward) frame(now time.Time, x parcel) {
+	if i.seg.vlans != nil {
+		var ok bool
+		if x, ok = i.seg.fromWAN(x); !ok {
+			return
+		}
+	}
 	frame := x.frame
 	i.seg.taps.see(now, frame, true)
 	if i.takeEcho(now, frame) {

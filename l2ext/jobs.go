@@ -95,13 +95,14 @@ func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
 	j.changed = now
 	byVNI := make(map[uint32][]announce.MAC)
 	for _, nic := range nics {
-		seg := m.segmentOf(nic, j.to)
-		if seg == nil || !seg.Policy.binds(nic.MAC) {
+		segs := m.segmentsOf(nic, j.to)
+		if len(segs) == 0 {
 			m.orders.Info("NIC is on no shared segment and stays behind", "mac", nic.MAC, "job", j.id)
-			continue
 		}
-		j.add(seg.VNI, nic.MAC)
-		byVNI[seg.VNI] = append(byVNI[seg.VNI], nic.MAC)
+		for _, seg := range segs {
+			j.add(seg.VNI, nic.MAC)
+			byVNI[seg.VNI] = append(byVNI[seg.VNI], nic.MAC)
+		}
 	}
 	m.jobs[j.id] = j
 	for vni, macs := range byVNI {
@@ -138,34 +139,6 @@ func (m *Manager) mark(now time.Time, seg *segment, macs []announce.MAC, j *job)
 	}
 	seg.mu.Unlock()
 	m.publish(seg, &b)
-}
-
-// segmentOf finds the segment that a NIC shares with a site: that of its tap,
-// that on which its MAC was seen, or the only one.
-func (m *Manager) segmentOf(nic NIC, site string) *segment {
-	var shared []*segment
-	for _, seg := range m.segments() {
-		if seg.endpoint[site] != 0 {
-			shared = append(shared, seg)
-		}
-	}
-	if nic.Tap != "" {
-		if vni, ok := m.cfg.Host.PortSegment(nic.Tap); ok {
-			if seg := m.segments()[vni]; seg != nil && seg.endpoint[site] != 0 {
-				return seg
-			}
-			return nil // it is on a segment that ends here
-		}
-	}
-	for _, seg := range shared {
-		if at, _ := seg.lookup(nic.MAC); at != "" {
-			return seg
-		}
-	}
-	if len(shared) == 1 {
-		return shared[0]
-	}
-	return nil
 }
 
 // takePrepare notes the job of another site.
@@ -251,7 +224,7 @@ func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 		}
 		m.giveParked(j)
 		for _, nic := range nics {
-			if seg := m.segmentHere(nic); seg != nil && seg.Policy.binds(nic.MAC) {
+			for _, seg := range m.segmentsHere(nic) {
 				j.add(seg.VNI, nic.MAC)
 			}
 		}
@@ -264,19 +237,6 @@ func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 		m.unmute(j)
 		return nil
 	})
-}
-
-// segmentHere finds the segment of a NIC that has come to this site.
-func (m *Manager) segmentHere(nic NIC) *segment {
-	if vni, ok := m.cfg.Host.PortSegment(nic.Tap); ok {
-		return m.segments()[vni]
-	}
-	for _, seg := range m.segments() {
-		if at, _ := seg.lookup(nic.MAC); at != "" || len(m.segments()) == 1 {
-			return seg
-		}
-	}
-	return nil
 }
 
 // Confirm ends a job for good: the VM runs at its destination. Call it at both

@@ -208,6 +208,7 @@ type vm struct {
 	taps map[string]*os.File
 	at   atomic.Pointer[string]
 	wake map[string]chan struct{} // 1: a backend is told that it may go on
+	vlan atomic.Pointer[vlans]    // in which its NIC is; nil: it has no tags
 }
 
 const tapName = "tapvm"
@@ -287,7 +288,9 @@ func (v *vm) backend(ctx context.Context, name string, tap *os.File) {
 			continue
 		}
 		if *v.at.Load() == name { // else it is lost with the source, as in QEMU
-			v.nic.Write(b[:n])
+			if frame, ok := v.vlan.Load().untag(name, b[:n]); ok {
+				v.nic.Write(frame)
+			}
 		}
 	}
 }
@@ -306,7 +309,8 @@ func (v *vm) transmit(ctx context.Context) {
 				return
 			}
 		}
-		v.taps[*v.at.Load()].Write(b[:n])
+		at := *v.at.Load()
+		v.taps[at].Write(v.vlan.Load().tag(at, b[:n]))
 	}
 }
 

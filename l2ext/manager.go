@@ -254,7 +254,7 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 		m.takeReport(now, seg, s.Report)
 		return
 	}
-	if seg == nil || !seg.Policy.binds(s.MAC) {
+	if seg == nil || !seg.Policy.binds(s.MAC) || s.Somewhere && !m.bindsHere(seg, s.MAC) {
 		return
 	}
 	if seg.Policy.isGatewayIP(s.IP) {
@@ -298,6 +298,12 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	}
 }
 
+// bindsHere tells whether a host is bound to this site.
+func (m *Manager) bindsHere(seg *segment, mac MAC) bool {
+	site, _ := seg.lookup(mac)
+	return site == m.cfg.Site
+}
+
 // batch is what changed on one segment by one step of the loop.
 type batch struct {
 	records []announce.Record // to announce
@@ -318,6 +324,9 @@ func (m *Manager) point(seg *segment, entries []Entry) {
 	if err := m.cfg.Host.Point(seg.VNI, entries); err != nil {
 		m.dirty = true
 		m.log.Warn("forwarding entries not programmed; will be tried again", "segment", seg.Name, "err", err)
+	}
+	if seg.shares() {
+		m.pointOthers(seg, entries)
 	}
 }
 

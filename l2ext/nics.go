@@ -1,6 +1,9 @@
 package l2ext
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // knownNICs counts those of all jobs.
 func (m *Manager) knownNICs() (n int) {
@@ -19,6 +22,69 @@ func (j *job) add(vni uint32, mac MAC) {
 		j.has[nic] = true
 		j.nics = append(j.nics, nic)
 	}
+}
+
+// segmentsOf finds the segments that a NIC shares with a site: those of its tap, those
+// on which its MAC was seen, or the only one.
+func (m *Manager) segmentsOf(nic NIC, site string) []*segment {
+	shared := func(seg *segment) bool { return seg.endpoint[site] != 0 && seg.Policy.binds(nic.MAC) }
+	if vnis := m.cfg.Host.PortSegments(nic.Tap); len(vnis) > 0 {
+		return slices.DeleteFunc(m.withMAC(vnis, nic.MAC), func(seg *segment) bool { return !shared(seg) }) // none: it is on segments that end here
+	}
+	var all []*segment
+	for _, seg := range m.segments() {
+		if shared(seg) {
+			all = append(all, seg)
+		}
+	}
+	if seen := m.whereSeen(all, nic.MAC); len(seen) > 0 || len(all) != 1 {
+		return seen
+	}
+	return all
+}
+
+// segmentsHere finds the segments of a NIC that has come to this site.
+func (m *Manager) segmentsHere(nic NIC) []*segment {
+	binds := func(seg *segment) bool { return seg.Policy.binds(nic.MAC) }
+	if vnis := m.cfg.Host.PortSegments(nic.Tap); len(vnis) > 0 {
+		return slices.DeleteFunc(m.withMAC(vnis, nic.MAC), func(seg *segment) bool { return !binds(seg) })
+	}
+	all := slices.DeleteFunc(slices.Collect(maps.Values(m.segments())), func(seg *segment) bool { return !binds(seg) })
+	if len(m.segments()) == 1 {
+		return all
+	}
+	return m.whereSeen(all, nic.MAC)
+}
+
+// withMAC picks the segments of a port on which its VM is: the only one, or, of the
+// VLANs of a bridge, those in which its MAC is known.
+func (m *Manager) withMAC(vnis []uint32, mac MAC) (some []*segment) {
+	for _, vni := range vnis {
+		seg := m.segments()[vni]
+		if seg == nil {
+			continue // just removed
+		}
+		if site, _ := seg.lookup(mac); site != "" || len(vnis) == 1 {
+			some = append(some, seg)
+		}
+	}
+	return some
+}
+
+// whereSeen picks one of the segments on which a MAC is known, and what else it is on
+// of the same bridge. Another bridge is another network, in which the MAC may be that
+// of another VM.
+func (m *Manager) whereSeen(all []*segment, mac MAC) []*segment {
+	known := func(seg *segment) bool {
+		site, _ := seg.lookup(mac)
+		return site != ""
+	}
+	first := slices.IndexFunc(all, known)
+	if first < 0 {
+		return nil
+	}
+	bridge := all[first].Bridge
+	return slices.DeleteFunc(all, func(seg *segment) bool { return seg.Bridge != bridge || !known(seg) })
 }
 
 // giveParked gives a VM that has come to run here the frames that have waited since its

@@ -38,6 +38,12 @@ func (o *outward) packet(now time.Time, b []byte) {
 
 // frame takes one frame of the LAN.
 func (o *outward) frame(now time.Time, seg *segment, x parcel) {
+	if seg.vlans != nil {
+		var ok bool
+		if seg, x, ok = seg.ofLAN(x); !ok {
+			return
+		}
+	}
 	seg.taps.see(now, x.frame, false)
 	if o.m.takeProbe(now, seg, x.frame) || seg.isEcho(o.m, now, x.frame) {
 		return

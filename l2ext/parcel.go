@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"os"
 
+	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/fast"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
@@ -66,20 +67,29 @@ func (x parcel) messageLen() int {
 	return fast.OffloadLen + len(x.frame)
 }
 
-// toLAN gives a frame to the segment's bridge by its overlay port. It returns the
-// scratch buffer.
+// toLAN gives a frame to the segment's bridge by its overlay port, with the tag of the
+// segment's VLAN. It returns the scratch buffer.
 func (m *Manager) toLAN(seg *segment, x parcel, scratch []byte) ([]byte, error) {
 	if seg.Mode == SecureFast {
 		port := seg.port()
 		if port == nil {
 			return scratch, os.ErrClosed
 		}
+		if seg.VLAN != 0 {
+			b := x.asTagged(seg.VLAN, scratch)
+			return b, port.Write(b)
+		}
 		b, scratch := x.asMessage(scratch)
 		return scratch, port.Write(b)
 	}
 	p := vxlan.Packet{VNI: seg.VNI, From: cmp.Or(x.from, vxlan.Everyone), To: vxlan.Self, Frame: x.frame}
-	scratch = p.Append(scratch[:0])
-	return scratch, m.cfg.Host.WritePacket(scratch)
+	at := 0 // of the packet in scratch; before it is the frame, if it had to be made
+	if seg.VLAN != 0 {
+		scratch = ether.AppendTagged(scratch[:0], x.frame, seg.VLAN)
+		p.Frame, at = scratch, len(scratch)
+	}
+	scratch = p.Append(scratch[:at])
+	return scratch, m.cfg.Host.WritePacket(scratch[at:])
 }
 
 // port is the overlay port of mode secure-fast, nil while there is none.

@@ -24,6 +24,7 @@ type Segment struct {
 	Name   string   // the same at all sites
 	VNI    uint32   // 1 to 2^24-1, the same at all sites
 	Bridge string   // bridge at this site; made if there is none
+	VLAN   uint16   // of the bridge, 1 to MaxVLAN; 0 means frames without a tag
 	MTU    int      // bytes; 0 means 1500
 	Sites  []string // the other sites on the segment
 	Mode   Mode     // how frames go there, the same at all sites; "" means Secure
@@ -32,6 +33,9 @@ type Segment struct {
 
 // DefaultMTU is the MTU of a segment that names none, in bytes.
 const DefaultMTU = 1500
+
+// MaxVLAN is the greatest number of a VLAN that a segment can be.
+const MaxVLAN = ether.MaxVID
 
 // maxMTU leaves room for an Ethernet header and a VLAN tag in frag.MaxFrame.
 const maxMTU = 9000
@@ -48,6 +52,10 @@ func (s Segment) check(self string) error {
 		return fmt.Errorf("segment %q: the name must have 1 to %d bytes of a-z, 0-9 and -", s.Name, announce.MaxSite)
 	case !deviceName(s.Bridge):
 		return fmt.Errorf("segment %s: bridge %q is no name of a network device", s.Name, s.Bridge)
+	case s.VLAN > MaxVLAN:
+		return fmt.Errorf("segment %s: VLAN %d is not in 1..%d", s.Name, s.VLAN, MaxVLAN)
+	case s.VLAN != 0 && s.Mode == Direct:
+		return fmt.Errorf("segment %s: mode direct cannot take VLAN %d from bridge %s: the kernel would carry its frames with their tags; use secure or secure-fast, or a bridge that has only this VLAN, without tags", s.Name, s.VLAN, s.Bridge)
 	case s.MTU != 0 && (s.MTU < 576 || s.MTU > maxMTU):
 		return fmt.Errorf("segment %s: MTU %d is not in 576..%d", s.Name, s.MTU, maxMTU)
 	case slices.Contains(s.Sites, self):
@@ -83,18 +91,35 @@ func deviceName(name string) bool {
 // checkAll refuses segments that cannot be together.
 func checkAll(self string, segments []Segment) error {
 	var errs []error
-	vnis, bridges := make(map[uint32]bool), make(map[string]bool)
-	for _, s := range segments {
+	vnis := make(map[uint32]bool)
+	for i, s := range segments {
 		errs = append(errs, s.check(self))
 		if vnis[s.VNI] {
 			errs = append(errs, fmt.Errorf("segment %s: VNI %d is used twice", s.Name, s.VNI))
 		}
-		if bridges[s.Bridge] {
-			errs = append(errs, fmt.Errorf("segment %s: bridge %s is used twice", s.Name, s.Bridge))
+		vnis[s.VNI] = true
+		for _, o := range segments[:i] {
+			if err := s.besides(o); err != nil {
+				errs = append(errs, fmt.Errorf("segment %s: %w", s.Name, err))
+			}
 		}
-		vnis[s.VNI], bridges[s.Bridge] = true, true
 	}
 	return errors.Join(errs...)
+}
+
+// besides refuses another segment's bridge, if the two cannot be told apart there.
+func (s Segment) besides(o Segment) error {
+	switch {
+	case s.Bridge != o.Bridge:
+		return nil
+	case s.VLAN == o.VLAN && s.VLAN == 0:
+		return fmt.Errorf("bridge %s is used twice, also by segment %s: segments of one bridge must be different VLANs of it", s.Bridge, o.Name)
+	case s.VLAN == o.VLAN:
+		return fmt.Errorf("VLAN %d of bridge %s is used twice, also by segment %s", s.VLAN, s.Bridge, o.Name)
+	case s.Mode.orDefault() != o.Mode.orDefault(), s.Mode == Direct:
+		return fmt.Errorf("on bridge %s is segment %s, too: both must have mode %s, or both %s", s.Bridge, o.Name, Secure, SecureFast)
+	}
+	return nil
 }
 
 // A Carrier takes frames and messages to other sites. All methods are safe for
@@ -194,8 +219,9 @@ type Host interface {
 	// frame, to within some 10 ms.
 	Heard(vni uint32, mac MAC) (ago time.Duration, ok bool)
 
-	// PortSegment tells on which segment a port, such as a VM's tap, is.
-	PortSegment(port string) (vni uint32, ok bool)
+	// PortSegments tells on which segments a port, such as a VM's tap, may be: those
+	// of its bridge, as far as it is known to be in their VLANs. They come in order.
+	PortSegments(port string) (vnis []uint32)
 
 	// ReadPacket reads one packet that the kernel sends to the carrier, see
 	// l2ext/vxlan. It waits until there is one; after Close it fails.
@@ -221,6 +247,7 @@ type Host interface {
 // Wish is one segment as a Host should make it.
 type Wish struct {
 	Segment
+	Shared  bool      // another of the wishes is on the same bridge
 	Entries []Entry   // hosts at other sites; their Site is not 0
 	Direct  *Underlay // in mode Direct, and only there
 }
@@ -253,6 +280,8 @@ type Attached struct {
 	MTU       int    // of the bridge; 0 when it is not known
 	Limited   uint64 // frames over a limit that the kernel has dropped, since the Host was made
 	Delivered uint64 // packets from the carrier that reached the bridge since the device was made
+
+	OtherVLANs uint64 // frames for many that the kernel has dropped since the Host was made, as they are of no VLAN of the segment
 }
 
 // Sighting is a host that was seen on a LAN port.
@@ -265,6 +294,7 @@ type Sighting struct {
 	Announced bool       // the host told so itself: it may have just come
 	Router    bool       // it is an IPv6 router
 	Leased    bool       // a DHCP server gave it the IP: it need not be here
+	Somewhere bool       // it is on the bridge, in a VLAN that is not known: of use only if it is bound here already
 
 	// In mode Direct, and then nothing else; the Manager may keep it:
 	Probe  []byte // a loop probe (l2ext/probe)

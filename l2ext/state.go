@@ -30,6 +30,8 @@ type segment struct {
 	ways     *ways        // likewise
 	taps     *taps        // likewise
 
+	vlans map[uint16]*segment // of the same bridge, with this one; nil: it has the bridge to itself, see vlan.go
+
 	mu       sync.RWMutex // guards what follows; only the loop writes, and setOdd
 	table    *table
 	attached Attached
@@ -46,15 +48,21 @@ func (s *segment) entries() (es []Entry) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for mac, b := range s.table.byMAC {
-		e := s.endpoint[b.rec.Site]
-		if b.parked {
-			e = s.aside(b)
-		}
-		if e != 0 && !b.withdrawn() {
-			es = append(es, Entry{MAC: mac, Site: e, Coming: s.coming(b)})
+		if e, ok := s.entry(mac, b); ok {
+			es = append(es, e)
 		}
 	}
 	return es
+}
+
+// entry is what the kernel has for a host of another site; ok is false for others. It
+// needs s.mu.
+func (s *segment) entry(mac MAC, b *binding) (_ Entry, ok bool) {
+	e := s.endpoint[b.rec.Site]
+	if b.parked {
+		e = s.aside(b)
+	}
+	return Entry{MAC: mac, Site: e, Coming: s.coming(b)}, e != 0 && !b.withdrawn()
 }
 
 // entryOf tells how the kernel has to treat a MAC that is at site.

@@ -92,6 +92,9 @@ func (n *NS) Neighbour(string, string, string) error { return errors.ErrUnsuppor
 // Sysctl fails here.
 func (n *NS) Sysctl(string, string) error { return errors.ErrUnsupported }
 
+// Tag fails here.
+func (n *NS) Tag(string, uint16) error { return errors.ErrUnsupported }
+
 // Dump fails here.
 func (n *NS) Dump() (string, error) { return "", errors.ErrUnsupported }
 

@@ -44,9 +44,12 @@ func (n *Net) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached,
 	}
 	n.limitStorms(wishes)
 	n.openGuarded(wishes, answers)
-	dropped := n.drops()
+	dropped, others := n.drops(), n.otherVLANs()
 	for i, w := range wishes {
-		answers[i].Limited = dropped[w.VNI]
+		answers[i].Limited, answers[i].OtherVLANs = dropped[w.VNI], others[w.VNI]
+	}
+	if err := n.tuneSnoop(); err != nil {
+		n.log.Warn("hosts in VLANs are not all heard", "err", err)
 	}
 	return answers, nil
 }
@@ -163,11 +166,14 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 		}
 		at.direct, at.sites = direct.Attrs().Index, sitesOf(w.Direct)
 	}
+	if at.lan, err = n.lanOf(w, port, br); err != nil {
+		return l2ext.Attached{Adopted: adopted, Err: err}
+	}
 	n.mu.Lock()
 	before := n.segments[w.VNI]
 	n.segments[w.VNI] = at
 	n.mu.Unlock()
-	if before.bridge != at.bridge || before.port != at.port || before.direct != at.direct {
+	if before.bridge != at.bridge || before.port != at.port || before.direct != at.direct || before.lan != at.lan {
 		n.changes.Add(1)
 	}
 	select { // have Watch look at what the bridge knows: it may be new, or a notification was missed
@@ -358,6 +364,14 @@ func (n *Net) setPort(w l2ext.Wish, l, br netlink.Link, s portSpec) error {
 		if err := n.nl.LinkSetGuard(l, true); err != nil {
 			return fail("BPDU guard", err)
 		}
+	}
+	if p.Isolated != w.Shared {
+		if err := n.nl.LinkSetIsolated(l, w.Shared); err != nil {
+			return fail("isolation from other ports of ours", err)
+		}
+	}
+	if err := n.setVLAN(w, l, br); err != nil {
+		return fail("VLAN", err)
 	}
 	if flood := s.many && w.Policy.Unknown == l2ext.UnknownLimited; p.Flood != flood {
 		if err := n.nl.LinkSetFlood(l, flood); err != nil {

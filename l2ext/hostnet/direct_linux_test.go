@@ -290,12 +290,12 @@ func TestPortOfNewSegment(t *testing.T) {
 	port, err := n.nl.LinkByName("lan0")
 	check(t, err)
 	s, now := snooper{n: n, ports: make(map[int]portAt)}, time.Now()
-	if p := s.port(now, port.Attrs().Index); p.vni != 0 {
+	if p := s.port(now, port.Attrs().Index); p.on[0].vni != 0 {
 		t.Errorf("a port of no segment is %+v", p)
 	}
 	a, err := n.Apply(t.Context(), []l2ext.Wish{prodDirect("br0")})
 	check(t, err, a[0].Err)
-	if p := s.port(now, port.Attrs().Index); p.vni != 100 || !p.direct || p.name != "lan0" {
+	if p := s.port(now, port.Attrs().Index); p.on[0].vni != 100 || p.on[0].at.direct == 0 || p.name != "lan0" {
 		t.Errorf("the port of a segment is %+v", p)
 	}
 }

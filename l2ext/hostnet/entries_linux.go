@@ -68,7 +68,7 @@ const maxErrors = 4
 
 // setEntries makes the wished entries of a port, and no others.
 func (n *Net) setEntries(a attachment, wished []l2ext.Entry) error {
-	have, err := n.entries(a.port)
+	have, err := n.entries(a.port, a.lan.inside())
 	if err != nil {
 		return err
 	}
@@ -92,8 +92,9 @@ type entry struct {
 	site   vxlan.Endpoint // in the VXLAN device; 0 for none
 }
 
-// entries lists the hosts behind a port.
-func (n *Net) entries(port int) (map[l2ext.MAC]entry, error) {
+// entries lists the hosts behind a port. On a bridge that filters VLANs an entry is one
+// for each of the port's, and vlan says which one counts; 0 elsewhere.
+func (n *Net) entries(port int, vlan uint16) (map[l2ext.MAC]entry, error) {
 	list, err := n.nl.NeighList(port, unix.AF_BRIDGE)
 	if err != nil {
 		return nil, fmt.Errorf("listing entries: %w", err)
@@ -109,7 +110,9 @@ func (n *Net) entries(port int) (map[l2ext.MAC]entry, error) {
 		}
 		h := have[mac]
 		if e.MasterIndex != 0 {
-			h.bridge = e.State&netlink.NUD_NOARP != 0 && e.Flags&netlink.NTF_STICKY != 0
+			if vlan == 0 || e.Vlan == int(vlan) {
+				h.bridge = e.State&netlink.NUD_NOARP != 0 && e.Flags&netlink.NTF_STICKY != 0
+			}
 		} else if a, ok := netip.AddrFromSlice(e.IP); ok {
 			h.site, _ = vxlan.FromAddr(a)
 		}

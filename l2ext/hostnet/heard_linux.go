@@ -36,6 +36,9 @@ func (n *Net) Heard(vni uint32, mac l2ext.MAC) (ago time.Duration, ok bool) {
 	req.AddData(&netlink.Ndmsg{Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER})
 	req.AddData(nl.NewRtAttr(netlink.NDA_LLADDR, mac[:]))
 	req.AddData(nl.NewRtAttr(netlink.NDA_MASTER, nl.Uint32Attr(uint32(a.bridge))))
+	if vlan := a.lan.inside(); vlan != 0 {
+		req.AddData(nl.NewRtAttr(netlink.NDA_VLAN, nl.Uint16Attr(vlan)))
+	}
 	var answer []byte
 	err := n.ask(func(*netlink.Handle) (err error) {
 		answer, err = n.raw.get(req)

@@ -39,6 +39,9 @@ type Net struct {
 	ended  bool
 
 	rules rulesDoor
+	vlans bridgeVLANs
+
+	snooping snooping
 
 	changes atomic.Uint64 // of segments, so that what is known of ports is asked again
 
@@ -63,6 +66,8 @@ type attachment struct {
 	// In mode direct; otherwise 0.
 	direct int                           // index of the VXLAN device over the underlay
 	sites  map[vxlan.Endpoint]netip.Addr // where it sends what is for each site
+
+	lan lan
 }
 
 var _ l2ext.Host = (*Net)(nil)
@@ -81,6 +86,7 @@ func New(cfg Config) (*Net, error) {
 		segments:    make(map[uint32]attachment),
 		muted:       make(map[string]bool),
 	}
+	n.vlans = kernelVLANs{n}
 	if cfg.NetNS != 0 {
 		n.ns = netns.NsHandle(cfg.NetNS)
 	}
@@ -168,33 +174,6 @@ func (n *Net) within(f func() error) error {
 		return fmt.Errorf("entering the network namespace: %w", err)
 	}
 	return f()
-}
-
-// PortSegment tells on which segment a port is.
-func (n *Net) PortSegment(port string) (vni uint32, ok bool) {
-	if port == "" {
-		return 0, false
-	}
-	var l netlink.Link
-	err := n.ask(func(h *netlink.Handle) (err error) {
-		l, err = h.LinkByName(port)
-		return err
-	})
-	if err != nil {
-		return 0, false
-	}
-	return n.segmentOf(l.Attrs().MasterIndex)
-}
-
-func (n *Net) segmentOf(bridge int) (vni uint32, ok bool) {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	for vni, a := range n.segments {
-		if a.bridge == bridge && bridge != 0 {
-			return vni, true
-		}
-	}
-	return 0, false
 }
 
 // notFound tells whether an error says that there is no such device or entry.

@@ -92,7 +92,7 @@ func state(t *testing.T, ns *nstest.NS) string {
 			if p, err := n.nl.LinkGetProtinfo(l); err != nil || p.Learning || !p.Guard || a.RawFlags&unix.IFF_UP == 0 {
 				t.Errorf("port %s: %+v, %v", a.Name, p, err)
 			}
-			have, err := n.entries(a.Index)
+			have, err := n.entries(a.Index, 0)
 			check(t, err)
 			for mac, e := range have {
 				if !e.bridge {
@@ -345,7 +345,7 @@ func TestPointMany(t *testing.T) {
 	if err := n.Point(100, all); err == nil || !strings.Contains(err.Error(), "01:00:00:00:00:00") {
 		t.Errorf("programming an entry that cannot be: %v", err)
 	}
-	have, err := n.entries(port.Attrs().Index)
+	have, err := n.entries(port.Attrs().Index, 0)
 	check(t, err)
 	if len(have) != len(all) { // one less, and one of the wish
 		t.Errorf("%d entries of %d", len(have), len(all))
@@ -355,7 +355,7 @@ func TestPointMany(t *testing.T) {
 	}
 	all[100].MAC = l2ext.MAC{2, 9}
 	check(t, n.Point(100, all), n.Point(100, all))
-	if have, _ = n.entries(port.Attrs().Index); len(have) != 1 {
+	if have, _ = n.entries(port.Attrs().Index, 0); len(have) != 1 {
 		t.Errorf("%d entries are left", len(have))
 	}
 }

@@ -48,8 +48,8 @@ func (n *Net) Unmute(string) error { return errors.ErrUnsupported }
 // Heard has heard nobody.
 func (n *Net) Heard(uint32, l2ext.MAC) (time.Duration, bool) { return 0, false }
 
-// PortSegment finds nothing here.
-func (n *Net) PortSegment(string) (uint32, bool) { return 0, false }
+// PortSegments finds nothing here.
+func (n *Net) PortSegments(string) []uint32 { return nil }
 
 // Traffic knows of none here.
 func (n *Net) Traffic(uint32) (l2ext.Traffic, bool) { return l2ext.Traffic{}, false }

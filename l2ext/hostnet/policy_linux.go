@@ -46,20 +46,21 @@ func addDirect(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, a attachment) 
 		return "", "", err
 	}
 	d := direct{c: c, w: w, own: own, chain: c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", leavePrefix, w.VNI), Table: t})}
-	if err := addBrake(c, d.chain, w.Policy.Limits); err != nil {
+	l := limits{Limits: w.Policy.Limits, sources: 1, kindAt: untaggedKind}
+	if err := addBrake(c, d.chain, l); err != nil {
 		return "", "", err
 	}
 	d.drop(append([]expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, equal(ifindex(a.port)...)}, grouped(expr.CmpOpNeq)...))
 	d.policy()
-	if err := addLimits(c, d.chain, w.Policy.Limits, 1); err != nil {
+	if err := addLimits(c, d.chain, l); err != nil {
 		return "", "", err
 	}
 	leaves = d.chain.Name
 	d.chain = c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", arrivePrefix, w.VNI), Table: t})
 	d.policy()
 	d.noReports()
-	// One port is all that frames come by: half of the limit would be all. So twice.
-	return leaves, d.chain.Name, addLimits(c, d.chain, w.Policy.Limits, 2*len(w.Direct.Sites))
+	l.sources = 2 * len(w.Direct.Sites) // one port is all that frames come by: half of the limit would be all. So twice
+	return leaves, d.chain.Name, addLimits(c, d.chain, l)
 }
 
 // direct writes the rules of a chain.
@@ -88,7 +89,7 @@ func (d direct) policy() {
 	d.never()
 	if p.RouterAdverts == l2ext.Local {
 		for _, kind := range []byte{134, 137} { // advertisements and redirects (RFC 4861, sections 4.2, 4.5)
-			d.drop(discovery(), []expr.Any{equal(kind)})
+			d.drop(discovery(untaggedKind), []expr.Any{equal(kind)})
 		}
 	}
 	d.keepGateways()

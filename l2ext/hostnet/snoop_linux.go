@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/net/bpf"
@@ -38,6 +39,9 @@ const (
 	// maxPorts bounds the devices that are remembered.
 	maxPorts = 1 << 14
 )
+
+// snoopKinds is where in snoopFilter the kind of a frame is looked at.
+const snoopKinds = 2
 
 // snoopFilter lets through, untagged, ARP and RARP, neighbour solicitations and
 // advertisements, IGMP and MLD, what DHCP servers send, and loop probes.
@@ -80,21 +84,26 @@ func (n *Net) snoop(ctx context.Context, opened func(), report func(l2ext.Sighti
 	}
 	defer f.Close()
 	defer context.AfterFunc(ctx, func() { f.Close() })()
+	n.snooping.use(f)
+	defer n.snooping.use(nil)
+	if err := n.tuneSnoop(); err != nil {
+		return err
+	}
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("opening the packet socket: %w", err)
 	}
 	s := snooper{n: n, ports: make(map[int]portAt)}
-	b := make([]byte, 1<<16)
+	b, told := make([]byte, 1<<16), make([]byte, auxRoom)
 	for count, since := 0, time.Now(); ; count++ {
-		length, port, err := receive(raw, b)
+		length, from, err := receive(raw, b, told)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("reading the packet socket: %w", err)
 		}
-		s.frame(time.Now(), port, b[:length], report)
+		s.frame(time.Now(), from, b[:length], report)
 		if took := time.Since(since); took > snoopPause {
 			count, since = 0, time.Now()
 		} else if count > snoopBurst {
@@ -107,22 +116,32 @@ func (n *Net) snoop(ctx context.Context, opened func(), report func(l2ext.Sighti
 	}
 }
 
-// receive reads one frame, and tells at which device it came in.
+// auxRoom is enough for what the kernel tells beside a frame.
+const auxRoom = 64
+
+// cameBy is how a frame has come.
+type cameBy struct {
+	device int
+	vid    uint16 // of its tag; 0: it had none, or the socket is not told of any
+}
+
+// receive reads one frame, and tells how it has come.
 func receive(raw interface {
 	Read(func(uintptr) bool) error
-}, b []byte) (n, device int, err error) {
+}, b, oob []byte) (n int, by cameBy, err error) {
 	var from unix.Sockaddr
+	var told int
 	err = errors.Join(raw.Read(func(fd uintptr) bool {
-		n, from, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+		n, told, _, from, err = unix.Recvmsg(int(fd), b, oob, unix.MSG_DONTWAIT)
 		return !errors.Is(err, unix.EAGAIN)
 	}), err)
 	if l, ok := from.(*unix.SockaddrLinklayer); ok {
-		device = l.Ifindex
+		by = cameBy{device: l.Ifindex, vid: vidIn(oob[:told])}
 	}
 	if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.EINTR) { // a device went down: others have not
-		return 0, 0, nil
+		return 0, cameBy{}, nil
 	}
-	return n, device, err
+	return n, by, err
 }
 
 // attachFilter has the kernel give a socket only what a program lets through.
@@ -188,21 +207,28 @@ type snooper struct {
 
 type portAt struct {
 	name  string
-	vni   uint32 // 0: of none
+	on    map[uint16]member // by the tag of its frames; 0: without
 	until time.Time
+}
 
+// snooped is the segment of a frame, and its port.
+type snooped struct {
+	name   string
+	vni    uint32
 	direct bool // the segment is in mode direct
 }
 
-func (s *snooper) frame(now time.Time, device int, frame []byte, report func(l2ext.Sighting)) {
+func (s *snooper) frame(now time.Time, by cameBy, frame []byte, report func(l2ext.Sighting)) {
 	h, err := ether.Parse(frame)
 	if err != nil {
 		return
 	}
-	p := s.port(now, device)
-	if p.vni == 0 {
+	port := s.port(now, by.device)
+	on, ok := port.on[by.vid]
+	if !ok || by.vid != 0 && ether.Tagged(frame) { // under the tag is another
 		return
 	}
+	p := snooped{name: port.name, vni: on.vni, direct: on.at.direct != 0}
 	if h.Type == probe.Type { // in mode secure they come to the carrier
 		if p.direct && probe.Is(frame) {
 			report(l2ext.Sighting{VNI: p.vni, MAC: h.Src, Probe: bytes.Clone(frame)})
@@ -239,12 +265,23 @@ func (s *snooper) port(now time.Time, device int) portAt {
 	}
 	p := portAt{until: now.Add(portFor)}
 	if l, err := s.n.linkByIndex(device); err == nil {
-		vni, ok := s.n.segmentOf(l.Attrs().MasterIndex)
-		if ok && !s.n.isPort(vni, device) {
-			a, _ := s.n.attachment(vni)
-			p.name, p.vni, p.direct = l.Attrs().Name, vni, a.direct != 0
-		}
+		p.name, p.on = l.Attrs().Name, s.n.tagsAt(device, l.Attrs().MasterIndex)
 	}
 	s.ports[device] = p
 	return p
+}
+
+// tagsAt tells of which segment the frames of a LAN port are, by their tags.
+func (n *Net) tagsAt(port, bridge int) map[uint16]member {
+	members := n.membersOf(bridge)
+	if len(members) == 0 || slices.ContainsFunc(members, func(m member) bool { return m.at.has(port) }) {
+		return nil
+	}
+	vlans, on := n.portVLANs(port, members), make(map[uint16]member)
+	for _, m := range members {
+		for _, tag := range m.at.lan.tags(vlans) {
+			on[tag] = m
+		}
+	}
+	return on
 }

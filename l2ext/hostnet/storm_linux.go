@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
 )
 
 // The limits of broadcasts in the kernel. A storm must be stopped before each
@@ -25,11 +26,15 @@ import (
 //		chain forward { type filter hook forward priority filter
 //			oif vmap { lhvx100 : jump s100 } }
 //		chain s100 {
+//			ether daddr & 01:00:00:00:00:00 != 0      jump s100-vlan
 //			ether daddr ff:ff:ff:ff:ff:ff             jump s100-brake
 //			ether type arp                            goto s100-resolve
 //			ip6 nexthdr icmpv6, type 135 or 136       goto s100-resolve
 //			ether daddr ff:ff:ff:ff:ff:ff             goto s100-broadcast
 //			ether daddr & 01:00:00:00:00:00 != 0      goto s100-multicast }
+//		chain s100-vlan {                             only where the segment is one of the VLANs of its bridge
+//			vlan id 100 return
+//			drop }
 //		chain s100-brake {
 //			update @s100-brake { iif . ether type limit rate over 500/second } drop }
 //		chain s100-resolve {
@@ -59,6 +64,7 @@ const portMemory = 10 * time.Second
 type storm struct {
 	rules  string            // as text; the same text needs no programming
 	before map[uint32]uint64 // drops that earlier rules have counted, by VNI
+	vlans  map[uint32]uint64 // likewise, of frames of other VLANs
 	err    error             // why the kernel does not limit; nil if it does
 }
 
@@ -66,23 +72,36 @@ type storm struct {
 var classes = []struct {
 	name  string
 	rate  func(l2ext.Limits) int
-	match [][]expr.Any // each is a way to be of the class
+	match func(kindAt uint32) [][]expr.Any // each is a way to be of the class
 }{
-	{"resolve", func(l l2ext.Limits) int { return l.Resolve }, [][]expr.Any{
-		{load(expr.PayloadBaseLLHeader, 12, 2), equal(0x08, 0x06)},
-		{load(expr.PayloadBaseLLHeader, 12, 2), equal(0x80, 0x35)},
-		append(discovery(), equal(135)), append(discovery(), equal(136)),
+	{"resolve", func(l l2ext.Limits) int { return l.Resolve }, func(kindAt uint32) [][]expr.Any {
+		return [][]expr.Any{
+			{load(expr.PayloadBaseLLHeader, kindAt, 2), equal(0x08, 0x06)},
+			{load(expr.PayloadBaseLLHeader, kindAt, 2), equal(0x80, 0x35)},
+			append(discovery(kindAt), equal(135)), append(discovery(kindAt), equal(136)),
+		}
 	}},
-	{"broadcast", func(l l2ext.Limits) int { return l.Broadcast }, [][]expr.Any{
-		{load(expr.PayloadBaseLLHeader, 0, 6), equal(0xff, 0xff, 0xff, 0xff, 0xff, 0xff)},
+	{"broadcast", func(l l2ext.Limits) int { return l.Broadcast }, func(uint32) [][]expr.Any {
+		return [][]expr.Any{{load(expr.PayloadBaseLLHeader, 0, 6), equal(0xff, 0xff, 0xff, 0xff, 0xff, 0xff)}}
 	}},
-	{"multicast", func(l l2ext.Limits) int { return l.Multicast }, [][]expr.Any{{}}}, // all that is left
+	{"multicast", func(l l2ext.Limits) int { return l.Multicast }, func(uint32) [][]expr.Any { return [][]expr.Any{{}} }}, // all that is left
+}
+
+// untaggedKind is where in a frame its type is, in bytes, if it has no VLAN tag.
+const untaggedKind = 12
+
+// kindAt is where the frames of a segment have it.
+func kindAt(w l2ext.Wish) uint32 {
+	if w.VLAN != 0 {
+		return untaggedKind + ether.TagLen
+	}
+	return untaggedKind
 }
 
 // discovery matches ICMPv6 right behind the header and loads its type.
-func discovery() []expr.Any {
+func discovery(kindAt uint32) []expr.Any {
 	return []expr.Any{
-		load(expr.PayloadBaseLLHeader, 12, 2), equal(0x86, 0xdd),
+		load(expr.PayloadBaseLLHeader, kindAt, 2), equal(0x86, 0xdd),
 		load(expr.PayloadBaseNetworkHeader, 6, 1), equal(unix.IPPROTO_ICMPV6),
 		load(expr.PayloadBaseNetworkHeader, 40, 1),
 	}
@@ -120,7 +139,7 @@ func (n *Net) wishedRules(wishes []l2ext.Wish) string {
 	var b strings.Builder
 	for _, w := range wishes {
 		if a, ok := n.segments[w.VNI]; ok {
-			fmt.Fprintf(&b, "%d %d %+v\n", w.VNI, a.port, w.Policy.Limits)
+			fmt.Fprintf(&b, "%d %d %+v %d %t\n", w.VNI, a.port, w.Policy.Limits, w.VLAN, w.Shared)
 			if w.Direct != nil {
 				fmt.Fprintf(&b, "direct %d %+v %d %t %t\n", a.direct, w.Policy, len(w.Direct.Sites), w.Direct.Shut, w.Direct.Listeners.NoReports)
 			}
@@ -213,16 +232,25 @@ func jumpFor(port int, chain string) nftables.SetElement {
 // addSegment makes the chains of a segment and returns the name of the first.
 func addSegment(c *nftables.Conn, t *nftables.Table, w l2ext.Wish) (string, error) {
 	first := c.AddChain(&nftables.Chain{Name: fmt.Sprintf("s%d", w.VNI), Table: t})
-	if err := addBrake(c, first, w.Policy.Limits); err != nil {
+	l := limits{Limits: w.Policy.Limits, sources: 1, kindAt: kindAt(w)}
+	addOtherVLANs(c, first, w)
+	if err := addBrake(c, first, l); err != nil {
 		return "", err
 	}
 	c.AddRule(&nftables.Rule{Table: t, Chain: first, Exprs: append(grouped(expr.CmpOpEq), &expr.Verdict{Kind: expr.VerdictReturn})})
-	return first.Name, addLimits(c, first, w.Policy.Limits, 1)
+	return first.Name, addLimits(c, first, l)
+}
+
+// limits are those of a chain.
+type limits struct {
+	l2ext.Limits
+	sources int    // each has the whole limit
+	kindAt  uint32 // where in frames their type is, bytes
 }
 
 // addBrake drops broadcasts, by LAN port and kind of frame, far over the limits: a storm
 // meets this rule and no other.
-func addBrake(c *nftables.Conn, first *nftables.Chain, l l2ext.Limits) error {
+func addBrake(c *nftables.Conn, first *nftables.Chain, l limits) error {
 	t, name := first.Table, first.Name+brakeSuffix
 	chain := c.AddChain(&nftables.Chain{Name: name, Table: t})
 	ports := named(&nftables.Set{
@@ -235,7 +263,7 @@ func addBrake(c *nftables.Conn, first *nftables.Chain, l l2ext.Limits) error {
 	rate := brakeOver * max(1, max(l.Resolve, l.Broadcast)/2)
 	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIF, Register: reg32},
-		&expr.Payload{DestRegister: reg32 + 1, Base: expr.PayloadBaseLLHeader, Offset: 12, Len: 2},
+		&expr.Payload{DestRegister: reg32 + 1, Base: expr.PayloadBaseLLHeader, Offset: l.kindAt, Len: 2},
 		&expr.Dynset{SrcRegKey: reg32, SetName: ports.Name, SetID: ports.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{over(rate)}},
 		&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop},
 	}})
@@ -256,12 +284,12 @@ func grouped(op expr.CmpOp) []expr.Any {
 
 // addLimits makes the limits of frames that first passes, which are for groups:
 // for each of so many sources the whole limit, and for one LAN port half of it.
-func addLimits(c *nftables.Conn, first *nftables.Chain, l l2ext.Limits, sources int) error {
+func addLimits(c *nftables.Conn, first *nftables.Chain, l limits) error {
 	t := first.Table
 	for _, class := range classes {
 		name := first.Name + "-" + class.name
 		chain := c.AddChain(&nftables.Chain{Name: name, Table: t})
-		rate := class.rate(l) * max(1, sources)
+		rate := class.rate(l.Limits) * max(1, l.sources)
 		ports := named(&nftables.Set{Table: t, Name: name, KeyType: nftables.TypeIFIndex, Dynamic: true, HasTimeout: true, Timeout: portMemory})
 		if err := c.AddSet(ports, nil); err != nil {
 			return fmt.Errorf("making set %s: %w", name, err)
@@ -272,7 +300,7 @@ func addLimits(c *nftables.Conn, first *nftables.Chain, l l2ext.Limits, sources 
 			&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop},
 		}})
 		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{over(rate), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}})
-		for _, m := range class.match {
+		for _, m := range class.match(l.kindAt) {
 			c.AddRule(&nftables.Rule{Table: t, Chain: first, Exprs: append(m[:len(m):len(m)], &expr.Verdict{Kind: expr.VerdictGoto, Chain: name})})
 		}
 	}
@@ -284,12 +312,15 @@ func over(rate int) expr.Any {
 	return &expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(max(1, rate)), Unit: expr.LimitTimeSecond, Over: true, Burst: uint32(max(1, rate))}
 }
 
-// drops tells how many frames the rules have dropped, by VNI.
+// drops tells how many frames the rules have dropped, by VNI, as over a limit.
 func (n *Net) drops() map[uint32]uint64 {
+	return n.countedBy(n.storm.before, func(vni uint32, a attachment) []string { return countingChains(vni, a.direct != 0) })
+}
+
+// countedBy adds to what was counted before what the rules of chains have.
+func (n *Net) countedBy(before map[uint32]uint64, chains func(vni uint32, a attachment) []string) map[uint32]uint64 {
 	all := make(map[uint32]uint64)
-	for vni, k := range n.storm.before {
-		all[vni] = k
-	}
+	maps.Copy(all, before)
 	if n.storm.rules == "" {
 		return all
 	}
@@ -298,7 +329,7 @@ func (n *Net) drops() map[uint32]uint64 {
 	n.mu.RUnlock()
 	t := n.table()
 	for vni, a := range segments {
-		for _, chain := range countingChains(vni, a.direct != 0) {
+		for _, chain := range chains(vni, a) {
 			_ = n.withRules(func(c *nftables.Conn) error {
 				rules, err := c.GetRules(t, &nftables.Chain{Name: chain, Table: t})
 				for _, r := range rules {
@@ -330,7 +361,7 @@ func countingChains(vni uint32, direct bool) []string {
 }
 
 // keepDrops saves what the rules have counted before they go.
-func (n *Net) keepDrops() { n.storm.before = n.drops() }
+func (n *Net) keepDrops() { n.storm.before, n.storm.vlans = n.drops(), n.otherVLANs() }
 
 // tableThere tells whether a table is still there: "nft flush ruleset" takes
 // it away, and so do tools that reload a firewall.

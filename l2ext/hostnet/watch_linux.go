@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -212,19 +213,21 @@ func (n *Net) reportOne(e netlink.Neigh, report func(l2ext.Sighting)) {
 	if e.Family != unix.AF_BRIDGE || e.MasterIndex == 0 || e.State&netlink.NUD_PERMANENT != 0 || len(e.HardwareAddr) != 6 {
 		return
 	}
-	vni, ok := n.segmentOf(e.MasterIndex)
-	if !ok || n.isPort(vni, e.LinkIndex) {
+	members := n.membersOf(e.MasterIndex)
+	if slices.ContainsFunc(members, func(m member) bool { return m.at.has(e.LinkIndex) }) {
 		return
 	}
-	report(l2ext.Sighting{VNI: vni, MAC: l2ext.MAC(e.HardwareAddr)})
+	for _, m := range members {
+		l := m.at.lan
+		if l.filters && int(l.inside()) != e.Vlan {
+			continue
+		}
+		report(l2ext.Sighting{VNI: m.vni, MAC: l2ext.MAC(e.HardwareAddr), Somewhere: !l.filters && !l.alone()})
+	}
 }
 
-func (n *Net) isPort(vni uint32, link int) bool {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	a := n.segments[vni]
-	return a.port == link || a.direct == link
-}
+// has tells whether a port is the gateway's own.
+func (a attachment) has(port int) bool { return a.port == port || a.direct == port }
 
 // twinsEvery is how often the kernel is asked for foreign senders.
 const twinsEvery = time.Second

@@ -13,7 +13,7 @@ import (
 // port is the overlay port of a segment in mode secure-fast.
 type port struct {
 	host     *Host
-	bridge   string
+	vni      uint32
 	messages chan []byte // maxWaiting; to the gateway
 	closing  chan struct{}
 	close    func() // once
@@ -21,8 +21,8 @@ type port struct {
 
 var _ l2ext.Port = (*port)(nil)
 
-func newPort(h *Host, bridge string) *port {
-	p := &port{host: h, bridge: bridge, messages: make(chan []byte, maxWaiting), closing: make(chan struct{})}
+func newPort(h *Host, vni uint32) *port {
+	p := &port{host: h, vni: vni, messages: make(chan []byte, maxWaiting), closing: make(chan struct{})}
 	p.close = sync.OnceFunc(func() { close(p.closing) })
 	return p
 }
@@ -64,9 +64,9 @@ func (p *port) Write(b []byte) error {
 		return os.ErrClosed
 	default:
 	}
-	if _, o := p.host.overlayOf(p.bridge); o != nil && !p.host.firewall {
+	if o := p.host.segments[p.vni]; o != nil && !p.host.firewall {
 		o.delivered++
-		p.host.forward(p.bridge, "", head, frame)
+		p.host.forward(o.wish.Bridge, way{overlay: true}, head, frame)
 	}
 	return nil
 }

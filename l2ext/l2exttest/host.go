@@ -196,7 +196,7 @@ func (o *overlay) needPort(h *Host) {
 		o.port = nil
 	}
 	if o.port == nil && wanted {
-		o.port = newPort(h, o.wish.Bridge)
+		o.port = newPort(h, o.wish.VNI)
 	}
 }
 
@@ -229,7 +229,7 @@ func (h *Host) Watch(ctx context.Context, report func(l2ext.Sighting)) error {
 	var known []l2ext.Sighting
 	for vni, o := range h.segments {
 		for mac, port := range h.bridges[o.wish.Bridge].learned {
-			known = append(known, l2ext.Sighting{VNI: vni, MAC: mac, Port: port})
+			known = append(known, l2ext.Sighting{VNI: vni, MAC: mac, Port: port, Somewhere: !o.alone()})
 		}
 	}
 	h.mu.Unlock()
@@ -243,16 +243,17 @@ func (h *Host) Watch(ctx context.Context, report func(l2ext.Sighting)) error {
 	return nil
 }
 
-// PortSegment tells on which segment a LAN port is.
-func (h *Host) PortSegment(port string) (uint32, bool) {
+// PortSegments tells on which segments a LAN port may be.
+func (h *Host) PortSegments(port string) (vnis []uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for vni, o := range h.segments {
 		if h.bridges[o.wish.Bridge].ports[port] != nil {
-			return vni, true
+			vnis = append(vnis, vni)
 		}
 	}
-	return 0, false
+	slices.Sort(vnis)
+	return vnis
 }
 
 // Heard tells when a host sent its last frame.
@@ -302,21 +303,13 @@ func (h *Host) Send(port string, frame []byte) error {
 		if b.ports[port] == nil {
 			continue
 		}
-		if vni, o := h.overlayOf(name); o != nil {
+		for _, o := range h.overlaysOf(name) {
 			if o.entries[head.Src] == 0 && b.learned[head.Src] != port {
-				fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: head.Src, Port: port})
+				fresh = append(fresh, l2ext.Sighting{VNI: o.wish.VNI, MAC: head.Src, Port: port, Somewhere: !o.alone()})
 			}
-			if c, ok := ether.Snoop(head, frame); ok {
-				fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: head.Src, Port: port, IP: c.IP, Announced: c.Announced, Router: c.Router})
-			}
-			if _, ok := ether.MembershipOf(head, frame); ok && o.wish.Direct != nil {
-				fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: head.Src, Report: slices.Clone(frame)})
-			}
-			if mac, ip, ok := ether.Lease(head, frame); ok {
-				fresh = append(fresh, l2ext.Sighting{VNI: vni, MAC: mac, IP: ip, Leased: true})
-			}
+			fresh = append(fresh, o.snoop(port, frame)...)
 		}
-		h.forward(name, port, head, frame)
+		h.forward(name, way{port: port}, head, frame)
 	}
 	report := h.watch
 	h.mu.Unlock()
@@ -326,56 +319,6 @@ func (h *Host) Send(port string, frame []byte) error {
 		}
 	}
 	return nil
-}
-
-func (h *Host) overlayOf(bridge string) (uint32, *overlay) {
-	for vni, o := range h.segments {
-		if o.wish.Bridge == bridge {
-			return vni, o
-		}
-	}
-	return 0, nil
-}
-
-// forward is what a bridge does with a frame that came in by a port; "" is the
-// overlay, on which it learns nothing. It needs h.mu.
-func (h *Host) forward(name, from string, head ether.Header, frame []byte) {
-	b := h.bridges[name]
-	vni, o := h.overlayOf(name)
-	var site vxlan.Endpoint
-	if o != nil {
-		site = o.entries[head.Dst]
-		if from != "" && o.entries[head.Src] == 0 {
-			b.learned[head.Src], b.heard[head.Src] = from, time.Now()
-		}
-	}
-	if to, ok := b.learned[head.Dst]; ok && site == 0 {
-		if to != from {
-			offer(b.ports[to], frame)
-		}
-		return
-	}
-	unknown := site == 0 && !head.Dst.Group()
-	if o != nil && o.wish.Direct != nil {
-		h.leave(o, site, head, frame)
-	} else if o != nil && from != "" && !(unknown && o.wish.Policy.Unknown != l2ext.UnknownLimited) {
-		if site == 0 {
-			site = vxlan.Everyone
-		}
-		if o.port != nil {
-			o.port.offer(frame)
-		} else {
-			offer(h.carrier, vxlan.Packet{VNI: vni, From: vxlan.Self, To: site, Frame: frame}.Append(nil))
-		}
-	}
-	if site != 0 && site != vxlan.Everyone {
-		return
-	}
-	for port, c := range b.ports {
-		if port != from && !(head.Dst.Group() && b.muted[port]) {
-			offer(c, frame)
-		}
-	}
 }
 
 func offer(c chan []byte, b []byte) {
@@ -432,7 +375,7 @@ func (h *Host) WritePacket(b []byte) error {
 		return nil
 	}
 	o.delivered++
-	h.forward(o.wish.Bridge, "", head, p.Frame)
+	h.forward(o.wish.Bridge, way{overlay: true}, head, p.Frame)
 	return nil
 }
 
