@@ -307,7 +307,7 @@ func (l *Layer2) addSegment(ctx context.Context, s Segment) (Segment, error) {
 	if err != nil {
 		return s, err
 	}
-	next := append(slices.Clone(l.wished), l2ext.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, MTU: s.MTU, Sites: s.Sites, Mode: l2ext.Mode(s.Mode), Policy: policy})
+	next := append(slices.Clone(l.wished), l2ext.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, VLAN: s.VLAN, MTU: s.MTU, Sites: s.Sites, Mode: l2ext.Mode(s.Mode), Policy: policy})
 	l.policies[s.Name], l.hooks[s.Name] = s.Policy, s.Policy.HostRoute
 	if err := l.m.Apply(ctx, next); err != nil {
 		delete(l.policies, s.Name)
@@ -361,7 +361,7 @@ func (l *Layer2) RemoveSegment(ctx context.Context, name string) error {
 
 func (l *Layer2) segmentView(v l2ext.View) Segment {
 	s := Segment{
-		Name: v.Name, VNI: v.VNI, Bridge: v.Bridge, MTU: v.MTU, Sites: v.Sites, Mode: string(v.Mode),
+		Name: v.Name, VNI: v.VNI, Bridge: v.Bridge, VLAN: v.VLAN, MTU: v.MTU, Sites: v.Sites, Mode: string(v.Mode),
 		Adopted: v.Adopted, Device: v.Device, Problem: v.Problem, Bindings: []Binding{},
 	}
 	sent, received, dropped := v.Frames()

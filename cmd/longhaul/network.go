@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -182,13 +183,19 @@ func (a *app) segmentAddCmd() *cobra.Command {
 		Short: "Stretch a segment from this site",
 		Long: `Stretches a segment from this site. A bridge that exists is adopted, one that
 does not is made. Do the same at the other site, with its own bridge. It lasts
-until it is removed or the gateway restarts; one that shall stay goes into the config file.`,
-		Example: "  longhaul segment add prod --vni 100 --bridge br-prod --site b",
-		Args:    exactly("NAME"),
+until it is removed or the gateway restarts; one that shall stay goes into the config file.
+
+With --vlan the segment is one VLAN of the bridge, whose frames have its tag there. The
+other site may have another VLAN for it, or a bridge without tags. Several segments may
+share a bridge, each with a VLAN of its own.`,
+		Example: `  longhaul segment add prod --vni 100 --bridge br-prod --site b
+  longhaul segment add web --vni 10100 --bridge vmbr0 --vlan 100 --site b`,
+		Args: exactly("NAME"),
 	}
 	flags := c.Flags()
 	flags.Uint32Var(&s.VNI, "vni", 0, "VXLAN network identifier, 1 to 16777215")
 	flags.StringVar(&s.Bridge, "bridge", "", "`bridge` at this site")
+	flags.Uint16Var(&s.VLAN, "vlan", 0, "`vlan` of the bridge, 1 to 4094; without, frames that have no tag")
 	flags.IntVar(&s.MTU, "mtu", 1500, "MTU of the segment in `bytes`")
 	flags.StringSliceVar(&s.Sites, "site", nil, "other `site` on the segment; may be repeated")
 	flags.StringVar(&s.Mode, "mode", "", "how frames cross: `secure` (the default), secure-fast or direct")
@@ -201,6 +208,9 @@ until it is removed or the gateway restarts; one that shall stay goes into the c
 		}
 		if len(s.Sites) == 0 {
 			return &usageError{errors.New("--site is empty"), c.CommandPath()}
+		}
+		if c.Flags().Changed("vlan") && s.VLAN == 0 {
+			return &usageError{errors.New("--vlan 0: 1 to 4094"), c.CommandPath()}
 		}
 		s.Name = args[0]
 		got, err := a.gateway().AddSegment(ctx, s)
@@ -232,12 +242,20 @@ func (a *app) warnUnknown(ctx context.Context, sites []string) {
 }
 
 func writeSegments(w io.Writer, all []gateway.Segment) error {
-	t := newTable(w, "NAME", "VNI", "BRIDGE", "ADOPTED", "MTU", "MODE", "SITES", "MACS", "SENT", "RECEIVED", "DROPPED", "PROBLEM")
+	t := newTable(w, "NAME", "VNI", "BRIDGE", "VLAN", "ADOPTED", "MTU", "MODE", "SITES", "MACS", "SENT", "RECEIVED", "DROPPED", "PROBLEM")
 	for _, s := range all {
-		t.row(s.Name, s.VNI, s.Bridge, yes(s.Adopted), s.MTU, or(s.Mode, "secure"), strings.Join(s.Sites, ","), len(s.Bindings),
+		t.row(s.Name, s.VNI, s.Bridge, vlanText(s.VLAN), yes(s.Adopted), s.MTU, or(s.Mode, "secure"), strings.Join(s.Sites, ","), len(s.Bindings),
 			s.Sent, s.Received, s.Dropped, or(s.Problem, "-"))
 	}
 	return t.flush()
+}
+
+// vlanText is "-" for a segment whose frames have no tag.
+func vlanText(vid uint16) string {
+	if vid == 0 {
+		return "-"
+	}
+	return strconv.Itoa(int(vid))
 }
 
 func writeSegment(w io.Writer, s gateway.Segment) error {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -245,6 +246,7 @@ func (k *checker) segments(c Config) {
 			k.fail(key+".vni", "%d: 1 to 16777215 (RFC 7348, section 5)", s.VNI)
 		}
 		k.device(key+".bridge", s.Bridge)
+		k.vlan(key, s)
 		if s.MTU < 576 || s.MTU > 9000 {
 			k.fail(key+".mtu", "%d: 576 to 9000", s.MTU)
 		}
@@ -265,10 +267,32 @@ func (k *checker) segments(c Config) {
 			}
 		}
 		for _, o := range c.Segments[:i] {
-			if o.Name == s.Name || o.VNI == s.VNI || o.Bridge == s.Bridge {
-				k.fail(key, "shares its name, VNI or bridge with %s", o.Name)
+			if o.Name == s.Name || o.VNI == s.VNI {
+				k.fail(key, "shares its name or VNI with %s", o.Name)
 			}
+			k.neighbours(key, s, o)
 		}
+	}
+}
+
+// vlan is one of the bridge's that the gateway can take.
+func (k *checker) vlan(key string, s Segment) {
+	if s.VLAN > l2ext.MaxVLAN {
+		k.fail(key+".vlan", "%d: 1 to %d (IEEE 802.1Q)", s.VLAN, l2ext.MaxVLAN)
+	}
+	if s.VLAN != 0 && s.Mode == string(l2ext.Direct) {
+		k.fail(key+".vlan", "%d: not in mode direct, in which the kernel would carry frames with their tags", s.VLAN)
+	}
+}
+
+// neighbours are segments on one bridge.
+func (k *checker) neighbours(key string, s, o Segment) {
+	switch {
+	case s.Bridge != o.Bridge:
+	case s.VLAN == o.VLAN:
+		k.fail(key, "shares its bridge with %s: each needs a vlan of its own there", o.Name)
+	case cmp.Or(s.Mode, string(l2ext.Secure)) != cmp.Or(o.Mode, string(l2ext.Secure)), s.Mode == string(l2ext.Direct):
+		k.fail(key+".mode", "shares its bridge with %s: both must be %s, or both %s", o.Name, l2ext.Secure, l2ext.SecureFast)
 	}
 }
 

@@ -231,6 +231,7 @@ type Segment struct {
 	Name   string   `yaml:"name"`
 	VNI    uint32   `yaml:"vni"`
 	Bridge string   `yaml:"bridge"` // adopted if it exists, else made
+	VLAN   uint16   `yaml:"vlan"`   // of the bridge, 1 to 4094; what has no tag if not given
 	MTU    int      `yaml:"mtu"`    // bytes; 1500 if not given
 	Sites  []string `yaml:"sites"`  // the other sites; all that the gateway comes to know if not given
 	Mode   string   `yaml:"mode"`   // as l2ext.Mode; secure if not given
@@ -357,7 +358,7 @@ func (c Config) withDefaults() Config {
 
 // View is the segment as the gateway wants it.
 func (s Segment) View() gateway.Segment {
-	return gateway.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, MTU: s.MTU, Sites: s.Sites, Mode: s.Mode, Policy: s.Policy}
+	return gateway.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, VLAN: s.VLAN, MTU: s.MTU, Sites: s.Sites, Mode: s.Mode, Policy: s.Policy}
 }
 
 // View is the forward as the gateway wants it.

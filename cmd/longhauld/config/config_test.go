@@ -53,6 +53,7 @@ segments:
   - name: prod
     vni: 100
     bridge: br-prod
+    vlan: 4094
     mtu: 1450
     sites: [b]
     policy:
@@ -101,7 +102,7 @@ func TestEveryKey(t *testing.T) {
 			WorkDir: "/srv/vm", Env: []string{"LANG=C"},
 			Before: []string{"/bin/true"}, After: []string{"/bin/true"},
 		}},
-		Segments: []Segment{{Name: "prod", VNI: 100, Bridge: "br-prod", MTU: 1450, Sites: []string{"b"}, Policy: gateway.SegmentPolicy{
+		Segments: []Segment{{Name: "prod", VNI: 100, Bridge: "br-prod", VLAN: 4094, MTU: 1450, Sites: []string{"b"}, Policy: gateway.SegmentPolicy{
 			Home: "b", Gateway: "anycast", GatewayIPs: []string{"10.0.0.1", "fd00::1"},
 			HostRoute: []string{"/usr/local/sbin/host-route", "-q"}, Limits: gateway.SegmentLimits{Resolve: 1000},
 		}}},
@@ -180,7 +181,13 @@ func TestRefused(t *testing.T) {
 		{"policy's key", "site: a\nsegments: [{name: s, vni: 1, bridge: br, policy: {getaway: home}}]\n", "getaway"},
 		{"VNI", "site: a\nsegments: [{name: s, vni: 16777216, bridge: br}]\n", "segments[0].vni: 16777216"},
 		{"bridge", "site: a\nsegments: [{name: s, vni: 1, bridge: a-name-too-long-for-linux}]\n", "segments[0].bridge"},
-		{"VNI twice", "site: a\nsegments: [{name: s, vni: 1, bridge: x}, {name: t, vni: 1, bridge: y}]\n", "segments[1]: shares its name, VNI or bridge with s"},
+		{"VNI twice", "site: a\nsegments: [{name: s, vni: 1, bridge: x}, {name: t, vni: 1, bridge: y}]\n", "segments[1]: shares its name or VNI with s"},
+		{"VLAN", "site: a\nsegments: [{name: s, vni: 1, bridge: br, vlan: 4095}]\n", "segments[0].vlan: 4095: 1 to 4094"},
+		{"no VLAN", "site: a\nsegments: [{name: s, vni: 1, bridge: br, vlan: -1}]\n", "segments[0].vlan: number -1"},
+		{"VLAN in direct", "site: a\nl2: {underlay: 10.1.0.1}\nsegments: [{name: s, vni: 1, bridge: br, vlan: 7, mode: direct}]\n", "segments[0].vlan: 7: not in mode direct"},
+		{"VLAN twice", "site: a\nsegments: [{name: s, vni: 1, bridge: x, vlan: 7}, {name: t, vni: 2, bridge: x, vlan: 7}]\n", "segments[1]: shares its bridge with s"},
+		{"bridge twice", "site: a\nsegments: [{name: s, vni: 1, bridge: x}, {name: t, vni: 2, bridge: x}]\n", "segments[1]: shares its bridge with s"},
+		{"modes of a bridge", "site: a\nsegments: [{name: s, vni: 1, bridge: x}, {name: t, vni: 2, bridge: x, vlan: 7, mode: secure-fast}]\n", "segments[1].mode: shares its bridge with s"},
 		{"forward's kind", "site: a\nforwards: [{name: f, listen: 'tcp::1', to: b, target: 'tcp:h:1', kind: udp}]\n", `forwards[0].kind: "udp" is none of`},
 		{"forward's address", "site: a\nforwards: [{name: f, listen: 'udp::1', to: b, target: 'tcp:h:1'}]\n", `forwards[0].listen: "udp::1"`},
 		{"forward to itself", "site: a\nforwards: [{name: f, listen: 'tcp::1', to: a, target: 'tcp:h:1'}]\n", "forwards[0].to: a is this site"},

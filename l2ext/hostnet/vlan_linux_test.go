@@ -1,0 +1,337 @@
+package hostnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/net/bpf"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+// filtering is bridges that filter VLANs, which this kernel may not have: it keeps what it
+// is told of ports, and gives each port the VLAN of the default as the kernel does.
+type filtering struct {
+	n *Net
+
+	mu    sync.Mutex // guards what follows
+	ports map[int]map[uint16]uint16
+	fail  error
+}
+
+func newFiltering(n *Net) *filtering {
+	return &filtering{n: n, ports: make(map[int]map[uint16]uint16)}
+}
+
+const ownVLAN = nl.BRIDGE_VLAN_INFO_PVID | nl.BRIDGE_VLAN_INFO_UNTAGGED // of a port of a guest
+
+func (f *filtering) port(index int) map[uint16]uint16 {
+	if f.ports[index] == nil {
+		f.ports[index] = map[uint16]uint16{1: ownVLAN}
+	}
+	return f.ports[index]
+}
+
+func (f *filtering) filters(netlink.Link) bool { return true }
+
+func (f *filtering) of() (map[int][]nl.BridgeVlanInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	links, err := f.n.nl.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range links {
+		if l.Attrs().MasterIndex != 0 {
+			f.port(l.Attrs().Index)
+		}
+	}
+	all := make(map[int][]nl.BridgeVlanInfo)
+	for index, vlans := range f.ports {
+		for _, vid := range slices.Sorted(maps.Keys(vlans)) {
+			all[index] = append(all[index], nl.BridgeVlanInfo{Vid: vid, Flags: vlans[vid]})
+		}
+	}
+	return all, f.fail
+}
+
+func (f *filtering) add(port netlink.Link, vid uint16) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.port(port.Attrs().Index)[vid] = 0
+	return nil
+}
+
+func (f *filtering) remove(port netlink.Link, vid uint16) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.port(port.Attrs().Index), vid)
+	return nil
+}
+
+// state tells the VLANs of a device.
+func (f *filtering) state(t *testing.T, n *Net, device string) (s string) {
+	t.Helper()
+	l, err := n.nl.LinkByName(device)
+	check(t, err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	vlans := f.ports[l.Attrs().Index]
+	for _, vid := range slices.Sorted(maps.Keys(vlans)) {
+		s += fmt.Sprintf(" %d", vid)
+		if vlans[vid] != 0 {
+			s += " untagged"
+		}
+	}
+	return strings.TrimSpace(s)
+}
+
+// learns makes a port known to f, as plugging it in does.
+func (f *filtering) learns(t *testing.T, n *Net, device string, vlans map[uint16]uint16) {
+	t.Helper()
+	l, err := n.nl.LinkByName(device)
+	check(t, err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ports[l.Attrs().Index] = vlans
+}
+
+func inVLANs(bridge string, vids ...uint16) (wishes []l2ext.Wish) {
+	for i, vid := range vids {
+		wishes = append(wishes, l2ext.Wish{Shared: len(vids) > 1, Segment: l2ext.Segment{
+			Name: fmt.Sprint("s", i), VNI: uint32(100 + i), Bridge: bridge, VLAN: vid, MTU: 1500, Sites: []string{"b"}}})
+	}
+	return wishes
+}
+
+func applied(t *testing.T, n *Net, wishes ...l2ext.Wish) {
+	t.Helper()
+	answers, err := n.Apply(t.Context(), wishes)
+	check(t, err)
+	for _, a := range answers {
+		check(t, a.Err)
+	}
+}
+
+// TestFilteringBridge: on a bridge that filters VLANs our port is a member of the
+// segment's, with tags, and of no other; the ports of guests tell which segments they
+// are on, and which frames are whose.
+func TestFilteringBridge(t *testing.T) {
+	ns := machine(t)
+	guest, err := ns.Tap("guest")
+	check(t, err)
+	defer guest.Close()
+	trunk, err := ns.Tap("trunk")
+	check(t, err, ns.Bridge("br0", "guest", "trunk"))
+	defer trunk.Close()
+	n := newNet(t, ns)
+	f := newFiltering(n)
+	n.vlans = f
+	applied(t, n, inVLANs("br0", 100, 200)...)
+	f.learns(t, n, "guest", map[uint16]uint16{100: ownVLAN})
+	f.learns(t, n, "trunk", map[uint16]uint16{1: ownVLAN, 100: 0, 200: 0})
+	if got := f.state(t, n, "lhvx100") + ", " + f.state(t, n, "lhvx101"); got != "100, 200" {
+		t.Errorf("the ports' VLANs are %s", got)
+	}
+	for port, want := range map[string][]uint32{"guest": {100}, "trunk": {100, 101}, "lhvx100": {100}} {
+		if got := n.PortSegments(port); !slices.Equal(got, want) {
+			t.Errorf("port %s is on segments %d, want %d", port, got, want)
+		}
+	}
+	tags := func(device string) map[uint16]uint32 {
+		l, err := n.nl.LinkByName(device)
+		check(t, err)
+		all := make(map[uint16]uint32)
+		for tag, m := range n.tagsAt(l.Attrs().Index, l.Attrs().MasterIndex) {
+			all[tag] = m.vni
+		}
+		return all
+	}
+	if got, want := tags("guest"), (map[uint16]uint32{0: 100, 100: 100, 200: 101}); !maps.Equal(got, want) {
+		t.Errorf("frames of a guest are by their tags of %v, want %v", got, want)
+	}
+	if got, want := tags("trunk"), (map[uint16]uint32{100: 100, 200: 101}); !maps.Equal(got, want) {
+		t.Errorf("frames of a trunk are by their tags of %v, want %v", got, want)
+	}
+	if got := tags("lhvx100"); len(got) > 0 {
+		t.Errorf("frames of our own port are of %v", got)
+	}
+	f.learns(t, n, "lhvx100", map[uint16]uint16{1: ownVLAN, 100: ownVLAN, 7: 0}) // somebody has meddled
+	applied(t, n, inVLANs("br0", 100, 201)...)
+	if got := f.state(t, n, "lhvx100") + ", " + f.state(t, n, "lhvx101"); got != "100, 201" {
+		t.Errorf("after another wish, the ports' VLANs are %s", got)
+	}
+	f.fail = errors.New("no memory")
+	if a, err := n.Apply(t.Context(), inVLANs("br0", 100, 201)); err != nil || a[0].Err == nil {
+		t.Errorf("VLANs that cannot be read: %v, %v", a[0].Err, err)
+	}
+}
+
+// TestFilteringUntagged: a segment without tags keeps what the bridge has given its
+// port, and on a bridge that it shares it is what that is.
+func TestFilteringUntagged(t *testing.T) {
+	ns := machine(t)
+	check(t, ns.Bridge("br0"))
+	n := newNet(t, ns)
+	f := newFiltering(n)
+	n.vlans = f
+	applied(t, n, inVLANs("br0", 0)...)
+	f.learns(t, n, "lhvx100", map[uint16]uint16{5: ownVLAN})
+	applied(t, n, inVLANs("br0", 0, 100)...)
+	if got := f.state(t, n, "lhvx100"); got != "5 untagged" {
+		t.Errorf("its port's VLANs are %s", got)
+	}
+	a, _ := n.attachment(100)
+	if a.lan.inside() != 5 {
+		t.Errorf("its VLAN is %d on the bridge, want 5", a.lan.inside())
+	}
+	if got := a.lan.tags([]nl.BridgeVlanInfo{{Vid: 5, Flags: ownVLAN}}); !slices.Equal(got, []uint16{5, 0}) {
+		t.Errorf("where guests have it, its frames have tags %d", got)
+	}
+	if got := (lan{shared: true, filters: true}).tags(nil); len(got) > 0 {
+		t.Errorf("what is in no VLAN has tags %d", got)
+	}
+}
+
+// TestSharedPorts: our ports of one bridge are isolated from each other, as long as there
+// are several.
+func TestSharedPorts(t *testing.T) {
+	ns := machine(t)
+	check(t, ns.Bridge("br0"))
+	n := newNet(t, ns)
+	for _, step := range []struct {
+		vids     []uint16
+		isolated bool
+	}{{[]uint16{0}, false}, {[]uint16{0, 100}, true}, {[]uint16{100}, false}} {
+		applied(t, n, inVLANs("br0", step.vids...)...)
+		l, err := n.nl.LinkByName("lhvx100")
+		check(t, err)
+		p, err := n.nl.LinkGetProtinfo(l)
+		check(t, err)
+		if p.Isolated != step.isolated {
+			t.Errorf("with VLANs %d: isolated is %t", step.vids, p.Isolated)
+		}
+	}
+}
+
+// TestHearVLANs: the snooper hears the VLANs of segments, of those that come later, too,
+// and takes nothing for a segment's that has another tag.
+func TestHearVLANs(t *testing.T) {
+	ns := machine(t)
+	lan, err := ns.Tap("lan0")
+	check(t, err, ns.Bridge("br0", "lan0"))
+	defer lan.Close()
+	n := newNet(t, ns)
+	seen := make(chan l2ext.Sighting)
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		_ = n.Watch(ctx, func(s l2ext.Sighting) {
+			select {
+			case seen <- s:
+			case <-ctx.Done():
+			}
+		})
+	})
+	defer watching.Wait()
+	defer cancel()
+	say := func(mac byte, tags ...byte) {
+		frame := ether.AppendAnnounce(nil, l2ext.MAC{2, 0, 0, 0, 0, mac}, ipOf(mac))
+		_, err := lan.Write(slices.Insert(frame, ether.MACsLen, tags...))
+		check(t, err)
+	}
+	const other, below, provider, priority, bare, first = 1, 2, 3, 4, 5, 9
+	hears := func(step string, vids []uint16, last byte, tag ...byte) (vni uint32) {
+		t.Helper()
+		applied(t, n, inVLANs("br0", vids...)...)
+		for deadline := time.Now().Add(l2exttest.Patience); time.Now().Before(deadline); {
+			say(other, 0x81, 0, 0, 99)
+			say(below, 0x81, 0, 0, 100, 0x81, 0, 0, 100)
+			say(provider, 0x88, 0xa8, 0, 100)
+			say(priority, 0x81, 0, 0xe0, 0)
+			say(bare)
+			say(last, tag...)
+			for s, ok := next(seen); ok; s, ok = next(seen) {
+				switch mac := s.MAC[5]; {
+				case s.Somewhere, s.MAC[0] != 2, mac >= first && mac < last: // and hosts of steps before
+				case mac == last && s.IP == ipOf(last):
+					return s.VNI
+				case mac == last, mac == bare && slices.Contains(vids, 0):
+				default:
+					t.Errorf("%s: host %d was taken for one of the segment with VNI %d", step, mac, s.VNI)
+				}
+			}
+		}
+		t.Fatalf("%s: a host was not heard", step)
+		return 0
+	}
+	if vni := hears("one", []uint16{100}, first, 0x81, 0, 0xe0, 100); vni != 100 {
+		t.Errorf("it is on the segment with VNI %d", vni)
+	}
+	if vni := hears("another later", []uint16{100, 4094}, first+1, 0x81, 0, 0x0f, 0xfe); vni != 101 {
+		t.Errorf("it is on the segment with VNI %d", vni)
+	}
+	if vni := hears("and one without", []uint16{100, 0}, first+2); vni != 101 {
+		t.Errorf("it is on the segment with VNI %d", vni)
+	}
+}
+
+// next waits a little for a sighting.
+func next(seen chan l2ext.Sighting) (s l2ext.Sighting, ok bool) {
+	select {
+	case s = <-seen:
+		return s, true
+	case <-time.After(20 * time.Millisecond): // then it is asked for again
+		return s, false
+	}
+}
+
+func ipOf(mac byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, mac}) }
+
+// TestSnoopFilters: the kernel takes the filter for as many VLANs as a machine may have.
+func TestSnoopFilters(t *testing.T) {
+	ns := machine(t)
+	n := newNet(t, ns)
+	f, err := n.openSnoop()
+	check(t, err)
+	defer f.Close()
+	raw, err := f.SyscallConn()
+	check(t, err)
+	for _, many := range []int{0, 1, maxHeardVLANs, maxHeardVLANs + 1, 4094} {
+		vids := make([]uint16, many)
+		for i := range vids {
+			vids[i] = uint16(i + 1)
+		}
+		if _, err := bpf.Assemble(snoopFilterFor(vids)); err != nil {
+			t.Errorf("%d VLANs: %v", many, err)
+		}
+		var told error
+		check(t, raw.Control(func(fd uintptr) { told = hearVLANs(int(fd), vids) }))
+		if told != nil {
+			t.Errorf("%d VLANs: %v", many, told)
+		}
+	}
+}
+
+// FuzzVIDIn: whatever stands beside a frame, a VLAN that can be is told, or none.
+func FuzzVIDIn(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte{36, 0, 0, 0, 0, 0, 0, 0, 7, 1, 0, 0, 8, 0, 0, 0, 0x51, 0, 0, 0, 60, 0, 0, 0, 60, 0, 0, 0, 0, 0, 14, 0, 100, 0xe0, 0, 0x81})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if vid := vidIn(b); vid > vidMask {
+			t.Errorf("% x: VLAN %d", b, vid)
+		}
+	})
+}
