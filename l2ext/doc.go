@@ -20,6 +20,10 @@
 // whether they arrive. What is between is the same, but that frames which are sent on
 // or go back wait for their turn aside (express_aside.go).
 //
+// A segment may be one VLAN of its bridge, at each site another one (vlan.go): its frames
+// have a tag in the LAN, which the gateway takes off between steps 2 and 3 and puts on in
+// step 7, and none between the sites. Several segments may share a bridge then.
+//
 // In mode Direct the kernel carries the frames instead, from site to site over a
 // private network, and the gateway does the rest: it programs the entries, asks
 // all the time whether full frames come back (ways.go), and takes the frames for VMs
@@ -76,11 +80,22 @@
 // is still stretched (home.go), what passes (capture.go, l2ext/pcap), and whether
 // full frames come back from another site (echo.go).
 //
-// Limits: one gateway for each site; a segment is one VLAN, untagged on its
-// bridge (frames with a tag are carried as they are, and teach MACs only); on a
-// bridge that filters VLANs the hosts of all of them are taken for its own. Of a
+// Limits: one gateway for each site. Of a
 // VM on another host than the gateway the bridge hears only what comes its way,
 // and so does the silence that a job reports. A twin still confuses its own LAN.
+//
+// Of VLANs: a segment without one that has its bridge to itself carries frames with a
+// tag as they are, and learns MACs from them only; on a bridge that filters VLANs the
+// hosts of all of them are taken for its own. In a segment with a VLAN, or on a shared
+// bridge, frames with a tag of another VLAN, with two tags or with a provider's (802.1ad)
+// are dropped, and counted as drop_vlan; one with only a priority counts as untagged. What
+// a tag says of priority does not cross. A plain bridge has one entry for a MAC and does
+// not tell in which VLAN it has learned it: a MAC that is in several VLANs of it must be at
+// one site in all of them; hosts are found by ARP, RARP, neighbour discovery and DHCP in
+// their VLAN and by what they send to other sites, and what the bridge has learned only
+// keeps them known; and the RARP with which QEMU announces a VM whose port is a trunk has
+// no tag, and tells nothing. LAN ports that are isolated themselves reach no segment
+// of a shared bridge. Mode Direct takes no VLANs, and all segments of a bridge have one mode.
 //
 // A host whose MAC begins with 0a:4c:48 or 0e:4c, which are those of gateways, is
 // never bound to a site.

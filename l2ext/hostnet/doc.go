@@ -28,6 +28,11 @@
 // present MAC is set to stay), and an MTU that is not below that of the bridge
 // (which would follow it).
 //
+// Where several segments share a bridge, our ports are isolated from each other, and the
+// rules that limit broadcasts drop those of other VLANs first. On a bridge that filters VLANs
+// the port of a segment with a VLAN is a tagged member of that one only (vlan_linux.go). That
+// part runs in tests against a stand-in, as the kernels on which they run have no such bridges.
+//
 // The port of a VM that is about to come gets no broadcasts until it runs (Mute).
 // That is a change of somebody else's port; it has the mark as its alias as long
 // as it lasts, and is undone by Unmute, by Close, by the next gateway's first

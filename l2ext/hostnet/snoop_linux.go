@@ -43,7 +43,7 @@ const (
 // snoopKinds is where in snoopFilter the kind of a frame is looked at.
 const snoopKinds = 2
 
-// snoopFilter lets through, untagged, ARP and RARP, neighbour solicitations and
+// snoopFilter lets through, untagged (see snoopFilterFor), ARP and RARP, neighbour solicitations and
 // advertisements, IGMP and MLD, what DHCP servers send, and loop probes.
 var snoopFilter = []bpf.Instruction{
 	0:  bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},

@@ -288,6 +288,48 @@ func TestHearVLANs(t *testing.T) {
 	}
 }
 
+// TestStormInVLAN: a storm in another VLAN takes nothing of the segment's limits, and in
+// its own it is told what frames are: questions have a limit of their own.
+func TestStormInVLAN(t *testing.T) {
+	n, tap := newLAN(t, machine(t))
+	w := inVLANs("br0", 100)[0]
+	w.Policy.Limits = l2ext.Limits{Resolve: 40, Broadcast: 20, Multicast: 100, Unknown: 1}
+	applied(t, n, w)
+	send := func(k int, tag, kind string) (passed uint64) {
+		before := sent(t, n)
+		for range k {
+			_, err := tap.Write(frame("\xff\xff\xff\xff\xff\xff", tag+kind, 46))
+			check(t, err)
+		}
+		return sent(t, n) - before
+	}
+	const other, untagged, priority, provider, own = "\x81\x00\x00\x63", "", "\x81\x00\xe0\x00", "\x88\xa8\x00\x64", "\x81\x00\xe0\x64"
+	for _, tag := range []string{other, untagged, priority, provider} {
+		if k := send(500, tag, "\x08\x06"); k != 0 {
+			t.Errorf("%d frames with the tag % x passed", k, tag)
+		}
+	}
+	a, err := n.Apply(t.Context(), []l2ext.Wish{w})
+	check(t, err)
+	if a[0].OtherVLANs != 2000 || a[0].Limited != 0 {
+		t.Errorf("%d frames were counted as of other VLANs, %d as over a limit, want 2000, 0", a[0].OtherVLANs, a[0].Limited)
+	}
+	start := time.Now()
+	for _, tt := range []struct {
+		kind string
+		most int // of one port, in a second
+	}{{"\x08\x06", 20}, {"\x88\xb6", 10}} {
+		passed, took := send(150, own, tt.kind), time.Since(start).Seconds()
+		if passed < uint64(tt.most) || float64(passed) > float64(tt.most)*(1+took)+2 {
+			t.Errorf("of 150 frames of kind % x in its VLAN, %d passed in %.2f s, want about %d", tt.kind, passed, took, tt.most)
+		}
+	}
+	w.Policy.Limits.Broadcast = 30
+	if a, err = n.Apply(t.Context(), []l2ext.Wish{w}); err != nil || a[0].OtherVLANs != 2000 {
+		t.Errorf("with other limits, %d are counted, %v", a[0].OtherVLANs, err)
+	}
+}
+
 // next waits a little for a sighting.
 func next(seen chan l2ext.Sighting) (s l2ext.Sighting, ok bool) {
 	select {
