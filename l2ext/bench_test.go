@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/frag"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
@@ -41,7 +43,7 @@ func (sinkCarrier) SendFrame(string, []byte) error                   { return ni
 func (sinkCarrier) MaxDatagram(string) int                           { return 1415 }
 func (sinkCarrier) SendUrgent(context.Context, string, []byte) error { return nil }
 
-func benchManager(b *testing.B) *Manager {
+func benchManager(b *testing.B, vlan uint16) *Manager {
 	h := sinkHost{closing: make(chan struct{})}
 	m, err := New(Config{Site: "a", Host: h, Carrier: sinkCarrier{}})
 	if err != nil {
@@ -51,7 +53,7 @@ func benchManager(b *testing.B) *Manager {
 	var wg sync.WaitGroup
 	wg.Go(func() { m.Run(ctx) })
 	b.Cleanup(func() { cancel(); close(h.closing); wg.Wait() })
-	if err := m.Apply(ctx, []Segment{{Name: "prod", VNI: 100, Bridge: "br", Sites: []string{"b"}}}); err != nil {
+	if err := m.Apply(ctx, []Segment{{Name: "prod", VNI: 100, Bridge: "br", VLAN: vlan, Sites: []string{"b"}}}); err != nil {
 		b.Fatal(err)
 	}
 	seg, now := m.segments()[100], time.Now()
@@ -72,47 +74,65 @@ func benchFrame(dst, src MAC, size int) []byte {
 	return append(append(f, 8, 0, 0x45), make([]byte, size-15)...)
 }
 
+// benchEach runs a benchmark for frames of each size, and for segments without tags and with.
+func benchEach(b *testing.B, run func(b *testing.B, size int, vlan uint16)) {
+	for _, vlan := range []uint16{0, 100} {
+		for _, size := range []int{64, 1514} {
+			name := fmt.Sprintf("frame=%d", size)
+			if vlan != 0 {
+				name += fmt.Sprintf("/vlan=%d", vlan)
+			}
+			b.Run(name, func(b *testing.B) {
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				run(b, size, vlan)
+			})
+		}
+	}
+}
+
 // BenchmarkOutward: from a packet of the kernel to datagrams.
 func BenchmarkOutward(b *testing.B) {
-	for _, size := range []int{64, 1514} {
-		b.Run(fmt.Sprintf("frame=%d", size), func(b *testing.B) {
-			o := outward{m: benchManager(b)}
-			p := vxlan.Packet{VNI: 100, From: vxlan.Self, To: vxlan.FirstSite, Frame: benchFrame(remote, local, size)}.Append(nil)
-			b.SetBytes(int64(size))
-			b.ReportAllocs()
-			for b.Loop() {
-				o.packet(time.Now(), p)
-			}
-			if n := o.m.Segments()[0].Counts[Sent]; n < uint64(b.N) {
-				b.Errorf("%d frames of %d were sent", n, b.N)
-			}
-		})
-	}
+	benchEach(b, func(b *testing.B, size int, vlan uint16) {
+		o := outward{m: benchManager(b, vlan)}
+		frame := benchFrame(remote, local, size)
+		if vlan != 0 {
+			frame = ether.AppendTagged(nil, frame, vlan)
+		}
+		p := vxlan.Packet{VNI: 100, From: vxlan.Self, To: vxlan.FirstSite, Frame: frame}.Append(nil)
+		head := slices.Clone(p[vxlan.Overhead:][:20]) // where the gateway writes
+		for b.Loop() {
+			copy(p[vxlan.Overhead:], head)
+			o.packet(time.Now(), p)
+		}
+		if n := o.m.Segments()[0].Counts[Sent]; n < uint64(b.N) {
+			b.Errorf("%d frames of %d were sent", n, b.N)
+		}
+	})
 }
 
 // BenchmarkInward: from datagrams to a packet for the kernel.
 func BenchmarkInward(b *testing.B) {
-	for _, size := range []int{64, 1514} {
-		b.Run(fmt.Sprintf("frame=%d", size), func(b *testing.B) {
-			m := benchManager(b)
-			frame := benchFrame(local, remote, size)
-			parts := frag.Parts(size, 1415)
-			var grams [][]byte
-			for i := range parts {
-				h := frag.Header{VNI: 100, Part: uint8(i), Parts: uint8(parts)}
-				grams = append(grams, append(h.Append(nil), frag.Piece(frame, i, parts)...))
-			}
-			b.SetBytes(int64(size))
-			b.ReportAllocs()
-			for b.Loop() {
-				for _, g := range grams {
-					if err := m.HandleDatagram("b", g); err != nil {
-						b.Fatal(err)
-					}
+	benchEach(b, func(b *testing.B, size int, vlan uint16) {
+		m := benchManager(b, vlan)
+		frame := benchFrame(local, remote, size)
+		parts := frag.Parts(size, 1415)
+		var grams [][]byte
+		for i := range parts {
+			h := frag.Header{VNI: 100, Part: uint8(i), Parts: uint8(parts)}
+			grams = append(grams, append(h.Append(nil), frag.Piece(frame, i, parts)...))
+		}
+		for b.Loop() {
+			for _, g := range grams {
+				if err := m.HandleDatagram("b", g); err != nil {
+					b.Fatal(err)
 				}
 			}
-		})
-	}
+		}
+		if n := m.Segments()[0].Counts[Received]; n < uint64(b.N) {
+			b.Errorf("%d frames of %d were delivered", n, b.N)
+		}
+	})
 }
 
 // BenchmarkDigest: what one change of a binding costs.

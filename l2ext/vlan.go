@@ -8,7 +8,7 @@ import (
 // A segment may be one VLAN of its bridge (Segment.VLAN). Its frames have a tag in the
 // LAN, and none between the sites, each of which has a VLAN of its own for it: the
 // gateway takes the tag off as the first thing, and puts it on as the last. So nothing
-// in between knows of tags. What the tag says of priority ends here.
+// in between knows of tags, nor does a capture. What the tag says of priority ends here.
 //
 // Segments of one bridge are its VLANs, and one may be what has no tag. A bridge that
 // does not filter VLANs forwards by the MAC alone and has one entry for it, so that a

@@ -87,7 +87,7 @@ func (n *Net) snoop(ctx context.Context, opened func(), report func(l2ext.Sighti
 	n.snooping.use(f)
 	defer n.snooping.use(nil)
 	if err := n.tuneSnoop(); err != nil {
-		return err
+		n.log.Warn("hosts in VLANs are not all heard", "err", err)
 	}
 	raw, err := f.SyscallConn()
 	if err != nil {

@@ -325,7 +325,15 @@ func TestStormInVLAN(t *testing.T) {
 		}
 	}
 	w.Policy.Limits.Broadcast = 30
-	if a, err = n.Apply(t.Context(), []l2ext.Wish{w}); err != nil || a[0].OtherVLANs != 2000 {
+	w.VLAN, w.Shared = 0, true // what has no tag, beside other segments
+	for tag, want := range map[string]uint64{other: 0, own: 0, provider: 0, untagged: 1, priority: 1} {
+		applied(t, n, w)
+		if k := send(1, tag, "\x88\xb6"); k != want {
+			t.Errorf("%d frames with the tag % x passed to what has none", k, tag)
+		}
+	}
+	w.VLAN, w.Shared = 100, false
+	if a, err = n.Apply(t.Context(), []l2ext.Wish{w}); err != nil || a[0].OtherVLANs != 2003 {
 		t.Errorf("with other limits, %d are counted, %v", a[0].OtherVLANs, err)
 	}
 }
