@@ -258,19 +258,18 @@ func TestVLANsOfOneBridge(t *testing.T) {
 		t.Errorf("a neighbour of the sender got %q", got)
 	}
 	check(t, a.m.Apply(t.Context(), []l2ext.Segment{prodA, webA, bareA})) // reads what the kernel has dropped
-	var dropped uint64
-	for _, v := range a.m.Segments() {
-		dropped += v.Counts[l2ext.DropVLAN]
-		if v.Counts[l2ext.DropKernel] > 0 {
-			t.Errorf("frames of other VLANs were taken for a storm on %s", v.Name)
+	until(t, "all nine are counted at three ports, but for four copies that were right", func() bool {
+		var dropped uint64
+		for _, v := range a.m.Segments() {
+			dropped += v.Counts[l2ext.DropVLAN]
+			if v.Counts[l2ext.DropKernel] > 0 {
+				t.Fatalf("frames of other VLANs were taken for a storm on %s", v.Name)
+			}
 		}
-	}
+		return dropped >= 27-4
+	})
 	if n := crossed.Load(); n > 0 && l.mode != l2ext.SecureFast {
 		t.Errorf("%d frames with a tag crossed", n)
-	}
-	// Nine frames at three ports, of which four copies were right.
-	if dropped < 27-4 {
-		t.Errorf("%d copies were counted as of other VLANs, want 23", dropped)
 	}
 }
 

@@ -253,6 +253,7 @@ var unsafes = map[string]int{
 	"bench/wanem/tap_linux.go":         500, // system calls that x/sys does not have
 	"l2ext/hostnet/snoop_linux.go":     500, // the address of a packet filter, for the kernel
 	"bench/layer2/generator_linux.go":  150, // bpf(2), which x/sys does not have
+	"internal/nstest/tag_linux.go":     150, // likewise
 }
 
 func TestUnsafe(t *testing.T) {
