@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"syscall"
 	"testing"
+
+	"github.com/longhaul-project/longhaul/dedup/blocktest"
 )
 
 // TestReadOnly: what is folded is only read, noise too, so that others may read it
@@ -17,7 +19,7 @@ import (
 func TestReadOnly(t *testing.T) {
 	t.Logf("seed %d", *seed)
 	rng := rand.New(rand.NewPCG(*seed, 6))
-	b := append(memory(rng, 20_000), noisy(rng, 2*plainLeast)...)
+	b := append(blocktest.Memory(rng, 20_000), blocktest.Noise(rng, 2*plainLeast)...)
 	block := readOnly(t, b)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

@@ -31,6 +31,7 @@ var may = []struct {
 	{"gateway/hvtest", []string{"gateway", "internal/"}},
 	{"gateway/", []string{"gateway", "internal/"}},
 	{"gateway", []string{"dedup", "dedup/store", "tunnel", "l2ext", "internal/page", "internal/ordered"}},
+	{"dedup/fold", nil},
 	{"dedup/press", nil},
 	{"dedup/record", nil},
 	{"dedup/store", nil},
