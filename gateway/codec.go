@@ -274,12 +274,14 @@ func (c *chooser) choose(n seen) {
 }
 
 // takeLess goes over to an effort that takes less of the CPU, or leaves more for
-// the line, and is faster.
+// the line, and is faster. Where the one core that encodes holds the move up, less of
+// that core is less, whatever the others have to do.
 func (c *chooser) takeLess(b bounds) bool {
 	now := c.content.price(c.now)
+	alone := b.channels/now.serial <= c.rate(c.now, b)
 	less := c.best(b, func(e effort) bool {
 		p := c.content.price(e)
-		return p.wire >= now.wire || p.cpu() <= now.cpu()
+		return p.wire >= now.wire || p.cpu() <= now.cpu() || alone && p.serial < now.serial
 	})
 	gain := c.rate(less, b) / c.rate(c.now, b)
 	surely := !b.thin() || gain >= gainWaste || c.content.price(less).wire*lessWire <= now.wire
