@@ -29,7 +29,7 @@ func prodDirect(bridge string) l2ext.Wish {
 	return w
 }
 
-func machine(t *testing.T) *nstest.NS {
+func machine(t testing.TB) *nstest.NS {
 	ns := nstest.New(t)
 	check(t, nstest.Veth(ns, "wan0", ns, "wan1"), ns.Addr("wan0", local+"/24"))
 	return ns
@@ -37,7 +37,7 @@ func machine(t *testing.T) *nstest.NS {
 
 // newLAN makes the bridge br0 with one port on a machine whose kernel says nothing
 // itself there, and a Host.
-func newLAN(t *testing.T, ns *nstest.NS) (n *Net, port *os.File) {
+func newLAN(t testing.TB, ns *nstest.NS) (n *Net, port *os.File) {
 	t.Helper()
 	check(t, ns.Sysctl("ipv6.conf.default.disable_ipv6", "1"), ns.Bridge("br0"))
 	port, err := ns.Tap("lan0")
@@ -46,12 +46,14 @@ func newLAN(t *testing.T, ns *nstest.NS) (n *Net, port *os.File) {
 	return newNet(t, ns), port
 }
 
-// apply makes one segment.
-func apply(t *testing.T, n *Net, w l2ext.Wish) {
+// apply makes segments.
+func apply(t testing.TB, n *Net, ws ...l2ext.Wish) {
 	t.Helper()
-	a, err := n.Apply(t.Context(), []l2ext.Wish{w})
+	as, err := n.Apply(t.Context(), ws)
 	check(t, err)
-	check(t, a[0].Err)
+	for _, a := range as {
+		check(t, a.Err)
+	}
 }
 
 // operatorsBridge has a port, so that its MAC need not be pinned, by which the

@@ -20,14 +20,14 @@ import (
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
-func check(t *testing.T, errs ...error) {
+func check(t testing.TB, errs ...error) {
 	t.Helper()
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func newNet(t *testing.T, ns *nstest.NS) *Net {
+func newNet(t testing.TB, ns *nstest.NS) *Net {
 	t.Helper()
 	n, err := New(Config{NetNS: ns.FD()})
 	check(t, err)

@@ -1,6 +1,7 @@
 package hostnet
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"sync"
@@ -24,11 +25,7 @@ func (n *Net) withRules(f func(c *nftables.Conn) error) (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.c == nil {
-		options := []nftables.ConnOption{nftables.AsLasting()}
-		if n.ns.IsOpen() {
-			options = append(options, nftables.WithNetNSFd(int(n.ns)))
-		}
-		if d.c, err = nftables.New(options...); err != nil {
+		if d.c, err = nftables.New(append(n.nftOptions(), nftables.AsLasting())...); err != nil {
 			return fmt.Errorf("opening nftables: %w", err)
 		}
 	}
@@ -37,6 +34,33 @@ func (n *Net) withRules(f func(c *nftables.Conn) error) (err error) {
 		d.c = nil
 	}
 	return err
+}
+
+// nft opens a connection for one transaction.
+func (n *Net) nft() (*nftables.Conn, error) { return nftables.New(n.nftOptions()...) }
+
+func (n *Net) nftOptions() []nftables.ConnOption {
+	options := []nftables.ConnOption{nftables.WithSockOptions(roomForTransaction)}
+	if n.ns.IsOpen() {
+		options = append(options, nftables.WithNetNSFd(int(n.ns)))
+	}
+	return options
+}
+
+// maxTransaction bounds what of one transaction may wait in a socket, in bytes, each way: it
+// goes to the kernel in one piece, and the kernel has answered each rule, and told it
+// again, before the first answer is read. The default of 208 KiB is for one segment in mode
+// direct, ten in others, or the MACs of five thousand hosts. It is memory only while
+// it is used: some 150 KiB for a segment in mode direct.
+const maxTransaction = 64 << 20
+
+// roomForTransaction is a nftables.SockOption. Without CAP_NET_ADMIN the kernel grants less
+// and there are no rules anyway.
+func roomForTransaction[Conn interface {
+	SetReadBuffer(bytes int) error
+	SetWriteBuffer(bytes int) error
+}](c Conn) error {
+	return errors.Join(c.SetReadBuffer(maxTransaction), c.SetWriteBuffer(maxTransaction))
 }
 
 // named gives a set a number, by which rules of the same transaction may name it.

@@ -148,13 +148,6 @@ func (n *Net) wishedRules(wishes []l2ext.Wish) string {
 	return b.String()
 }
 
-func (n *Net) nft() (*nftables.Conn, error) {
-	if n.ns.IsOpen() {
-		return nftables.New(nftables.WithNetNSFd(int(n.ns)))
-	}
-	return nftables.New()
-}
-
 func (n *Net) table() *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamilyBridge, Name: tablePrefix + n.cfg.Tun}
 }
