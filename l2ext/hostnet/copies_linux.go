@@ -23,7 +23,7 @@ import (
 // nowhere has to be dropped before: table owner (guard_linux.go) has
 //
 //	set groups100 { type ether_addr }
-//	chain forward { oif lhdx100 jump groups100 }
+//	chain owner100 { for a group: jump groups100 }
 //	chain groups100 {
 //		IGMP or MLD: return                          whose business all sites' routers are
 //		for a group that is local to the link: return
@@ -123,14 +123,13 @@ func groupsOf(l l2ext.Listeners) map[l2ext.MAC]bool {
 }
 
 // addGroups adds the set, and the chain of groups that go nowhere if there can be such.
-func addGroups(c *nftables.Conn, forward *nftables.Chain, w l2ext.Wish, a attachment) error {
-	s := macSet(forward.Table, "groups", w.VNI)
+func addGroups(c *nftables.Conn, owner *nftables.Chain, w l2ext.Wish) error {
+	s := macSet(owner.Table, "groups", w.VNI)
 	if err := c.AddSet(s, nil); err != nil || w.Policy.Multicast != l2ext.MulticastListeners {
 		return err
 	}
-	own := c.AddChain(&nftables.Chain{Name: s.Name, Table: forward.Table})
-	c.AddRule(&nftables.Rule{Table: forward.Table, Chain: forward, Exprs: append(grouped(expr.CmpOpNeq),
-		&expr.Meta{Key: expr.MetaKeyOIF, Register: 1}, equal(ifindex(a.direct)...), &expr.Verdict{Kind: expr.VerdictJump, Chain: own.Name})})
+	own := c.AddChain(&nftables.Chain{Name: s.Name, Table: owner.Table})
+	c.AddRule(&nftables.Rule{Table: owner.Table, Chain: owner, Exprs: append(grouped(expr.CmpOpNeq), &expr.Verdict{Kind: expr.VerdictJump, Chain: own.Name})})
 	rule := func(verdict expr.VerdictKind, match ...expr.Any) {
 		c.AddRule(&nftables.Rule{Table: own.Table, Chain: own, Exprs: append(match, &expr.Verdict{Kind: verdict})})
 	}

@@ -12,14 +12,13 @@ import (
 // send one, by which it could keep the gateway busy, nor hear one: who knows the
 // number of a question can answer it, and pretend that a dead underlay works.
 
-// addEchoes makes the chain that looks at echoes, and has forward send them there.
-func addEchoes(c *nftables.Conn, forward *nftables.Chain) *nftables.Chain {
-	echoes := c.AddChain(&nftables.Chain{Name: "echoes", Table: forward.Table})
+// toEchoes has the chain of that name look at echoes.
+func toEchoes(echoes *nftables.Chain) []expr.Any {
 	gateways := probe.GatewayOf(0, "") // of any segment and site: they begin with the same bytes
-	match := append([]expr.Any{load(expr.PayloadBaseLLHeader, 12, 2), equal(probe.Type>>8, probe.Type&0xff)},
-		load(expr.PayloadBaseLLHeader, 0, 2), equal(gateways[:2]...), &expr.Verdict{Kind: expr.VerdictJump, Chain: echoes.Name})
-	c.AddRule(&nftables.Rule{Table: forward.Table, Chain: forward, Exprs: match})
-	return echoes
+	return []expr.Any{
+		load(expr.PayloadBaseLLHeader, 12, 2), equal(probe.Type>>8, probe.Type&0xff),
+		load(expr.PayloadBaseLLHeader, 0, 2), equal(gateways[:2]...), &expr.Verdict{Kind: expr.VerdictJump, Chain: echoes.Name},
+	}
 }
 
 // guardEchoes keeps those of a segment between its two ports.

@@ -23,8 +23,10 @@ import (
 //		set away100 { type ether_addr }       MACs of other sites
 //		set twins100 { type ether_addr; timeout 10s }
 //		chain forward { type filter hook forward priority filter - 1
-//			oif lhdx100 iif != lhvx100 ether saddr @away100 update @twins100 { ether saddr } counter drop
-//			ether type 0x88b5 ether daddr & ff:ff:: == 0e:4c:: jump echoes }
+//			ether type 0x88b5 ether daddr & ff:ff:: == 0e:4c:: jump echoes
+//			oif vmap { lhdx100 : jump owner100 } }   so that a frame costs the same with any number of segments
+//		chain owner100 {
+//			iif != lhvx100 ether saddr @away100 update @twins100 { ether saddr } counter drop }
 //		chain echoes {                        gateways ask each other, and nobody else hears or says a word of it
 //			iif lhvx100 oif lhdx100 return
 //			iif lhdx100 oif lhvx100 return
@@ -131,18 +133,25 @@ func (n *Net) addGuard(c *nftables.Conn, direct []l2ext.Wish) error {
 		made[what] = c.AddTable(n.guardTable(what))
 	}
 	owner, detour, underlay := made[ownerTable], made[detourTable], made[underlayTable]
-	before := nftables.ChainPriorityRef(*nftables.ChainPriorityFilter - 1)
-	forward := c.AddChain(&nftables.Chain{Name: "forward", Table: owner, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: before})
-	echoes := addEchoes(c, forward)
+	echoes := c.AddChain(&nftables.Chain{Name: "echoes", Table: owner})
+	var jumps []nftables.SetElement
 	for _, w := range direct {
 		a, _ := n.attachment(w.VNI)
-		if err := errors.Join(addOwner(c, forward, w.VNI, a), addGroups(c, forward, w, a), addDetour(c, detour, w.VNI, a)); err != nil {
+		own := c.AddChain(&nftables.Chain{Name: ownerChain(w.VNI), Table: owner})
+		if err := errors.Join(addOwner(c, own, w.VNI, a), addGroups(c, own, w), addDetour(c, detour, w.VNI, a)); err != nil {
 			return err
 		}
 		guardEchoes(c, echoes, a)
+		jumps = append(jumps, jumpFor(a.direct, own.Name))
 	}
-	return addUnderlay(c, underlay)
+	before := nftables.ChainPriorityRef(*nftables.ChainPriorityFilter - 1)
+	forward := portHook{name: "forward", at: nftables.ChainHookForward, priority: before, port: expr.MetaKeyOIF, first: toEchoes(echoes), jumps: jumps}
+	return errors.Join(addHook(c, owner, forward), addUnderlay(c, underlay))
 }
+
+// ownerChain is the chain of table owner that frames pass which are about to leave a
+// segment by the underlay.
+func ownerChain(vni uint32) string { return fmt.Sprintf("owner%d", vni) }
 
 func (n *Net) attachment(vni uint32) (attachment, bool) {
 	n.mu.RLock()
@@ -167,13 +176,12 @@ func twins(t *nftables.Table, vni uint32) *nftables.Set {
 	return s
 }
 
-func addOwner(c *nftables.Conn, forward *nftables.Chain, vni uint32, a attachment) error {
-	away, seen := macSet(forward.Table, "away", vni), twins(forward.Table, vni)
+func addOwner(c *nftables.Conn, own *nftables.Chain, vni uint32, a attachment) error {
+	away, seen := macSet(own.Table, "away", vni), twins(own.Table, vni)
 	if err := errors.Join(c.AddSet(away, nil), c.AddSet(seen, nil)); err != nil {
 		return err
 	}
-	c.AddRule(&nftables.Rule{Table: forward.Table, Chain: forward, UserData: []byte(fmt.Sprint(vni)), Exprs: []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyOIF, Register: 1}, equal(ifindex(a.direct)...),
+	c.AddRule(&nftables.Rule{Table: own.Table, Chain: own, Exprs: []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: ifindex(a.port)},
 		load(expr.PayloadBaseLLHeader, 6, 6),
 		&expr.Lookup{SourceRegister: 1, SetName: away.Name, SetID: away.ID},
@@ -416,16 +424,14 @@ func (n *Net) foreign(vni uint32) (dropped uint64) {
 	t := n.guardTable(ownerTable)
 	var rules []*nftables.Rule
 	err := n.withRules(func(c *nftables.Conn) (err error) {
-		rules, err = c.GetRules(t, &nftables.Chain{Name: "forward", Table: t})
+		rules, err = c.GetRules(t, &nftables.Chain{Name: ownerChain(vni), Table: t})
 		return err
 	})
 	if err != nil {
 		return 0 // somebody has flushed the ruleset; the next Apply makes it anew
 	}
 	for _, r := range rules {
-		if string(r.UserData) == fmt.Sprint(vni) {
-			dropped += counted(r)
-		}
+		dropped += counted(r)
 	}
 	return dropped
 }

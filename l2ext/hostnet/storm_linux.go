@@ -180,11 +180,11 @@ func (n *Net) program(wishes []l2ext.Wish) error {
 			out, in = append(out, jumpFor(a.direct, leaves)), append(in, jumpFor(a.direct, arrives))
 		}
 	}
-	if err := addHook(c, t, portHook{name: "forward", at: nftables.ChainHookForward, port: expr.MetaKeyOIF, jumps: out}); err != nil {
+	if err := addHook(c, t, portHook{name: "forward", at: nftables.ChainHookForward, priority: nftables.ChainPriorityFilter, port: expr.MetaKeyOIF, jumps: out}); err != nil {
 		return err
 	}
 	if len(in) > 0 {
-		if err := addHook(c, t, portHook{name: "arrive", at: nftables.ChainHookPrerouting, port: expr.MetaKeyIIF, jumps: in}); err != nil {
+		if err := addHook(c, t, portHook{name: "arrive", at: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityFilter, port: expr.MetaKeyIIF, jumps: in}); err != nil {
 			return err
 		}
 	}
@@ -197,10 +197,12 @@ func (n *Net) program(wishes []l2ext.Wish) error {
 // portHook is a hook of the bridge from which each of our ports has its own
 // chain.
 type portHook struct {
-	name  string
-	at    *nftables.ChainHook
-	port  expr.MetaKey // by which a frame leaves, or has come
-	jumps []nftables.SetElement
+	name     string
+	at       *nftables.ChainHook
+	priority *nftables.ChainPriority
+	port     expr.MetaKey // by which a frame leaves, or has come
+	first    []expr.Any   // a rule before; nil for none
+	jumps    []nftables.SetElement
 }
 
 func addHook(c *nftables.Conn, t *nftables.Table, h portHook) error {
@@ -209,8 +211,11 @@ func addHook(c *nftables.Conn, t *nftables.Table, h portHook) error {
 		return fmt.Errorf("making the map of ports: %w", err)
 	}
 	chain := c.AddChain(&nftables.Chain{
-		Name: h.name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: h.at, Priority: nftables.ChainPriorityFilter,
+		Name: h.name, Table: t, Type: nftables.ChainTypeFilter, Hooknum: h.at, Priority: h.priority,
 	})
+	if h.first != nil {
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: h.first})
+	}
 	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
 		&expr.Meta{Key: h.port, Register: 1},
 		&expr.Lookup{SourceRegister: 1, DestRegister: 0, IsDestRegSet: true, SetName: ports.Name, SetID: ports.ID},
