@@ -194,8 +194,10 @@ func (d *daemon) run(ctx context.Context, cfg config.Config) error {
 	link.Go(func() error { return d.node.Run(linkCtx) })
 	below, belowCtx := errgroup.WithContext(inner)
 	below.Go(func() error { return d.layer2.Run(belowCtx) })
-	below.Go(func() error { return d.cluster.Run(belowCtx) })
-	below.Go(func() error { return d.acceptConns(belowCtx) })
+	accepting, stopAccepting := context.WithCancel(outer) // who says good-bye while we do waits for an answer
+	defer stopAccepting()
+	below.Go(func() error { defer stopAccepting(); return d.cluster.Run(belowCtx) })
+	below.Go(func() error { return d.acceptConns(accepting) })
 
 	top, topCtx := errgroup.WithContext(ctx)
 	context.AfterFunc(linkCtx, func() { top.Go(func() error { return context.Cause(linkCtx) }) })

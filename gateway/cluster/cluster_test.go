@@ -263,19 +263,58 @@ func TestThree(t *testing.T) {
 		w.set("b", "c", false)
 		w.within(joinMax+5*time.Second, a, "c", Alive)
 		w.within(joinMax+5*time.Second, b, "c", Alive)
+		w.within(joinMax+5*time.Second, c, "b", Alive)
 
-		// A clean stop is told apart from a death, and ends.
+		// A clean stop is told apart from a death, by all and at once.
 		start := time.Now()
 		stopB()
-		if took := time.Since(start); took > 20*time.Second {
+		if took := time.Since(start); took > 4*delay {
 			t.Errorf("stopping took %v", took)
 		}
-		w.within(3*time.Second, a, "b", Left)
-		w.within(3*time.Second, c, "b", Left)
+		w.within(delay, a, "b", Left)
+		w.within(delay, c, "b", Left)
 		// And it can come back.
 		b, _ = w.start("b", "a")
 		w.within(joinMax+5*time.Second, a, "b", Alive)
 		w.within(10*time.Second, b, "c", Alive)
+	})
+}
+
+// TestLeaveTogether: two that end at the same time do not wait for each other, and
+// one that hears nothing of the others does not wait for ever.
+func TestLeaveTogether(t *testing.T) {
+	bubble(t, func(t *testing.T, w *wan) {
+		a, stopA := w.start("a", "b", "c")
+		b, stopB := w.start("b", "a", "c")
+		c, stopC := w.start("c", "a", "b")
+		for _, n := range []*Cluster{a, b, c} {
+			for _, site := range []string{"a", "b", "c"} {
+				w.within(8*time.Second, n, site, Alive)
+			}
+		}
+		start := time.Now()
+		var both sync.WaitGroup
+		both.Go(stopA)
+		both.Go(stopB)
+		both.Wait()
+		if took := time.Since(start); took > 4*delay {
+			t.Errorf("stopping took %v", took)
+		}
+		w.within(delay, c, "a", Left)
+		w.within(delay, c, "b", Left)
+
+		d, _ := w.start("d", "c")
+		w.within(8*time.Second, c, "d", Alive)
+		w.within(8*time.Second, d, "c", Alive)
+		w.mu.Lock()
+		w.blind = true
+		w.mu.Unlock()
+		w.set("c", "d", true)
+		start = time.Now()
+		stopC()
+		if took := time.Since(start); took > leaveTimeout+delay {
+			t.Errorf("stopping in silence took %v", took)
+		}
 	})
 }
 
