@@ -82,6 +82,7 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 	if seg == nil || !slices.Contains(seg.Sites, from) {
 		return // changed in the meantime
 	}
+	seg.ways.heardOf(now, from)
 	if seg.ways.refuses(from) && msg.Kind != announce.Way {
 		return // nothing of the one mode is for the other
 	}

@@ -69,7 +69,7 @@ func (v View) Frames() (sent, received, dropped uint64) {
 func (m *Manager) Segments() []View {
 	var views []View
 	for _, seg := range m.segments() {
-		v := seg.view()
+		v := seg.view(m.absent(time.Now(), seg))
 		m.traffic(seg, v.Counts)
 		v.Streams = m.streamViews(seg)
 		views = append(views, v)
@@ -78,13 +78,14 @@ func (m *Manager) Segments() []View {
 	return views
 }
 
-func (s *segment) view() View {
+// view shows a segment, and that some sites do not have it.
+func (s *segment) view(absent []string) View {
 	now := time.Now()
 	v := View{Segment: s.Segment, Counts: s.counts.view(), Ways: s.ways.view(now)}
 	v.Sites = slices.Clone(s.Sites)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.ways.problem(now), s.laneProblem(), s.loop.problem(now), s.odd)
+	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, absence(absent, s.VNI), s.ways.problem(now), s.laneProblem(), s.loop.problem(now), s.odd)
 	v.Lanes = maps.Clone(s.lanes)
 	v.Machines = slices.AppendSeq([]MAC{s.attached.Bridge}, maps.Values(s.machines))
 	v.Counts[Flips] = s.table.flips

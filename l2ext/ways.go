@@ -50,6 +50,7 @@ type way struct {
 	mode  Mode       // told by the site; "" until it has
 	addr  netip.Addr // likewise, for Direct
 	since time.Time  // when that, or the way before it, began
+	heard time.Time  // when the site said something of the segment last
 
 	// In mode Direct, of probes.
 	asked    map[uint64]asked
@@ -115,7 +116,7 @@ func (w *ways) told(now time.Time, site string, mode Mode, addr netip.Addr) (fre
 		return false, false
 	}
 	if fresh = y.mode != mode || y.addr != addr; fresh {
-		w.bySite[site] = &way{mode: mode, addr: addr, since: now}
+		w.bySite[site] = &way{mode: mode, addr: addr, since: now, heard: now}
 		w.sort()
 	}
 	return fresh, mode == w.mode

@@ -1,0 +1,68 @@
+package l2ext
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A site that has a segment says something of it with every digest. One whose link is
+// up and that says nothing has no such segment, or one that does not span this site:
+// somebody has yet to add it there, or has taken it away.
+
+// absentAfter is how long a site may say nothing of a segment: two of its digests may
+// get lost with a connection, and its gateway takes some seconds to start.
+const absentAfter = 3*digestEvery + 5*time.Second
+
+// heardOf notes that a site has said something of the segment.
+func (w *ways) heardOf(now time.Time, site string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if y := w.bySite[site]; y != nil {
+		y.heard = now
+	}
+}
+
+// absent lists the sites of a segment that have said nothing of it for absentAfter, while
+// their links were up and the segment was here.
+func (m *Manager) absent(now time.Time, seg *segment) (sites []string) {
+	for _, site := range seg.Sites {
+		p := m.peer(site)
+		if p == nil {
+			continue // they have just changed
+		}
+		up, since := p.upSince()
+		last := slices.MaxFunc([]time.Time{since, seg.ways.lastOf(site)}, time.Time.Compare)
+		if up && now.Sub(last) >= absentAfter {
+			sites = append(sites, site)
+		}
+	}
+	return sites
+}
+
+// lastOf is when a site said something of the segment last, or when that began.
+func (w *ways) lastOf(site string) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	y := w.bySite[site]
+	if y == nil {
+		return time.Time{}
+	}
+	return slices.MaxFunc([]time.Time{y.since, y.heard}, time.Time.Compare)
+}
+
+// upSince is when the link came up, if it is. The zero time: before it was looked at.
+func (p *peer) upSince() (up bool, since time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.up, p.changed
+}
+
+// absence is what an operator is told of such sites; "" if there are none.
+func absence(sites []string, vni uint32) string {
+	if len(sites) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("not at site %s: no segment with VNI %d spans this site there", strings.Join(sites, ", "), vni)
+}

@@ -1,0 +1,59 @@
+package l2ext_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+// TestSegmentAtOneSiteOnly takes a segment away from one of three sites, and adds it
+// again: the others say so, but not while they cannot know.
+func TestSegmentAtOneSiteOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+		absent := func(when, a, c string) {
+			t.Helper()
+			for site, want := range map[string]string{"a": a, "c": c} {
+				got := w.problem(site)
+				if want == "" && got != "" || !strings.Contains(got, want) {
+					t.Errorf("%s: site %s says %q, want %q", when, site, got, want)
+				}
+			}
+		}
+		spans := func(site string, others ...string) l2ext.Segment { return segment(site, append(others, site)) }
+		w.pass(5 * time.Minute)
+		absent("all have it", "", "")
+		check(t, w.ms["b"].Apply(t.Context(), nil))
+		w.pass(20 * time.Second)
+		absent("b may be starting anew", "", "")
+		w.pass(20 * time.Second)
+		absent("b has it no more", "not at site b", "not at site b")
+		w.wire.Isolate("b")
+		w.settle()
+		absent("b cannot be asked", "", "")
+		w.pass(5 * time.Minute)
+		absent("b cannot be asked for long", "", "")
+		w.wire.Rejoin("b")
+		w.pass(20 * time.Second)
+		absent("b is back", "", "")
+		w.pass(20 * time.Second)
+		absent("b is back without it", "not at site b", "not at site b")
+		check(t, w.ms["b"].Apply(t.Context(), []l2ext.Segment{spans("b", "c")}))
+		w.settle()
+		absent("b has it, and does not know of a", "not at site b", "")
+		check(t, w.ms["b"].Apply(t.Context(), []l2ext.Segment{spans("b", "a", "c")}))
+		w.settle()
+		absent("all have it again", "", "")
+		check(t, w.ms["b"].Apply(t.Context(), nil), w.ms["a"].Apply(t.Context(), nil))
+		w.pass(time.Minute)
+		check(t, w.ms["a"].Apply(t.Context(), []l2ext.Segment{spans("a", "b", "c")}))
+		w.pass(20 * time.Second)
+		absent("a has just got it", "", "not at site b")
+		w.pass(20 * time.Second)
+		absent("a has it", "not at site b", "not at site b")
+	})
+}
