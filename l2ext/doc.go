@@ -64,8 +64,9 @@
 // each LAN port (hostnet) and here for each segment (limits.go); a policy says
 // what crosses at all (policy.go), and multicast goes where somebody listens
 // (members.go; in mode Direct listeners.go). Probes find LANs that are joined behind the gateways' backs; one
-// of the two gateways then shuts its broadcast (loop.go, l2ext/probe). Who sends
-// packets that are too long is told so (toobig.go).
+// of the two gateways then shuts its broadcast (loop.go, l2ext/probe), and neither takes a
+// host of another site for one of its own LAN (restore.go). Who sends packets that are too long is
+// told so (toobig.go).
 //
 // TCP connections of hosts leave the datagrams for streams while the line loses
 // packets (streams.go; line.go measures, lanes.go sends): each is on one of 32, so
@@ -77,10 +78,10 @@
 // the way to gateways that have not announced that they take streams.
 //
 // For operators: where guests' traffic enters and leaves, and for whom a segment
-// is still stretched (home.go), what passes (capture.go, l2ext/pcap), and whether
-// full frames come back from another site (echo.go).
+// is still stretched (home.go), which sites do not have it (absent.go), what passes
+// (capture.go, l2ext/pcap), and whether full frames come back from another site (echo.go).
 //
-// Limits: one gateway for each site. Of a
+// Limits: one gateway for each site (a second one on its LAN is only told of). Of a
 // VM on another host than the gateway the bridge hears only what comes its way,
 // and so does the silence that a job reports. A twin still confuses its own LAN.
 //

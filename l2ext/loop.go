@@ -28,6 +28,7 @@ const (
 // with itself, behind the gateways' backs.
 type loop struct {
 	joined atomic.Pointer[joint] // nil if there is none; looked at with every frame
+	found  atomic.Bool           // one has just been found, and restoreTaken has yet to be called
 
 	// Owned by Run's loop.
 	attached  bool
@@ -65,10 +66,12 @@ func (l *loop) isShut(now time.Time) bool {
 	return j != nil && j.shut && now.Before(j.until)
 }
 
-// joinedWith tells whether our LAN is joined with that of a site.
-func (l *loop) joinedWith(now time.Time, site string) bool {
+// isJoined tells whether what hosts of other sites say may come round to our LAN:
+// not only those of the site with whose LAN it is joined, as that one's gateway also
+// gives its LAN what comes from third sites.
+func (l *loop) isJoined(now time.Time) bool {
 	j := l.joined.Load()
-	return j != nil && site != "" && j.site == site && now.Before(j.until)
+	return j != nil && now.Before(j.until)
 }
 
 // problem is what an operator is told.
@@ -267,6 +270,10 @@ func (m *Manager) takeProbe(now time.Time, seg *segment, frame []byte) bool {
 		return false
 	}
 	p, err := probe.Parse(frame)
+	if err == nil && p.Site == m.cfg.Site && p.Src != m.signer.src {
+		m.secondGateway(now, seg)
+		return true
+	}
 	if err != nil || !m.signer.verify(m.cfg.Site, p, frame) {
 		seg.counts.add(DropMalformed, 1)
 		return true
@@ -281,6 +288,16 @@ func (m *Manager) takeProbe(now time.Time, seg *segment, frame []byte) bool {
 		m.loopWith(now, seg, p.Site, "the LANs of this site and of site "+p.Site+" are joined by another way than this segment")
 	}
 	return true
+}
+
+// secondGateway acts on a probe of our own site that is not ours. Nobody can vouch for
+// it, as gateways of one site have no link; so it shuts nothing, and makes no other
+// worry less.
+func (m *Manager) secondGateway(now time.Time, seg *segment) {
+	const why = "another gateway of this site is on its LAN: guests get two copies of what comes from other sites"
+	if j := seg.loop.joined.Load(); !seg.loop.isJoined(now) || j.why == why {
+		m.join(now, seg, joint{why: why})
+	}
 }
 
 // loopWith acts on a sign that our LAN is joined with that of a site: of the two
@@ -313,24 +330,26 @@ func (m *Manager) join(now time.Time, seg *segment, j joint) {
 	seg.loop.joined.Store(&j)
 	if was == nil || !now.Before(was.until) || was.site != j.site {
 		seg.counts.add(LoopTrips, 1)
+		seg.loop.found.Store(true)
 		m.log.Error("loop", "segment", seg.Name, "problem", seg.loop.problem(now))
 		m.shutInKernel(context.Background(), now, seg) // the loop's own step, as in this mode all signs come there
 	}
 }
 
-// isEcho looks at each frame of the LAN first. One of a host of another site,
-// whose LAN is joined with ours, is an echo: it is dropped.
+// isEcho looks at each frame of the LAN first. One of a host of another site, while
+// our LAN is joined with another, is an echo: it is dropped.
 func (s *segment) isEcho(m *Manager, now time.Time, frame []byte) bool {
 	h, err := ether.Parse(frame)
 	if err != nil || !h.Dst.Group() && s.loop.joined.Load() == nil {
 		return false
 	}
 	site, _ := s.lookup(h.Src)
-	if s.loop.joinedWith(now, site) {
+	away := site != "" && site != m.cfg.Site
+	if away && s.loop.isJoined(now) {
 		s.counts.add(DropShut, 1)
 		return true
 	}
-	if h.Dst.Group() && s.loop.flapped(now, h.Src, false) && site != "" && site != m.cfg.Site {
+	if h.Dst.Group() && s.loop.flapped(now, h.Src, false) && away {
 		m.loopWith(now, s, site, fmt.Sprintf("frames of %v come from this LAN and from site %s in turn", h.Src, site))
 	}
 	return false

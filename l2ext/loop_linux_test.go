@@ -1,9 +1,14 @@
 package l2ext_test
 
 import (
+	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/internal/nstest"
 	"github.com/longhaul-project/longhaul/l2ext"
@@ -40,4 +45,81 @@ func TestCable(t *testing.T) {
 	if got := a.count(l2ext.LoopTrips) + b.count(l2ext.LoopTrips); got != 2 {
 		t.Errorf("%d trips", got)
 	}
+}
+
+// TestTwoGatewaysOneLAN is finding 8: a cable makes two sites one LAN with two gateways,
+// and a host of a third site speaks to all, so that each of them hears it from the LAN,
+// too. Neither kernel takes it for a host behind a LAN port, nobody's bindings do, and
+// when the cable is gone all reach it at once.
+func TestTwoGatewaysOneLAN(t *testing.T) {
+	for _, mode := range []l2ext.Mode{l2ext.Secure, l2ext.SecureFast, l2ext.Direct} {
+		t.Run(string(mode), func(t *testing.T) {
+			l := newLabIn(t, mode, l2exttest.Line{Delay: 2 * time.Millisecond}, "a", "b", "c")
+			if mode == l2ext.Direct {
+				newUnderlay(t, l)
+				until(t, "the underlay works between all sites", l.waysUp)
+			}
+			a, b, c := l.sites["a"], l.sites["b"], l.sites["c"]
+			third := l2ext.MAC{2, 0, 0, 0, 0, 3}
+			echoUDP(t, c.host, ":7")
+			for _, s := range []*site{a, b} {
+				check(t, echoed(dialUDP(t, s.host, "10.77.0.3:7"), 100))
+			}
+			until(t, "the third site's host is bound", func() bool { return l.isAt(third, "c") })
+			check(t, nstest.Veth(a.gw, "back", b.gw, "back"), a.gw.Plug("back", bridgeName), b.gw.Plug("back", bridgeName))
+			until(t, "both know of the cable", func() bool {
+				return strings.Contains(b.problem(), "shut at this site") && strings.Contains(a.problem(), "shut at site b")
+			})
+			var all *net.UDPConn
+			check(t, c.host.Do(func() (err error) {
+				all, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 77, 0, 3)})
+				return err
+			}))
+			defer all.Close()
+			shout := func() {
+				_, err := all.WriteToUDP([]byte("here"), &net.UDPAddr{IP: net.IPv4bcast, Port: 9})
+				check(t, err)
+				<-time.After(100 * time.Millisecond)
+			}
+			// It may have been taken before that, and is brought back by what it says.
+			until(t, "the third site has its host", func() bool { shout(); return l.isAt(third, "c") })
+			for range 30 { // for longer than a binding must be old to be taken away by a frame
+				if shout(); !l.isAt(third, "c") {
+					t.Fatal("another site has taken the third site's host")
+				}
+			}
+			for _, s := range []*site{a, b} {
+				if ports := behind(t, s.gw, third); slices.ContainsFunc(ports, func(p string) bool { return !strings.HasPrefix(p, "lh") }) || len(ports) == 0 {
+					t.Errorf("the kernel of site %s has it behind %v", s.name, ports)
+				}
+			}
+			check(t, b.gw.Plug("back", ""))
+			for _, s := range []*site{a, b} {
+				check(t, echoed(dialUDP(t, s.host, "10.77.0.3:7"), 100))
+			}
+		})
+	}
+}
+
+// behind lists the ports behind which the bridges of a namespace know a MAC.
+func behind(t *testing.T, ns *nstest.NS, mac l2ext.MAC) (ports []string) {
+	t.Helper()
+	check(t, ns.Do(func() error {
+		list, err := netlink.NeighList(0, unix.AF_BRIDGE)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			if e.MasterIndex == 0 || string(e.HardwareAddr) != string(mac[:]) {
+				continue
+			}
+			l, err := netlink.LinkByIndex(e.LinkIndex)
+			if err != nil {
+				return err
+			}
+			ports = append(ports, l.Attrs().Name)
+		}
+		return nil
+	}))
+	return ports
 }

@@ -94,6 +94,105 @@ func TestBackDoor(t *testing.T) {
 	})
 }
 
+// TestBackDoorThirdSite has a host of a third site speak to all while the LANs of two
+// are joined: each of them hears it from its LAN as well, and neither takes it.
+func TestBackDoorThirdSite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+		w.appear("c", "lan", vmMAC, "10.0.0.9")
+		w.pass(2 * time.Second)
+		w.backDoor("a", "b")
+		for w.problem("a") == "" || w.problem("b") == "" {
+			w.pass(100 * time.Millisecond)
+			w.backDoor("a", "b")
+		}
+		at := w.where(vmMAC)
+		for i := range 20 {
+			check(t, w.hosts["c"].Send("lan", frameTo(ether.Broadcast, vmMAC, 100+i)))
+			w.pass(1500 * time.Millisecond) // longer than a binding must be old to be taken away by a frame
+			w.backDoor("a", "b")
+			w.pass(100 * time.Millisecond)
+		}
+		if now := w.where(vmMAC); now != at {
+			t.Errorf("the host was taken from\n%s to\n%s", at, now)
+		}
+	})
+}
+
+// TestTakenBeforeJoint has hosts heard at a site to whose LAN a cable has just been
+// plugged, before anybody can know of it: as soon as it is known they are where they were.
+// Another that has come without a job some time ago stays.
+func TestTakenBeforeJoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+		other, came := l2ext.MAC{2, 0, 0, 0, 0, 7}, l2ext.MAC{2, 0, 0, 0, 0, 8}
+		w.appear("b", "lan", vmMAC, "10.0.0.9")
+		w.appear("c", "lan", other, "10.0.0.7")
+		w.appear("c", "lan", came, "10.0.0.8")
+		w.pass(2 * time.Second)
+		w.appear("a", "lan", came, "10.0.0.8")
+		w.pass(time.Minute)
+		for _, mac := range []l2ext.MAC{vmMAC, other} { // by the cable
+			check(t, w.hosts["a"].Send("lan", frameTo(ether.Broadcast, mac, 100)))
+		}
+		w.pass(100 * time.Millisecond)
+		if got := w.where(vmMAC) + w.where(other); strings.Count(got, ": a ") != 6 {
+			t.Fatalf("before the joint is known: %s", got)
+		}
+		for w.problem("a") == "" || w.problem("b") == "" {
+			w.backDoor("a", "b")
+			w.pass(100 * time.Millisecond)
+		}
+		w.settle()
+		for mac, site := range map[l2ext.MAC]string{vmMAC: "b", other: "c", came: "a"} {
+			if got := w.where(mac); strings.Count(got, ": "+site+" ") != 3 {
+				t.Errorf("%v of %s is at %s", mac, site, got)
+			}
+		}
+		if s := w.hosts["a"].String(); !strings.Contains(s, "fdb lhvx100 "+vmMAC.String()) || !strings.Contains(s, "fdb lhvx100 "+other.String()) {
+			t.Errorf("host a is\n%s", s)
+		}
+	})
+}
+
+// TestSecondGateway has another gateway of a site on its LAN, which brings there what
+// comes from other sites as well: an operator is told, nothing is shut, and no host of
+// another site is taken for one of this.
+func TestSecondGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: time.Millisecond}, "a", "b")
+		w.appear("b", "lan", vmMAC, "10.0.0.9")
+		w.pass(2 * time.Second)
+		at := w.where(vmMAC)
+		for i := range 10 {
+			p := loopprobe.Probe{Src: loopprobe.SourceOf([3]byte{1, 2, 3}), VNI: 100, Nonce: uint64(i), Site: "a"}
+			check(t, w.hosts["a"].Send("lan", p.Append(nil, loopprobe.Key{9})))
+			w.pass(500 * time.Millisecond)
+			check(t, w.hosts["a"].Send("lan", frameTo(ether.Broadcast, vmMAC, 100)))
+			w.pass(500 * time.Millisecond)
+		}
+		if got := w.problem("a"); !strings.Contains(got, "another gateway of this site") {
+			t.Errorf("problem %q", got)
+		}
+		if now := w.where(vmMAC); now != at {
+			t.Errorf("the host was taken from\n%s to\n%s", at, now)
+		}
+		host := l2ext.MAC{2, 0, 0, 0, 0, 1}
+		check(t, w.hosts["a"].Send("lan", frameTo(ether.Broadcast, host, 100)))
+		w.settle()
+		if got := w.receive("b", "lan", host); len(got) != 1 {
+			t.Errorf("%d broadcasts crossed", len(got))
+		}
+		if got := w.countOf("a", l2ext.LoopTrips); got != 1 {
+			t.Errorf("%d trips", got)
+		}
+		w.pass(61 * time.Second)
+		if got := w.problem("a"); got != "" {
+			t.Errorf("it is gone: %q", got)
+		}
+	})
+}
+
 // TestForgedProbes sends into a LAN what is no probe of another gateway: a
 // recorded one, one with another key, garbage. And a probe does not cross.
 func TestForgedProbes(t *testing.T) {

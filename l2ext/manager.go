@@ -177,6 +177,7 @@ func (m *Manager) loop(ctx context.Context) {
 			m.tick(ctx, time.Now())
 		case <-probes.C:
 			m.sendProbes(ctx, time.Now())
+			m.restoreTaken(time.Now())
 			m.askWays(time.Now())
 		}
 	}
@@ -267,7 +268,7 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	}
 	seg.mu.Lock()
 	before := seg.table.site(s.MAC)
-	if seg.loop.joinedWith(now, before) {
+	if before != "" && before != m.cfg.Site && seg.loop.isJoined(now) {
 		seg.mu.Unlock()
 		return // it is there, and we hear it through the back door
 	}

@@ -21,7 +21,7 @@ func TestExpressIsAsSecure(t *testing.T) {
 	inMode(t, l2ext.SecureFast)
 	for name, run := range map[string]func(*testing.T){
 		"Answers": TestAnswers, "AddressChangesOwner": TestAddressChangesOwner, "Anycast": TestAnycast, "AnycastRogue": TestAnycastRogue,
-		"BackDoor": TestBackDoor, "Flapping": TestFlapping, "ForgedProbes": TestForgedProbes, "OwnLoop": TestOwnLoop,
+		"BackDoor": TestBackDoor, "BackDoorThirdSite": TestBackDoorThirdSite, "TakenBeforeJoint": TestTakenBeforeJoint, "SecondGateway": TestSecondGateway, "Flapping": TestFlapping, "ForgedProbes": TestForgedProbes, "OwnLoop": TestOwnLoop,
 		"Capture": TestCapture, "Echo": TestEcho, "EchoOfGuest": TestEchoOfGuest,
 		"GatewaysAreNotBound": TestGatewaysAreNotBound, "HostilePeer": TestHostilePeer,
 		"Listeners": TestListeners, "Policy": TestPolicy,

@@ -1,0 +1,51 @@
+package l2ext
+
+import (
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+)
+
+// A cable between two LANs is there for up to a second before a probe has passed it.
+// Until then each site takes the other's hosts, and those of third sites, for its own, as
+// soon as it hears them; and from then on nothing in the data path moves them, so that
+// they would stay there for a minute after the cable is gone. So who finds out that its
+// LAN is joined restores what it has taken shortly before.
+
+// takenWithin is how long before a joint is found a MAC has come by it: a period of the
+// probes, of which some may get lost.
+const takenWithin = 5 * time.Second
+
+// restore binds MACs to the sites from which they were taken in the last moments without
+// a job, and returns what to announce.
+func (t *table) restore(now time.Time) (records []announce.Record) {
+	for _, b := range t.byMAC {
+		learned := !b.withdrawn() && b.rec.Site == t.self && b.rec.Cause == announce.Learned && b.job == ""
+		if !learned || b.from == "" || b.from == t.self || now.Sub(b.since) > takenWithin {
+			continue
+		}
+		r := b.rec
+		r.Site, r.Seq = b.from, b.rec.Seq+1
+		t.set(now, b, r)
+		records = append(records, r)
+	}
+	return records
+}
+
+// restoreTaken is restore for the segments whose LAN has just been found to be joined. The
+// LAN is not told, as it has the hosts by the cable.
+func (m *Manager) restoreTaken(now time.Time) {
+	for _, seg := range m.segments() {
+		if !seg.loop.found.Swap(false) {
+			continue
+		}
+		var b batch
+		seg.mu.Lock()
+		b.records = seg.table.restore(now)
+		for _, r := range b.records {
+			b.entries = append(b.entries, seg.entryOf(MAC(r.MAC), r.Site))
+		}
+		seg.mu.Unlock()
+		m.publish(seg, &b)
+	}
+}
