@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/longhaul-project/longhaul/internal/nstest"
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
@@ -172,6 +174,26 @@ func TestDirectSmallUnderlay(t *testing.T) {
 	until(t, "it is shown", func() bool {
 		return strings.Contains(l.sites["a"].problem(), "small frames come back, those of 1500 bytes do not")
 	})
+}
+
+// TestDirectUnderlayOf1500 has an underlay of which a full frame of the segment needs two
+// packets, as its VXLAN header does not fit: the kernel takes the segment's MTU all the
+// same, cuts what is outside, and joins it again.
+func TestDirectUnderlayOf1500(t *testing.T) {
+	l := newLabIn(t, l2ext.Direct, l2exttest.Line{Delay: time.Millisecond}, "a", "b")
+	u := newUnderlay(t, l)
+	for name, s := range l.sites {
+		check(t, s.gw.SetMTU("wan0", 1500), u.ns.SetMTU("to"+name, 1500))
+	}
+	until(t, "full frames come back", l.waysUp)
+	echoUDP(t, l.sites["b"].host, ":7")
+	c := dialUDP(t, l.sites["a"].host, "10.77.0.2:7")
+	raw, err := c.SyscallConn()
+	check(t, err)
+	check(t, raw.Control(func(fd uintptr) { // what may not be cut is refused, by ICMP
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+	}))
+	check(t, err, echoed(c, 1472))
 }
 
 // TestModesDoNotMix has a site carry the segment in the other mode: both tell so,
