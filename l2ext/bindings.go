@@ -36,6 +36,7 @@ type binding struct {
 	fence  time.Time   // until then only jobs move it
 	frozen time.Time   // until then nothing in the data path moves it
 	left   bool        // its site before was this one
+	stayed string      // the last site before at which it was for long, see restore; "" for none
 	moves  []time.Time // without a job, the last few
 	job    string      // that is about to move it
 	ear    *ear        // listens to its frames while a job moves it; nil otherwise
@@ -224,6 +225,7 @@ func (t *table) set(now time.Time, b *binding, r announce.Record) {
 	}
 	if r.Site != b.rec.Site || r.Cause == announce.Withdrawn {
 		b.left = b.rec.Site == t.self && !b.withdrawn()
+		b.noteStay(now)
 		b.since, b.from = now, b.rec.Site
 	}
 	if r.Site == t.self {

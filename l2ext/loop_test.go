@@ -106,7 +106,11 @@ func TestBackDoorThirdSite(t *testing.T) {
 			w.pass(100 * time.Millisecond)
 			w.backDoor("a", "b")
 		}
+		w.settle() // one may have taken it before that was known
 		at := w.where(vmMAC)
+		if strings.Count(at, ": c ") != 3 {
+			t.Fatalf("the host of c is at %s", at)
+		}
 		for i := range 20 {
 			check(t, w.hosts["c"].Send("lan", frameTo(ether.Broadcast, vmMAC, 100+i)))
 			w.pass(1500 * time.Millisecond) // longer than a binding must be old to be taken away by a frame

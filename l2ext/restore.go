@@ -8,24 +8,34 @@ import (
 
 // A cable between two LANs is there for up to a second before a probe has passed it.
 // Until then each site takes the other's hosts, and those of third sites, for its own, as
-// soon as it hears them; and from then on nothing in the data path moves them, so that
-// they would stay there for a minute after the cable is gone. So who finds out that its
-// LAN is joined restores what it has taken shortly before.
+// soon as it hears them, and perhaps takes its own back; from then on nothing in the data
+// path moves them, so that they would stay for a minute after the cable is gone. So who
+// finds out that its LAN is joined restores what it has taken shortly before.
 
 // takenWithin is how long before a joint is found a MAC has come by it: a period of the
 // probes, of which some may get lost.
 const takenWithin = 5 * time.Second
 
-// restore binds MACs to the sites from which they were taken in the last moments without
-// a job, and returns what to announce.
+// noteStay notes where a MAC is, which is about to change, if that was not for a moment.
+func (b *binding) noteStay(now time.Time) {
+	switch {
+	case b.withdrawn():
+		b.stayed = ""
+	case b.stayed == "" || now.Sub(b.since) > takenWithin:
+		b.stayed = b.rec.Site
+	}
+}
+
+// restore binds MACs that have come in the last moments without a job to the sites where
+// they were before these, and returns what to announce.
 func (t *table) restore(now time.Time) (records []announce.Record) {
 	for _, b := range t.byMAC {
-		learned := !b.withdrawn() && b.rec.Site == t.self && b.rec.Cause == announce.Learned && b.job == ""
-		if !learned || b.from == "" || b.from == t.self || now.Sub(b.since) > takenWithin {
+		came := b.rec.Site == t.self && b.rec.Cause == announce.Learned && b.job == "" && now.Sub(b.since) <= takenWithin
+		if !came || b.stayed == "" || b.stayed == t.self {
 			continue
 		}
 		r := b.rec
-		r.Site, r.Seq = b.from, b.rec.Seq+1
+		r.Site, r.Seq = b.stayed, b.rec.Seq+1
 		t.set(now, b, r)
 		records = append(records, r)
 	}
