@@ -151,7 +151,7 @@ func (s *site) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	g.Hurry(300*time.Millisecond, 10*time.Second, time.Second)
+	g.Hurry(300*time.Millisecond, time.Minute, time.Second)
 	g.HurryImages(100 * time.Millisecond)
 	s.g, s.node = g, node
 	nodeCtx, stopNode := context.WithCancel(context.Background())

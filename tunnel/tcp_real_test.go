@@ -20,7 +20,7 @@ import (
 func TestRealTCP(t *testing.T) {
 	a, b := onLoopback(t, func(c *Config) { c.Carrier = TCP })
 	from, to := openPair(t, a, b, Spec{})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := transfer(ctx, from, to, 80, 500<<10); err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestEnrolByTCP(t *testing.T) {
 	defer a.stop()
 	stranger := fleet().config("b", "b1")
 	stranger.NextProtos = []string{pki.EnrolProto}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var conn net.Conn
 	for conn == nil { // it may not listen yet
@@ -109,7 +109,7 @@ func TestStrangersByTCP(t *testing.T) {
 				t.Errorf("a silent one: %v", err)
 			}
 		}
-		if took := time.Since(began); took > quicHandshake+time.Second {
+		if took := time.Since(began); took > 3*quicHandshake {
 			t.Errorf("silent ones are kept for %v", took)
 		}
 		nonsense := dial()

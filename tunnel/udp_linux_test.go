@@ -56,7 +56,7 @@ func TestBatchesAreSplit(t *testing.T) {
 		}
 		for i := range 14 {
 			b := make([]byte, 2000)
-			if err := to.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			if err := to.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 			n, err := to.Read(b)

@@ -46,7 +46,7 @@ func onLoopback(t testing.TB, change func(*Config)) (a, b running) {
 	}
 	a, b = run(t, ca, Peer{Site: "b", Addrs: []string{cb.Listen}}), run(t, cb, Peer{Site: "a"})
 	t.Cleanup(func() { a.stop(); b.stop() })
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := a.Link("b").WaitUp(ctx); err != nil {
 		t.Fatalf("%v; %+v", err, a.Link("b").State())
@@ -69,7 +69,7 @@ func openPair(t testing.TB, a, b running, spec Spec) (from, to *Channel) {
 func TestUDP(t *testing.T) {
 	a, b := onLoopback(t, nil)
 	from, to := openPair(t, a, b, Spec{})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := transfer(ctx, from, to, 80, 500<<10); err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestEnrol(t *testing.T) {
 	a := run(t, ca, Peer{Site: "b"})
 	defer a.stop()
 
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	line, err := id.CreateToken("b", time.Hour, addr)
 	if err != nil {
