@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -36,11 +37,15 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 		next[w.VNI] = m.keepOrMake(old[w.VNI], w)
 	}
 	vlansOf(next)
+	strangers := m.strangers(time.Now(), old, next)
 	m.state.Store(&next)
 	first := firstExpress(next)
 	m.first.Store(&first)
 	maps.DeleteFunc(m.reading, func(vni uint32, _ Port) bool { return next[vni] == nil }) // the host closes it
 	m.setPeers(next)
+	for seg, gone := range strangers {
+		m.announce(seg, gone)
+	}
 	err := m.reconcile(ctx, time.Now())
 	m.lookAfterExpress(time.Now())
 	for vni, seg := range next {
@@ -108,6 +113,28 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		seg.counts[i].Store(old.counts[i].Load())
 	}
 	return seg
+}
+
+// strangers lets go of hosts of this site that may be of another LAN now: where the
+// bridge or the VLAN of a segment has changed, and of one without a VLAN that had its
+// bridge to itself, and took the hosts of all VLANs for its own. Those that are its own
+// are found again when they say something. It returns what others are to be told.
+func (m *Manager) strangers(now time.Time, old, next map[uint32]*segment) map[*segment][]announce.Record {
+	told := make(map[*segment][]announce.Record)
+	for vni, seg := range next {
+		was := old[vni]
+		if was == nil || was.Name != seg.Name {
+			continue
+		}
+		if was.Bridge != seg.Bridge || was.VLAN != seg.VLAN || !was.shares() && seg.shares() && seg.VLAN == 0 {
+			for mac, b := range seg.table.byMAC {
+				if b.rec.Site == m.cfg.Site && !b.withdrawn() && (m.jobs[b.job] == nil || m.jobs[b.job].over()) && mac != seg.attached.Bridge {
+					told[seg] = append(told[seg], seg.table.withdraw(now, b))
+				}
+			}
+		}
+	}
+	return told
 }
 
 // endpointOf numbers the other sites as they are met. Numbers are not used

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -21,7 +22,11 @@ const againEvery = 10 * time.Second
 // may have joined with a token, or dial in without being in the config.
 func (d *daemon) configured(ctx context.Context, cfg config.Config) error {
 	everywhere := map[string][]string{} // segments that name no sites, and those they have been given
-	for _, s := range cfg.Segments {
+	// One without a VLAN takes the hosts of all VLANs of its bridge until others share it.
+	segments := slices.SortedStableFunc(slices.Values(cfg.Segments), func(a, b config.Segment) int {
+		return cmp.Compare(min(b.VLAN, 1), min(a.VLAN, 1))
+	})
+	for _, s := range segments {
 		v := s.View()
 		if s.Sites == nil {
 			v.Sites = d.sites()
