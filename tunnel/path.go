@@ -46,9 +46,9 @@ const (
 	deadAfter  = 1500 * time.Millisecond
 	deadBeside = 1000 * time.Millisecond
 	slowTrips  = 3
-	// lateTick: two ticks are missing, so we have not been running ourselves and cannot
-	// tell who was silent. It is half of deadBeside, lest the wait of a path pass
-	// while nobody could hear the answer.
+	// lateTick: looks at the paths are missing (one comes each watchEvery), so we have
+	// not been running ourselves and cannot tell who was silent. It is half of
+	// deadBeside, lest the wait of a path pass while nobody could hear the answer.
 	lateTick = 2*tickEvery + tickEvery/2
 )
 
@@ -231,6 +231,8 @@ func (l *Link) setPaths(confs []Path, via Carrier) {
 			if len(p.conf.Addrs) > 0 {
 				l.leavePath(p, errors.New("the path has changed"))
 			}
+			p.last = lastLine{}
+			p.model.Reset() // it is another line
 		}
 		p.conf = c
 	}

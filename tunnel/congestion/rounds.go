@@ -125,9 +125,11 @@ func (m *model) collapse(now time.Duration, got int64, loss float64, queue bool)
 
 // step is what happens at the end of a round without congestion.
 func (m *model) step(now time.Duration, r round, queue bool, got int64, kept bool) {
-	m.carried++
-	if !m.free || queue {
+	switch {
+	case !m.free || queue:
 		m.carried = 0
+	case !r.limited && kept:
+		m.carried++
 	}
 	switch m.phase {
 	case startup:
