@@ -9,7 +9,9 @@ import (
 
 // A site that has a segment says something of it with every digest. One whose link is
 // up and that says nothing has no such segment, or one that does not span this site:
-// somebody has yet to add it there, or has taken it away.
+// somebody has yet to add it there, or has taken it away. A segment may be given to all
+// sites that a gateway knows, of which some do other things: one that never had it is only
+// missed while no other has it either.
 
 // absentAfter is how long a site may say nothing of a segment: two of its digests may
 // get lost with a connection, and its gateway takes some seconds to start.
@@ -25,31 +27,40 @@ func (w *ways) heardOf(now time.Time, site string) {
 }
 
 // absent lists the sites of a segment that have said nothing of it for absentAfter, while
-// their links were up and the segment was here.
+// their links were up and the segment was here: those that had it, or all if none did.
 func (m *Manager) absent(now time.Time, seg *segment) (sites []string) {
+	var never []string
 	for _, site := range seg.Sites {
 		p := m.peer(site)
 		if p == nil {
 			continue // they have just changed
 		}
 		up, since := p.upSince()
-		last := slices.MaxFunc([]time.Time{since, seg.ways.lastOf(site)}, time.Time.Compare)
-		if up && now.Sub(last) >= absentAfter {
+		began, heard := seg.ways.lastOf(site)
+		last := slices.MaxFunc([]time.Time{since, began, heard}, time.Time.Compare)
+		switch {
+		case !up || now.Sub(last) < absentAfter:
+		case heard.IsZero():
+			never = append(never, site)
+		default:
 			sites = append(sites, site)
 		}
+	}
+	if len(never) == len(seg.Sites) {
+		return never
 	}
 	return sites
 }
 
-// lastOf is when a site said something of the segment last, or when that began.
-func (w *ways) lastOf(site string) time.Time {
+// lastOf is when a site said something of the segment last, and since when it might have.
+func (w *ways) lastOf(site string) (since, heard time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	y := w.bySite[site]
 	if y == nil {
-		return time.Time{}
+		return time.Time{}, time.Time{}
 	}
-	return slices.MaxFunc([]time.Time{y.since, y.heard}, time.Time.Compare)
+	return y.since, y.heard
 }
 
 // upSince is when the link came up, if it is. The zero time: before it was looked at.

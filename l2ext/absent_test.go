@@ -54,6 +54,13 @@ func TestSegmentAtOneSiteOnly(t *testing.T) {
 		w.pass(20 * time.Second)
 		absent("a has just got it", "", "not at site b")
 		w.pass(20 * time.Second)
-		absent("a has it", "not at site b", "not at site b")
+		absent("a has it, and has never heard of it from b", "", "not at site b")
+		check(t, w.ms["a"].Apply(t.Context(), nil), w.ms["c"].Apply(t.Context(), nil))
+		w.pass(time.Minute)
+		check(t, w.ms["a"].Apply(t.Context(), []l2ext.Segment{spans("a", "b", "c")}))
+		w.pass(time.Minute)
+		if got := w.problem("a"); !strings.Contains(got, "not at site b, c") {
+			t.Errorf("a alone has it: %q", got)
+		}
 	})
 }

@@ -66,12 +66,19 @@ func (l *loop) isShut(now time.Time) bool {
 	return j != nil && j.shut && now.Before(j.until)
 }
 
-// isJoined tells whether what hosts of other sites say may come round to our LAN:
-// not only those of the site with whose LAN it is joined, as that one's gateway also
-// gives its LAN what comes from third sites.
-func (l *loop) isJoined(now time.Time) bool {
+// mayEcho tells whether what hosts of other sites say may come round to our LAN: not
+// only those of the site with whose LAN it is joined, as that one's gateway also gives its
+// LAN what comes from third sites.
+func (l *loop) mayEcho(now time.Time) bool {
 	j := l.joined.Load()
 	return j != nil && now.Before(j.until)
+}
+
+// isJoined tells whether another site vouches for that. Of other signs, which any guest
+// can give by sending a probe back, a host that announces itself here is the stronger one.
+func (l *loop) isJoined(now time.Time) bool {
+	j := l.joined.Load()
+	return j != nil && j.site != "" && now.Before(j.until)
 }
 
 // problem is what an operator is told.
@@ -270,7 +277,7 @@ func (m *Manager) takeProbe(now time.Time, seg *segment, frame []byte) bool {
 		return false
 	}
 	p, err := probe.Parse(frame)
-	if err == nil && p.Site == m.cfg.Site && p.Src != m.signer.src {
+	if err == nil && p.VNI == seg.VNI && p.Site == m.cfg.Site && p.Src != m.signer.src {
 		m.secondGateway(now, seg)
 		return true
 	}
@@ -295,7 +302,7 @@ func (m *Manager) takeProbe(now time.Time, seg *segment, frame []byte) bool {
 // worry less.
 func (m *Manager) secondGateway(now time.Time, seg *segment) {
 	const why = "another gateway of this site is on its LAN: guests get two copies of what comes from other sites"
-	if j := seg.loop.joined.Load(); !seg.loop.isJoined(now) || j.why == why {
+	if j := seg.loop.joined.Load(); !seg.loop.mayEcho(now) || j.why == why {
 		m.join(now, seg, joint{why: why})
 	}
 }
@@ -330,7 +337,7 @@ func (m *Manager) join(now time.Time, seg *segment, j joint) {
 	seg.loop.joined.Store(&j)
 	if was == nil || !now.Before(was.until) || was.site != j.site {
 		seg.counts.add(LoopTrips, 1)
-		seg.loop.found.Store(true)
+		seg.loop.found.Store(j.site != "")
 		m.log.Error("loop", "segment", seg.Name, "problem", seg.loop.problem(now))
 		m.shutInKernel(context.Background(), now, seg) // the loop's own step, as in this mode all signs come there
 	}
@@ -345,7 +352,7 @@ func (s *segment) isEcho(m *Manager, now time.Time, frame []byte) bool {
 	}
 	site, _ := s.lookup(h.Src)
 	away := site != "" && site != m.cfg.Site
-	if away && s.loop.isJoined(now) {
+	if away && s.loop.mayEcho(now) {
 		s.counts.add(DropShut, 1)
 		return true
 	}

@@ -161,7 +161,8 @@ func TestTakenBeforeJoint(t *testing.T) {
 
 // TestSecondGateway has another gateway of a site on its LAN, which brings there what
 // comes from other sites as well: an operator is told, nothing is shut, and no host of
-// another site is taken for one of this.
+// another site is taken for one of this until it announces itself here: a guest may have
+// sent such a probe.
 func TestSecondGateway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, l2exttest.Line{Delay: time.Millisecond}, "a", "b")
@@ -189,6 +190,10 @@ func TestSecondGateway(t *testing.T) {
 		}
 		if got := w.countOf("a", l2ext.LoopTrips); got != 1 {
 			t.Errorf("%d trips", got)
+		}
+		w.appear("a", "lan", vmMAC, "10.0.0.9")
+		if now := w.where(vmMAC); strings.Count(now, ": a ") != 2 {
+			t.Errorf("it came here, and is at %s", now)
 		}
 		w.pass(61 * time.Second)
 		if got := w.problem("a"); got != "" {

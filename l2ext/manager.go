@@ -268,7 +268,7 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	}
 	seg.mu.Lock()
 	before := seg.table.site(s.MAC)
-	if before != "" && before != m.cfg.Site && seg.loop.isJoined(now) {
+	if before != "" && before != m.cfg.Site && seg.loop.mayEcho(now) && (!s.Announced || seg.loop.isJoined(now)) {
 		seg.mu.Unlock()
 		return // it is there, and we hear it through the back door
 	}
