@@ -292,9 +292,23 @@ func (m *Manager) takeProbe(now time.Time, seg *segment, frame []byte) bool {
 	case p.Site == m.cfg.Site:
 		m.join(now, seg, joint{why: "the LAN of this site runs in a circle: what is sent into it comes back"})
 	default:
-		m.loopWith(now, seg, p.Site, "the LANs of this site and of site "+p.Site+" are joined by another way than this segment")
+		m.loopFound(now, seg, p.Site)
 	}
 	return true
+}
+
+// loopFound acts on a probe of another site. That one is told with each: it may hear none
+// of ours, or believe none yet, and takes our hosts for its own until it knows.
+func (m *Manager) loopFound(now time.Time, seg *segment, site string) {
+	m.enqueue(seg, site, announce.Message{Kind: announce.Loop, VNI: seg.VNI, Site: m.cfg.Site})
+	m.join(now, seg, m.joinedWith(site))
+}
+
+// joinedWith is the joint of our LAN with that of a site: of the two the one with the
+// higher name shuts its broadcast.
+func (m *Manager) joinedWith(site string) joint {
+	why := "the LANs of this site and of site " + site + " are joined by another way than this segment"
+	return joint{site: site, why: why, shut: m.cfg.Site > site}
 }
 
 // secondGateway acts on a probe of our own site that is not ours. Nobody can vouch for
@@ -307,8 +321,8 @@ func (m *Manager) secondGateway(now time.Time, seg *segment) {
 	}
 }
 
-// loopWith acts on a sign that our LAN is joined with that of a site: of the two
-// the one with the higher name shuts its broadcast.
+// loopWith acts on a sign that our LAN is joined with that of a site, which is no proof as
+// a probe is: hosts can give it. The other site is told only if it is to shut its broadcast.
 func (m *Manager) loopWith(now time.Time, seg *segment, site, why string) {
 	if m.cfg.Site < site {
 		m.enqueue(seg, site, announce.Message{Kind: announce.Loop, VNI: seg.VNI, Site: m.cfg.Site})
@@ -321,10 +335,7 @@ func (m *Manager) takeLoop(now time.Time, seg *segment, from string, msg announc
 	if msg.Site != from {
 		return // nobody speaks for another's LAN
 	}
-	m.join(now, seg, joint{
-		site: from, shut: m.cfg.Site > from,
-		why: "the LANs of this site and of site " + from + " are joined by another way than this segment",
-	})
+	m.join(now, seg, m.joinedWith(from))
 }
 
 // join notes a joint, from now on for loopRetry.

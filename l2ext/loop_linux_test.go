@@ -52,7 +52,7 @@ func TestCable(t *testing.T) {
 // too. Neither kernel takes it for a host behind a LAN port, nobody's bindings do, and
 // when the cable is gone all reach it at once.
 func TestTwoGatewaysOneLAN(t *testing.T) {
-	for _, mode := range []l2ext.Mode{l2ext.Secure, l2ext.Direct} {
+	for _, mode := range l2ext.Modes() {
 		t.Run(string(mode), func(t *testing.T) {
 			l := newLabIn(t, mode, l2exttest.Line{Delay: 2 * time.Millisecond}, "a", "b", "c")
 			if mode == l2ext.Direct {

@@ -78,6 +78,12 @@ func (w *world) begin(sites []string) {
 	for _, s := range sites {
 		w.start(s, sites)
 	}
+	w.runWire()
+	w.settle()
+}
+
+// runWire has the wire carry until the test ends.
+func (w *world) runWire() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.wire.Run(ctx) })
@@ -88,7 +94,6 @@ func (w *world) begin(sites []string) {
 			stop()
 		}
 	})
-	w.settle()
 }
 
 func (w *world) make(site string) {

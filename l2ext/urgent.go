@@ -91,8 +91,9 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		m.takeRecords(now, seg, from, msg.Records)
 	case announce.Digest:
 		m.takeDigest(now, seg, from, msg)
-	case announce.Request: // perhaps it has just got the segment
+	case announce.Request: // perhaps it has just got the segment, and has refused what was said of it before
 		m.sendWay(seg, from)
+		m.sendKey(now, seg, from)
 		m.sendSnapshot(now, seg, from)
 	case announce.Key:
 		m.takeKey(now, seg, from, msg)

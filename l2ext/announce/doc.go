@@ -19,7 +19,7 @@
 //	5 Clear    | count (2) | MACs                an operator knows these again: forget how often they moved
 //	6 Arrived  | job | after (8) | held (4) | lost (4)   the job's VM was heard at its destination
 //	8 Key      | key (32) | time (8) | MAC (6)   signs the sender's loop probes from now on (l2ext/probe)
-//	9 Loop     | site                            the LAN of site is joined with the sender's, not by us
+//	9 Loop     | site                            the LAN of site, the sender, is joined with the receiver's, not by us
 //	10 Way     | mode | address                  how the sender carries the segment's frames
 //	11 Express | root (8) | epoch (8) | index (4) | flags (1)   seal datagrams of mode secure-fast for the sender so (l2ext/fast)
 //	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams
@@ -31,7 +31,10 @@
 //	mode:  | length (1) | bytes |                1 to 15 of a-z and -
 //
 // The MAC of a Key is that of the sender's bridge, zero while it has none. The time is the sender's clock, in nanoseconds since 1970. A Key is
-// sent when the link comes up and then every minute, with a new key.
+// sent when the link comes up, as an answer to a Request, and every minute, with a new key.
+//
+// A Loop is sent for each probe of the other site that the sender's LAN has brought, and to a site with a
+// higher name also for hosts whose frames come from this LAN and from that site in turn. Its site is the sender's.
 //
 // A Way is sent when the link comes up, when the sender's segments change, with each
 // Digest, and as an answer to a Request. Its

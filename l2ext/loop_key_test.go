@@ -1,0 +1,67 @@
+package l2ext_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+)
+
+// oneWay carries what one LAN port gets to another, as a cable does of which the other
+// way is broken, until a site knows of it or a time has passed.
+func (w *world) oneWay(from, to string, knows string, patience time.Duration) (known bool) {
+	for plugged := time.Now(); time.Since(plugged) < patience; w.pass(20 * time.Millisecond) {
+		for f := w.hosts[from].Receive("lan"); f != nil; f = w.hosts[from].Receive("lan") {
+			check(w.t, w.hosts[to].Send("lan", f))
+		}
+		if strings.Contains(w.problem(knows), "joined by another way") {
+			return true
+		}
+	}
+	return false
+}
+
+// knownWithin is how soon a cable is known at both ends: a period of the probes, and
+// what the lines of these tests need.
+const knownWithin = 1200 * time.Millisecond
+
+// TestLateSegment has one of two sites get the segment when the other has said already
+// how its probes are signed: it believes them all the same.
+func TestLateSegment(t *testing.T) {
+	for late, early := range map[string]string{"a": "b", "b": "a"} {
+		t.Run(late, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := emptyWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond})
+				sites := []string{"a", "b"}
+				w.make("a")
+				w.make("b")
+				w.wire.Join(w.ms)
+				w.start(early, sites)
+				w.runWire()
+				w.pass(2 * time.Second)
+				w.start(late, sites)
+				w.pass(2 * time.Second)
+				if !w.oneWay(early, late, late, knownWithin) {
+					t.Errorf("site %s does not know of the cable; counts %v", late, w.ms[late].Segments()[0].Counts)
+				}
+			})
+		})
+	}
+}
+
+// TestOneWayCable has probes pass a cable in one way only: both sites know of it.
+func TestOneWayCable(t *testing.T) {
+	for from, to := range map[string]string{"a": "b", "b": "a"} {
+		t.Run("from "+from, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b")
+				w.pass(2 * time.Second)
+				if !w.oneWay(from, to, from, knownWithin) {
+					t.Errorf("site %s does not know of the cable", from)
+				}
+			})
+		})
+	}
+}
