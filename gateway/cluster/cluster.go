@@ -1,12 +1,14 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -364,10 +366,14 @@ func (c *Cluster) leave(m *memberlist.Memberlist) {
 	// It marks us as gone and then waits for the rounds; the shortest wait is
 	// what we want, and that it was too short the only error.
 	_ = m.Leave(time.Nanosecond)
-	sites := make(map[string]bool)
-	for _, n := range m.Members() { // suspects are among them, the dead are not
-		if site, _, err := splitName(n.Name); err == nil && site != c.cfg.Site {
-			sites[site] = true
+	nodes := m.Members() // suspects are among them, the dead are not
+	slices.SortStableFunc(nodes, func(a, b *memberlist.Node) int {
+		return cmp.Compare(a.State, b.State) // those that answer first
+	})
+	var sites []string
+	for _, n := range nodes {
+		if site, _, err := splitName(n.Name); err == nil && site != c.cfg.Site && !slices.Contains(sites, site) {
+			sites = append(sites, site)
 		}
 	}
 	told := make(chan struct{})
@@ -375,7 +381,7 @@ func (c *Cluster) leave(m *memberlist.Memberlist) {
 		defer close(told)
 		var g errgroup.Group
 		g.SetLimit(leaveTogether)
-		for site := range sites {
+		for _, site := range sites {
 			g.Go(func() error {
 				if _, err := m.Join([]string{siteAddr(site).String()}); err != nil {
 					c.log.Debug("good-bye not said", "peer", site, "err", err)
