@@ -342,7 +342,7 @@ func (m *Manager) takeLoop(now time.Time, seg *segment, from string, msg announc
 func (m *Manager) join(now time.Time, seg *segment, j joint) {
 	j.until = now.Add(loopRetry)
 	was := seg.loop.joined.Load()
-	if was != nil && now.Before(was.until) && was.shut && !j.shut {
+	if was != nil && now.Before(was.until) && (was.shut && !j.shut || was.site != "" && j.site == "") {
 		return // an old worry that is greater
 	}
 	seg.loop.joined.Store(&j)

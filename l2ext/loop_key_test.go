@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
@@ -64,4 +65,24 @@ func TestOneWayCable(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestProbeSentBack has a guest send its own gateway's probes back while the LAN is joined
+// with that of another site: the joint stays known.
+func TestProbeSentBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b")
+		w.pass(2 * time.Second)
+		if !w.oneWay("b", "a", "a", knownWithin) {
+			t.Fatal("site a does not know of the cable")
+		}
+		w.pass(time.Second)
+		for f := w.hosts["a"].Receive("lan"); f != nil; f = w.hosts["a"].Receive("lan") {
+			check(t, w.hosts["a"].Send("lan", f))
+		}
+		w.settle()
+		if p := w.problem("a"); !strings.Contains(p, "joined by another way") || w.countOf("a", l2ext.LoopTrips) != 1 {
+			t.Errorf("problem %q, %d trips", p, w.countOf("a", l2ext.LoopTrips))
+		}
+	})
 }
