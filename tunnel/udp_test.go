@@ -93,9 +93,9 @@ func TestUDP(t *testing.T) {
 }
 
 // TestUDPRate holds the link's count and cap against the kernel's clock. A busy
-// machine with the race detector does 1 MB/s; it may not do 4.
+// machine with the race detector does 300 kB/s; it may not do 4 MB/s.
 func TestUDPRate(t *testing.T) {
-	t.Run("1 MB/s", func(t *testing.T) { checkUDPRate(t, 1_000_000, 0.9) })
+	t.Run("300 kB/s", func(t *testing.T) { checkUDPRate(t, 300_000, 0.9) })
 	t.Run("4 MB/s", func(t *testing.T) { checkUDPRate(t, 4_000_000, 0.1) })
 }
 
