@@ -134,12 +134,13 @@ func (l lan) inside() uint16 {
 }
 
 // tags are those that the segment's frames have at a LAN port whose VLANs are these; 0
-// is to have none.
+// is to have none. A port that is not in the segment's VLAN has no frames of it, whatever
+// their tags say: a packet socket hears them before the bridge throws them away.
 func (l lan) tags(vlans []nl.BridgeVlanInfo) []uint16 {
 	if !l.filters {
 		return []uint16{l.vlan}
 	}
-	if l.inside() == 0 {
+	if !l.in(vlans) {
 		return nil
 	}
 	tags := []uint16{l.inside()}
@@ -147,6 +148,11 @@ func (l lan) tags(vlans []nl.BridgeVlanInfo) []uint16 {
 		tags = append(tags, 0)
 	}
 	return tags
+}
+
+// in tells whether a LAN port is in the segment, which is one of a bridge that filters VLANs.
+func (l lan) in(vlans []nl.BridgeVlanInfo) bool {
+	return l.inside() != 0 && slices.ContainsFunc(vlans, func(v nl.BridgeVlanInfo) bool { return v.Vid == l.inside() })
 }
 
 // pvidIn is the VLAN of what comes into a port without a tag; 0: of none.
@@ -205,8 +211,7 @@ func (n *Net) PortSegments(port string) (vnis []uint32) {
 	members := n.membersOf(l.Attrs().MasterIndex)
 	vlans := n.portVLANs(l.Attrs().Index, members)
 	for _, m := range members {
-		in := func(v nl.BridgeVlanInfo) bool { return v.Vid == m.at.lan.inside() }
-		if !m.at.lan.filters || slices.ContainsFunc(vlans, in) {
+		if !m.at.lan.filters || m.at.lan.in(vlans) {
 			vnis = append(vnis, m.vni)
 		}
 	}

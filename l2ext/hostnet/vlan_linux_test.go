@@ -159,7 +159,7 @@ func TestFilteringBridge(t *testing.T) {
 		}
 		return all
 	}
-	if got, want := tags("guest"), (map[uint16]uint32{0: 100, 100: 100, 200: 101}); !maps.Equal(got, want) {
+	if got, want := tags("guest"), (map[uint16]uint32{0: 100, 100: 100}); !maps.Equal(got, want) { // 200 would be a lie
 		t.Errorf("frames of a guest are by their tags of %v, want %v", got, want)
 	}
 	if got, want := tags("trunk"), (map[uint16]uint32{100: 100, 200: 101}); !maps.Equal(got, want) {
