@@ -24,6 +24,7 @@ func (n *Net) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached,
 	if err := errors.Join(n.unmuteLeft(), n.removeOthers(ctx, wishes)); err != nil {
 		return nil, err
 	}
+	n.applied = nil
 	answers := make([]l2ext.Attached, len(wishes))
 	if len(wishes) == 0 {
 		return answers, errors.Join(n.removeRules(), n.removeGuard())
@@ -350,6 +351,7 @@ func (n *Net) setPort(w l2ext.Wish, l, br netlink.Link, s portSpec) error {
 		if err := n.nl.LinkSetMaster(l, br); err != nil {
 			return fail("plugging into "+br.Attrs().Name, err)
 		}
+		n.applied = nil // the bridge has given it VLANs
 	}
 	p, err := n.nl.LinkGetProtinfo(l)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -42,6 +43,7 @@ type Net struct {
 	vlans bridgeVLANs
 
 	snooping snooping
+	listed   vlanList
 
 	changes atomic.Uint64 // of segments, so that what is known of ports is asked again
 
@@ -49,6 +51,8 @@ type Net struct {
 	muted map[string]bool
 	storm storm
 	guard guard
+	// applied are the VLANs of ports, by index, as an Apply has found them; nil: it has not asked.
+	applied map[int][]nl.BridgeVlanInfo
 
 	mu       sync.RWMutex // guards what follows
 	tun      *os.File

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
@@ -265,23 +266,30 @@ func (s *snooper) port(now time.Time, device int) portAt {
 	}
 	p := portAt{until: now.Add(portFor)}
 	if l, err := s.n.linkByIndex(device); err == nil {
-		p.name, p.on = l.Attrs().Name, s.n.tagsAt(device, l.Attrs().MasterIndex)
+		on, until := s.n.tagsAt(now, device, l.Attrs().MasterIndex)
+		p.name, p.on, p.until = l.Attrs().Name, on, until
 	}
 	s.ports[device] = p
 	return p
 }
 
-// tagsAt tells of which segment the frames of a LAN port are, by their tags.
-func (n *Net) tagsAt(port, bridge int) map[uint16]member {
+// tagsAt tells of which segment the frames of a LAN port are, by their tags, and how long
+// that is so.
+func (n *Net) tagsAt(now time.Time, port, bridge int) (on map[uint16]member, until time.Time) {
+	until = now.Add(portFor)
 	members := n.membersOf(bridge)
 	if len(members) == 0 || slices.ContainsFunc(members, func(m member) bool { return m.at.has(port) }) {
-		return nil
+		return nil, until
 	}
-	vlans, on := n.portVLANs(port, members), make(map[uint16]member)
+	var vlans []nl.BridgeVlanInfo
+	if byVLAN(members) {
+		vlans, until = n.recentVLANs(now, port)
+	}
+	on = make(map[uint16]member)
 	for _, m := range members {
 		for _, tag := range m.at.lan.tags(vlans) {
 			on[tag] = m
 		}
 	}
-	return on
+	return on, until
 }

@@ -3,6 +3,7 @@ package hostnet
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -27,7 +28,8 @@ import (
 type bridgeVLANs interface {
 	// filters tells whether a bridge filters VLANs.
 	filters(br netlink.Link) bool
-	// of lists the VLANs of ports, by index. What it lists is the caller's.
+	// of lists the VLANs of all ports of the machine, by index. What it lists is the
+	// caller's. A machine may have many, and each is a message: see listVLANs.
 	of() (map[int][]nl.BridgeVlanInfo, error)
 	// add makes a port a member of a VLAN, with tags; remove ends that.
 	add(port netlink.Link, vid uint16) error
@@ -74,7 +76,7 @@ func (n *Net) setVLAN(w l2ext.Wish, port, br netlink.Link) error {
 	if w.VLAN == 0 || !n.vlans.filters(br) {
 		return nil
 	}
-	all, err := n.vlans.of()
+	all, err := n.wishedVLANs()
 	if err != nil {
 		return err
 	}
@@ -111,11 +113,15 @@ func (n *Net) lanOf(w l2ext.Wish, port, br netlink.Link) (lan, error) {
 	if l.alone() || !n.vlans.filters(br) {
 		return l, nil
 	}
-	all, err := n.vlans.of()
+	l.filters = true
+	if w.VLAN != 0 { // it is not what has no tag
+		return l, nil
+	}
+	all, err := n.wishedVLANs()
 	if err != nil {
 		return l, err
 	}
-	l.filters, l.pvid = true, pvidIn(all[port.Attrs().Index])
+	l.pvid = pvidIn(all[port.Attrs().Index])
 	return l, nil
 }
 
@@ -183,16 +189,9 @@ func (n *Net) membersOf(bridge int) (all []member) {
 	return all
 }
 
-// portVLANs are the VLANs of a LAN port, where members of its bridge go by them.
-func (n *Net) portVLANs(port int, members []member) []nl.BridgeVlanInfo {
-	if !slices.ContainsFunc(members, func(m member) bool { return m.at.lan.filters }) {
-		return nil
-	}
-	all, err := n.vlans.of()
-	if err != nil {
-		n.log.Debug("VLANs of a port are not known", "err", err)
-	}
-	return all[port]
+// byVLAN tells whether members of a bridge go by the VLANs of its ports.
+func byVLAN(members []member) bool {
+	return slices.ContainsFunc(members, func(m member) bool { return m.at.lan.filters })
 }
 
 // PortSegments tells on which segments a port may be.
@@ -209,7 +208,14 @@ func (n *Net) PortSegments(port string) (vnis []uint32) {
 		return nil
 	}
 	members := n.membersOf(l.Attrs().MasterIndex)
-	vlans := n.portVLANs(l.Attrs().Index, members)
+	var vlans []nl.BridgeVlanInfo
+	if byVLAN(members) { // a VM's tap has come a moment ago, and its VLAN may have after it
+		all, err := n.listVLANs(time.Now())
+		if err != nil {
+			n.log.Debug("VLANs of a port are not known for sure", "err", err)
+		}
+		vlans = all[l.Attrs().Index]
+	}
 	for _, m := range members {
 		if !m.at.lan.filters || m.at.lan.in(vlans) {
 			vnis = append(vnis, m.vni)

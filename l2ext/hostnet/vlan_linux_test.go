@@ -29,6 +29,7 @@ type filtering struct {
 	mu    sync.Mutex // guards what follows
 	ports map[int]map[uint16]uint16
 	fail  error
+	lists int // how often it was asked
 }
 
 func newFiltering(n *Net) *filtering {
@@ -49,6 +50,7 @@ func (f *filtering) filters(netlink.Link) bool { return true }
 func (f *filtering) of() (map[int][]nl.BridgeVlanInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.lists++
 	links, err := f.n.nl.LinkList()
 	if err != nil {
 		return nil, err
@@ -154,7 +156,8 @@ func TestFilteringBridge(t *testing.T) {
 		l, err := n.nl.LinkByName(device)
 		check(t, err)
 		all := make(map[uint16]uint32)
-		for tag, m := range n.tagsAt(l.Attrs().Index, l.Attrs().MasterIndex) {
+		on, _ := n.tagsAt(time.Now(), l.Attrs().Index, l.Attrs().MasterIndex)
+		for tag, m := range on {
 			all[tag] = m.vni
 		}
 		return all
@@ -175,6 +178,74 @@ func TestFilteringBridge(t *testing.T) {
 	}
 	f.fail = errors.New("no memory")
 	if a, err := n.Apply(t.Context(), inVLANs("br0", 100, 201)); err != nil || a[0].Err == nil {
+		t.Errorf("VLANs that cannot be read: %v, %v", a[0].Err, err)
+	}
+}
+
+// TestVLANLists: the kernel is asked for the VLANs of all ports once in an Apply, and once
+// for all ports of which the snooper wants to know; after an error what was known
+// before holds, and it is asked again soon.
+func TestVLANLists(t *testing.T) {
+	ns := machine(t)
+	check(t, ns.Bridge("br0"))
+	var ports []int
+	n := newNet(t, ns)
+	f := newFiltering(n)
+	n.vlans = f
+	for _, name := range []string{"tap0", "tap1", "tap2"} {
+		tap, err := ns.Tap(name)
+		check(t, err, ns.Plug(name, "br0"))
+		defer tap.Close()
+		f.learns(t, n, name, map[uint16]uint16{100: ownVLAN})
+		l, err := n.nl.LinkByName(name)
+		check(t, err)
+		ports = append(ports, l.Attrs().Index)
+	}
+	wishes := inVLANs("br0", 100, 200, 300, 0)
+	applied(t, n, wishes...)
+	asked := func(what string, want int, do func()) {
+		t.Helper()
+		before := f.lists
+		do()
+		if got := f.lists - before; got != want {
+			t.Errorf("%s: the kernel was asked %d times, want %d", what, got, want)
+		}
+	}
+	asked("an Apply that changes nothing", 1, func() { applied(t, n, wishes...) })
+	now := time.Now().Add(portFor) // what Apply was told is too old
+	s := snooper{n: n, ports: make(map[int]portAt)}
+	hears := func() {
+		for _, port := range ports {
+			if on := s.port(now, port).on; on[0].vni != 100 || on[100].vni != 100 || len(on) != 2 {
+				t.Errorf("frames of a guest of VLAN 100 are by their tags of %v", on)
+			}
+		}
+	}
+	asked("three ports", 1, hears)
+	asked("the same ports again", 0, hears)
+	late, err := ns.Tap("late")
+	check(t, err, ns.Plug("late", "br0"))
+	defer late.Close()
+	f.learns(t, n, "late", map[uint16]uint16{100: ownVLAN})
+	l, err := n.nl.LinkByName("late")
+	check(t, err)
+	ports = append(ports, l.Attrs().Index)
+	asked("one more, which has just come", 1, hears)
+	now, f.fail = now.Add(portFor), errors.New("interrupted")
+	asked("all ports, in vain", 1, hears)
+	now = now.Add(vlansAgain)
+	asked("soon after, in vain again", 1, hears)
+	now, f.fail = now.Add(vlansAgain), nil
+	asked("soon after", 1, hears)
+	f.learns(t, n, "tap0", map[uint16]uint16{200: ownVLAN})
+	if got := n.PortSegments("tap0"); !slices.Equal(got, []uint32{101}) {
+		t.Errorf("a port whose VLAN has just changed is on %d", got)
+	}
+	f.fail = errors.New("interrupted")
+	if got := n.PortSegments("tap0"); !slices.Equal(got, []uint32{101}) {
+		t.Errorf("with the kernel telling nothing, it is on %d", got)
+	}
+	if a, err := n.Apply(t.Context(), wishes); err != nil || a[0].Err == nil {
 		t.Errorf("VLANs that cannot be read: %v, %v", a[0].Err, err)
 	}
 }
