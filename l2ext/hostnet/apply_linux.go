@@ -344,14 +344,12 @@ func (n *Net) setPort(w l2ext.Wish, l, br netlink.Link, s portSpec) error {
 			return fail("MTU", err)
 		}
 	}
-	if a.MasterIndex != br.Attrs().Index {
-		if err := n.pinMAC(br); err != nil {
-			return fail("keeping the bridge's MAC", err)
-		}
-		if err := n.nl.LinkSetMaster(l, br); err != nil {
+	up := a.RawFlags&unix.IFF_UP != 0
+	if a.MasterIndex != br.Attrs().Index || n.movesVLAN(w, a.Index) {
+		if err := n.plug(l, br); err != nil {
 			return fail("plugging into "+br.Attrs().Name, err)
 		}
-		n.applied = nil // the bridge has given it VLANs
+		up = false
 	}
 	p, err := n.nl.LinkGetProtinfo(l)
 	if err != nil {
@@ -388,12 +386,36 @@ func (n *Net) setPort(w l2ext.Wish, l, br netlink.Link, s portSpec) error {
 	if err := errors.Join(n.raw.execute(multicastTo(a.Index, s.many)), n.flood(l, s.many)); err != nil {
 		return fail("multicast", err)
 	}
-	if a.RawFlags&unix.IFF_UP == 0 && !s.stays {
+	if !up && !s.stays {
 		if err := n.nl.LinkSetUp(l); err != nil {
 			return fail("up", err)
 		}
 	}
 	return nil
+}
+
+// plug puts a port into a bridge, down, so that it teaches that nothing before it is set
+// up. If it is in one, it leaves it: with it goes what that knows of the port, its VLANs
+// and the hosts behind it.
+func (n *Net) plug(l, br netlink.Link) error {
+	a := l.Attrs()
+	if a.RawFlags&unix.IFF_UP != 0 {
+		if err := n.nl.LinkSetDown(l); err != nil {
+			return err
+		}
+	}
+	if a.MasterIndex != 0 {
+		if err := n.nl.LinkSetNoMaster(l); err != nil {
+			return err
+		}
+	}
+	if a.MasterIndex != br.Attrs().Index {
+		if err := n.pinMAC(br); err != nil {
+			return fmt.Errorf("keeping the bridge's MAC: %w", err)
+		}
+	}
+	n.applied = nil // the bridge gives it VLANs
+	return n.nl.LinkSetMaster(l, br)
 }
 
 // pinMAC sets the MAC of a bridge without ports to what it is. Otherwise it

@@ -70,6 +70,16 @@ func (k kernelVLANs) remove(port netlink.Link, vid uint16) error {
 	return k.n.nl.BridgeVlanDel(port, vid, false, false, false, false)
 }
 
+// movesVLAN tells whether a port of ours is in its bridge for another VLAN than is wished,
+// or may be: an attempt to attach the segment that came to nothing has left it there.
+func (n *Net) movesVLAN(w l2ext.Wish, port int) bool {
+	a, ok := n.attachment(w.VNI)
+	if !ok || a.port != port && a.direct != port {
+		return w.Direct == nil // those over the underlay outlive us, and have no VLAN
+	}
+	return a.lan.vlan != w.VLAN
+}
+
 // setVLAN has a bridge that filters VLANs give our port the segment's, and no other; the
 // one of the bridge's default is among those that go. It ends with the port.
 func (n *Net) setVLAN(w l2ext.Wish, port, br netlink.Link) error {

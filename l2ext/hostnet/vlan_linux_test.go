@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
@@ -22,7 +24,8 @@ import (
 )
 
 // filtering is bridges that filter VLANs, which this kernel may not have: it keeps what it
-// is told of ports, and gives each port the VLAN of the default as the kernel does.
+// is told of ports, and gives each port that is plugged in the VLAN of the default as the
+// kernel does. It knows ports by a flag that goes when they are unplugged.
 type filtering struct {
 	n *Net
 
@@ -56,9 +59,20 @@ func (f *filtering) of() (map[int][]nl.BridgeVlanInfo, error) {
 		return nil, err
 	}
 	for _, l := range links {
-		if l.Attrs().MasterIndex != 0 {
-			f.port(l.Attrs().Index)
+		if l.Attrs().MasterIndex == 0 {
+			continue
 		}
+		p, err := f.n.nl.LinkGetProtinfo(l)
+		if err != nil {
+			return nil, err
+		}
+		if !p.FastLeave {
+			delete(f.ports, l.Attrs().Index)
+			if err := f.n.nl.LinkSetFastLeave(l, true); err != nil {
+				return nil, err
+			}
+		}
+		f.port(l.Attrs().Index)
 	}
 	all := make(map[int][]nl.BridgeVlanInfo)
 	for index, vlans := range f.ports {
@@ -104,7 +118,7 @@ func (f *filtering) state(t *testing.T, n *Net, device string) (s string) {
 func (f *filtering) learns(t *testing.T, n *Net, device string, vlans map[uint16]uint16) {
 	t.Helper()
 	l, err := n.nl.LinkByName(device)
-	check(t, err)
+	check(t, err, n.nl.LinkSetFastLeave(l, true))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ports[l.Attrs().Index] = vlans
@@ -179,6 +193,62 @@ func TestFilteringBridge(t *testing.T) {
 	f.fail = errors.New("no memory")
 	if a, err := n.Apply(t.Context(), inVLANs("br0", 100, 201)); err != nil || a[0].Err == nil {
 		t.Errorf("VLANs that cannot be read: %v, %v", a[0].Err, err)
+	}
+}
+
+// TestVLANChanges: a port whose segment gets another VLAN, or none, has left the one
+// before, and no host is behind it that nobody wishes there; what it is otherwise, it is again.
+func TestVLANChanges(t *testing.T) {
+	for _, filters := range []bool{false, true} {
+		ns := machine(t)
+		check(t, ns.Bridge("br0"))
+		n := newNet(t, ns)
+		f := newFiltering(n)
+		if filters {
+			n.vlans = f
+		}
+		var before *netlink.Protinfo
+		for i, step := range []struct {
+			vid  uint16
+			want string
+		}{{100, "100"}, {100, "100"}, {0, "1 untagged"}, {200, "200"}, {300, "300"}} {
+			w := inVLANs("br0", step.vid)[0]
+			w.Mode = l2ext.Secure
+			w.Entries = []l2ext.Entry{{MAC: l2ext.MAC{2, 0, 0, 0, 0, 1}, Site: 7}}
+			applied(t, n, w)
+			if filters {
+				_, err := f.of()
+				check(t, err)
+				if got := f.state(t, n, "lhvx100"); got != step.want {
+					t.Errorf("with VLAN %d its port's are %s", step.vid, got)
+				}
+			}
+			l, err := n.nl.LinkByName("lhvx100")
+			check(t, err)
+			p, err := n.nl.LinkGetProtinfo(l)
+			check(t, err)
+			p.FastLeave = false // is f's
+			if before != nil && *before != p || p.Learning || l.Attrs().RawFlags&unix.IFF_UP == 0 {
+				t.Errorf("with VLAN %d, filtering %t, its port is %+v, flags %x; before: %+v", step.vid, filters, p, l.Attrs().RawFlags, before)
+			}
+			before = &p
+			has, err := n.nl.NeighList(l.Attrs().Index, unix.AF_BRIDGE)
+			check(t, err)
+			stale := func(e netlink.Neigh) bool {
+				return e.HardwareAddr.String() == "02:00:00:00:00:99" && e.MasterIndex != 0
+			}
+			if known := i == 1; slices.ContainsFunc(has, stale) != known { // nobody takes it away but with the port
+				t.Errorf("with VLAN %d, filtering %t, the bridge has %v", step.vid, filters, has)
+			}
+			wished := func(e netlink.Neigh) bool {
+				return e.HardwareAddr.String() == "02:00:00:00:00:01" && e.MasterIndex != 0
+			}
+			if !slices.ContainsFunc(has, wished) {
+				t.Errorf("with VLAN %d, filtering %t, the bridge has not what is wished, but %v", step.vid, filters, has)
+			}
+			check(t, n.nl.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER,
+				State: netlink.NUD_PERMANENT, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 0x99}}))
+		}
 	}
 }
 
