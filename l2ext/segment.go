@@ -281,7 +281,7 @@ type Attached struct {
 	Limited   uint64 // frames over a limit that the kernel has dropped, since the Host was made
 	Delivered uint64 // packets from the carrier that reached the bridge since the device was made
 
-	OtherVLANs uint64 // frames for many that the kernel has dropped since the Host was made, as they are of no VLAN of the segment
+	OtherVLANs uint64 // frames that the kernel has dropped since the Host was made, as they are not of the segment's VLAN, nor for a host in another one of ours
 }
 
 // Sighting is a host that was seen on a LAN port.

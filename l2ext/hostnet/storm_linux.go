@@ -26,14 +26,16 @@ import (
 //		chain forward { type filter hook forward priority filter
 //			oif vmap { lhvx100 : jump s100 } }
 //		chain s100 {
-//			ether daddr & 01:00:00:00:00:00 != 0      jump s100-vlan
+//			jump s100-vlan
 //			ether daddr ff:ff:ff:ff:ff:ff             jump s100-brake
 //			ether type arp                            goto s100-resolve
 //			ip6 nexthdr icmpv6, type 135 or 136       goto s100-resolve
 //			ether daddr ff:ff:ff:ff:ff:ff             goto s100-broadcast
 //			ether daddr & 01:00:00:00:00:00 != 0      goto s100-multicast }
 //		chain s100-vlan {                             only where the segment is one of the VLANs of its bridge
-//			vlan id 100 return
+//			vlan id 100                               return
+//			ether daddr & 01:00:00:00:00:00 != 0      drop
+//			vlan id @vlans-br0                        return
 //			drop }
 //		chain s100-brake {
 //			update @s100-brake { iif . ether type limit rate over 500/second } drop }
@@ -139,7 +141,7 @@ func (n *Net) wishedRules(wishes []l2ext.Wish) string {
 	var b strings.Builder
 	for _, w := range wishes {
 		if a, ok := n.segments[w.VNI]; ok {
-			fmt.Fprintf(&b, "%d %d %+v %d %t\n", w.VNI, a.port, w.Policy.Limits, w.VLAN, w.Shared)
+			fmt.Fprintf(&b, "%d %d %+v %s %d %t\n", w.VNI, a.port, w.Policy.Limits, w.Bridge, w.VLAN, w.Shared)
 			if w.Direct != nil {
 				fmt.Fprintf(&b, "direct %d %+v %d %t %t\n", a.direct, w.Policy, len(w.Direct.Sites), w.Direct.Shut, w.Direct.Listeners.NoReports)
 			}
@@ -161,13 +163,17 @@ func (n *Net) program(wishes []l2ext.Wish) error {
 	t := c.AddTable(n.table()) // so that there is one to delete
 	c.DelTable(t)
 	t = c.AddTable(n.table())
+	bridges, err := addBridges(c, t, wishes)
+	if err != nil {
+		return err
+	}
 	var out, in []nftables.SetElement
 	for _, w := range wishes {
 		a, ok := n.attachment(w.VNI)
 		if !ok {
 			continue
 		}
-		chain, err := addSegment(c, t, w)
+		chain, err := addSegment(c, t, w, bridges[w.Bridge])
 		if err != nil {
 			return err
 		}
@@ -228,10 +234,10 @@ func jumpFor(port int, chain string) nftables.SetElement {
 }
 
 // addSegment makes the chains of a segment and returns the name of the first.
-func addSegment(c *nftables.Conn, t *nftables.Table, w l2ext.Wish) (string, error) {
+func addSegment(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, bridge bridgeSegments) (string, error) {
 	first := c.AddChain(&nftables.Chain{Name: fmt.Sprintf("s%d", w.VNI), Table: t})
 	l := limits{Limits: w.Policy.Limits, sources: 1, kindAt: kindAt(w)}
-	addOtherVLANs(c, first, w)
+	addOtherVLANs(c, first, w, bridge)
 	if err := addBrake(c, first, l); err != nil {
 		return "", err
 	}

@@ -479,6 +479,43 @@ func TestStormInVLAN(t *testing.T) {
 	}
 }
 
+// TestHostsOfOtherVLANs: a frame for one host is dropped before it comes to our port if it
+// is of no segment of the bridge; one that is of another segment's may be for a host
+// that is in both.
+func TestHostsOfOtherVLANs(t *testing.T) {
+	n, tap := newLAN(t, machine(t))
+	const none, other, untagged, priority, provider, own = "\x81\x00\x00\x63", "\x81\x00\xe0\xc8", "", "\x81\x00\xe0\x00", "\x88\xa8\x00\x64", "\x81\x00\xe0\x64"
+	for _, tt := range []struct {
+		vids   []uint16
+		passes map[string]uint64
+		drops  uint64 // so far
+	}{
+		{[]uint16{100, 200, 0}, map[string]uint64{own: 1, other: 1, untagged: 1, priority: 1}, 2},
+		{[]uint16{100, 200}, map[string]uint64{own: 1, other: 1}, 6},
+		{[]uint16{100}, map[string]uint64{own: 1}, 11},
+		{[]uint16{0, 200}, map[string]uint64{other: 1, untagged: 1, priority: 1}, 14},
+	} {
+		wishes := inVLANs("br0", tt.vids...)
+		for i := range wishes {
+			wishes[i].Policy.Unknown = l2ext.UnknownLimited // the bridge floods
+		}
+		applied(t, n, wishes...)
+		for _, tag := range []string{none, other, untagged, priority, provider, own} {
+			before := sent(t, n)
+			_, err := tap.Write(frame("\x52\x54\x00\x00\x00\x01", tag+"\x88\xb6", 46))
+			check(t, err)
+			if k := sent(t, n) - before; k != tt.passes[tag] {
+				t.Errorf("segments of VLANs %d: %d frames with the tag % x came to the port of the first", tt.vids, k, tag)
+			}
+		}
+		a, err := n.Apply(t.Context(), wishes)
+		check(t, err)
+		if a[0].OtherVLANs != tt.drops {
+			t.Errorf("segments of VLANs %d: %d frames were counted, want %d", tt.vids, a[0].OtherVLANs, tt.drops)
+		}
+	}
+}
+
 // next waits a little for a sighting.
 func next(seen chan l2ext.Sighting) (s l2ext.Sighting, ok bool) {
 	select {
