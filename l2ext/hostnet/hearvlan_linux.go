@@ -64,40 +64,31 @@ func (n *Net) tuneSnoop() error {
 	return nil
 }
 
-// hearVLANs has a socket hear what snoopFilter lets through of some VLANs as well. It is
-// told of tags before it gets the first frame that had one.
-func hearVLANs(fd int, vids []uint16) error {
-	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1); err != nil {
-		return os.NewSyscallError("asking for tags", err)
-	}
-	return attachFilter(fd, snoopFilterFor(vids))
-}
+// hearVLANs has a socket hear what snoopFilter lets through of some VLANs as well.
+func hearVLANs(fd int, vids []uint16) error { return attachFilter(fd, snoopFilterFor(vids)) }
 
 // maxHeardVLANs are picked by the filter: a socket's may have 4096 instructions. With
 // more, all are heard, and most are thrown away here.
 const maxHeardVLANs = 256
 
-// snoopFilterFor is snoopFilter for what has no tag, or one of these.
+// snoopFilterFor is snoopFilter for what has no tag, one with only a priority, or one of these.
 func snoopFilterFor(vids []uint16) []bpf.Instruction {
-	if len(vids) == 0 {
+	if len(vids) > maxHeardVLANs {
 		return snoopFilter
 	}
-	kinds := snoopFilter[snoopKinds:]
-	if len(vids) > maxHeardVLANs {
-		return kinds
-	}
 	toKinds := func(skip int) bpf.Instruction { return bpf.Jump{Skip: uint32(skip)} }
+	tags := append([]uint16{0}, vids...)
 	program := []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 1},
-		toKinds(2 + 2*len(vids) + 1),
+		toKinds(2 + 2*len(tags) + 1),
 		bpf.LoadExtension{Num: bpf.ExtVLANTag},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: vidMask},
 	}
-	for i, vid := range vids {
-		program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(vid), SkipTrue: 1}, toKinds(2*(len(vids)-1-i)+1))
+	for i, vid := range tags {
+		program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(vid), SkipTrue: 1}, toKinds(2*(len(tags)-1-i)+1))
 	}
-	return append(append(program, bpf.RetConstant{Val: 0}), kinds...)
+	return append(append(program, bpf.RetConstant{Val: 0}), snoopFilter...)
 }
 
 // vidMask is which bits of a tag are the number of its VLAN (IEEE 802.1Q, section 9.6).

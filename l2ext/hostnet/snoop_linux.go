@@ -41,38 +41,33 @@ const (
 	maxPorts = 1 << 14
 )
 
-// snoopKinds is where in snoopFilter the kind of a frame is looked at.
-const snoopKinds = 2
-
-// snoopFilter lets through, untagged (see snoopFilterFor), ARP and RARP, neighbour solicitations and
-// advertisements, IGMP and MLD, what DHCP servers send, and loop probes.
+// snoopFilter lets through ARP and RARP, neighbour solicitations and advertisements, IGMP
+// and MLD, what DHCP servers send, and loop probes. Which tags, snoopFilterFor says.
 var snoopFilter = []bpf.Instruction{
-	0:  bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-	1:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 23},
-	2:  bpf.LoadAbsolute{Off: 12, Size: 2}, // type
-	3:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeARP, SkipTrue: 20},
-	4:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeRARP, SkipTrue: 19},
-	5:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: probe.Type, SkipTrue: 18},
-	6:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeIPv4, SkipTrue: 9},
-	7:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.TypeIPv6, SkipTrue: 17},
-	8:  bpf.LoadAbsolute{Off: 20, Size: 1}, // next header
-	9:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_HOPOPTS, SkipTrue: 4},
-	10: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 14},
-	11: bpf.LoadAbsolute{Off: 54, Size: 1}, // type: 135 or 136
-	12: bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 135, SkipTrue: 12},
-	13: bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: 136, SkipTrue: 11, SkipFalse: 10},
-	14: bpf.LoadAbsolute{Off: 54, Size: 1}, // the header behind the options, which MLD has
-	15: bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 8, SkipFalse: 9},
-	16: bpf.LoadAbsolute{Off: 23, Size: 1}, // protocol
-	17: bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_IGMP, SkipTrue: 6},
-	18: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 6},
-	19: bpf.LoadAbsolute{Off: 20, Size: 2}, // fragment offset
-	20: bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: 4},
-	21: bpf.LoadMemShift{Off: 14}, // length of the IP header
-	22: bpf.LoadIndirect{Off: 14, Size: 2},
-	23: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.PortDHCPServer, SkipTrue: 1},
-	24: bpf.RetConstant{Val: 1 << 16},
-	25: bpf.RetConstant{Val: 0},
+	0:  bpf.LoadAbsolute{Off: 12, Size: 2}, // type
+	1:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeARP, SkipTrue: 20},
+	2:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeRARP, SkipTrue: 19},
+	3:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: probe.Type, SkipTrue: 18},
+	4:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: ether.TypeIPv4, SkipTrue: 9},
+	5:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.TypeIPv6, SkipTrue: 17},
+	6:  bpf.LoadAbsolute{Off: 20, Size: 1}, // next header
+	7:  bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_HOPOPTS, SkipTrue: 4},
+	8:  bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 14},
+	9:  bpf.LoadAbsolute{Off: 54, Size: 1}, // type: 135 or 136
+	10: bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 135, SkipTrue: 12},
+	11: bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: 136, SkipTrue: 11, SkipFalse: 10},
+	12: bpf.LoadAbsolute{Off: 54, Size: 1}, // the header behind the options, which MLD has
+	13: bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 8, SkipFalse: 9},
+	14: bpf.LoadAbsolute{Off: 23, Size: 1}, // protocol
+	15: bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_IGMP, SkipTrue: 6},
+	16: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 6},
+	17: bpf.LoadAbsolute{Off: 20, Size: 2}, // fragment offset
+	18: bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: 4},
+	19: bpf.LoadMemShift{Off: 14}, // length of the IP header
+	20: bpf.LoadIndirect{Off: 14, Size: 2},
+	21: bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: ether.PortDHCPServer, SkipTrue: 1},
+	22: bpf.RetConstant{Val: 1 << 16},
+	23: bpf.RetConstant{Val: 0},
 }
 
 // snoop reports what hosts on the LAN ports tell of themselves, until ctx ends. It
@@ -161,9 +156,10 @@ func attachFilter(fd int, program []bpf.Instruction) error {
 
 // openSnoop opens the socket that hears all devices, but what they send.
 func (n *Net) openSnoop() (f *os.File, err error) {
-	return n.openPacket(packetSpec{filter: snoopFilter, set: func(fd int) error {
+	return n.openPacket(packetSpec{filter: snoopFilterFor(nil), set: func(fd int) error {
 		return errors.Join(
 			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
+			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1), // of tags
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, snoopBuffer))
 	}})
 }

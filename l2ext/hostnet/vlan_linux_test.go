@@ -368,7 +368,7 @@ func TestSharedPorts(t *testing.T) {
 }
 
 // TestHearVLANs: the snooper hears the VLANs of segments, of those that come later, too,
-// and takes nothing for a segment's that has another tag.
+// and takes nothing for a segment's that has another tag. One with only a priority is none.
 func TestHearVLANs(t *testing.T) {
 	ns := machine(t)
 	lan, err := ns.Tap("lan0")
@@ -406,10 +406,10 @@ func TestHearVLANs(t *testing.T) {
 			say(last, tag...)
 			for s, ok := next(seen); ok; s, ok = next(seen) {
 				switch mac := s.MAC[5]; {
-				case s.Somewhere, s.MAC[0] != 2, mac >= first && mac < last: // and hosts of steps before
+				case !s.IP.IsValid(), s.MAC[0] != 2, mac >= first && mac < last: // learned by the bridge, or of steps before
 				case mac == last && s.IP == ipOf(last):
 					return s.VNI
-				case mac == last, mac == bare && slices.Contains(vids, 0):
+				case mac == last, (mac == bare || mac == priority) && slices.Contains(vids, 0):
 				default:
 					t.Errorf("%s: host %d was taken for one of the segment with VNI %d", step, mac, s.VNI)
 				}
@@ -425,6 +425,12 @@ func TestHearVLANs(t *testing.T) {
 		t.Errorf("it is on the segment with VNI %d", vni)
 	}
 	if vni := hears("and one without", []uint16{100, 0}, first+2); vni != 101 {
+		t.Errorf("it is on the segment with VNI %d", vni)
+	}
+	if vni := hears("with a priority only", []uint16{100, 0}, first+3, 0x81, 0, 0x60, 0); vni != 101 {
+		t.Errorf("it is on the segment with VNI %d", vni)
+	}
+	if vni := hears("with no VLANs at all", []uint16{0}, first+4, 0x81, 0, 0x60, 0); vni != 100 {
 		t.Errorf("it is on the segment with VNI %d", vni)
 	}
 }
