@@ -1,7 +1,9 @@
 package l2ext_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -179,20 +181,30 @@ func dialUDP(t testing.TB, ns *nstest.NS, addr string) *net.UDPConn {
 	return c.(*net.UDPConn)
 }
 
-// echoed sends datagrams of n bytes until one comes back.
+// echoed sends datagrams of n bytes until one comes back. What ICMP tells meanwhile, at
+// a Write or a Read, ends nothing: it may be of before the way was there.
 func echoed(c *net.UDPConn, n int) error {
 	b := make([]byte, 1<<16)
 	var last error
-	for range 20 {
+	for deadline := time.Now().Add(l2exttest.Patience); time.Now().Before(deadline); {
 		if _, err := c.Write(b[:n]); err != nil {
-			return fmt.Errorf("sending %d bytes: %w", n, err)
+			last = fmt.Errorf("sending %d bytes: %w", n, err)
 		}
 		c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-		k, err := c.Read(b)
-		if err == nil && k == n {
-			return nil
+		for again := false; !again; {
+			k, err := c.Read(b)
+			switch {
+			case err == nil && k == n:
+				return nil
+			case err == nil: // an answer to what was sent before
+			case errors.Is(err, net.ErrClosed):
+				return err
+			case errors.Is(err, os.ErrDeadlineExceeded):
+				again, last = true, cmp.Or(last, err)
+			default:
+				last = fmt.Errorf("waiting for %d bytes: %w", n, err)
+			}
 		}
-		last = fmt.Errorf("%d of %d bytes came back: %w", k, n, err)
 	}
 	return last
 }
