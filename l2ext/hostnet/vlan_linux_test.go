@@ -1,12 +1,10 @@
 package hostnet
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -15,12 +13,9 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/l2ext"
-	"github.com/longhaul-project/longhaul/l2ext/ether"
-	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
 // filtering is bridges that filter VLANs, which this kernel may not have: it keeps what it
@@ -365,207 +360,4 @@ func TestSharedPorts(t *testing.T) {
 			t.Errorf("with VLANs %d: isolated is %t", step.vids, p.Isolated)
 		}
 	}
-}
-
-// TestHearVLANs: the snooper hears the VLANs of segments, of those that come later, too,
-// and takes nothing for a segment's that has another tag. One with only a priority is none.
-func TestHearVLANs(t *testing.T) {
-	ns := machine(t)
-	lan, err := ns.Tap("lan0")
-	check(t, err, ns.Bridge("br0", "lan0"))
-	defer lan.Close()
-	n := newNet(t, ns)
-	seen := make(chan l2ext.Sighting)
-	ctx, cancel := context.WithCancel(t.Context())
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		_ = n.Watch(ctx, func(s l2ext.Sighting) {
-			select {
-			case seen <- s:
-			case <-ctx.Done():
-			}
-		})
-	})
-	defer watching.Wait()
-	defer cancel()
-	say := func(mac byte, tags ...byte) {
-		frame := ether.AppendAnnounce(nil, l2ext.MAC{2, 0, 0, 0, 0, mac}, ipOf(mac))
-		_, err := lan.Write(slices.Insert(frame, ether.MACsLen, tags...))
-		check(t, err)
-	}
-	const other, below, provider, priority, bare, first = 1, 2, 3, 4, 5, 9
-	hears := func(step string, vids []uint16, last byte, tag ...byte) (vni uint32) {
-		t.Helper()
-		applied(t, n, inVLANs("br0", vids...)...)
-		for deadline := time.Now().Add(l2exttest.Patience); time.Now().Before(deadline); {
-			say(other, 0x81, 0, 0, 99)
-			say(below, 0x81, 0, 0, 100, 0x81, 0, 0, 100)
-			say(provider, 0x88, 0xa8, 0, 100)
-			say(priority, 0x81, 0, 0xe0, 0)
-			say(bare)
-			say(last, tag...)
-			for s, ok := next(seen); ok; s, ok = next(seen) {
-				switch mac := s.MAC[5]; {
-				case !s.IP.IsValid(), s.MAC[0] != 2, mac >= first && mac < last: // learned by the bridge, or of steps before
-				case mac == last && s.IP == ipOf(last):
-					return s.VNI
-				case mac == last, (mac == bare || mac == priority) && slices.Contains(vids, 0):
-				default:
-					t.Errorf("%s: host %d was taken for one of the segment with VNI %d", step, mac, s.VNI)
-				}
-			}
-		}
-		t.Fatalf("%s: a host was not heard", step)
-		return 0
-	}
-	if vni := hears("one", []uint16{100}, first, 0x81, 0, 0xe0, 100); vni != 100 {
-		t.Errorf("it is on the segment with VNI %d", vni)
-	}
-	if vni := hears("another later", []uint16{100, 4094}, first+1, 0x81, 0, 0x0f, 0xfe); vni != 101 {
-		t.Errorf("it is on the segment with VNI %d", vni)
-	}
-	if vni := hears("and one without", []uint16{100, 0}, first+2); vni != 101 {
-		t.Errorf("it is on the segment with VNI %d", vni)
-	}
-	if vni := hears("with a priority only", []uint16{100, 0}, first+3, 0x81, 0, 0x60, 0); vni != 101 {
-		t.Errorf("it is on the segment with VNI %d", vni)
-	}
-	if vni := hears("with no VLANs at all", []uint16{0}, first+4, 0x81, 0, 0x60, 0); vni != 100 {
-		t.Errorf("it is on the segment with VNI %d", vni)
-	}
-}
-
-// TestStormInVLAN: a storm in another VLAN takes nothing of the segment's limits, and in
-// its own it is told what frames are: questions have a limit of their own.
-func TestStormInVLAN(t *testing.T) {
-	n, tap := newLAN(t, machine(t))
-	w := inVLANs("br0", 100)[0]
-	w.Policy.Limits = l2ext.Limits{Resolve: 40, Broadcast: 20, Multicast: 100, Unknown: 1}
-	applied(t, n, w)
-	send := func(k int, tag, kind string) (passed uint64) {
-		before := sent(t, n)
-		for range k {
-			_, err := tap.Write(frame("\xff\xff\xff\xff\xff\xff", tag+kind, 46))
-			check(t, err)
-		}
-		return sent(t, n) - before
-	}
-	const other, untagged, priority, provider, own = "\x81\x00\x00\x63", "", "\x81\x00\xe0\x00", "\x88\xa8\x00\x64", "\x81\x00\xe0\x64"
-	for _, tag := range []string{other, untagged, priority, provider} {
-		if k := send(500, tag, "\x08\x06"); k != 0 {
-			t.Errorf("%d frames with the tag % x passed", k, tag)
-		}
-	}
-	a, err := n.Apply(t.Context(), []l2ext.Wish{w})
-	check(t, err)
-	if a[0].OtherVLANs != 2000 || a[0].Limited != 0 {
-		t.Errorf("%d frames were counted as of other VLANs, %d as over a limit, want 2000, 0", a[0].OtherVLANs, a[0].Limited)
-	}
-	start := time.Now()
-	for _, tt := range []struct {
-		kind string
-		most int // of one port, in a second
-	}{{"\x08\x06", 20}, {"\x88\xb6", 10}} {
-		passed, took := send(150, own, tt.kind), time.Since(start).Seconds()
-		if passed < uint64(tt.most) || float64(passed) > float64(tt.most)*(1+took)+2 {
-			t.Errorf("of 150 frames of kind % x in its VLAN, %d passed in %.2f s, want about %d", tt.kind, passed, took, tt.most)
-		}
-	}
-	w.Policy.Limits.Broadcast = 30
-	w.VLAN, w.Shared = 0, true // what has no tag, beside other segments
-	for tag, want := range map[string]uint64{other: 0, own: 0, provider: 0, untagged: 1, priority: 1} {
-		applied(t, n, w)
-		if k := send(1, tag, "\x88\xb6"); k != want {
-			t.Errorf("%d frames with the tag % x passed to what has none", k, tag)
-		}
-	}
-	w.VLAN, w.Shared = 100, false
-	if a, err = n.Apply(t.Context(), []l2ext.Wish{w}); err != nil || a[0].OtherVLANs != 2003 {
-		t.Errorf("with other limits, %d are counted, %v", a[0].OtherVLANs, err)
-	}
-}
-
-// TestHostsOfOtherVLANs: a frame for one host is dropped before it comes to our port if it
-// is of no segment of the bridge; one that is of another segment's may be for a host
-// that is in both.
-func TestHostsOfOtherVLANs(t *testing.T) {
-	n, tap := newLAN(t, machine(t))
-	const none, other, untagged, priority, provider, own = "\x81\x00\x00\x63", "\x81\x00\xe0\xc8", "", "\x81\x00\xe0\x00", "\x88\xa8\x00\x64", "\x81\x00\xe0\x64"
-	for _, tt := range []struct {
-		vids   []uint16
-		passes map[string]uint64
-		drops  uint64 // so far
-	}{
-		{[]uint16{100, 200, 0}, map[string]uint64{own: 1, other: 1, untagged: 1, priority: 1}, 2},
-		{[]uint16{100, 200}, map[string]uint64{own: 1, other: 1}, 6},
-		{[]uint16{100}, map[string]uint64{own: 1}, 11},
-		{[]uint16{0, 200}, map[string]uint64{other: 1, untagged: 1, priority: 1}, 14},
-	} {
-		wishes := inVLANs("br0", tt.vids...)
-		for i := range wishes {
-			wishes[i].Policy.Unknown = l2ext.UnknownLimited // the bridge floods
-		}
-		applied(t, n, wishes...)
-		for _, tag := range []string{none, other, untagged, priority, provider, own} {
-			before := sent(t, n)
-			_, err := tap.Write(frame("\x52\x54\x00\x00\x00\x01", tag+"\x88\xb6", 46))
-			check(t, err)
-			if k := sent(t, n) - before; k != tt.passes[tag] {
-				t.Errorf("segments of VLANs %d: %d frames with the tag % x came to the port of the first", tt.vids, k, tag)
-			}
-		}
-		a, err := n.Apply(t.Context(), wishes)
-		check(t, err)
-		if a[0].OtherVLANs != tt.drops {
-			t.Errorf("segments of VLANs %d: %d frames were counted, want %d", tt.vids, a[0].OtherVLANs, tt.drops)
-		}
-	}
-}
-
-// next waits a little for a sighting.
-func next(seen chan l2ext.Sighting) (s l2ext.Sighting, ok bool) {
-	select {
-	case s = <-seen:
-		return s, true
-	case <-time.After(20 * time.Millisecond): // then it is asked for again
-		return s, false
-	}
-}
-
-func ipOf(mac byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, mac}) }
-
-// TestSnoopFilters: the kernel takes the filter for as many VLANs as a machine may have.
-func TestSnoopFilters(t *testing.T) {
-	ns := machine(t)
-	n := newNet(t, ns)
-	f, err := n.openSnoop()
-	check(t, err)
-	defer f.Close()
-	raw, err := f.SyscallConn()
-	check(t, err)
-	for _, many := range []int{0, 1, maxHeardVLANs, maxHeardVLANs + 1, 4094} {
-		vids := make([]uint16, many)
-		for i := range vids {
-			vids[i] = uint16(i + 1)
-		}
-		if _, err := bpf.Assemble(snoopFilterFor(vids)); err != nil {
-			t.Errorf("%d VLANs: %v", many, err)
-		}
-		var told error
-		check(t, raw.Control(func(fd uintptr) { told = hearVLANs(int(fd), vids) }))
-		if told != nil {
-			t.Errorf("%d VLANs: %v", many, told)
-		}
-	}
-}
-
-// FuzzVIDIn: whatever stands beside a frame, a VLAN that can be is told, or none.
-func FuzzVIDIn(f *testing.F) {
-	f.Add([]byte{})
-	f.Add([]byte{36, 0, 0, 0, 0, 0, 0, 0, 7, 1, 0, 0, 8, 0, 0, 0, 0x51, 0, 0, 0, 60, 0, 0, 0, 60, 0, 0, 0, 0, 0, 14, 0, 100, 0xe0, 0, 0x81})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if vid := vidIn(b); vid > vidMask {
-			t.Errorf("% x: VLAN %d", b, vid)
-		}
-	})
 }
