@@ -94,6 +94,9 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		if w.Policy.binds(mac) && (b.rec.Site == m.cfg.Site || slices.Contains(w.Sites, b.rec.Site)) {
 			own := *b // frames on their way may still look at the old table
 			own.parked = own.parked && seg.lot.holds(mac)
+			if own.stayed != m.cfg.Site && !slices.Contains(w.Sites, own.stayed) {
+				own.stayed = "" // it cannot go back there, see restore
+			}
 			seg.table.byMAC[mac] = &own
 			for _, ip := range own.rec.IPs {
 				if old.table.byIP[ip] == mac && !own.withdrawn() {
