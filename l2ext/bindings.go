@@ -225,7 +225,7 @@ func (t *table) set(now time.Time, b *binding, r announce.Record) {
 	}
 	if r.Site != b.rec.Site || r.Cause == announce.Withdrawn {
 		b.left = b.rec.Site == t.self && !b.withdrawn()
-		b.noteStay(now)
+		b.noteStay(now, t.self, r.Site)
 		b.since, b.from = now, b.rec.Site
 	}
 	if r.Site == t.self {

@@ -16,13 +16,17 @@ import (
 // probes, of which some may get lost.
 const takenWithin = 5 * time.Second
 
-// noteStay notes where a MAC is, which is about to change, if that was not for a moment.
-func (b *binding) noteStay(now time.Time) {
+// noteStay notes where a MAC is, which is about to change to next, if that was not for a
+// moment. One that was new here a moment ago may have come by a cable, and then next is
+// where it stays.
+func (b *binding) noteStay(now time.Time, self, next string) {
 	switch {
 	case b.withdrawn():
 		b.stayed = ""
-	case b.stayed == "" || now.Sub(b.since) > takenWithin:
+	case now.Sub(b.since) > takenWithin:
 		b.stayed = b.rec.Site
+	case b.stayed == "" && b.rec.Site == self:
+		b.stayed = next
 	}
 }
 
