@@ -124,8 +124,8 @@ func (t *table) move(now time.Time, m MAC, site, job string, step uint64) announ
 	return r
 }
 
-// accept takes a record that a peer has sent.
-func (t *table) accept(now time.Time, r announce.Record) verdict {
+// accept takes a record that the peer from has sent.
+func (t *table) accept(now time.Time, from string, r announce.Record) verdict {
 	b := t.byMAC[r.MAC]
 	if b == nil {
 		if r.Cause == announce.Withdrawn {
@@ -144,7 +144,7 @@ func (t *table) accept(now time.Time, r announce.Record) verdict {
 		t.set(now, b, raise)
 		return raised
 	}
-	if r.Cause == announce.Learned && r.Site != b.rec.Site {
+	if r.Cause == announce.Learned && r.Site != b.rec.Site && !b.isRestored(now, from, r.Site) {
 		b.moved(now)
 	}
 	t.set(now, b, r)

@@ -36,7 +36,7 @@ func TestTable(t *testing.T) {
 		then string
 	}
 	accept := func(r announce.Record) func(time.Time, *table) verdict {
-		return func(now time.Time, t *table) verdict { return t.accept(now, r) }
+		return func(now time.Time, t *table) verdict { return t.accept(now, r.Site, r) }
 	}
 	see := func(now time.Time, t *table) verdict { return t.see(now, vm, false) }
 	seeAnnounced := func(now time.Time, t *table) verdict { return t.see(now, vm, true) }
@@ -177,7 +177,7 @@ func TestTableIsBounded(t *testing.T) {
 			t.Fatalf("MAC %d: verdict %d", i, v)
 		}
 	}
-	if v := tab.accept(now, rec(1, announce.Learned, "a", "")); v != full {
+	if v := tab.accept(now, "a", rec(1, announce.Learned, "a", "")); v != full {
 		t.Errorf("verdict %d", v)
 	}
 }
@@ -231,8 +231,9 @@ func TestTablesConverge(t *testing.T) {
 			case 1, 2:
 				tabs[s].see(now, vm, rnd.IntN(2) == 0)
 			default:
-				if b := tabs[sites[rnd.IntN(3)]].byMAC[vm]; b != nil {
-					tabs[s].accept(now, b.rec)
+				from := sites[rnd.IntN(3)]
+				if b := tabs[from].byMAC[vm]; b != nil {
+					tabs[s].accept(now, from, b.rec)
 				}
 			}
 			checkSum(t, tabs[s])
@@ -241,7 +242,7 @@ func TestTablesConverge(t *testing.T) {
 			for _, from := range sites {
 				for _, to := range sites {
 					if b := tabs[from].byMAC[vm]; b != nil && from != to {
-						tabs[to].accept(now, b.rec)
+						tabs[to].accept(now, from, b.rec)
 					}
 				}
 			}

@@ -30,6 +30,14 @@ func (b *binding) noteStay(now time.Time, self, next string) {
 	}
 }
 
+// isRestored tells whether a record that binds a MAC to site is the restore of one that was
+// taken, which is no move: another site says so than that, which does not claim it. Of two
+// hosts with one MAC each site claims its own. The record and that before it may take
+// different times.
+func (b *binding) isRestored(now time.Time, from, site string) bool {
+	return from != site && site == b.stayed && now.Sub(b.since) <= takenWithin+settleTime
+}
+
 // restore binds MACs that have come in the last moments without a job to the sites where
 // they were before these, and returns what to announce.
 func (t *table) restore(now time.Time) (records []announce.Record) {
@@ -41,6 +49,7 @@ func (t *table) restore(now time.Time) (records []announce.Record) {
 		r := b.rec
 		r.Site, r.Seq = b.stayed, b.rec.Seq+1
 		t.set(now, b, r)
+		b.moves = b.moves[:max(0, len(b.moves)-1)] // that it came was no move
 		records = append(records, r)
 	}
 	return records

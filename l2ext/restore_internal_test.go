@@ -31,12 +31,46 @@ func TestStay(t *testing.T) {
 				if s.site == "b" {
 					tab.see(now, vm, false)
 				} else {
-					tab.accept(now, rec(uint64(i+1), announce.Learned, s.site, ""))
+					tab.accept(now, s.site, rec(uint64(i+1), announce.Learned, s.site, ""))
 				}
 				if b := tab.byMAC[vm]; b.rec.Site != s.site || b.stayed != s.want {
 					t.Fatalf("step %d: at %s, stayed %q; want %s, %q", i, b.rec.Site, b.stayed, s.site, s.want)
 				}
 			}
 		})
+	}
+}
+
+// TestRestoreIsNoMove has a cable come and go, with a host of site "a" that site "b" takes
+// and gives back each time: neither of them, nor another site, finds that it moves too often.
+func TestRestoreIsNoMove(t *testing.T) {
+	const times = maxMoves - 1 // each of them a claim, which the other sites count
+	now := time.Unix(1000, 0)
+	tabs := map[string]*table{"a": newTable("a"), "b": newTable("b"), "c": newTable("c")}
+	tell := func(from string, r announce.Record) {
+		for _, tab := range tabs {
+			tab.accept(now, from, r)
+		}
+	}
+	tabs["a"].see(now, vm, false)
+	tell("a", tabs["a"].byMAC[vm].rec)
+	for i := range times {
+		now = now.Add(moveWindow / (maxMoves + 1))
+		tabs["b"].see(now, vm, false)
+		tell("b", tabs["b"].byMAC[vm].rec)
+		now = now.Add(time.Second)
+		restored := tabs["b"].restore(now)
+		if len(restored) != 1 || restored[0].Site != "a" {
+			t.Fatalf("time %d: restored %v", i, restored)
+		}
+		tell("b", restored[0])
+		for site, tab := range tabs {
+			if b := tab.byMAC[vm]; b.rec.Site != "a" || !b.frozen.IsZero() {
+				t.Errorf("time %d: site %s has %s, frozen until %v", i, site, show(tab), b.frozen)
+			}
+		}
+	}
+	if b := tabs["b"].byMAC[vm]; len(b.moves) != 0 {
+		t.Errorf("b counts %d moves", len(b.moves))
 	}
 }

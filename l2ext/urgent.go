@@ -119,6 +119,7 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 // taken is what records of a peer change here.
 type taken struct {
 	batch
+	from    string            // the peer
 	newer   []announce.Record // what the sender does not know
 	told    []*moved          // what the LAN has to be told: MACs that left it, and addresses that went to another MAC
 	back    map[string][]MAC  // parked MACs that went back, by site
@@ -126,7 +127,7 @@ type taken struct {
 }
 
 func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records []announce.Record) {
-	t := taken{back: make(map[string][]MAC)}
+	t := taken{from: from, back: make(map[string][]MAC)}
 	seg.mu.Lock()
 	for _, r := range records {
 		if !seg.Policy.binds(MAC(r.MAC)) {
@@ -162,7 +163,7 @@ func (m *Manager) takeRecord(now time.Time, seg *segment, r announce.Record, t *
 	if b := seg.table.byMAC[mac]; b != nil {
 		known = b.rec.IPs
 	}
-	switch seg.table.accept(now, r) {
+	switch seg.table.accept(now, t.from, r) {
 	case changed:
 		after := seg.table.site(mac)
 		m.addressed(seg, known, r.IPs)
