@@ -98,7 +98,7 @@ func TestParking(t *testing.T) {
 		w.settle()
 		var bySite [3][]int
 		for f := w.hosts["b"].Receive("vm"); f != nil; f = w.hosts["b"].Receive("vm") {
-			if i := int(f[11]) - 'a'; i >= 0 && i < 3 {
+			if i := int(f[11]) - 'a'; l2ext.MAC(f[:6]) == vmMAC && i >= 0 && i < 3 {
 				bySite[i] = append(bySite[i], int(f[14]))
 			}
 		}
