@@ -39,17 +39,22 @@ func (b *binding) isRestored(now time.Time, from, site string) bool {
 }
 
 // restore binds MACs that have come in the last moments without a job to the sites where
-// they were before these, and returns what to announce.
-func (t *table) restore(now time.Time) (records []announce.Record) {
+// they were before these, and MACs that have gone so to the site at the other end of the
+// cable to this one: that site need not know where they were. It returns what to announce.
+func (t *table) restore(now time.Time, other string) (records []announce.Record) {
 	for _, b := range t.byMAC {
-		came := b.rec.Site == t.self && b.rec.Cause == announce.Learned && b.job == "" && now.Sub(b.since) <= takenWithin
-		if !came || b.stayed == "" || b.stayed == t.self {
+		if b.rec.Cause != announce.Learned || b.job != "" || now.Sub(b.since) > takenWithin {
+			continue
+		}
+		came := b.rec.Site == t.self && b.stayed != t.self && b.stayed != ""
+		went := b.rec.Site == other && b.stayed == t.self && other != t.self
+		if !came && !went {
 			continue
 		}
 		r := b.rec
 		r.Site, r.Seq = b.stayed, b.rec.Seq+1
 		t.set(now, b, r)
-		b.moves = b.moves[:max(0, len(b.moves)-1)] // that it came was no move
+		b.moves = b.moves[:max(0, len(b.moves)-1)] // that it came or went was no move
 		records = append(records, r)
 	}
 	return records
@@ -63,8 +68,12 @@ func (m *Manager) restoreTaken(now time.Time) {
 			continue
 		}
 		var b batch
+		other := ""
+		if j := seg.loop.joined.Load(); j != nil {
+			other = j.site
+		}
 		seg.mu.Lock()
-		b.records = seg.table.restore(now)
+		b.records = seg.table.restore(now, other)
 		for _, r := range b.records {
 			b.entries = append(b.entries, seg.entryOf(MAC(r.MAC), r.Site))
 		}

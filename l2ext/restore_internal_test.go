@@ -59,7 +59,7 @@ func TestRestoreIsNoMove(t *testing.T) {
 		tabs["b"].see(now, vm, false)
 		tell("b", tabs["b"].byMAC[vm].rec)
 		now = now.Add(time.Second)
-		restored := tabs["b"].restore(now)
+		restored := tabs["b"].restore(now, "a")
 		if len(restored) != 1 || restored[0].Site != "a" {
 			t.Fatalf("time %d: restored %v", i, restored)
 		}
