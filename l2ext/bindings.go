@@ -38,6 +38,7 @@ type binding struct {
 	left   bool        // its site before was this one
 	stayed string      // the last site before at which it was for long, see restore; "" for none
 	moves  []time.Time // without a job, the last few
+	kept   []time.Time // from a site with whose LAN ours is joined, likewise
 	job    string      // that is about to move it
 	ear    *ear        // listens to its frames while a job moves it; nil otherwise
 	parked bool        // it is paused here: frames for it wait
@@ -247,10 +248,14 @@ func (t *table) set(now time.Time, b *binding, r announce.Record) {
 // moved counts a move that no job ordered, and freezes the MAC when there have
 // been too many.
 func (b *binding) moved(now time.Time) {
-	b.moves = slices.DeleteFunc(b.moves, func(at time.Time) bool { return now.Sub(at) > moveWindow })
-	b.moves = append(b.moves, now)
+	b.moves = append(within(moveWindow, now, b.moves), now)
 	if len(b.moves) >= maxMoves {
 		b.frozen = now.Add(freezeTime)
 		b.moves = nil
 	}
+}
+
+// within drops the times that are longer ago than a window.
+func within(window time.Duration, now time.Time, times []time.Time) []time.Time {
+	return slices.DeleteFunc(times, func(at time.Time) bool { return now.Sub(at) > window })
 }

@@ -65,8 +65,9 @@
 // what crosses at all (policy.go), and multicast goes where somebody listens
 // (members.go; in mode Direct listeners.go). Probes find LANs that are joined behind the gateways' backs; one
 // of the two gateways then shuts its broadcast (loop.go, l2ext/probe), and neither takes a
-// host of another site for one of its own LAN (restore.go). Who sends packets that are too long is
-// told so (toobig.go).
+// host of another site for one of its own LAN (restore.go), nor gives up one of its own to
+// a gateway that starts meanwhile (keep.go). Who sends packets that are too long is told so
+// (toobig.go).
 //
 // TCP connections of hosts leave the datagrams for streams while the line loses
 // packets (streams.go; line.go measures, lanes.go sends): each is on one of 32, so
@@ -81,7 +82,8 @@
 // is still stretched (home.go), which sites do not have it (absent.go), what passes
 // (capture.go, l2ext/pcap), and whether full frames come back from another site (echo.go).
 //
-// Limits: one gateway for each site (a second one on its LAN is only told of). Of a
+// Limits: one gateway for each site (a second one on its LAN is only told of). A host that
+// is new while two LANs are joined may be bound to either of the two sites. Of a
 // VM on another host than the gateway the bridge hears only what comes its way,
 // and so does the silence that a job reports. A twin still confuses its own LAN.
 //

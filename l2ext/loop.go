@@ -36,10 +36,11 @@ type loop struct {
 	lastProbe time.Time
 	nonce     uint64
 
-	mu    sync.Mutex // guards what follows
-	seen  map[string]uint64
-	flaps map[MAC]*flap
-	since time.Time // the second that flaps are of
+	mu      sync.Mutex // guards what follows
+	seen    map[string]uint64
+	vouches map[string]vouch // by site; see keep
+	flaps   map[MAC]*flap
+	since   time.Time // the second that flaps are of
 }
 
 // joint is a LAN that is joined with ours.
@@ -57,7 +58,7 @@ type flap struct {
 }
 
 func newLoop() *loop {
-	return &loop{seen: make(map[string]uint64), flaps: make(map[MAC]*flap)}
+	return &loop{seen: make(map[string]uint64), vouches: make(map[string]vouch), flaps: make(map[MAC]*flap)}
 }
 
 // isShut tells whether broadcast, multicast and unknown unicast are shut.
@@ -148,10 +149,11 @@ type signer struct {
 	own   probe.Key
 	keys  map[string][2]probe.Key // by site: the present one, and that before
 	clock map[string]time.Duration
+	first map[string]time.Time // by site, when it had its first key; see keep
 }
 
 func newSigner() *signer {
-	s := &signer{keys: make(map[string][2]probe.Key), clock: make(map[string]time.Duration)}
+	s := &signer{keys: make(map[string][2]probe.Key), clock: make(map[string]time.Duration), first: make(map[string]time.Time)}
 	var b [3]byte
 	rand.Read(b[:]) // never fails
 	s.src = probe.SourceOf(b)
@@ -257,7 +259,10 @@ func (m *Manager) takeKey(now time.Time, seg *segment, from string, msg announce
 	seg.mu.Unlock()
 	s := m.signer
 	s.mu.Lock()
-	known := s.keys[from]
+	known, met := s.keys[from]
+	if !met {
+		s.first[from] = now
+	}
 	fresh := known[0] != probe.Key(msg.Key)
 	if fresh {
 		s.keys[from] = [2]probe.Key{msg.Key, known[0]}
@@ -301,6 +306,7 @@ func (m *Manager) takeProbe(now time.Time, seg *segment, frame []byte) bool {
 // of ours, or believe none yet, and takes our hosts for its own until it knows.
 func (m *Manager) loopFound(now time.Time, seg *segment, site string) {
 	m.enqueue(seg, site, announce.Message{Kind: announce.Loop, VNI: seg.VNI, Site: m.cfg.Site})
+	seg.loop.vouched(now, site)
 	m.join(now, seg, m.joinedWith(site))
 }
 
@@ -335,6 +341,7 @@ func (m *Manager) takeLoop(now time.Time, seg *segment, from string, msg announc
 	if msg.Site != from {
 		return // nobody speaks for another's LAN
 	}
+	seg.loop.vouched(now, from)
 	m.join(now, seg, m.joinedWith(from))
 }
 

@@ -158,6 +158,11 @@ func (m *Manager) takeRecord(now time.Time, seg *segment, r announce.Record, t *
 		t.records = append(t.records, again)
 		return
 	}
+	if again, ok := m.keep(now, seg, r); ok {
+		seg.counts.add(Fenced, 1)
+		t.records = append(t.records, again)
+		return
+	}
 	takings := seg.table.takings(r)
 	var known []netip.Addr
 	if b := seg.table.byMAC[mac]; b != nil {
