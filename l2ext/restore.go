@@ -18,7 +18,7 @@ const takenWithin = 5 * time.Second
 
 // noteStay notes where a MAC is, which is about to change to next, if that was not for a
 // moment. One that was new here a moment ago may have come by a cable, and then next is
-// where it stays.
+// where it stays. Of one that was new elsewhere we have only just been told.
 func (b *binding) noteStay(now time.Time, self, next string) {
 	switch {
 	case b.withdrawn():
@@ -27,6 +27,8 @@ func (b *binding) noteStay(now time.Time, self, next string) {
 		b.stayed = b.rec.Site
 	case b.stayed == "" && b.rec.Site == self:
 		b.stayed = next
+	case b.stayed == "":
+		b.stayed = b.rec.Site
 	}
 }
 

@@ -21,7 +21,7 @@ func TestStay(t *testing.T) {
 	}{
 		{"new here for long", []step{{0, "b", ""}, {long, "a", "b"}, {short, "b", "b"}}},
 		{"new here for a moment", []step{{0, "b", ""}, {short, "a", "a"}, {short, "b", "a"}, {short, "c", "a"}}},
-		{"new there for a moment", []step{{0, "a", ""}, {short, "b", ""}, {short, "c", "c"}}},
+		{"new there for a moment", []step{{0, "a", ""}, {short, "b", "a"}, {short, "c", "a"}}},
 		{"new there for long", []step{{0, "a", ""}, {long, "b", "a"}, {short, "c", "a"}, {long, "b", "c"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

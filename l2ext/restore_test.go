@@ -38,3 +38,23 @@ func TestRestoreToNobody(t *testing.T) {
 		}
 	})
 }
+
+// TestRestoreNewHost has a host come up at a site a moment before a cable makes another
+// site take it: it goes back where it was heard first.
+func TestRestoreNewHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+		w.pass(time.Minute)
+		w.appear("c", "lan", vmMAC, "10.0.0.9")
+		w.pass(time.Second)
+		check(t, w.hosts["a"].Send("lan", frameTo(ether.Broadcast, vmMAC, 100)))
+		w.settle()
+		if got := w.where(vmMAC); strings.Count(got, ": a ") != 3 {
+			t.Fatalf("before the joint is known: %s", got)
+		}
+		w.plug("a", "b")
+		if got := w.where(vmMAC); strings.Count(got, ": c ") != 3 {
+			t.Errorf("the host is at %s", got)
+		}
+	})
+}
