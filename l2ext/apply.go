@@ -97,6 +97,9 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 			if own.stayed != m.cfg.Site && !slices.Contains(w.Sites, own.stayed) {
 				own.stayed = "" // it cannot go back there, see restore
 			}
+			if own.home != m.cfg.Site && !slices.Contains(w.Sites, own.home) {
+				own.home, own.homeJob = "", "" // nor there, see bringHome
+			}
 			seg.table.byMAC[mac] = &own
 			for _, ip := range own.rec.IPs {
 				if old.table.byIP[ip] == mac && !own.withdrawn() {

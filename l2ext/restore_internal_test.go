@@ -74,3 +74,26 @@ func TestRestoreIsNoMove(t *testing.T) {
 		t.Errorf("b counts %d moves", len(b.moves))
 	}
 }
+
+// TestHomeThatIsGone: a host that a job has left at a site is not brought back there once
+// the site has no part in the segment any more.
+func TestHomeThatIsGone(t *testing.T) {
+	m, err := New(Config{Site: "a", Host: &sinkHost{}, Carrier: sinkCarrier{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := m.keepOrMake(nil, Segment{Name: "prod", VNI: 100, Sites: []string{"b", "c"}})
+	now := time.Unix(1000, 0)
+	old.table.accept(now, "c", rec(1, announce.Moved, "c", "j"))
+	old.table.accept(now.Add(2*jobFence), "b", rec(2, announce.Learned, "b", ""))
+	for _, tt := range []struct {
+		sites []string
+		want  string
+	}{{[]string{"b", "c"}, "c"}, {[]string{"b"}, ""}} {
+		seg := m.keepOrMake(old, Segment{Name: "prod", VNI: 100, Sites: tt.sites})
+		b := seg.table.byMAC[vm]
+		if b == nil || b.home != tt.want || (b.homeJob == "") != (tt.want == "") {
+			t.Errorf("sites %v: %+v, want home %q", tt.sites, b, tt.want)
+		}
+	}
+}
