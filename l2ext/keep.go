@@ -20,16 +20,18 @@ const maxKept = 3
 // with ours.
 type vouch struct{ since, last time.Time }
 
-// vouched notes that a site says so now.
-func (l *loop) vouched(now time.Time, site string) {
+// vouched notes that a site says so now, and tells whether it had said so already.
+func (l *loop) vouched(now time.Time, site string) (again bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	v, ok := l.vouches[site]
-	if !ok || now.Sub(v.last) >= loopRetry {
+	again = ok && now.Sub(v.last) < loopRetry
+	if !again {
 		v.since = now
 	}
 	v.last = now
 	l.vouches[site] = v
+	return again
 }
 
 // joinedSince tells since when a site has said so; ok is false when it does not.

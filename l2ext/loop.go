@@ -49,6 +49,8 @@ type joint struct {
 	why   string
 	until time.Time
 	shut  bool // it is we who shut our broadcast
+	news  bool // the site vouches for it, and had not done so
+	again bool // it had
 }
 
 // flap is how often a source has changed sides.
@@ -306,15 +308,15 @@ func (m *Manager) takeProbe(now time.Time, seg *segment, frame []byte) bool {
 // of ours, or believe none yet, and takes our hosts for its own until it knows.
 func (m *Manager) loopFound(now time.Time, seg *segment, site string) {
 	m.enqueue(seg, site, announce.Message{Kind: announce.Loop, VNI: seg.VNI, Site: m.cfg.Site})
-	seg.loop.vouched(now, site)
-	m.join(now, seg, m.joinedWith(site))
+	m.join(now, seg, m.joinedWith(now, seg, site))
 }
 
-// joinedWith is the joint of our LAN with that of a site: of the two the one with the
-// higher name shuts its broadcast.
-func (m *Manager) joinedWith(site string) joint {
+// joinedWith is the joint of our LAN with that of a site, for which the site vouches: of
+// the two the one with the higher name shuts its broadcast.
+func (m *Manager) joinedWith(now time.Time, seg *segment, site string) joint {
 	why := "the LANs of this site and of site " + site + " are joined by another way than this segment"
-	return joint{site: site, why: why, shut: m.cfg.Site > site}
+	again := seg.loop.vouched(now, site)
+	return joint{site: site, why: why, shut: m.cfg.Site > site, news: !again, again: again}
 }
 
 // secondGateway acts on a probe of our own site that is not ours. Nobody can vouch for
@@ -322,7 +324,7 @@ func (m *Manager) joinedWith(site string) joint {
 // worry less.
 func (m *Manager) secondGateway(now time.Time, seg *segment) {
 	const why = "another gateway of this site is on its LAN: guests get two copies of what comes from other sites"
-	if j := seg.loop.joined.Load(); !seg.loop.mayEcho(now) || j.why == why {
+	if j := seg.loop.joined.Load(); j == nil || !now.Before(j.until) || j.why == why {
 		m.join(now, seg, joint{why: why})
 	}
 }
@@ -341,8 +343,7 @@ func (m *Manager) takeLoop(now time.Time, seg *segment, from string, msg announc
 	if msg.Site != from {
 		return // nobody speaks for another's LAN
 	}
-	seg.loop.vouched(now, from)
-	m.join(now, seg, m.joinedWith(from))
+	m.join(now, seg, m.joinedWith(now, seg, from))
 }
 
 // join notes a joint, from now on for loopRetry.
@@ -353,10 +354,15 @@ func (m *Manager) join(now time.Time, seg *segment, j joint) {
 		return // an old worry that is greater
 	}
 	seg.loop.joined.Store(&j)
-	if was == nil || !now.Before(was.until) || was.site != j.site {
+	first := was == nil || !now.Before(was.until)
+	if j.site != "" && (first || j.news) {
+		seg.loop.found.Store(true) // of three LANs that are joined, two tell in turn
+	}
+	if first || was.site != j.site && !j.again {
 		seg.counts.add(LoopTrips, 1)
-		seg.loop.found.Store(j.site != "")
 		m.log.Error("loop", "segment", seg.Name, "problem", seg.loop.problem(now))
+	}
+	if first || was.site != j.site && !j.again || was.shut != j.shut {
 		m.shutInKernel(context.Background(), now, seg) // the loop's own step, as in this mode all signs come there
 	}
 }
