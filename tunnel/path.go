@@ -231,8 +231,9 @@ func (l *Link) setPaths(confs []Path, via Carrier) {
 			if len(p.conf.Addrs) > 0 {
 				l.leavePath(p, errors.New("the path has changed"))
 			}
-			p.last = lastLine{}
-			p.model.Reset() // it is another line
+			if p.last = (lastLine{}); l.set == nil || l.set.dialed || p.conf.Source != c.Source {
+				p.model.Reset() // it is another line; one that the peer has dialed stays
+			}
 		}
 		p.conf = c
 	}

@@ -200,9 +200,16 @@ func (d *daemon) run(ctx context.Context, cfg config.Config) error {
 	below.Go(func() error { return d.acceptConns(accepting) })
 
 	top, topCtx := errgroup.WithContext(ctx)
-	for _, ended := range []context.Context{linkCtx, belowCtx} { // nothing goes on without the link, or half of it
-		context.AfterFunc(ended, func() { top.Go(func() error { return context.Cause(ended) }) })
-	}
+	top.Go(func() error { // nothing goes on without the link, or with half of what is below
+		select {
+		case <-linkCtx.Done():
+			return context.Cause(linkCtx)
+		case <-belowCtx.Done():
+			return context.Cause(belowCtx)
+		case <-topCtx.Done():
+			return nil
+		}
+	})
 	top.Go(func() error { return d.gateway.Run(topCtx) })
 	top.Go(func() error { return d.serveAPI(topCtx, ln, cfg) })
 	top.Go(func() error { return d.renew(topCtx) })

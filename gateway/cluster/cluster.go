@@ -366,16 +366,15 @@ func (c *Cluster) leave(m *memberlist.Memberlist) {
 	// It marks us as gone and then waits for the rounds; the shortest wait is
 	// what we want, and that it was too short the only error.
 	_ = m.Leave(time.Nanosecond)
-	nodes := m.Members() // suspects are among them, the dead are not
-	slices.SortStableFunc(nodes, func(a, b *memberlist.Node) int {
-		return cmp.Compare(a.State, b.State) // those that answer first
-	})
 	var sites []string
-	for _, n := range nodes {
+	for _, n := range m.Members() { // suspects are among them, the dead are not
 		if site, _, err := splitName(n.Name); err == nil && site != c.cfg.Site && !slices.Contains(sites, site) {
 			sites = append(sites, site)
 		}
 	}
+	slices.SortStableFunc(sites, func(a, b string) int { // those that answer first
+		return cmp.Compare(rank(c.Site(b).State), rank(c.Site(a).State))
+	})
 	told := make(chan struct{})
 	c.wg.Go(func() {
 		defer close(told)
