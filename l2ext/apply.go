@@ -37,16 +37,13 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 		next[w.VNI] = m.keepOrMake(old[w.VNI], w)
 	}
 	vlansOf(next)
-	strangers := m.strangers(time.Now(), old, next)
 	m.state.Store(&next)
 	first := firstExpress(next)
 	m.first.Store(&first)
 	maps.DeleteFunc(m.reading, func(vni uint32, _ Port) bool { return next[vni] == nil }) // the host closes it
 	m.setPeers(next)
-	for seg, gone := range strangers {
-		m.announce(seg, gone)
-	}
 	err := m.reconcile(ctx, time.Now())
+	m.letStrangersGo(time.Now(), elsewhere(old, next))
 	m.lookAfterExpress(time.Now())
 	for vni, seg := range next {
 		if old[vni] == nil || old[vni].Mode != seg.Mode || !slices.Equal(old[vni].Sites, seg.Sites) {
@@ -121,26 +118,50 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	return seg
 }
 
-// strangers lets go of hosts of this site that may be of another LAN now: where the
-// bridge or the VLAN of a segment has changed, and of one without a VLAN that had its
-// bridge to itself, and took the hosts of all VLANs for its own. Those that are its own
-// are found again when they say something. It returns what others are to be told.
-func (m *Manager) strangers(now time.Time, old, next map[uint32]*segment) map[*segment][]announce.Record {
-	told := make(map[*segment][]announce.Record)
+// elsewhere are the segments whose hosts may be of another LAN now: those whose bridge
+// or VLAN has changed, and those without a VLAN that had their bridge to themselves, and
+// took the hosts of all VLANs for their own.
+func elsewhere(old, next map[uint32]*segment) map[*segment]bool {
+	changed := make(map[*segment]bool)
 	for vni, seg := range next {
 		was := old[vni]
 		if was == nil || was.Name != seg.Name {
 			continue
 		}
 		if was.Bridge != seg.Bridge || was.VLAN != seg.VLAN || !was.shares() && seg.shares() && seg.VLAN == 0 {
-			for mac, b := range seg.table.byMAC {
-				if b.rec.Site == m.cfg.Site && !b.withdrawn() && (m.jobs[b.job] == nil || m.jobs[b.job].over()) && mac != seg.attached.Bridge {
-					told[seg] = append(told[seg], seg.table.withdraw(now, b))
-				}
-			}
+			changed[seg] = true
 		}
 	}
-	return told
+	return changed
+}
+
+// letStrangersGo forgets the hosts of this site of such segments, and what the host has
+// reported of them until it had the new wish. Those that are its own are found again when
+// they say something.
+func (m *Manager) letStrangersGo(now time.Time, changed map[*segment]bool) {
+	if len(changed) == 0 {
+		return
+	}
+	batches := make(map[*segment]*batch)
+	for range len(m.seen) {
+		if s := <-m.seen; !changed[m.segments()[s.VNI]] {
+			m.observeOne(now, s, batches)
+		}
+	}
+	for seg, b := range batches {
+		m.publish(seg, b)
+	}
+	for seg := range changed {
+		var gone []announce.Record
+		seg.mu.Lock()
+		for mac, b := range seg.table.byMAC {
+			if b.rec.Site == m.cfg.Site && !b.withdrawn() && (m.jobs[b.job] == nil || m.jobs[b.job].over()) && mac != seg.attached.Bridge {
+				gone = append(gone, seg.table.withdraw(now, b))
+			}
+		}
+		seg.mu.Unlock()
+		m.announce(seg, gone)
+	}
 }
 
 // endpointOf numbers the other sites as they are met. Numbers are not used
