@@ -93,9 +93,9 @@ func TestUDP(t *testing.T) {
 }
 
 // TestUDPRate holds the link's count and cap against the kernel's clock. A busy
-// machine with the race detector does 300 kB/s; it may not do 4 MB/s.
+// machine with the race detector does 1 MB/s; it may not do 4.
 func TestUDPRate(t *testing.T) {
-	t.Run("300 kB/s", func(t *testing.T) { checkUDPRate(t, 300_000, 0.9) })
+	t.Run("1 MB/s", func(t *testing.T) { checkUDPRate(t, 1_000_000, 0.9) })
 	t.Run("4 MB/s", func(t *testing.T) { checkUDPRate(t, 4_000_000, 0.1) })
 }
 
@@ -146,7 +146,7 @@ func checkUDPRate(t *testing.T, rate, least float64) {
 }
 
 // rateTries is how many seconds TestUDPRate looks for one that nothing disturbs.
-const rateTries = 20
+const rateTries = 60
 
 // roundTrip tells how long it takes until a message of size bytes comes back.
 func roundTrip(t *testing.T, ctx context.Context, ping *Channel, size int) time.Duration {
