@@ -325,15 +325,28 @@ func (m *sourceMove) giveUp(why error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.g.ctx), cleanupTime)
 	defer cancel()
 	m.job.update(func(v *Job) { v.Phase = "going back: " + why.Error() })
-	if err := m.src.Cancel(ctx); err != nil {
-		m.g.log.Debug("cancelling the migration", "vm", m.entry.Spec.VM, "err", err)
-	}
+	m.cancel(ctx)
 	err := m.runHere(ctx)
 	why = m.tellAbort(ctx, why)
 	if err := m.step(StepAborted); err != nil {
 		m.g.log.Error("journal does not take that the move has ended", "vm", m.entry.Spec.VM, "err", err)
 	}
 	m.closeMove(m.endState(why), errors.Join(why, err))
+}
+
+// cancel ends the migration. Where the control connection is what has failed, a
+// new one does it: the next move would find a migration under way.
+func (m *sourceMove) cancel(ctx context.Context) {
+	for range 2 {
+		err := m.src.Cancel(ctx)
+		if err == nil || errors.Is(err, ErrBusy) {
+			return
+		}
+		m.g.log.Debug("cancelling the migration", "vm", m.entry.Spec.VM, "err", err)
+		if err := m.reattach(ctx); err != nil {
+			return // runHere tries on
+		}
+	}
 }
 
 // endState tells an operator's wish from a fault.

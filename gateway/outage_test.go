@@ -47,7 +47,8 @@ func interrupt(t *testing.T, from, to *site, p phase, after bool, err error, dee
 	select {
 	case <-reached:
 	case <-time.After(busyTime):
-		t.Fatalf("phase %s is not reached: %+v", p, j)
+		now, err := from.g.Job(t.Context(), j.ID)
+		t.Fatalf("phase %s is not reached: %+v (%v)", p, now, err)
 	}
 	deed()
 	close(goOn)
@@ -100,6 +101,34 @@ func TestLongOutageAtTheSwitchover(t *testing.T) {
 			noChannels(t, 0, a, b)
 		})
 	}
+}
+
+// The control connection to the source ends while memory crosses: the job has not
+// ended before the migration has, or the next move would find it under way.
+func TestSourceLostInTheMiddle(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	again, goOn := make(chan struct{}), make(chan struct{})
+	a.host.Inject(hvtest.Fault{Step: hvtest.StepCancel})
+	a.host.Inject(hvtest.Fault{Step: hvtest.StepCancel, Reached: again, Wait: goOn})
+	j := interrupt(t, a, b, phase{hvtest.StepDial, true}, false, nil, a.host.DropGateway)
+	select {
+	case <-again:
+	case <-time.After(busyTime):
+		t.Fatal("the migration is not cancelled by the new connection")
+	}
+	if now, err := a.g.Job(t.Context(), j.ID); err != nil || now.State.Ended() {
+		t.Errorf("while the migration is under way the job is %s (%v)", now.State, err)
+	}
+	close(goOn)
+	if end := a.wait(j.ID); end.State != gateway.JobFailed {
+		t.Errorf("%s: %s", end.State, end.Error)
+	}
+	ledger.Check(t, "db1", "host-a")
+	if end := a.migrate("b"); end.State != gateway.JobDone {
+		t.Errorf("the next try: %s: %s", end.State, end.Error)
+	}
+	ledger.Check(t, "db1", "host-b")
 }
 
 // chaos moves a VM to and fro, and does something bad in a random phase of each
