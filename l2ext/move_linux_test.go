@@ -157,7 +157,7 @@ func TestBackAndForth(t *testing.T) {
 		check(t, echoed(c, 1472))
 		way[0], way[1] = way[1], way[0]
 	}
-	for deadline := time.Now().Add(2 * time.Second); state() != before; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(l2exttest.Patience); state() != before; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("entries were\n%s\nand are\n%s", before, state())
 		}

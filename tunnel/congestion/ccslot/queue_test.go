@@ -27,7 +27,7 @@ func TestQueue(t *testing.T) {
 		defer close(done)
 		roundTrip(t, conn, 300<<10)
 	}()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for q.Len() == 0 && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}
