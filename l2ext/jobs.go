@@ -45,7 +45,7 @@ type job struct {
 	phase   phase
 	changed time.Time
 
-	origin    string    // at the destination: the source, if known
+	origin    string    // the source, if that is another site and known
 	flippedAt time.Time // when the flip was ordered, or arrived
 	muted     []string  // ports of this site
 	gap       Gap
@@ -150,18 +150,20 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 			m.log.Warn("job not noted: too many are known", "job", msg.Job, "peer", from)
 			return
 		}
-		j = &job{id: msg.Job, to: msg.Site, changed: now}
+		j = &job{id: msg.Job, to: msg.Site, changed: now, origin: from}
 		m.jobs[msg.Job] = j
 	}
-	if j.to != msg.Site || j.phase != prepared {
-		return
+	if j.origin == "" && j.to == m.cfg.Site { // Expect was first
+		j.origin = from
+	}
+	if j.to != msg.Site || j.phase != prepared || j.origin != from {
+		return // of another job, or not from its source
 	}
 	if m.knownNICs()+len(msg.MACs) > maxNICs {
 		seg.counts.add(Refused, 1)
 		m.log.Warn("NICs of a job not noted: too many are known", "job", msg.Job, "peer", from)
 		return
 	}
-	j.origin = from
 	var coming []Entry
 	seg.mu.Lock()
 	for _, raw := range msg.MACs {
@@ -254,6 +256,7 @@ func (m *Manager) Confirm(ctx context.Context, id string) error {
 		}
 		j.enter(time.Now(), confirmed)
 		m.finish(j)
+		m.sendOver(j)
 		return nil
 	})
 }
@@ -280,6 +283,7 @@ func (m *Manager) Revoke(ctx context.Context, id string) error {
 		j.enter(now, revoked)
 		m.unmark(j)
 		m.unmute(j)
+		m.sendOver(j)
 		return nil
 	})
 }
@@ -409,8 +413,8 @@ func (m *Manager) jobMoved(now time.Time, r announce.Record) {
 	case r.Site == j.to:
 		if j.phase == prepared {
 			j.flippedAt, j.gap = now, Gap{Before: -1, After: -1}
+			j.enter(now, flipped)
 		}
-		j.phase = flipped
 	case j.phase == flipped:
 		j.phase = revoked // its source has taken the MACs back
 		m.unmark(j)
@@ -418,10 +422,41 @@ func (m *Manager) jobMoved(now time.Time, r announce.Record) {
 	}
 }
 
-// expireJobs forgets jobs that have ended, or that nobody will end.
+// sendOver tells, at the source, the sites that only watch a job that it has ended.
+func (m *Manager) sendOver(j *job) {
+	if j.to == m.cfg.Site {
+		return
+	}
+	for vni := range j.macs() {
+		seg := m.segments()[vni]
+		if seg == nil {
+			continue
+		}
+		for _, site := range seg.Sites {
+			if site != j.to { // its gateway ends the job itself
+				m.enqueue(seg, site, announce.Message{Kind: announce.Over, VNI: vni, Job: j.id})
+			}
+		}
+	}
+}
+
+// takeOver forgets a job between other sites. Only its source can say so.
+func (m *Manager) takeOver(from string, msg announce.Message) {
+	if j := m.jobs[msg.Job]; j != nil && j.origin == from && m.watches(j) {
+		m.unmark(j)
+		delete(m.jobs, j.id)
+	}
+}
+
+// watches tells that a job is one between other sites.
+func (m *Manager) watches(j *job) bool { return j.origin != "" && j.to != m.cfg.Site }
+
+// expireJobs forgets jobs that have ended, or that nobody will end. Of one between other
+// sites the end may have been missed.
 func (m *Manager) expireJobs(now time.Time) {
 	for id, j := range m.jobs {
-		if age := now.Sub(j.changed); (j.over() && age > keepJob) || age > staleJob {
+		over := j.over() || m.watches(j) && j.phase == flipped
+		if age := now.Sub(j.changed); over && age > keepJob || age > staleJob {
 			m.unmark(j)
 			m.unmute(j)
 			delete(m.jobs, id)

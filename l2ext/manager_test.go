@@ -206,7 +206,7 @@ func TestThreeSites(t *testing.T) {
 		}
 		check(t, w.ms["a"].Confirm(t.Context(), "j"), w.ms["b"].Confirm(t.Context(), "j"), w.ms["b"].Confirm(t.Context(), "j"))
 		w.settle()
-		w.want(vmMAC, "a: b 3 confirmed j; b: b 3 confirmed j; c: b 3 flipped j")
+		w.want(vmMAC, "a: b 3 confirmed j; b: b 3 confirmed j; c: b 3 confirmed j")
 		if err := w.ms["a"].Revoke(t.Context(), "j"); !errors.Is(err, l2ext.ErrJobOver) {
 			t.Errorf("a confirmed job was revoked: %v", err)
 		}

@@ -34,7 +34,7 @@ func TestTwinIsDropped(t *testing.T) {
 		if p := w.ms["a"].Segments()[0].Problem; !strings.Contains(p, vmMAC.String()) || !strings.Contains(p, "site b") {
 			t.Errorf("problem %q", p)
 		}
-		w.want(vmMAC, "a: b 3 confirmed j; b: b 3 confirmed j; c: b 3 flipped j")
+		w.want(vmMAC, "a: b 3 confirmed j; b: b 3 confirmed j; c: b 3 confirmed j")
 		// A gateway that does not see to it is not believed.
 		w.ms["a"].Forge(100, "c", frameTo(hostOf("c"), vmMAC, 100), false)
 		w.pass(10 * time.Second)

@@ -381,7 +381,10 @@ func TestPingPong(t *testing.T) {
 			w.pass(2 * time.Millisecond)
 			way[0], way[1] = way[1], way[0]
 		}
-		w.want(vmMAC, fmt.Sprintf("a: a %[1]d confirmed job999; b: a %[1]d confirmed job999; c: a %[1]d flipped job999", seq+1000))
+		w.want(vmMAC, fmt.Sprintf("a: a %[1]d confirmed job999; b: a %[1]d confirmed job999; c: a %[1]d confirmed job999", seq+1000))
+		if n := w.ms["c"].Jobs(t.Context()); n != 0 { // and so many less that it could watch
+			t.Errorf("the third site still watches %d jobs", n)
+		}
 		for s, want := range map[string]bool{"a": false, "b": true, "c": true} {
 			if got := w.hosts[s].String(); strings.Contains(got, "fdb lhvx100 "+vmMAC.String()) != want || strings.Contains(got, "muted") {
 				t.Errorf("host %s is\n%s", s, got)

@@ -57,6 +57,7 @@ const (
 	Express Kind = 11
 	Able    Kind = 12
 	Members Kind = 13
+	Over    Kind = 14
 )
 
 // AbleStreams of the Abilities: the sender takes frames by streams (l2ext/stream).
@@ -93,7 +94,7 @@ type Message struct {
 	Records []Record // Update
 	Count   uint32   // Digest: bindings
 	Sum     uint64   // Digest
-	Job     string   // Prepare, Arrived
+	Job     string   // Prepare, Arrived, Over
 	Site    string   // Prepare: where the MACs go; Loop: whose LAN it is
 	MACs    []MAC    // Prepare, Clear
 
@@ -161,6 +162,8 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return m.appendWay(b)
 	case Members:
 		return m.appendMembers(b)
+	case Over:
+		return appendText(b, m.Job), checkJob(m.Job)
 	case Able:
 		return binary.BigEndian.AppendUint32(b, m.Abilities), nil
 	case Express:
@@ -329,6 +332,13 @@ func checkGroup(m MAC) error {
 func checkNames(site, job string) error {
 	if len(site) < 1 || len(site) > MaxSite || len(job) > MaxJob {
 		return fmt.Errorf("site of %d bytes, job of %d: %w", len(site), len(job), ErrFormat)
+	}
+	return nil
+}
+
+func checkJob(job string) error {
+	if len(job) > MaxJob {
+		return fmt.Errorf("job of %d bytes: %w", len(job), ErrFormat)
 	}
 	return nil
 }

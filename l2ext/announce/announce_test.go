@@ -45,6 +45,7 @@ var samples = []struct {
 	{"able", Message{Kind: Able, VNI: 100, Abilities: 0x80000000 | AbleStreams}},
 	{"members", Message{Kind: Members, VNI: 100, Groups: []MAC{{1, 0, 0x5e, 1, 2, 3}, {0x33, 0x33, 0, 1, 2, 3}}, IGMP: true, MLD: true, More: true}},
 	{"no members", Message{Kind: Members, VNI: 100}},
+	{"over", Message{Kind: Over, VNI: 100, Job: "j1"}},
 	{"express", Message{Kind: Express, VNI: 100, Root: 7, Epoch: 3, Index: 0xa1b2c3d4, UDP: true}},
 }
 
@@ -129,6 +130,7 @@ func TestRefuses(t *testing.T) {
 		{"clear multicast", Message{Kind: Clear, VNI: 100, MACs: []MAC{{1}}}},
 		{"arrived early", Message{Kind: Arrived, VNI: 100, After: -1}},
 		{"arrived with a long job", Message{Kind: Arrived, VNI: 100, Job: strings.Repeat("j", MaxJob+1)}},
+		{"a long job is over", Message{Kind: Over, VNI: 100, Job: strings.Repeat("j", MaxJob+1)}},
 		{"many groups", Message{Kind: Members, VNI: 100, Groups: make([]MAC, MaxGroups+1)}},
 		{"a host as a group", members(vm)},
 		{"broadcast as a group", members(MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})},

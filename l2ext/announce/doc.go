@@ -24,6 +24,7 @@
 //	11 Express | root (8) | epoch (8) | index (4) | flags (1)   seal datagrams of mode secure-fast for the sender so (l2ext/fast)
 //	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams
 //	13 Members | flags (1) | count (2) | groups  to which multicast the sender's LAN listens, in mode direct
+//	14 Over    | job |                           the sender's job has ended, whichever way
 //
 //	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
 //	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
@@ -50,6 +51,10 @@
 // router does, 4 there are more groups than these. Others are refused, and so are groups
 // that are no IP multicast, or that all hosts of a link hear unasked. It is sent
 // when the way is agreed on, when it changes, and every minute.
+//
+// An Over is sent by the source of a job to the sites that only watch it, for each segment
+// of its MACs, after the records that it has led to. A gateway that does not know it refuses it
+// and logs that; it then forgets the job after some time.
 //
 // An Express is for all segments of the mode that the two share, of which VNI is
 // one. The root names the secret, exported from the link's connection, of which

@@ -74,6 +74,9 @@ func (r *reader) body(m *Message) {
 		r.way(m)
 	case Members:
 		r.members(m)
+	case Over:
+		m.Job = r.text()
+		r.fail(checkJob(m.Job))
 	case Able:
 		m.Abilities = uint32(r.number(4))
 	default:
