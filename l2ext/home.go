@@ -45,15 +45,18 @@ func (v View) Path(site string) Path { return v.Policy.path(site) }
 
 // Dependents lists the hosts of the segment for which it must stay stretched, by
 // MAC: all that are not at the home site of the segment, or, without one, at this
-// site. The gateways' own machines do not count.
+// site, and those that a job moves now. The gateways' own machines do not count.
 func (v View) Dependents(self string) (ds []Dependent) {
 	home := cmp.Or(v.Policy.Home, self)
 	for _, b := range v.Bindings {
-		if b.Site == home || v.isMachine(b.MAC) {
+		moves := b.State == Pending || b.State == Flipped
+		if b.Site == home && !moves || v.isMachine(b.MAC) {
 			continue
 		}
 		why := "is at site " + b.Site
 		switch {
+		case moves:
+			why = fmt.Sprintf("is being moved by job %s, and is at site %s", b.Job, b.Site)
 		case b.Job != "":
 			why = fmt.Sprintf("has moved to site %s and is away from home", b.Site)
 		case v.Policy.Gateway != GatewayAnycast && v.Policy.Home != "":

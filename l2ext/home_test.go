@@ -52,11 +52,20 @@ func TestDependents(t *testing.T) {
 		}
 		w.appear("b", "lan", host, "10.0.0.2")
 		nics := []l2ext.NIC{{MAC: vmMAC, Tap: "lan"}}
-		check(t, w.ms["a"].Prepare(t.Context(), "j", nics, "b"), w.ms["a"].Flip(t.Context(), "j"))
+		away := host.String() + " is at site b and uses the gateway at a; "
+		check(t, w.ms["a"].Prepare(t.Context(), "j", nics, "b"))
 		w.settle()
+		if got, want := w.dependents("a"), away+vmMAC.String()+" is being moved by job j, and is at site a"; got != want {
+			t.Errorf("before the flip: got %s, want %s", got, want)
+		}
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		if got, want := w.dependents("b"), away+vmMAC.String()+" is being moved by job j, and is at site b"; got != want {
+			t.Errorf("after the flip: got %s, want %s", got, want)
+		}
 		check(t, w.ms["b"].Settle(t.Context(), "j", nics), w.ms["a"].Confirm(t.Context(), "j"), w.ms["b"].Confirm(t.Context(), "j"))
 		w.settle()
-		want := host.String() + " is at site b and uses the gateway at a; " + vmMAC.String() + " has moved to site b and is away from home"
+		want := away + vmMAC.String() + " has moved to site b and is away from home"
 		for _, site := range []string{"a", "b"} {
 			if got := w.dependents(site); got != want {
 				t.Errorf("at %s: got %s, want %s", site, got, want)

@@ -139,7 +139,7 @@ func (m *Manager) refuse(now time.Time, seg *segment, mac MAC) {
 	site, frozen := b.rec.Site, now.Before(b.frozen)
 	seg.mu.RUnlock()
 	if frozen {
-		m.setOdd(now, seg, fmt.Sprintf("MAC %v is claimed at this site and at %s in turn; it stays at %s until it is cleared", mac, site, site))
+		m.setOdd(now, seg, fmt.Sprintf("MAC %v is claimed at this site and at %s in turn; it stays at %s for %.0f minutes, or until it is cleared", mac, site, site, freezeTime.Minutes()))
 		return
 	}
 	m.setOdd(now, seg, fmt.Sprintf("MAC %v of site %s sends at this site as well; its frames from here are dropped", mac, site))

@@ -50,7 +50,7 @@ const (
 	Confirmed BindingState = "confirmed" // no job is at work on it
 	Pending   BindingState = "pending"   // a job is about to move it
 	Flipped   BindingState = "flipped"   // a job has moved it, and may take it back
-	Frozen    BindingState = "frozen"    // it was claimed by two sites in turn, and stays until it is cleared
+	Frozen    BindingState = "frozen"    // it was claimed by two sites in turn, and stays for freezeTime, or until it is cleared
 )
 
 // Frames sums up the counts of a segment: frames sent to other sites, received

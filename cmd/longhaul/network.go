@@ -135,8 +135,10 @@ VNI are the same everywhere.`,
 	}, a.segmentShowCmd(), a.segmentCaptureCmd(), a.segmentUnstretchCmd(), a.segmentClearCmd(), &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Stop stretching a segment from this site",
-		Long: `Stops stretching a segment from this site. A bridge that the gateway made goes
-with it, one that was there before stays as it was.`,
+		Long: `Stops stretching a segment from this site, whatever depends on it; "segment unstretch"
+looks at that first. A bridge that the gateway made goes with it, one that was there
+before stays as it was. A segment of the config file is back after the gateway's next
+start unless it is taken out there.`,
 		Example:           "  longhaul segment remove prod",
 		Args:              exactly("NAME"),
 		ValidArgsFunction: a.completeFirst(a.segmentNames),

@@ -260,9 +260,10 @@ func (a *app) segmentUnstretchCmd() *cobra.Command {
 		Use:   "unstretch NAME",
 		Short: "End a segment at this site when no host depends on it",
 		Long: `Lists the hosts for which the segment is still stretched: VMs that are away from
-home, and hosts that use the gateway of another site. When there are none the
-segment ends at this site, and the other sites are told so; otherwise nothing
-changes and the exit code is 5.
+home or being moved, and hosts that use the gateway of another site. When there are
+none the segment ends at this site, and the other sites are told so; otherwise nothing
+changes and the exit code is 5. Take it out of the config file as well if it is there:
+the gateway's next start would stretch it again.
 
 --force ends it all the same: the hosts that are listed then lose their
 connections with this site, and with their gateway if that is here.`,
