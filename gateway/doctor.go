@@ -117,11 +117,32 @@ func examineSegment(s Segment) (checks []Check) {
 	if n := s.Counts["conflicts"]; n > 0 {
 		twins.State, twins.Detail = CheckWarn, fmt.Sprintf("%d frames came from a MAC that another site owns; a few after a move are no harm", n)
 	}
+	if macs := frozen(s); len(macs) > 0 {
+		twins.State = CheckWarn
+		twins.Detail = fmt.Sprintf("two hosts have %s: find and stop one, then: longhaul segment clear %s MAC", strings.Join(macs, ", "), s.Name)
+	}
 	storms := Check{Name: "storms", Subject: s.Name, State: CheckOK, Detail: "no limit was reached"}
 	if n := s.Counts["drop_kernel"] + s.Counts["drop_broadcast"] + s.Counts["drop_multicast"] + s.Counts["drop_resolve"]; n > 0 {
 		storms.State, storms.Detail = CheckWarn, fmt.Sprintf("%d frames were over a limit since the gateway started", n)
 	}
 	return append(checks, c, loops, twins, storms)
+}
+
+// maxNamed is how many MACs a check names; "segment show" has all.
+const maxNamed = 4
+
+// frozen lists MACs that two sites have claimed in turn.
+func frozen(s Segment) (macs []string) {
+	for _, b := range s.Bindings {
+		if b.State != string(l2ext.Frozen) {
+			continue
+		}
+		if len(macs) == maxNamed {
+			return append(macs, "and others")
+		}
+		macs = append(macs, b.MAC)
+	}
+	return macs
 }
 
 // CheckPaths sends frames to the gateways of all sites with which a segment is

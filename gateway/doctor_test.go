@@ -37,6 +37,12 @@ func TestExamine(t *testing.T) {
 		{"no device", func(_ *Status, s *Segment) { s.Device = "" }, "fail segment prod is not attached"},
 		{"loop", func(_ *Status, s *Segment) { s.Counts = map[string]int64{"loop_trips": 2} }, "warn loops prod found 2 times"},
 		{"twin", func(_ *Status, s *Segment) { s.Counts = map[string]int64{"conflicts": 9} }, "warn duplicate MACs prod 9 frames"},
+		{"frozen", func(_ *Status, s *Segment) {
+			s.Bindings = []Binding{{MAC: "02:00:00:00:00:01", State: "confirmed"}}
+			for i := range 6 {
+				s.Bindings = append(s.Bindings, Binding{MAC: fmt.Sprintf("02:00:00:00:00:%02d", 10+i), State: "frozen"})
+			}
+		}, "warn duplicate MACs prod two hosts have 02:00:00:00:00:10, 02:00:00:00:00:11, 02:00:00:00:00:12, 02:00:00:00:00:13, and others: find and stop one, then: longhaul segment clear prod MAC"},
 		{"storm", func(_ *Status, s *Segment) { s.Counts = map[string]int64{"drop_kernel": 9} }, "warn storms prod 9 frames"},
 	} {
 		st, s := good, seg
