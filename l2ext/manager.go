@@ -90,6 +90,7 @@ type Manager struct {
 	untold     []untold // hosts to be announced in the LAN
 	lastApply  time.Time
 	dirty      bool // an entry could not be programmed
+	hasten     bool // the kernel has to follow before the next tick, see followWays
 	signer     *signer
 	routes     *routes // what runRoutes owns, and the way to it
 
@@ -178,6 +179,7 @@ func (m *Manager) loop(ctx context.Context) {
 		case <-probes.C:
 			m.sendProbes(ctx, time.Now())
 			m.restoreTaken(time.Now())
+			m.followWays(ctx, time.Now())
 			m.askWays(time.Now())
 		}
 	}

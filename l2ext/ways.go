@@ -2,6 +2,7 @@ package l2ext
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -120,6 +121,14 @@ func (w *ways) told(now time.Time, site string, mode Mode, addr netip.Addr) (fre
 		w.sort()
 	}
 	return fresh, mode == w.mode
+}
+
+// silent tells that a site has yet to say how it carries the segment.
+func (w *ways) silent(site string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	y := w.bySite[site]
+	return y != nil && y.mode == ""
 }
 
 // agreed are the sites to which the kernel can carry frames, with the addresses
@@ -313,10 +322,23 @@ func (m *Manager) sendWay(seg *segment, site string) {
 	m.enqueue(seg, site, msg)
 }
 
+// followWays has the kernel send to sites that have just said for the first time where
+// their underlay is: after a restart all that it sent there waits for that. What they say
+// later waits for the next tick, as they may say it as often as they like.
+func (m *Manager) followWays(ctx context.Context, now time.Time) {
+	if !m.hasten {
+		return
+	}
+	m.hasten = false
+	if err := m.reconcile(ctx, now); err != nil && ctx.Err() == nil {
+		m.log.Warn("segments not reconciled; will be tried again", "err", err)
+	}
+}
+
 // takeWay notes how a site carries a segment. When both agree anew, they tell
 // each other all that they know.
 func (m *Manager) takeWay(now time.Time, seg *segment, from string, msg announce.Message) {
-	before := seg.ways.refuses(from)
+	before, first := seg.ways.refuses(from), seg.ways.silent(from)
 	fresh, agree := seg.ways.told(now, from, Mode(msg.Mode), msg.Addr)
 	if !fresh {
 		return
@@ -324,6 +346,7 @@ func (m *Manager) takeWay(now time.Time, seg *segment, from string, msg announce
 	seg.counts.add(WayChanges, 1)
 	if seg.Mode == Direct { // the kernel has to know, or to forget
 		m.dirty = true
+		m.hasten = m.hasten || first
 	}
 	seg.saidAt = time.Time{} // it has not been told what listens here
 	m.sendWay(seg, from)
