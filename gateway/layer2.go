@@ -374,7 +374,7 @@ func (l *Layer2) segmentView(v l2ext.View) Segment {
 		s.Counts[c.String()] = int64(n)
 	}
 	s.Ways = ways(v)
-	s.Problem = cmp.Or(s.Problem, l.strangers(s.Sites))
+	s.Problem = cmp.Or(s.Problem, l.strangers(s.Sites), l.homeless(s))
 	for _, b := range v.Bindings {
 		g := Binding{MAC: b.MAC.String(), Site: b.Site, Seq: b.Seq, State: string(b.State), Job: b.Job}
 		g.IPs = texts(b.IPs)
@@ -395,6 +395,16 @@ func (l *Layer2) strangers(sites []string) string {
 		return ""
 	}
 	return "no such site yet: " + strings.Join(unknown, ", ")
+}
+
+// homeless tells of a home at which the segment is not: all that goes by the home, such as
+// routes to hosts and what unstretch lists, is wrong then.
+func (l *Layer2) homeless(s Segment) string {
+	home := s.Policy.Home
+	if home == "" || home == l.site || slices.Contains(s.Sites, home) {
+		return ""
+	}
+	return "its home, site " + home + ", is not on the segment"
 }
 
 // ways shows the underlay of a segment in mode direct, and where a site carries

@@ -35,6 +35,10 @@ func TestSegmentToStrangers(t *testing.T) {
 		if p := a.segment().Problem; p != "" {
 			t.Errorf("a segment to a site that is known has a problem: %s", p)
 		}
+		s, err = a.l2.AddSegment(t.Context(), gateway.Segment{Name: "three", VNI: 102, Bridge: "br3", Sites: []string{"b"}, Policy: gateway.SegmentPolicy{Home: "q"}})
+		if err != nil || s.Problem != "its home, site q, is not on the segment" {
+			t.Errorf("%+v, %v", s, err)
+		}
 		for _, c := range a.l2.CheckPaths(t.Context()) {
 			if c.Subject == "two to q" && (c.State != gateway.CheckFail || !strings.Contains(c.Detail, "no such site yet")) {
 				t.Errorf("%+v", c)

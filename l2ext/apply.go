@@ -21,7 +21,7 @@ func (m *Manager) Apply(ctx context.Context, wished []Segment) error {
 	}
 	for _, s := range wished {
 		if s.Mode == Direct && !m.cfg.Underlay.IsValid() {
-			return fmt.Errorf("segment %s: mode direct needs an address of this machine on the underlay", s.Name)
+			return fmt.Errorf("segment %s: mode direct needs l2.underlay, the address of this machine on the underlay", s.Name)
 		}
 	}
 	wished = slices.Clone(wished)

@@ -135,9 +135,9 @@ func (p Policy) Check() error {
 	return nil
 }
 
-// carriedBy refuses what a mode cannot do: only in Secure TCP connections cross by
+// CarriedBy refuses what a mode cannot do: only in Secure TCP connections cross by
 // streams.
-func (p Policy) carriedBy(mode Mode) error {
+func (p Policy) CarriedBy(mode Mode) error {
 	if p.Streams == StreamsOn && mode.orDefault() != Secure {
 		return fmt.Errorf("streams %s needs mode %s: in mode %s no connection crosses by streams", p.Streams, Secure, mode)
 	}

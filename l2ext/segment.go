@@ -67,7 +67,7 @@ func (s Segment) check(self string) error {
 	if err := s.Mode.Check(); err != nil {
 		return fmt.Errorf("segment %s: %w", s.Name, err)
 	}
-	if err := s.Policy.carriedBy(s.Mode); err != nil {
+	if err := s.Policy.CarriedBy(s.Mode); err != nil {
 		return fmt.Errorf("segment %s: %w", s.Name, err)
 	}
 	for _, site := range s.Sites {

@@ -256,9 +256,7 @@ func (k *checker) segments(c Config) {
 		if s.Mode == string(l2ext.Direct) && c.L2.Underlay == "" {
 			k.fail(key+".mode", "direct needs l2.underlay, this machine's address on the private network between the sites")
 		}
-		if err := s.Policy.Check(); err != nil {
-			k.fail(key+".policy", "%w", err)
-		}
+		k.policy(key+".policy", c.Site, s)
 		for n, site := range s.Sites {
 			at := fmt.Sprintf("%s.sites[%d]", key, n)
 			k.name(at, site)
@@ -272,6 +270,21 @@ func (k *checker) segments(c Config) {
 			}
 			k.neighbours(key, s, o)
 		}
+	}
+}
+
+// policy is one that means something, and that the segment's mode and sites can follow.
+func (k *checker) policy(key, self string, s Segment) {
+	if err := s.Policy.Check(); err != nil {
+		k.fail(key, "%w", err)
+		return
+	}
+	p, _ := s.Policy.Policy() // fails as Check does
+	if err := p.CarriedBy(l2ext.Mode(s.Mode)); err != nil {
+		k.fail(key+".streams", "%w", err)
+	}
+	if home := s.Policy.Home; home != "" && home != self && s.Sites != nil && !slices.Contains(s.Sites, home) {
+		k.fail(key+".home", "%s is neither this site nor one of the segment's sites", home)
 	}
 }
 

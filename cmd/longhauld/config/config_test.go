@@ -178,6 +178,8 @@ func TestRefused(t *testing.T) {
 		{"carrier", "site: a\nl2: {carrier: a/b}\n", `l2.carrier: "a/b" is no name`},
 		{"policy", "site: a\nsegments: [{name: s, vni: 1, bridge: br, policy: {gateway: nowhere}}]\n", `segments[0].policy: gateway "nowhere"`},
 		{"gateway's MAC", "site: a\nsegments: [{name: s, vni: 1, bridge: br, policy: {gateway_mac: x}}]\n", `segments[0].policy: gateway_mac "x"`},
+		{"streams in direct", "site: a\nl2: {underlay: 10.1.0.1}\nsegments: [{name: s, vni: 1, bridge: br, mode: direct, policy: {streams: \"on\"}}]\n", "segments[0].policy.streams: streams on needs mode secure"},
+		{"home", "site: a\nsegments: [{name: s, vni: 1, bridge: br, sites: [b], policy: {home: d}}]\n", "segments[0].policy.home: d is neither this site nor one of the segment's sites"},
 		{"policy's key", "site: a\nsegments: [{name: s, vni: 1, bridge: br, policy: {getaway: home}}]\n", "getaway"},
 		{"VNI", "site: a\nsegments: [{name: s, vni: 16777216, bridge: br}]\n", "segments[0].vni: 16777216"},
 		{"bridge", "site: a\nsegments: [{name: s, vni: 1, bridge: a-name-too-long-for-linux}]\n", "segments[0].bridge"},
