@@ -15,8 +15,9 @@ import (
 
 // Times and bounds of loop detection, from facts/l2-extension.md, section A.5.
 const (
-	probeEvery = time.Second            // a probe into each LAN
-	probeFast  = 100 * time.Millisecond // likewise, for
+	probeFast  = 100 * time.Millisecond // a probe into each LAN, so that a cable is found in under 200 ms. With many segments
+	probeShare = 10 * time.Millisecond  // this for each of them, so that all together are at most 100 a second,
+	probeEvery = time.Second            // but no longer; and probeFast all the same
 	fastFor    = 10 * time.Second       // so long after a segment was attached or opened again
 	loopRetry  = 60 * time.Second       // so long after the last sign of a loop broadcast stays shut
 	keyEvery   = time.Minute            // a probe that somebody has recorded is worthless after two of these
@@ -200,11 +201,16 @@ func (m *Manager) sendProbes(ctx context.Context, now time.Time) {
 			l.attached = true
 			l.fastUntil = now.Add(fastFor)
 		}
-		if now.Sub(l.lastProbe) >= probeEvery || now.Before(l.fastUntil) {
+		if gap := probeGap(len(m.segments())); gap <= probeFast || now.Sub(l.lastProbe) >= gap || now.Before(l.fastUntil) {
 			l.lastProbe = now
 			m.sendProbe(seg)
 		}
 	}
+}
+
+// probeGap is how often a probe is due on each of some segments.
+func probeGap(segments int) time.Duration {
+	return min(max(time.Duration(segments)*probeShare, probeFast), probeEvery)
 }
 
 // shutInKernel has the kernel shut or open the broadcast of a segment that it
