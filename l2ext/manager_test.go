@@ -337,8 +337,8 @@ func TestDigestMends(t *testing.T) {
 		w.want(vmMAC, "a: a 2 confirmed; b: a 2 confirmed")
 		_, before := w.wire.Sent()
 		w.pass(time.Minute)
-		if _, after := w.wire.Sent(); after-before > 2*(2*7+2) {
-			t.Errorf("%d messages in a quiet minute; only ways, digests and a key are due", after-before)
+		if _, after := w.wire.Sent(); after-before > 2*(3*7+2) {
+			t.Errorf("%d messages in a quiet minute; only ways, terms, digests and a key are due", after-before)
 		}
 	})
 }

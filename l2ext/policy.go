@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/announce"
@@ -117,8 +118,8 @@ func (p Policy) Check() error {
 			return fmt.Errorf("%s %q: carry or local", what, c)
 		}
 	}
-	if len(p.Home) > announce.MaxSite {
-		return fmt.Errorf("home %q: at most %d bytes", p.Home, announce.MaxSite)
+	if len(p.Home) > announce.MaxSite || strings.ContainsFunc(p.Home, odd) {
+		return fmt.Errorf("home %q: a site has at most %d bytes of a-z, 0-9 and -", p.Home, announce.MaxSite)
 	}
 	if p.HostRoutes && p.Home == "" {
 		return fmt.Errorf("host routes need a home: routes are for guests that are away from it")

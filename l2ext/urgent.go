@@ -103,6 +103,8 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		m.takePrepare(now, seg, from, msg)
 	case announce.Clear:
 		m.clear(seg, msg.MACs)
+	case announce.Terms:
+		seg.ways.agreeOn(from, msg.Terms)
 	case announce.Over:
 		m.takeOver(from, msg)
 	case announce.Able:

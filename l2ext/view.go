@@ -85,7 +85,7 @@ func (s *segment) view(absent []string) View {
 	v.Sites = slices.Clone(s.Sites)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.ways.problem(now), s.laneProblem(), s.loop.problem(now), absence(absent, s.VNI), s.odd)
+	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.ways.problem(now), s.laneProblem(), s.loop.problem(now), absence(absent, s.VNI), s.odd, s.ways.disagreement(now, s.terms()))
 	v.Lanes = maps.Clone(s.lanes)
 	v.Machines = slices.AppendSeq([]MAC{s.attached.Bridge}, maps.Values(s.machines))
 	v.Counts[Flips] = s.table.flips

@@ -43,6 +43,7 @@ type ways struct {
 
 	mu     sync.Mutex // guards what follows
 	bySite map[string]*way
+	terms  map[string][]announce.Term // likewise, what they have told
 }
 
 // way is what is known of one. Its zero value is that of a site which has said
@@ -69,7 +70,7 @@ type asked struct {
 }
 
 func newWays(now time.Time, s Segment, local netip.Addr) *ways {
-	w := &ways{mode: s.Mode, local: local, full: ether.HeaderLen + s.MTU, bySite: make(map[string]*way)}
+	w := &ways{mode: s.Mode, local: local, full: ether.HeaderLen + s.MTU, bySite: make(map[string]*way), terms: make(map[string][]announce.Term)}
 	for _, site := range s.Sites {
 		w.bySite[site] = &way{since: now}
 	}
@@ -88,6 +89,9 @@ func (w *ways) inherit(old *ways) {
 			own := *was
 			own.asked = maps.Clone(was.asked)
 			w.bySite[site] = &own
+			if t, ok := old.terms[site]; ok {
+				w.terms[site] = t
+			}
 		}
 	}
 	w.sort()
@@ -230,6 +234,10 @@ func (w *ways) answered(now time.Time, e probe.Echo) (ok bool) {
 	return false
 }
 
+// isSilent tells that a site has said nothing of the segment for long: what it said may
+// not hold any more.
+func (y *way) isSilent(now time.Time) bool { return now.Sub(y.heard) > absentAfter }
+
 // isUp tells whether full frames come back.
 func (y *way) isUp(now time.Time) bool { return !y.whole.IsZero() && now.Sub(y.whole) < wayHold }
 
@@ -263,6 +271,8 @@ func (w *ways) trouble(now time.Time, site string, y *way) string {
 		return "" // it may be of a version that says nothing, or is about to
 	case y.mode == "":
 		return fmt.Sprintf("site %s has not said how it carries the segment", site)
+	case y.mode != w.mode && y.isSilent(now):
+		return "" // it may have the segment no longer, see absence
 	case y.mode != w.mode:
 		return fmt.Sprintf("site %s carries the segment in mode %s and this site in mode %s: nothing passes between them", site, y.mode, w.mode)
 	case w.mode != Direct:
@@ -313,13 +323,14 @@ func (w *ways) view(now time.Time) (all []Way) {
 	return all
 }
 
-// sendWay tells a site how this one carries a segment.
+// sendWay tells a site how this one carries a segment, and on which terms.
 func (m *Manager) sendWay(seg *segment, site string) {
 	msg := announce.Message{Kind: announce.Way, VNI: seg.VNI, Mode: string(seg.Mode)}
 	if seg.Mode == Direct {
 		msg.Addr = m.cfg.Underlay
 	}
 	m.enqueue(seg, site, msg)
+	m.sendTerms(seg, site)
 }
 
 // followWays has the kernel send to sites that have just said for the first time where

@@ -19,6 +19,8 @@ const (
 	MaxMACs    = 512  // of one Prepare or Clear
 	MaxMode    = 15   // bytes of a mode
 	MaxGroups  = 4096 // of one Members
+	MaxTerms   = 16   // of one Terms
+	maxTerm    = 255  // bytes of a term's name or value
 	MaxMessage = 192 << 10
 	maxVNI     = 1<<24 - 1
 	version    = 2
@@ -58,6 +60,7 @@ const (
 	Able    Kind = 12
 	Members Kind = 13
 	Over    Kind = 14
+	Terms   Kind = 15
 )
 
 // AbleStreams of the Abilities: the sender takes frames by streams (l2ext/stream).
@@ -118,6 +121,14 @@ type Message struct {
 	Groups    []MAC // Members: of multicast
 	IGMP, MLD bool  // Members: a router asks there
 	More      bool  // Members: there are more groups
+
+	Terms []Term // Terms: in the order of their names
+}
+
+// Term is something that all sites of a segment ought to agree on.
+type Term struct {
+	Name  string // as in the config
+	Value string
 }
 
 // ErrShort says that a message ends too early.
@@ -162,6 +173,8 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return m.appendWay(b)
 	case Members:
 		return m.appendMembers(b)
+	case Terms:
+		return m.appendTerms(b)
 	case Over:
 		return appendText(b, m.Job), checkJob(m.Job)
 	case Able:
@@ -228,6 +241,17 @@ func (m Message) appendMembers(b []byte) ([]byte, error) {
 			return nil, err
 		}
 		b = append(b, g[:]...)
+	}
+	return b, nil
+}
+
+func (m Message) appendTerms(b []byte) ([]byte, error) {
+	if err := checkTerms(m.Terms); err != nil {
+		return nil, err
+	}
+	b = append(b, byte(len(m.Terms)))
+	for _, t := range m.Terms {
+		b = appendText(appendText(b, t.Name), t.Value)
 	}
 	return b, nil
 }
@@ -332,6 +356,19 @@ func checkGroup(m MAC) error {
 func checkNames(site, job string) error {
 	if len(site) < 1 || len(site) > MaxSite || len(job) > MaxJob {
 		return fmt.Errorf("site of %d bytes, job of %d: %w", len(site), len(job), ErrFormat)
+	}
+	return nil
+}
+
+func checkTerms(ts []Term) error {
+	if len(ts) > MaxTerms {
+		return fmt.Errorf("%d terms: %w", len(ts), ErrFormat)
+	}
+	odd := func(r rune) bool { return r < ' ' || r > '~' } // operators read it
+	for i, t := range ts {
+		if len(t.Name) > maxTerm || len(t.Value) > maxTerm || strings.ContainsFunc(t.Name+t.Value, odd) || t.Name == "" || i > 0 && t.Name <= ts[i-1].Name {
+			return fmt.Errorf("term %q is %q: %w", t.Name, t.Value, ErrFormat)
+		}
 	}
 	return nil
 }

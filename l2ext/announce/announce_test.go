@@ -46,6 +46,8 @@ var samples = []struct {
 	{"members", Message{Kind: Members, VNI: 100, Groups: []MAC{{1, 0, 0x5e, 1, 2, 3}, {0x33, 0x33, 0, 1, 2, 3}}, IGMP: true, MLD: true, More: true}},
 	{"no members", Message{Kind: Members, VNI: 100}},
 	{"over", Message{Kind: Over, VNI: 100, Job: "j1"}},
+	{"terms", Message{Kind: Terms, VNI: 100, Terms: []Term{{"home", ""}, {"mtu", "1500"}}}},
+	{"no terms", Message{Kind: Terms, VNI: 100}},
 	{"express", Message{Kind: Express, VNI: 100, Root: 7, Epoch: 3, Index: 0xa1b2c3d4, UDP: true}},
 }
 
@@ -107,6 +109,7 @@ func TestRefuses(t *testing.T) {
 		return Message{Kind: Update, VNI: 100, Records: []Record{r}}
 	}
 	members := func(groups ...MAC) Message { return Message{Kind: Members, VNI: 100, Groups: groups} }
+	terms := func(ts ...Term) Message { return Message{Kind: Terms, VNI: 100, Terms: ts} }
 	for _, tt := range []struct {
 		name string
 		m    Message
@@ -131,6 +134,12 @@ func TestRefuses(t *testing.T) {
 		{"arrived early", Message{Kind: Arrived, VNI: 100, After: -1}},
 		{"arrived with a long job", Message{Kind: Arrived, VNI: 100, Job: strings.Repeat("j", MaxJob+1)}},
 		{"a long job is over", Message{Kind: Over, VNI: 100, Job: strings.Repeat("j", MaxJob+1)}},
+		{"many terms", terms(make([]Term, MaxTerms+1)...)},
+		{"terms out of order", terms(Term{"mtu", "1500"}, Term{"home", "a"})},
+		{"a term twice", terms(Term{"mtu", "1500"}, Term{"mtu", "1500"})},
+		{"a term without a name", terms(Term{"", "1500"})},
+		{"a term that clears the screen", terms(Term{"home", "\x1b[2J"})},
+		{"a long term", terms(Term{"home", strings.Repeat("h", 256)})},
 		{"many groups", Message{Kind: Members, VNI: 100, Groups: make([]MAC, MaxGroups+1)}},
 		{"a host as a group", members(vm)},
 		{"broadcast as a group", members(MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})},

@@ -25,9 +25,11 @@
 //	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams
 //	13 Members | flags (1) | count (2) | groups  to which multicast the sender's LAN listens, in mode direct
 //	14 Over    | job |                           the sender's job has ended, whichever way
+//	15 Terms   | count (1) | terms               what all sites of the segment ought to agree on
 //
 //	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
 //	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
+//	term:  | length (1) | name | length (1) | value |     printable ASCII; at most 16 terms, in the order of their names
 //	address:  | 4 or 6 (1) | 4 or 16 bytes |     at most 8 of them in a record
 //	mode:  | length (1) | bytes |                1 to 15 of a-z and -
 //
@@ -51,6 +53,9 @@
 // router does, 4 there are more groups than these. Others are refused, and so are groups
 // that are no IP multicast, or that all hosts of a link hear unasked. It is sent
 // when the way is agreed on, when it changes, and every minute.
+//
+// Terms follow each Way. Their names are those of the segment's config; who does not know one
+// takes no notice of it. A gateway that does not know Terms refuses them and logs that.
 //
 // An Over is sent by the source of a job to the sites that only watch it, for each segment
 // of its MACs, after the records that it has led to. A gateway that does not know it refuses it

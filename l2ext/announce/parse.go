@@ -74,6 +74,8 @@ func (r *reader) body(m *Message) {
 		r.way(m)
 	case Members:
 		r.members(m)
+	case Terms:
+		r.terms(m)
 	case Over:
 		m.Job = r.text()
 		r.fail(checkJob(m.Job))
@@ -142,6 +144,19 @@ func (r *reader) members(m *Message) {
 			m.Groups = append(m.Groups, MAC(b))
 			r.fail(checkGroup(MAC(b)))
 		}
+	}
+}
+
+func (r *reader) terms(m *Message) {
+	n := int(r.number(1))
+	if n > MaxTerms {
+		r.fail(fmt.Errorf("%d terms: %w", n, ErrFormat))
+	}
+	for i := 0; i < n && r.err == nil; i++ {
+		m.Terms = append(m.Terms, Term{r.text(), r.text()})
+	}
+	if r.err == nil {
+		r.fail(checkTerms(m.Terms))
 	}
 }
 

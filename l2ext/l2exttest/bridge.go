@@ -76,7 +76,7 @@ func (h *Host) forward(name string, from way, head ether.Header, frame []byte) {
 	known := entryOf(head.Dst)
 	if to, ok := b.learned[head.Dst]; ok && known < 0 {
 		if from.overlay || to != from.port {
-			offer(b.ports[to], frame)
+			show(b.ports[to], frame)
 		}
 		return
 	}
@@ -96,7 +96,7 @@ func (h *Host) forward(name string, from way, head ether.Header, frame []byte) {
 	}
 	for port, c := range b.ports {
 		if (from.overlay || port != from.port) && !(head.Dst.Group() && b.muted[port]) {
-			offer(c, frame)
+			show(c, frame)
 		}
 	}
 }
