@@ -68,6 +68,9 @@ func (w *ways) agreeOn(site string, terms []announce.Term) {
 	}
 }
 
+// maxDiffer is how many differences are told together: they are on one line of a table.
+const maxDiffer = 3
+
 // disagreement names the sites that have other terms than this one, and which; "" if none has.
 func (w *ways) disagreement(now time.Time, own map[string]string) string {
 	w.mu.Lock()
@@ -84,6 +87,9 @@ func (w *ways) disagreement(now time.Time, own map[string]string) string {
 			}
 			all = append(all, fmt.Sprintf("%s is %s at site %s and %s here", t.Name, cmp.Or(t.Value, "none"), site, cmp.Or(here, "none")))
 		}
+	}
+	if more := len(all) - maxDiffer; more > 0 {
+		all = append(all[:maxDiffer], fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(all, "; ")
 }
