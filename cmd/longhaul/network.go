@@ -264,7 +264,7 @@ func writeSegment(w io.Writer, s gateway.Segment) error {
 	if err := writeSegments(w, []gateway.Segment{s}); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(w, "\n"); err != nil {
+	if _, err := fmt.Fprint(w, policyText(s.Policy), "\n"); err != nil {
 		return err
 	}
 	t := newTable(w, "MAC", "SITE", "STATE", "SEQ", "IPS", "ENTERS", "LEAVES", "ADDS", "JOB")

@@ -44,9 +44,9 @@ func (a *app) segmentShowCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show a segment and who owns which MAC on it",
-		Long: `Shows a segment: which site owns which MAC, at which site a host's traffic to
-other networks enters and leaves, what that adds to a round trip, and what
-became of the segment's frames.
+		Long: `Shows a segment: its policy where that was given, which site owns which MAC, at
+which site a host's traffic to other networks enters and leaves, what that adds to
+a round trip, and what became of the segment's frames.
 
 With --live it is shown anew every second until you stop it; with --json as
 well, each time as one line.`,
@@ -125,6 +125,39 @@ func (d *display) drawSegment(s, last gateway.Segment) error {
 	}
 	d.draw(lines)
 	return nil
+}
+
+// policyText is a line with what a policy says, or nothing if all is as by default.
+func policyText(p gateway.SegmentPolicy) string {
+	var said []string
+	say := func(name, value string) {
+		if value != "" {
+			said = append(said, name+" "+value)
+		}
+	}
+	say("home", p.Home)
+	say("gateway", p.Gateway)
+	say("gateway mac", p.GatewayMAC)
+	say("gateway ips", strings.Join(p.GatewayIPs, " "))
+	say("host route by", strings.Join(p.HostRoute, " "))
+	say("unknown", p.Unknown)
+	say("multicast", p.Multicast)
+	say("router adverts", p.RouterAdverts)
+	say("dhcp", p.DHCP)
+	say("fhrp", p.FHRP)
+	say("streams", p.Streams)
+	for _, l := range []struct {
+		name   string
+		frames int
+	}{{"resolve", p.Limits.Resolve}, {"broadcast", p.Limits.Broadcast}, {"multicast", p.Limits.Multicast}, {"unknown", p.Limits.Unknown}} {
+		if l.frames != 0 {
+			say("limit of "+l.name, fmt.Sprintf("%d/s", l.frames))
+		}
+	}
+	if said == nil {
+		return ""
+	}
+	return "\npolicy: " + strings.Join(said, ", ") + "\n"
 }
 
 // writeWays shows how frames get to other sites, where that is not simply the link.
