@@ -343,13 +343,20 @@ func (l *Layer2) SetSites(ctx context.Context, name string, sites []string) erro
 	return nil
 }
 
-// RemoveSegment ends a segment at this site.
+// RemoveSegment ends a segment at this site. The other sites are told that none of
+// its hosts can be reached: they would answer for them for as long as they know them.
 func (l *Layer2) RemoveSegment(ctx context.Context, name string) error {
+	if _, err := l.Segment(ctx, name); err != nil {
+		return err
+	}
+	if err := l.m.Leave(ctx, name); err != nil {
+		return fmt.Errorf("removing segment %s: %w", name, err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	next := slices.DeleteFunc(slices.Clone(l.wished), func(w l2ext.Segment) bool { return w.Name == name })
 	if len(next) == len(l.wished) {
-		return fmt.Errorf("segment %q: %w", name, ErrNotFound)
+		return fmt.Errorf("segment %q: %w", name, ErrNotFound) // somebody else was faster
 	}
 	if err := l.m.Apply(ctx, next); err != nil {
 		return fmt.Errorf("removing segment %s: %w", name, err)

@@ -122,8 +122,7 @@ func (l *Layer2) route(ctx context.Context, what string, r l2ext.HostRoute) erro
 }
 
 // UnstretchSegment ends a segment at this site when no host depends on it any
-// more, or when it is forced. The other sites are told that none of its hosts
-// can be reached.
+// more, or when it is forced.
 func (l *Layer2) UnstretchSegment(ctx context.Context, name string, r UnstretchRequest) (Unstretched, error) {
 	for _, v := range l.m.Segments() {
 		if v.Name != name {
@@ -135,9 +134,6 @@ func (l *Layer2) UnstretchSegment(ctx context.Context, name string, r UnstretchR
 		}
 		if len(out.Dependents) > 0 && !r.Force {
 			return out, nil
-		}
-		if err := l.m.Leave(ctx, name); err != nil {
-			return out, fmt.Errorf("segment %s: %w", name, err)
 		}
 		if err := l.RemoveSegment(ctx, name); err != nil {
 			return out, err

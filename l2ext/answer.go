@@ -90,11 +90,11 @@ func (m *Manager) answerTo(now time.Time, seg *segment, h ether.Header, q ether.
 	return mac, site, q.AppendReply(nil, ether.Replier{MAC: mac, Asker: h.Src, Router: router})
 }
 
-// reachable tells whether a site is up, or was a moment ago.
+// reachable tells whether a site has the segment and is up, or was a moment ago.
 func (m *Manager) reachable(now time.Time, seg *segment, site string) bool {
 	p := m.peer(site)
-	if p == nil || seg.ways.refuses(site) {
-		return false
+	if p == nil || seg.ways.refuses(site) || seg.ways.isSilent(now, site) {
+		return false // of the last, the link may be up, but the segment is not there
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

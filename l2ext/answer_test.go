@@ -135,3 +135,34 @@ func TestAddressChangesOwner(t *testing.T) {
 		}
 	})
 }
+
+// TestNoAnswerForLeft has a site lose a segment without a word, as by a restart with another
+// config: with its link up, nobody answers for its hosts any more.
+func TestNoAnswerForLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		ip, me := netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("10.0.0.7")
+		w.appear("b", "lan", vmMAC, ip.String())
+		w.appear("a", "lan", hostMAC, me.String())
+		ask := func() int {
+			w.receive("a", "lan", vmMAC)
+			check(t, w.hosts["a"].Send("lan", ether.AppendQuestion(nil, hostMAC, ether.Question{Target: ip, Sender: me})))
+			w.settle()
+			return len(w.receive("a", "lan", vmMAC))
+		}
+		w.pass(time.Minute)
+		if n := ask(); n != 1 {
+			t.Errorf("%d answers while b has the segment", n)
+		}
+		check(t, w.ms["b"].Apply(t.Context(), nil))
+		w.pass(time.Minute)
+		if n := ask(); n != 0 {
+			t.Errorf("%d answers for a host of a site without the segment", n)
+		}
+		check(t, w.ms["b"].Apply(t.Context(), []l2ext.Segment{segment("b", []string{"a", "b"})}))
+		w.appear("b", "lan", vmMAC, ip.String())
+		if n := ask(); n != 1 {
+			t.Errorf("%d answers when b has it again", n)
+		}
+	})
+}

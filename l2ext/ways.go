@@ -238,6 +238,14 @@ func (w *ways) answered(now time.Time, e probe.Echo) (ok bool) {
 // not hold any more.
 func (y *way) isSilent(now time.Time) bool { return now.Sub(y.heard) > absentAfter }
 
+// isSilent is that of a site.
+func (w *ways) isSilent(now time.Time, site string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	y := w.bySite[site]
+	return y == nil || y.isSilent(now)
+}
+
 // isUp tells whether full frames come back.
 func (y *way) isUp(now time.Time) bool { return !y.whole.IsZero() && now.Sub(y.whole) < wayHold }
 
