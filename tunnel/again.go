@@ -117,6 +117,9 @@ func (l *Link) again(c *carrier, now time.Duration, ps []piece) (_ []piece, wait
 		if ch.openSent && ch.class == Bulk && idle {
 			x.twin()
 		}
+		if ch.openSent && ch.class == Urgent {
+			x.early()
+		}
 		if ch.openSent && (ch.class == Urgent || idle) {
 			x.late()
 		}
@@ -206,6 +209,9 @@ func (x *spare) late() {
 	if x.take(m, overdueCells, func(int) bool { return true }) {
 		m.tries++
 		m.at = x.now
+		if c := x.l.set.carrier(m.owner[last]); c != nil {
+			c.path.loss.seen(x.now)
+		}
 	}
 }
 

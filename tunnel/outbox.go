@@ -19,6 +19,7 @@ type outbox struct {
 	local    int64     // our own bound
 	// cursor is an index into msgs: all before it have no cell to send.
 	cursor   int
+	early    uint64 // messages up to here need no second any more, see early.go
 	fin      bool
 	finAcked bool
 	queued   bool      // is in its flow's ring
@@ -123,6 +124,7 @@ func (o *outbox) requeue(owner uint32) {
 				m.left++
 				m.first = min(m.first, c)
 				o.cursor = min(o.cursor, i)
+				o.early = min(o.early, m.seq-1)
 			}
 		}
 	}

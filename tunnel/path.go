@@ -72,6 +72,7 @@ type path struct {
 	extra  map[frame.Role]int // further connections being dialed
 	byPeer bool               // the peer has dialed it
 	last   lastLine
+	loss   losses
 }
 
 // A lastLine is where the peer answered on a path when the last set of connections
