@@ -71,7 +71,7 @@ type PeerStatus struct {
 	Sent       int64     `json:"sent_bytes" doc:"bytes sent on the wire, headers included"`
 	Received   int64     `json:"received_bytes" doc:"bytes received on the wire, headers included"`
 	Classes    []Class   `json:"classes" doc:"what has been sent, by class, the first first"`
-	Copied     int64     `json:"copied_bytes" doc:"of the bytes sent, those that went a second time before a loss was known, because a VM stood still"`
+	Copied     int64     `json:"copied_bytes" doc:"of the bytes sent, those that went a second time before a loss was known: what a VM stands still for, and short urgent messages where packets are lost"`
 	Twice      int64     `json:"twice_bytes" doc:"bytes that came although they were here"`
 	Drops      LinkDrops `json:"drops" doc:"what was lost at this end and not on the line"`
 }

@@ -85,6 +85,12 @@
 // it has, by session, message and cell: State.Copied and Twice count both ends.
 // Over TCP with one path and one connection the kernel alone finds a loss.
 //
+// Urgent messages of up to 1 KiB do not wait for that either while their path loses
+// packets: a sixteenth of a round trip after the first a second goes over a bulk
+// connection, on another path if there are two (early.go). Simulated over 200 Mbit/s and
+// 100 ms with 1 % lost each way, three times, 95 and 99 of 100 exchanges beside bulk take
+// up to 101 to 114 and 107 to 166 ms; sent once, 155 to 174 and 213 to 221.
+//
 // # Classes and rates
 //
 // The link's cap is kept at the UDP socket in exact bytes on the wire, by

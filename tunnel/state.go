@@ -40,7 +40,7 @@ type State struct {
 	Backlog                  int64         // bytes sent and not yet consumed by the peer
 	Buffered                 int64         // bytes of messages that we hold for local readers
 	Flows                    []FlowTraffic // bulk by the class of its flow, the most important first
-	Copied                   int64         // bytes sent again before a loss was known, see Flow.SetTail
+	Copied                   int64         // bytes sent again before a loss was known, see again.go and early.go
 	Twice                    int64         // bytes of messages that came although we had them
 	PacketsSent, PacketsLost uint64        // of the connections in use
 	Drops                    Drops         // what was lost at this end

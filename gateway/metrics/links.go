@@ -41,7 +41,7 @@ func drops(m metrics, p gateway.PeerStatus) {
 	}
 	m.counter("link_dropped_packets_total", "Packets that found the buffer of a socket full with which this gateway dialed.", p.Drops.Socket, "peer", p.Site)
 	m.counter("link_busy_reads_total", "Reads that found their connection too busy for too long; of their packets some are lost.", p.Drops.Busy, "peer", p.Site)
-	m.counter("link_copied_bytes_total", "Bytes sent a second time before a loss was known, because a VM stands still.", p.Copied, "peer", p.Site)
+	m.counter("link_copied_bytes_total", "Bytes sent a second time before a loss was known: what a VM stands still for, and short urgent messages where packets are lost.", p.Copied, "peer", p.Site)
 	m.counter("link_twice_bytes_total", "Bytes that came although they were here.", p.Twice, "peer", p.Site)
 }
 
