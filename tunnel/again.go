@@ -22,7 +22,8 @@ import (
 //
 // The last is done for urgent messages too, by the bulk connections: one of
 // them may be the order to run. Each bulk connection has a stream for copies alone,
-// since on any other they might stand behind the very loss. A receiver drops the
+// since on any other they might stand behind the very loss, and another for those of
+// urgent messages, which goes ahead of its bulk. A receiver drops the
 // cells that it has. Copies are charged like all else, and there are none while
 // such a move has something new to send.
 const (
@@ -81,48 +82,50 @@ func (s *scheduler) tailIdle() bool {
 	return slices.ContainsFunc(s.watched, func(ch *Channel) bool { return ch.class == Bulk })
 }
 
-// nextCopy waits for cells that c shall carry although they are on their way, and
-// is like next in all else.
+// nextCopy waits for cells of messages of a class that c shall carry although they
+// are on their way, and is like next in all else.
 func (l *Link) nextCopy(c *carrier, class Class, ps []piece) []piece {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.wrote(class, ps)
+	l.wrote(Bulk, ps)
 	ps = ps[:0]
 	for !c.ended {
 		if l.set == c.set && c.set.ready {
 			now := time.Since(l.born)
 			var wait time.Duration
-			if ps, wait = l.again(c, now, ps); len(ps) > 0 {
+			if ps, wait = l.again(c, class, now, ps); len(ps) > 0 {
 				return ps
 			}
-			l.later(&l.sched.copiers, now, wait)
+			l.later(&l.sched.copiers[class], now, wait)
 		}
-		l.sched.copiers.work.Wait()
+		l.sched.copiers[class].work.Wait()
 	}
 	return nil
 }
 
-// again takes what c shall carry although it is on its way already. When there is
-// nothing yet, wait says how long the first takes; 0: nothing comes. The caller
-// holds mu.
-func (l *Link) again(c *carrier, now time.Duration, ps []piece) (_ []piece, wait time.Duration) {
+// again takes what of a class c shall carry although it is on its way already. When
+// there is nothing yet, wait says how long the first takes; 0: nothing comes. The
+// caller holds mu.
+func (l *Link) again(c *carrier, class Class, now time.Duration, ps []piece) (_ []piece, wait time.Duration) {
 	s := &l.sched
 	if len(s.watched) == 0 {
 		return ps, 0
 	}
 	s.watched = slices.DeleteFunc(s.watched, func(ch *Channel) bool { return !ch.watchable() })
-	idle := s.tailIdle()
+	if class == Bulk && !s.tailIdle() {
+		return ps, 0
+	}
 	for _, ch := range s.watched {
-		x := spare{l: l, c: c, ch: ch, now: now}
-		if ch.openSent && ch.class == Bulk && idle {
-			x.twin()
+		if ch.class != class || !ch.openSent {
+			continue
 		}
-		if ch.openSent && ch.class == Urgent {
+		x := spare{l: l, c: c, ch: ch, now: now}
+		if class == Bulk {
+			x.twin()
+		} else {
 			x.early()
 		}
-		if ch.openSent && (ch.class == Urgent || idle) {
-			x.late()
-		}
+		x.late()
 		if len(x.ps) > 0 {
 			return append(ps, x.ps...), 0
 		}
@@ -323,15 +326,18 @@ func (l *Link) wrote(class Class, ps []piece) {
 	if class == Bulk {
 		l.account.written(ps)
 	}
-	look := class == Urgent && len(ps) > 0
+	tail := false
 	for _, p := range ps {
 		if !p.copy {
 			p.msg.at = time.Since(l.born)
 		}
-		look = look || p.flow.tail
+		tail = tail || p.flow.tail
 	}
-	if look {
-		l.sched.copiers.work.Broadcast()
+	if tail {
+		l.sched.copiers[Bulk].work.Broadcast()
+	}
+	if class == Urgent && len(ps) > 0 {
+		l.sched.copiers[Urgent].work.Broadcast()
 	}
 	free(ps)
 }

@@ -102,7 +102,8 @@ func (c *carrier) run(ctx context.Context) {
 			wg.Go(func() { c.sendData(ctx, class, c.link.next) })
 		}
 		if class == Bulk {
-			wg.Go(func() { c.sendData(ctx, class, c.link.nextCopy) })
+			wg.Go(func() { c.sendData(ctx, Bulk, c.link.nextCopy) })
+			wg.Go(func() { c.sendData(ctx, Urgent, c.link.nextCopy) })
 		}
 	}
 	wg.Go(c.readControl)

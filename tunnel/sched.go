@@ -19,9 +19,9 @@ type scheduler struct {
 	mixed    bool
 	// paths is how many carry bulk.
 	paths   int
-	copiers classQueue // the streams that carry copies, see again.go
-	watched []*Channel // those of which messages may have to be sent again
-	weights Weights    // of the classes of flows; none is 0
+	copiers [2]classQueue // the streams that carry copies of messages of each Class, see again.go
+	watched []*Channel    // those of which messages may have to be sent again
+	weights Weights       // of the classes of flows; none is 0
 }
 
 // A classQueue is the flows that have something to send in one class.
@@ -37,15 +37,15 @@ type classQueue struct {
 func (s *scheduler) init(mu *sync.Mutex) {
 	for i := range s.queues {
 		s.queues[i].work = sync.NewCond(mu)
+		s.copiers[i].work = sync.NewCond(mu)
 	}
-	s.copiers.work = sync.NewCond(mu)
 }
 
 func (s *scheduler) wakeAll() {
 	for i := range s.queues {
 		s.queues[i].work.Broadcast()
+		s.copiers[i].work.Broadcast()
 	}
-	s.copiers.work.Broadcast()
 }
 
 // enter puts a channel into the ring of its flow, if it has something to send.
@@ -169,7 +169,7 @@ func (l *Link) later(q *classQueue, now, wait time.Duration) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			q.due = 0
-			if q == &l.sched.copiers { // not every one may do it
+			if q == &l.sched.copiers[Bulk] || q == &l.sched.copiers[Urgent] { // not every one may do it
 				q.work.Broadcast()
 				return
 			}
