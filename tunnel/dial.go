@@ -44,7 +44,7 @@ const (
 	// peer can make one connection hold, see the package comment.
 	streamWindow = 24 << 20
 	connWindow   = 32 << 20
-	// maxUniStreams: four data streams are used; the rest is for new versions.
+	// maxUniStreams: four data streams are used, and two for copies; the rest is for new versions.
 	maxUniStreams = 16
 	// maxRawConns bounds raw connections that a peer has open to us.
 	maxRawConns = 256

@@ -196,7 +196,11 @@ func TestUrgentTwoPaths(t *testing.T) {
 			from, to := l.open(Spec{Class: Urgent})
 			time.Sleep(time.Second)
 			for i := range 10 {
-				l.firstLost(tt.lost)
+				began := time.Now()
+				l.wan.Lose(func(from, _ netip.AddrPort, n int) bool {
+					byFirst := from.Addr() == netip.MustParseAddr(ipA) && time.Since(began) <= tt.lost
+					return n > 800 && (byFirst || cost > 0 && from.Addr() == netip.MustParseAddr(ipA2))
+				})
 				took := l.arrival(from, to, make([]byte, 900))
 				if most := tt.most + own(900, narrow.Rate); i > 0 && took > most {
 					t.Errorf("cost %d, message %d: %v, want at most %v", cost, i, took, most)
