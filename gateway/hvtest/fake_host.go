@@ -20,7 +20,8 @@ type FakeHost struct {
 	name   string
 	ledger *Ledger
 	pipe   func() (near, far net.Conn, err error)
-	wg     sync.WaitGroup // of migrations, out and in
+	wg     sync.WaitGroup // of migrations, out and in, and of late events
+	slow   slowness
 
 	mu      sync.Mutex
 	procs   []*proc

@@ -76,6 +76,7 @@ func (in *incoming) serve(n int, conn net.Conn, spoken chan struct{}) {
 	defer conn.Close()
 	stop := context.AfterFunc(in.p.ctx, func() { conn.Close() })
 	defer stop()
+	in.p.host.lag(in.p.ctx)
 	var src io.Reader = conn
 	if n == 0 && in.breakAt > 0 {
 		src = io.LimitReader(conn, in.breakAt)
@@ -104,6 +105,7 @@ func (in *incoming) fail(err error) {
 	}
 	in.p.progress.Error = err.Error()
 	in.p.setStatus("failed")
+	in.p.dawdle()
 	in.p.mu.Unlock()
 	in.p.exit("load of migration failed: " + err.Error())
 }
@@ -120,11 +122,17 @@ func (in *incoming) loadMain(s *streamReader, conn net.Conn) error {
 	if err := l.load(); err != nil {
 		return err
 	}
+	in.p.host.lag(in.p.ctx)
 	in.p.mu.Lock()
+	if in.p.state == gateway.Gone {
+		in.p.mu.Unlock()
+		return errKilled
+	}
 	in.p.epoch = l.cpu.epoch
 	in.p.memoryOK = in.p.mem.digest() == l.cpu.digest
 	in.p.state = gateway.Paused
 	in.p.setStatus("completed")
+	in.p.dawdle()
 	in.p.mu.Unlock()
 	// That the source may not hear this is the source's affair.
 	conn.Write([]byte{0, rpShut, 0, 4, 0, 0, 0, 0})

@@ -73,6 +73,7 @@ func (p *proc) startOutgoing(uri string, params gateway.MoveParams) {
 func (o *outgoing) run() {
 	err := o.migrate()
 	p := o.p
+	p.host.lag(p.ctx) // its leg is closed, and it is still under way
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer close(o.done)
@@ -94,6 +95,7 @@ func (o *outgoing) run() {
 		}
 		p.progress.Error = err.Error()
 		p.setStatus("failed")
+		p.dawdle()
 	}
 	if o.stopped { // as QEMU: what it stopped, it starts again
 		p.run()
@@ -227,6 +229,7 @@ func (o *outgoing) round() error {
 func (o *outgoing) switchover() error {
 	o.p.mu.Lock()
 	o.stopped = o.p.stop()
+	o.p.dawdle()
 	o.p.setStatus("pre-switchover")
 	o.p.mu.Unlock()
 	select {

@@ -117,18 +117,24 @@ func (p *proc) String() string {
 }
 
 // maxEvents is how many events a handle keeps for a gateway that does not
-// read: far more than one move has. One place more is for EventClosed.
+// read: far more than one move has. One place more is for EventClosed, and one
+// for an event that is late.
 const maxEvents = 1024
 
 // A handle is one control connection to a process.
 type handle struct {
 	p      *proc
 	events chan gateway.Event
-	ended  bool // guarded by p.mu
+	late   chan gateway.Event // those that deliver has not taken yet; nil when none are late
+	ended  bool               // guarded by p.mu
 }
 
 func (p *proc) open() *handle {
-	h := &handle{p: p, events: make(chan gateway.Event, maxEvents+1)}
+	h := &handle{p: p, events: make(chan gateway.Event, maxEvents+2)}
+	if p.host.isSlow() {
+		h.late = make(chan gateway.Event, maxEvents+1)
+		p.host.wg.Go(h.deliver)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.handles[h] = struct{}{}
@@ -137,11 +143,19 @@ func (p *proc) open() *handle {
 
 // push never blocks. The caller holds p.mu.
 func (h *handle) push(ev gateway.Event) {
-	if len(h.events) >= maxEvents {
+	if len(h.events)+len(h.late) >= maxEvents {
 		h.end("too many events that nobody reads")
 		return
 	}
-	h.events <- ev
+	h.out() <- ev
+}
+
+// out is where events go first.
+func (h *handle) out() chan<- gateway.Event {
+	if h.late != nil {
+		return h.late
+	}
+	return h.events
 }
 
 // end closes the handle. The caller holds p.mu.
@@ -151,8 +165,9 @@ func (h *handle) end(why string) {
 	}
 	h.ended = true
 	delete(h.p.handles, h)
-	h.events <- gateway.Event{Kind: gateway.EventClosed, At: time.Now(), Text: why}
-	close(h.events)
+	out := h.out()
+	out <- gateway.Event{Kind: gateway.EventClosed, At: time.Now(), Text: why}
+	close(out)
 }
 
 // Events implements gateway.Source and gateway.Sink.

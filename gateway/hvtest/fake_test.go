@@ -2,6 +2,7 @@ package hvtest
 
 import (
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -23,13 +24,17 @@ func newFakes(t *testing.T, g Guest) (a, b *FakeHost, l *Ledger) {
 var testGuest = Guest{Name: "db1", NICs: []gateway.NIC{{MAC: "52:54:00:00:00:01", Tap: "tap0"}}}
 
 func TestFakePassesTheSuite(t *testing.T) {
-	for _, memory := range []string{"unix sockets", "memory"} {
-		t.Run(memory, func(t *testing.T) {
+	for _, kind := range []string{"unix sockets", "memory", "slow"} {
+		t.Run(kind, func(t *testing.T) {
 			Run(t, func(t *testing.T) Pair {
 				a, b, l := newFakes(t, testGuest)
-				if memory == "memory" {
+				if kind == "memory" {
 					a.UseMemory()
 					b.UseMemory()
+				}
+				if kind == "slow" {
+					a.Slow(1, 50*time.Millisecond)
+					b.Slow(2, 50*time.Millisecond)
 				}
 				return Pair{
 					A: a, B: b, VM: "db1",

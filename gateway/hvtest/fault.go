@@ -119,7 +119,7 @@ func (h *FakeHost) do(ctx context.Context, step Step, f func() error) error {
 	if fault.Err != nil && !fault.After {
 		return fault.Err
 	}
-	if err := f(); err != nil {
+	if err := h.answer(ctx, step, f); err != nil {
 		return err
 	}
 	return fault.Err
