@@ -32,6 +32,14 @@ const (
 	// cleanupTime bounds what is done after a failure.
 	cleanupTime = 30 * time.Second
 
+	// cancelTime is how much of that the migration may take to be cancelled;
+	// QEMU's adaptor frees it by force after 3 s.
+	cancelTime = 10 * time.Second
+
+	// windDown is how often a hypervisor that winds its migration down is
+	// asked again: QEMU takes some milliseconds.
+	windDown = 20 * time.Millisecond
+
 	// legsGrace is how long the legs of a finished move may take to end by
 	// themselves: both hypervisors close, and the last acknowledgements come.
 	legsGrace = 2 * time.Second
@@ -334,17 +342,22 @@ func (m *sourceMove) giveUp(why error) {
 	m.closeMove(m.endState(why), errors.Join(why, err))
 }
 
-// cancel ends the migration. Where the control connection is what has failed, a
-// new one does it: the next move would find a migration under way.
+// cancel ends the migration, as the next move would find it under way. Where the
+// control connection is what has failed, a new one does it.
 func (m *sourceMove) cancel(ctx context.Context) {
-	for range 2 {
+	ctx, cancel := context.WithTimeout(ctx, cancelTime)
+	defer cancel()
+	for {
 		err := m.src.Cancel(ctx)
 		if err == nil || errors.Is(err, ErrBusy) {
 			return
 		}
 		m.g.log.Debug("cancelling the migration", "vm", m.entry.Spec.VM, "err", err)
-		if err := m.reattach(ctx); err != nil {
-			return // runHere tries on
+		if err := m.reattach(ctx); errors.Is(err, ErrNoVM) {
+			return // runHere says so
+		}
+		if pause(ctx, windDown) != nil {
+			return
 		}
 	}
 }
@@ -396,7 +409,7 @@ func (m *sourceMove) runHere(ctx context.Context) error {
 			}
 		}
 		select {
-		case <-time.After(20 * time.Millisecond): // the hypervisor is still winding its migration down
+		case <-time.After(windDown):
 		case <-ctx.Done():
 			return fmt.Errorf("the VM does not resume at its source: %w", errors.Join(ctx.Err(), err))
 		}
