@@ -271,6 +271,18 @@ func (g *Gateway) sinkMove(token string) *sinkMove {
 	return g.sinks[token]
 }
 
+// sinksFrom lists the moves from a peer to this site.
+func (g *Gateway) sinksFrom(peer string) (all []*sinkMove) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.sinks {
+		if m.peer == peer {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
 func (g *Gateway) rememberSink(m *sinkMove) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -112,6 +112,7 @@ func (g *Gateway) obey(ctx context.Context, ch *tunnel.Channel, token string, c 
 
 // takeIn prepares the destination of a move that a peer announces.
 func (g *Gateway) takeIn(ctx context.Context, ch *tunnel.Channel, token string, c control) control {
+	g.askFirst(ctx, ch.Site(), c)
 	m, err := g.newSinkMove(ctx, ch, token, c)
 	if err == nil {
 		err = m.prepare(ctx, c.Host)

@@ -112,6 +112,19 @@ func (m *sinkMove) queryOnce(ctx context.Context) {
 	}
 }
 
+// askFirst asks a peer that announces a move about an earlier one of the same VM
+// that waits here for orders: the peer may have ended it when we could not be told.
+func (g *Gateway) askFirst(ctx context.Context, peer string, c control) {
+	if c.Spec == nil {
+		return
+	}
+	for _, m := range g.sinksFrom(peer) {
+		if m.vm == c.Spec.VM {
+			m.queryOnce(ctx)
+		}
+	}
+}
+
 // orphan tells operators that the source knows nothing of a move whose
 // process waits here.
 func (m *sinkMove) orphan() {
