@@ -70,8 +70,7 @@ func (m *sourceMove) commit(ctx context.Context) error {
 			return err
 		}
 	}
-	m.release(ctx)
-	return nil
+	return m.release(ctx)
 }
 
 // unhand follows a handover that the journal did not take. The order to run was
@@ -192,17 +191,36 @@ func (m *sourceMove) doubt(why error) {
 	})
 }
 
-// release ends the source's process, which the destination's word permits.
-func (m *sourceMove) release(ctx context.Context) {
+// release ends the source's process, which the destination's word permits. It
+// fails when ctx ends before that: the next run of the gateway does it.
+func (m *sourceMove) release(ctx context.Context) error {
 	m.job.enter(JobCommit, "releasing the source")
 	m.g.l2.Confirm(m.job.id)
 	if m.src != nil {
-		if err := m.src.Release(ctx); err != nil {
-			m.g.log.Warn("source process not ended; the VM runs at the destination, end it by hand", "vm", m.entry.Spec.VM, "err", err)
+		err := m.endSource(ctx)
+		if ctx.Err() != nil {
+			return errors.Join(err, context.Cause(ctx))
+		}
+		if m.entry.Left = err != nil; m.entry.Left {
+			m.g.log.Warn("source process not ended; the VM runs at the destination", "vm", m.entry.Spec.VM, "err", err)
 		}
 	}
 	if err := m.step(StepDone); err != nil { // a restart releases it once more
 		m.g.log.Error("journal does not take that the move is done", "vm", m.entry.Spec.VM, "err", err)
+	}
+	return nil
+}
+
+// releaseTries is how often a source that does not obey is told to end before the
+// job ends without that; see left.go.
+const releaseTries = 3
+
+func (m *sourceMove) endSource(ctx context.Context) error {
+	for tries := 1; ; tries++ {
+		err := m.src.Release(ctx)
+		if err == nil || tries == releaseTries || pause(ctx, retryEvery) != nil {
+			return err
+		}
 	}
 }
 
@@ -285,7 +303,9 @@ func (m *sinkMove) abandon(ctx context.Context, why error) control {
 		}
 	}
 	m.job.update(func(v *Job) { v.Error = why.Error() })
+	m.entry.Left = true
 	if err := m.step(StepAborted); err != nil {
+		m.entry.Left = false
 		return control{Type: msgFailed, Reason: err.Error()}
 	}
 	m.g.l2.Revoke(m.job.id)
@@ -293,10 +313,13 @@ func (m *sinkMove) abandon(ctx context.Context, why error) control {
 	if err == nil {
 		err = m.sink.Discard(ctx)
 	}
-	if err != nil && !errors.Is(err, ErrNoVM) {
-		m.g.log.Warn("destination process not ended; it is paused and will not be resumed", "vm", m.vm, "err", err)
-	}
+	m.entry.Left = err != nil && !errors.Is(err, ErrNoVM)
 	m.ended(cmp.Or(m.ends, JobFailed), why)
+	if m.entry.Left {
+		m.g.log.Warn("destination process not ended; it is paused and will not be resumed", "vm", m.vm, "err", err)
+		entry := m.entry
+		m.g.wg.Go(func() { m.g.keepClearing(m.g.ctx, entry) })
+	}
 	return m.verdict(control{Type: msgAborted, Reason: why.Error()})
 }
 

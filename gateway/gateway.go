@@ -130,6 +130,8 @@ type Gateway struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup // all goroutines but Run's
 
+	clearing sync.Mutex // held by clear, see left.go
+
 	mu       sync.Mutex // guards what follows
 	commons  map[commonKey]*common
 	sinks    map[string]*sinkMove

@@ -55,7 +55,8 @@ type Entry struct {
 	Peer    string    `json:"peer"` // the other site
 	Host    string    `json:"host"` // our host
 	Spec    Spec      `json:"spec"`
-	Ran     bool      `json:"ran"` // of a source: the VM executed when the move began
+	Ran     bool      `json:"ran"`            // of a source: the VM executed when the move began
+	Left    bool      `json:"left,omitempty"` // its process is not needed any more, and may still be there
 	Job     Job       `json:"job"`
 	Changed time.Time `json:"changed"`
 }

@@ -177,6 +177,7 @@ func (m *sinkMove) prepare(ctx context.Context, host string) error {
 		m.entry.Step = StepAborted
 		return err
 	}
+	m.g.clearFor(ctx, h.Name(), m.vm)
 	sink, err := h.Prepare(ctx, m.entry.Spec)
 	if err != nil {
 		m.entry.Step = StepAborted // ended writes it down

@@ -447,6 +447,9 @@ func (m *sourceMove) closeMove(s JobState, err error) {
 	if e := m.g.journal.Put(m.entry); e != nil {
 		m.g.log.Error("journal does not take the end of a move", "vm", m.entry.Spec.VM, "err", e)
 	}
+	if entry := m.entry; entry.Left {
+		m.g.wg.Go(func() { m.g.keepClearing(m.g.ctx, entry) })
+	}
 	if m.ctl != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(m.g.ctx), time.Second)
 		defer cancel()

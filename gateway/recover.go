@@ -25,6 +25,8 @@ func (g *Gateway) recover() error {
 		j := newJob(e.view(), e.Token)
 		g.jobs.restore(j)
 		switch {
+		case e.Left:
+			g.wg.Go(func() { g.keepClearing(g.ctx, e) })
 		case !e.Open():
 		case e.Role == RoleSource:
 			g.log.Info("taking up a move", "vm", e.Spec.VM, "peer", e.Peer, "stage", e.Step)

@@ -109,6 +109,16 @@ func (h *FakeHost) Memory(vm string) []byte {
 	return nil
 }
 
+// Count returns the number of processes of the VM here, whatever their state.
+func (h *FakeHost) Count(vm string) (n int) {
+	for _, p := range h.all() {
+		if p.guest.Name == vm {
+			n++
+		}
+	}
+	return n
+}
+
 // String lists the processes, one a line, sorted.
 func (h *FakeHost) String() string {
 	var lines []string
@@ -205,7 +215,7 @@ func (h *FakeHost) Prepare(ctx context.Context, spec gateway.Spec) (sink gateway
 		if h.withToken(spec.Token) != nil {
 			return fmt.Errorf("destination with token %s: %w", spec.Token, gateway.ErrExists)
 		}
-		if p, err := h.find(spec.VM); err == nil && p.info().State != gateway.Moved {
+		if p, err := h.find(spec.VM); err == nil {
 			return fmt.Errorf("%s is %s at %s: %w", spec.VM, p.info().State, h.name, gateway.ErrExists)
 		}
 		g, err := guestOf(spec)

@@ -203,6 +203,9 @@ func testRefusals(t *testing.T, p Pair) {
 	}
 	m.want(m.src, gateway.Paused)
 	m.load() // and the refused Resume of the sink has not made it start by itself
+	if _, err := p.A.Prepare(m.ctx, twice); !errors.Is(err, gateway.ErrExists) {
+		t.Errorf("preparing a VM where its source has not been released: %v, want ErrExists", err)
+	}
 	m.commit()
 	p.check(t, p.B)
 }

@@ -68,14 +68,16 @@ func checkNICs(nics []gateway.NIC) error {
 	return nil
 }
 
-// free refuses a VM that this host has already.
+// free refuses a VM that this host has already, or of which an earlier move has
+// left the source: there would be two of that name, and the VM could be taken for
+// what it once was.
 func (h *Host) free(ctx context.Context, spec gateway.Spec) error {
 	all, err := h.scan(ctx)
 	if err != nil {
 		return err
 	}
 	for _, f := range all {
-		if f.VMInfo.Name == spec.VM && (f.State == gateway.Running || f.State == gateway.Paused) {
+		if f.VMInfo.Name == spec.VM && (f.State == gateway.Running || f.State == gateway.Paused || f.State == gateway.Moved) {
 			return fmt.Errorf("%s is %s at %s: %w", spec.VM, f.State, h.cfg.Name, gateway.ErrExists)
 		}
 	}
