@@ -25,16 +25,6 @@ func (s *site) hold(step hvtest.Step, err error) (reached, goOn chan struct{}) {
 	return reached, goOn
 }
 
-func (s *site) await(reached <-chan struct{}, id, what string) {
-	s.t.Helper()
-	select {
-	case <-reached:
-	case <-time.After(busyTime):
-		now, err := s.g.Job(s.t.Context(), id)
-		s.t.Fatalf("%s does not come: %+v, %v", what, now, err)
-	}
-}
-
 // The destination has loaded the VM, gives it up, and its gateway dies before the
 // process has been ended; or the hypervisor does not obey. The process would be in
 // the way of the next move.

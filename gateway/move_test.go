@@ -285,12 +285,7 @@ func TestKilledGateway(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				select {
-				case <-reached:
-				case <-time.After(busyTime):
-					now, _ := a.g.Job(t.Context(), j.ID)
-					t.Fatalf("the phase is not reached: %s, %s: %s", now.State, now.Phase, now.Error)
-				}
+				a.await(reached, j.ID, "the phase")
 				for _, s := range []*site{a, b} {
 					if strings.Contains(victims, s.name) {
 						s.kill()
@@ -317,11 +312,7 @@ func TestReportOverARestart(t *testing.T) {
 	reached, goOn := make(chan struct{}), make(chan struct{})
 	b.host.Inject(hvtest.Fault{Step: hvtest.StepSinkResume, Reached: reached, Wait: goOn})
 	j := a.begin("b")
-	select {
-	case <-reached:
-	case <-time.After(busyTime):
-		t.Fatal("the order to run does not come")
-	}
+	a.await(reached, j.ID, "the order to run")
 	a.kill()
 	a.start()
 	close(goOn)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,10 +59,11 @@ type site struct {
 	tenants     []string
 	hostTenants map[string]string
 
-	g    *gateway.Gateway
-	node *tunnel.Node
-	stop func() // as SIGTERM does
-	kill func() // as kill -9 does
+	g     *gateway.Gateway
+	node  *tunnel.Node
+	stop  func() // as SIGTERM does
+	crash func() // as kill -9 does, without waiting for the end
+	kill  func() // as kill -9 does
 }
 
 // freeAddr finds a UDP port for a gateway that will restart on it.
@@ -172,10 +174,13 @@ func (s *site) start() {
 		stopNode()
 		<-nodeDone
 	}
-	s.kill = func() {
-		ended = true
+	s.crash = sync.OnceFunc(func() {
 		s.host.DropGateway()
 		g.Crash()
+	})
+	s.kill = func() {
+		ended = true
+		s.crash()
 		stopNode()
 		<-nodeDone
 		stopRun()
