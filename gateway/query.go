@@ -69,35 +69,21 @@ func (m *sinkMove) query(ctx context.Context) {
 		if answered {
 			return
 		}
-		m.queryOnce(ctx)
+		if link := m.g.node.Link(m.peer); link != nil && link.State().Up {
+			m.queryOnce(ctx)
+		}
 	}
 }
 
+// queryOnce asks, and does what the answer says.
 func (m *sinkMove) queryOnce(ctx context.Context) {
-	link := m.g.node.Link(m.peer)
-	if link == nil || !link.State().Up {
+	c, err := m.outcome(ctx)
+	if err != nil {
+		m.g.log.Debug("asking the source", "peer", m.peer, "vm", m.vm, "err", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
 	defer cancel()
-	h := controlHeader{Version: protoVersion, Token: m.job.token}
-	ch, err := link.Open(ctx, tunnel.Spec{Kind: kindControl, Header: encodeJSON(h), Class: tunnel.Urgent})
-	if err != nil {
-		return
-	}
-	defer ch.Abort("answered")
-	if _, err := ch.Send(ctx, encodeJSON(control{Type: msgQuery})); err != nil {
-		return
-	}
-	msg, err := ch.Recv(ctx)
-	if err != nil {
-		return
-	}
-	c, err := parseControl(msg.Data)
-	if err != nil {
-		m.g.log.Warn("answer of the source", "peer", m.peer, "err", err)
-		return
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch c.Type {
@@ -110,6 +96,30 @@ func (m *sinkMove) queryOnce(ctx context.Context) {
 			m.orphan()
 		}
 	}
+}
+
+// outcome asks the source what has become of the move.
+func (m *sinkMove) outcome(ctx context.Context) (c control, err error) {
+	link := m.g.node.Link(m.peer)
+	if link == nil {
+		return c, ErrNoSite
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	h := controlHeader{Version: protoVersion, Token: m.job.token}
+	ch, err := link.Open(ctx, tunnel.Spec{Kind: kindControl, Header: encodeJSON(h), Class: tunnel.Urgent})
+	if err != nil {
+		return c, err
+	}
+	defer ch.Abort("answered")
+	if _, err := ch.Send(ctx, encodeJSON(control{Type: msgQuery})); err != nil {
+		return c, err
+	}
+	msg, err := ch.Recv(ctx)
+	if err != nil {
+		return c, err
+	}
+	return parseControl(msg.Data)
 }
 
 // askFirst asks a peer that announces a move about an earlier one of the same VM
