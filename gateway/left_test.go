@@ -104,6 +104,28 @@ func TestNextMoveAfterARestart(t *testing.T) {
 	onlyAt(t, b, a, ledger)
 }
 
+// The destination's gateway dies when the VM runs there, and begins anew: the VM may
+// move on before its process has been looked at.
+func TestMoveOnAfterARestart(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	reached, goOn := a.hold(hvtest.StepRelease, nil)
+	j := a.begin("b")
+	a.await(reached, j.ID, "the release")
+	b.kill()
+	_, look := b.hold(hvtest.StepAttach, nil)
+	b.start()
+	close(goOn)
+	a.wait(j.ID)
+	meet(a, b)
+	if end := b.migrate("a"); end.State != gateway.JobDone {
+		t.Errorf("the next move: %s: %s", end.State, end.Error)
+	}
+	close(look)
+	noMoves(t, a, b)
+	onlyAt(t, a, b, ledger)
+}
+
 // migrateAgain is migrate over a link that may be coming up.
 func (s *site) migrateAgain(to string) gateway.Job {
 	s.t.Helper()

@@ -284,9 +284,12 @@ func (m *sinkMove) takeLeg(ch *tunnel.Channel, h legHeader) {
 	}
 }
 
+// runsHere is the phase of a job whose VM has come to run at its destination.
+const runsHere = "the VM runs here"
+
 // settled is called when the VM has come to run here: the network follows.
 func (m *sinkMove) settled() {
-	m.job.enter(JobCommit, "the VM runs here")
+	m.job.enter(JobCommit, runsHere)
 	if m.sink == nil {
 		return // it has run here once, and ended since
 	}

@@ -140,6 +140,9 @@ func (goneSource) Close() error                                     { return nil
 func (g *Gateway) newRecoveredSink(e Entry, j *job) *sinkMove {
 	m := &sinkMove{g: g, job: j, entry: e, peer: e.Peer, vm: e.Spec.VM}
 	j.recover = m.decide
+	if e.Step == StepRunning { // it may move on at once
+		j.enter(JobCommit, runsHere)
+	}
 	m.ctx, m.stop = context.WithCancelCause(g.ctx)
 	g.rememberSink(m)
 	return m
