@@ -166,6 +166,16 @@ func TestForwardManyConnections(t *testing.T) {
 	}
 }
 
+// TestForwardShortWord: a client that says less than tells what it speaks, and waits
+// for an answer, is heard at the other end.
+func TestForwardShortWord(t *testing.T) {
+	t.Parallel()
+	a, b, _ := newPair(t, hvtest.Guest{})
+	listen, out := forwardTo(t, a, b, "auto")
+	echo(t, out)
+	say(t, dialForward(t, listen), "QE")
+}
+
 // TestForwardSecondMigration: QEMU 7.2 takes the first connection for main, at
 // the second migration through a forward as at the first, whatever else is open
 // there.

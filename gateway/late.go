@@ -4,8 +4,8 @@ import "github.com/longhaul-project/longhaul/internal/page"
 
 // late is the scanner of a connection whose source has said nothing for so long
 // that it was opened at the destination: behind a postcopy's preempt channel
-// pages come when a vCPU waits for them. Of what else begins with silence nothing
-// is known.
+// pages come when a vCPU waits for them, and the client that writes a disk answers
+// a server's greeting. Of what else begins with silence nothing is known.
 type late struct {
 	formats Formats
 	scan    page.Scanner // nil before the first bytes
@@ -21,22 +21,18 @@ func (l *late) recognise(b []byte, last bool) bool {
 	if !enough && !last {
 		return false
 	}
-	if !enough || scan.Facts().Format != rolePreempt {
+	format := ""
+	if scan != nil {
+		format = scan.Facts().Format
+	}
+	if format != rolePreempt && format != formatDisk {
 		scan = l.formats.Opaque()
 	}
 	l.scan = scan
-	if l.disk != nil && isNBD(b) {
+	if l.disk != nil && format == formatDisk {
 		l.disk()
 	}
 	return true
-}
-
-// isNBD tells whether b begins with the flags of an NBD client, which answers a
-// server's greeting: NBD_FLAG_C_FIXED_NEWSTYLE and perhaps NBD_FLAG_C_NO_ZEROES (NBD
-// protocol, "Newstyle negotiation"). If something else begins so, it only has
-// another weight.
-func isNBD(b []byte) bool {
-	return len(b) >= 4 && b[0] == 0 && b[1] == 0 && b[2] == 0 && (b[3] == 1 || b[3] == 3)
 }
 
 // Next implements page.Scanner.

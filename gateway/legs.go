@@ -20,7 +20,8 @@ import (
 // Formats makes the scanners of the streams that this gateway understands.
 type Formats struct {
 	// Recognise tells from the first bytes of a connection what it is. With
-	// enough false it wants more of them; it never wants more than 64.
+	// enough false it wants more of them; it never wants more than 64. scan is then
+	// nil, or for what is likely if no more come.
 	Recognise func(first []byte) (scan page.Scanner, enough bool)
 
 	// Opaque makes the scanner of a stream that is not looked into.
@@ -40,6 +41,9 @@ const (
 	rolePreempt = "qemu-preempt"
 	roleSilent  = "silent"
 )
+
+// formatDisk is page.Facts.Format of what an NBD client says.
+const formatDisk = "nbd"
 
 // quiet is how long a new connection may say nothing before we take it for
 // one whose other end speaks first: NBD, or the preempt channel of a
@@ -204,6 +208,9 @@ func (s *session) recognise(ctx context.Context, conn net.Conn, req legRequest) 
 		case errors.Is(err, io.EOF) && n == 0:
 			return nil, nil, nil
 		case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded) && n > 0:
+			if scan == nil { // too little was said to tell
+				scan = req.formats.Opaque()
+			}
 			return buf[:n], scan, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if s.maySpeakSecond(req) {

@@ -71,6 +71,7 @@ func kind(f inspect.File) string {
 		"qemu-multifd": "a multifd channel of QEMU",
 		"qemu-preempt": "a preempt channel of QEMU",
 		"qemu-recover": "QEMU's main channel, after a postcopy was interrupted",
+		"nbd":          "what an NBD client writes to a disk",
 		"tls":          "TLS: what is encrypted cannot be looked into",
 		"opaque":       "no stream of QEMU that Longhaul knows",
 	}[f.Format]

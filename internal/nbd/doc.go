@@ -1,5 +1,6 @@
 // Package nbd reads exports of NBD servers: the spans of a disk that hold
-// data, in order, over one connection with many requests under way.
+// data, in order, over one connection with many requests under way. And it cuts what
+// another client writes to a disk into blocks ([Writes]).
 //
 // The protocol is doc/proto.md and the addresses are doc/uri.md of the NBD
 // project. Spoken are the fixed newstyle handshake, structured replies and the
@@ -11,6 +12,7 @@
 //	option       C  "IHAVEOPT" | option 4 | length 4 | data
 //	             S  0x0003e889045565a9 8 | option 4 | type 4 | length 4 | data     once or more
 //	request      C  0x25609513 4 | flags 2 | type 2 | cookie 8 | offset 8 | length 4
+//	extended     C  0x21e41c71 4 | flags 2 | type 2 | cookie 8 | offset 8 | length 8       of others
 //	simple       S  0x67446698 4 | error 4 | cookie 8 | data of a READ
 //	structured   S  0x668e33ef 4 | flags 2 | type 2 | cookie 8 | length 4 | payload
 //

@@ -14,6 +14,7 @@ const (
 	magicOldstyle   = 0x00420281861253
 	magicReply      = 0x0003e889045565a9 // to an option
 	magicRequest    = 0x25609513
+	magicExtended   = 0x21e41c71 // a request with a length of 64 bits
 	magicSimple     = 0x67446698
 	magicStructured = 0x668e33ef
 )
@@ -47,7 +48,10 @@ const (
 // Requests.
 const (
 	commandRead        = 0
+	commandWrite       = 1
 	commandDisconnect  = 2
+	commandTrim        = 4
+	commandWriteZeroes = 6
 	commandBlockStatus = 7
 )
 

@@ -10,12 +10,14 @@
 //	51 45 56 4d "QEVM"      main        page-aware
 //	11 22 33 44             multifd     page-aware; Multifd.ID tells its number
 //	08 00 01..0b            recovery    page-aware: the main channel after a postcopy pause
+//	00 00 00 01, an option  NBD         page-aware: the blocks of a disk (nbd.Writes)
 //	00 …, a named ram word  preempt     page-aware: pages that a vCPU waits for
 //	16 03                   TLS         opaque
 //	anything else           opaque, in chunks that its content bounds
 //
-// A preempt channel is usually silent at first, as an NBD client is: then the
-// caller has to know which of the two it must be.
+// A preempt channel is usually silent at first, as an NBD client is, for which the
+// server has to speak: it has to be opened at the destination before it is known
+// which of the two it is.
 //
 // # The main channel
 //

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 
+	"github.com/longhaul-project/longhaul/internal/nbd"
 	"github.com/longhaul-project/longhaul/internal/page"
 )
 
@@ -23,21 +24,22 @@ const (
 
 // Recognise tells from the first bytes of a connection what it is and returns
 // a fresh scanner for it, which must be given the same bytes again. enough is
-// false, and s nil, while more bytes are needed to tell; 64 always suffice.
+// false while more bytes are needed to tell; 64 always suffice. s is then nil, or
+// what the connection is if no more bytes come.
 //
 // When it recognises a QEMU channel, the bytes that QEMU's destination reads
 // with the whole process blocked (8 of the main channel, 64 of a multifd
 // channel) are in first, so that they can be handed over in one write.
 //
 // A connection on which the source stays silent is either a preempt channel or
-// one whose server speaks first (NBD); only the caller can tell these apart.
+// one whose server speaks first (NBD); only its first bytes tell these apart.
 func Recognise(first []byte) (s page.Scanner, enough bool) {
 	if len(first) == 0 {
 		return nil, false
 	}
 	first = first[:min(len(first), multifdInit)]
-	// No two of these begin with the same byte.
-	for _, is := range [...]func([]byte) (page.Scanner, verdict){isMain, isMultifd, isTLS, isRecover, isPreempt} {
+	// No two of these begin with the same byte, but the last two.
+	for _, is := range [...]func([]byte) (page.Scanner, verdict){isMain, isMultifd, isTLS, isRecover, isNBD, isPreempt} {
 		if s, v := is(first); v != no {
 			return s, v == yes
 		}
@@ -102,6 +104,18 @@ func isRecover(b []byte) (page.Scanner, verdict) {
 		return nil, no
 	}
 	return NewRecover(nil), yes
+}
+
+// isNBD looks for what an NBD client says first. Of less than its flags isPreempt
+// wants more.
+func isNBD(b []byte) (page.Scanner, verdict) {
+	switch may, sure := nbd.MayBeClient(b); {
+	case sure:
+		return nbd.NewWrites(NewOpaque()), yes
+	case may:
+		return nbd.NewWrites(NewOpaque()), more
+	}
+	return nil, no
 }
 
 // isPreempt looks for a ram word that names its block: the first thing that a

@@ -29,7 +29,10 @@ func TestRecognise(t *testing.T) {
 		{"preempt, long name", build().page(string(bytes.Repeat([]byte("x"), 255)), 4096).b, 64, "qemu-preempt"},
 		{"preempt, zero page", build().zeroPage("pc.ram", 4096).b, 15, "qemu-preempt"},
 		{"preempt that ends", build().u64(ramEOS).raw(9, 9).b, 9, "opaque"},
-		{"nbd", []byte("NBDMAGICIHAVEOPT"), 1, "opaque"},
+		{"preempt beyond 4 GiB", build().page("pc.ram", 1<<32|0x1000).b, 15, "qemu-preempt"},
+		{"nbd client", []byte("\x00\x00\x00\x03IHAVEOPT\x00\x00\x00\x08"), 12, "nbd"},
+		{"almost nbd client", []byte("\x00\x00\x00\x03IHAVENOT\x00\x00\x00\x08"), 10, "opaque"},
+		{"nbd server", []byte("NBDMAGICIHAVEOPT"), 1, "opaque"},
 		{"http", []byte("GET / HTTP/1.1\r\n"), 1, "opaque"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -1,0 +1,204 @@
+package nbd
+
+import (
+	"encoding/binary"
+
+	"github.com/longhaul-project/longhaul/internal/page"
+)
+
+// Lengths in bytes of what begins something that a client says.
+const (
+	greetingLen = 4  // flags
+	optionLen   = 16 // magic, option, length
+	requestLen  = 28
+	extendedLen = 32 // a request with a length of 64 bits
+)
+
+// maxBytes is the most bytes of an option or of a part of a block in one item: as
+// in vmstream, enough to cost nothing per byte, and no batch is filled by it.
+const maxBytes = 64 << 10
+
+// A Writes cuts what a client says into items, so that the blocks of a disk that
+// is being copied are seen as pages: those of a guest's memory that were read from
+// it have the same content. All else passes as bytes. It believes the client
+// alone, and a guess that is wrong costs bandwidth only.
+//
+// Options leave at once, and requests that change nothing, such as the flush for
+// which a paused VM waits: the client has nothing else under way then.
+type Writes struct {
+	rest page.Scanner // of what is not understood
+
+	greeted bool
+	head    []byte // the beginning of an option or a request that was cut
+	left    uint64 // bytes of data that belong to the last one
+	writes  bool   // they are for the disk, from off on
+	off     uint64
+	pages   uint64
+	lost    string
+}
+
+// NewWrites makes the scanner of a connection on which the client has begun to
+// speak. Once it speaks of what no NBD client does, rest scans what follows.
+func NewWrites(rest page.Scanner) *Writes {
+	return &Writes{rest: rest, head: make([]byte, 0, extendedLen)}
+}
+
+// MayBeClient tells whether a connection that begins with b, at least 4 bytes, may
+// be one of an NBD client, and with sure whether it can be nothing else: flags,
+// and an option.
+func MayBeClient(b []byte) (may, sure bool) {
+	if len(b) < greetingLen || binary.BigEndian.Uint32(b)&^(flagFixedNewstyle|flagNoZeroes) != 0 || b[3]&flagFixedNewstyle == 0 {
+		return false, false
+	}
+	magic := binary.BigEndian.AppendUint64(nil, magicOption)
+	n := min(len(b)-greetingLen, len(magic))
+	may = string(b[greetingLen:greetingLen+n]) == string(magic[:n])
+	return may, may && n == len(magic)
+}
+
+// Next implements page.Scanner.
+func (w *Writes) Next(b []byte) (page.Item, int) {
+	switch {
+	case w.lost != "":
+		return w.rest.Next(b)
+	case len(b) == 0:
+		return page.Item{}, 0
+	case w.left > 0 && w.writes:
+		return w.block(b)
+	case w.left > 0:
+		return w.option(b[:min(uint64(len(b)), w.left, maxBytes)])
+	}
+	return w.begin(b)
+}
+
+// begin takes what begins an option or a request, of which head has a part.
+func (w *Writes) begin(b []byte) (page.Item, int) {
+	had := len(w.head)
+	h := append(w.head, b[:min(len(b), extendedLen-had)]...)
+	n, ok := w.beginning(h)
+	if !ok {
+		w.lost = "what a client says is no request"
+		return w.rest.Next(b)
+	}
+	if n == 0 || n > len(h) {
+		return page.Item{}, 0
+	}
+	w.head = w.head[:0]
+	it := page.Item{Kind: page.Opaque, Data: b[:n-had]}
+	if w.understand(h[:n]) {
+		it.Mark = page.Flush
+	}
+	return it, n - had
+}
+
+// beginning is how many bytes what begins with h has before its data; 0 if h does
+// not tell yet. It is not ok if no client says that.
+func (w *Writes) beginning(h []byte) (n int, ok bool) {
+	if !w.greeted {
+		if len(h) < greetingLen {
+			return 0, true
+		}
+		ok, _ = MayBeClient(h[:greetingLen])
+		return greetingLen, ok
+	}
+	if len(h) < 4 {
+		return 0, true
+	}
+	switch binary.BigEndian.Uint32(h) {
+	case magicOption >> 32:
+		return optionLen, len(h) < 8 || binary.BigEndian.Uint64(h) == magicOption
+	case magicRequest:
+		return requestLen, true
+	case magicExtended:
+		return extendedLen, true
+	}
+	return 0, false
+}
+
+// understand learns what data follows h. alone tells that there is none, and that
+// the client waits.
+func (w *Writes) understand(h []byte) (alone bool) {
+	switch len(h) {
+	case greetingLen:
+		w.greeted = true
+		return true
+	case optionLen:
+		w.left, w.writes = uint64(binary.BigEndian.Uint32(h[12:])), false
+		return w.left == 0
+	}
+	switch binary.BigEndian.Uint16(h[6:]) {
+	case commandWrite:
+		w.writes, w.off = true, binary.BigEndian.Uint64(h[16:])
+		if w.left = uint64(binary.BigEndian.Uint32(h[24:])); len(h) == extendedLen {
+			w.left = binary.BigEndian.Uint64(h[24:])
+		}
+		return false
+	case commandTrim, commandWriteZeroes:
+		return false
+	}
+	return true
+}
+
+// option takes data of an option.
+func (w *Writes) option(b []byte) (page.Item, int) {
+	it := page.Item{Kind: page.Opaque, Data: b}
+	w.left -= uint64(len(b))
+	if w.left == 0 {
+		it.Mark = page.Flush
+	}
+	return it, len(b)
+}
+
+// block takes a whole block of the disk, or as much as there is of one that is not
+// written whole.
+func (w *Writes) block(b []byte) (page.Item, int) {
+	it := page.Item{Kind: page.Opaque}
+	n := page.Size - w.off%page.Size
+	if n < page.Size || w.left < page.Size {
+		n = min(n, w.left, uint64(len(b)))
+	} else if len(b) < page.Size {
+		return page.Item{}, 0
+	} else {
+		it.Kind, it.Addr = page.Full, page.Addr{Space: 1, Offset: w.off}
+		w.pages++
+	}
+	it.Data = b[:n]
+	w.off += n
+	w.left -= n
+	return it, int(n)
+}
+
+// Cut implements page.Scanner. What follows is still understood.
+func (w *Writes) Cut(b []byte) page.Item {
+	n := uint64(len(b))
+	switch {
+	case w.lost != "":
+		return w.rest.Cut(b)
+	case w.left == 0 && w.keep(b):
+	case w.left >= n:
+		w.off += n
+		w.left -= n
+	default: // more than Next has left
+		w.lost = "cut where nothing had to be"
+	}
+	return page.Item{Kind: page.Opaque, Mark: page.Flush, Data: b}
+}
+
+// keep remembers b, if it is part of the beginning of an option or a request.
+func (w *Writes) keep(b []byte) bool {
+	if len(w.head)+len(b) >= extendedLen {
+		return false
+	}
+	h := append(w.head, b...)
+	n, ok := w.beginning(h)
+	if !ok || n > 0 && n <= len(h) {
+		return false
+	}
+	w.head = h
+	return true
+}
+
+// Facts implements page.Scanner.
+func (w *Writes) Facts() page.Facts {
+	return page.Facts{Format: "nbd", PageSize: page.Size, Pages: w.pages, Lost: w.lost}
+}
