@@ -8,27 +8,41 @@ import (
 // Case is a stream that crosses, and what has crossed before it.
 type Case struct {
 	Name   string
-	Before []byte // known to both ends; nil for nothing
+	Before [][]byte // in the order in which they crossed; all are known to both ends
 	Stream []byte
+	// Home: the stream crosses in the other direction than those before it.
+	Home bool
 	// Blind: compressors that know nothing of Before are measured as well.
 	Blind bool
 }
 
 // Input is the streams of bench/streams. Those that are nil are left out.
-type Input struct{ Deb1, Calm, Busy, Deb2, Sparse []byte }
+type Input struct{ Deb1, Disk, Calm, Busy, Deb2, Sparse []byte }
 
 // cases of the table.
 func cases(in Input) []Case {
+	deb1 := [][]byte{in.Deb1}
 	all := []Case{
 		{Name: "cold", Stream: in.Deb1, Blind: true},
-		{Name: "second", Before: in.Deb1, Stream: in.Deb2, Blind: true},
-		{Name: "back", Before: in.Deb1, Stream: in.Calm, Blind: true},
-		{Name: "back busy", Before: in.Deb1, Stream: in.Busy, Blind: true},
+		{Name: "second", Before: deb1, Stream: in.Deb2, Blind: true},
+		{Name: "back", Before: deb1, Stream: in.Calm, Blind: true},
+		{Name: "back with its disk", Before: [][]byte{in.Disk, in.Deb1}, Stream: in.Calm, Home: true, Blind: true},
+		{Name: "back busy", Before: deb1, Stream: in.Busy, Blind: true},
 		{Name: "sparse", Stream: in.Sparse, Blind: true},
-		{Name: "retry", Before: in.Deb1[:len(in.Deb1)/10*9], Stream: in.Deb1},
-		{Name: "known", Before: in.Deb1, Stream: in.Deb1},
+		{Name: "retry", Before: [][]byte{in.Deb1[:len(in.Deb1)/10*9]}, Stream: in.Deb1},
+		{Name: "known", Before: deb1, Stream: in.Deb1},
 	}
-	return slices.DeleteFunc(all, func(c Case) bool { return c.Stream == nil })
+	return slices.DeleteFunc(all, func(c Case) bool {
+		return c.Stream == nil || slices.ContainsFunc(c.Before, func(b []byte) bool { return b == nil })
+	})
+}
+
+// before is how many bytes have crossed before the stream.
+func (c *Case) before() (n int) {
+	for _, b := range c.Before {
+		n += len(b)
+	}
+	return n
 }
 
 // Row is one method on one case.

@@ -18,6 +18,12 @@
 // compared, not machines. Parallel stages are measured by the clock, and
 // suffer from other load.
 //
+// The case back is a VM whose disk both sites share. A VM that moved with its disk comes
+// "back with its disk": that has crossed before its memory did, as libvirt has it, and
+// is known like that, so what the guest has read from it since costs references. There the
+// last stream crosses in the other direction, as it does when a VM comes home; in the other
+// cases all streams cross in one direction, which makes no difference of note.
+//
 // An encoder is told at once that a batch was decoded; across a WAN it hears
 // of it a round trip later, which changes nothing on one channel.
 //

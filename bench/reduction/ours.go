@@ -30,7 +30,7 @@ func settings() []setting {
 
 // unmeasured is how streams cross that only have to be known: what both ends hold
 // then does not depend on the codec.
-var unmeasured = setting{"", dedup.Setting{Codec: dedup.Raw}}
+var unmeasured = dedup.Setting{Codec: dedup.Raw}
 
 // pair is two gateways that know nothing of each other but messages.
 type pair struct{ near, far *dedup.Store }
@@ -52,6 +52,32 @@ type sending struct {
 	enc  *dedup.Encoder
 	dec  *dedup.Decoder
 	msgs [][]byte
+}
+
+// know carries a stream that is not measured, and keeps none of its messages.
+func (p *pair) know(stream []byte) error {
+	s := p.open(setting{codec: unmeasured})
+	defer s.close()
+	rest := stream
+	err := s.encode(stream, func(b batch) error {
+		if err := s.compress(b); err != nil {
+			return err
+		}
+		msg := s.msgs[0]
+		s.msgs = s.msgs[:0]
+		got, err := s.expand(nil, msg)
+		if err == nil && !bytes.HasPrefix(rest, got) {
+			err = errDiffers
+		}
+		if err == nil {
+			rest = rest[len(got):]
+		}
+		return err
+	})
+	if err == nil && (len(rest) > 0 || s.enc.Digest() != s.dec.Digest()) {
+		err = errDiffers
+	}
+	return err
 }
 
 // send carries a stream over a new channel of the pair, compares what arrives
@@ -89,7 +115,11 @@ func (p *pair) send(stream []byte, set setting) (Row, error) {
 }
 
 func (p *pair) open(set setting) *sending {
-	return &sending{dec: p.far.NewDecoder(dedup.DecoderConfig{}), enc: p.near.NewEncoder(dedup.EncoderConfig{Setting: set.codec}), row: Row{Method: set.name}}
+	return &sending{
+		dec: p.far.NewDecoder(dedup.DecoderConfig{}),
+		enc: p.near.NewEncoder(dedup.EncoderConfig{Setting: set.codec, PeerReady: true}),
+		row: Row{Method: set.name},
+	}
 }
 
 func (s *sending) close() {
@@ -137,11 +167,7 @@ var errDiffers = errors.New("the rebuilt stream is not the stream that was sent"
 func (s *sending) decode(stream []byte) (comparing time.Duration, err error) {
 	var buf []byte
 	for _, msg := range s.msgs {
-		x, err := dedup.Expand(msg)
-		if err != nil {
-			return 0, err
-		}
-		if buf, _, err = s.dec.Decode(buf[:0], x); err != nil {
+		if buf, err = s.expand(buf[:0], msg); err != nil {
 			return 0, err
 		}
 		start := processor()
@@ -157,13 +183,26 @@ func (s *sending) decode(stream []byte) (comparing time.Duration, err error) {
 	return comparing, nil
 }
 
+// expand appends to b what a message stands for.
+func (s *sending) expand(b, msg []byte) ([]byte, error) {
+	x, err := dedup.Expand(msg)
+	if err != nil {
+		return nil, err
+	}
+	b, _, err = s.dec.Decode(b, x)
+	return b, err
+}
+
 // ours measures our path on a case.
 func ours(c Case, set setting) (Row, error) {
-	p := newPair(len(c.Before) + len(c.Stream))
-	if c.Before != nil {
-		if _, err := p.send(c.Before, unmeasured); err != nil {
-			return Row{}, fmt.Errorf("before: %w", err)
+	p := newPair(c.before() + len(c.Stream))
+	for i, b := range c.Before {
+		if err := p.know(b); err != nil {
+			return Row{}, fmt.Errorf("stream %d before: %w", i+1, err)
 		}
+	}
+	if c.Home {
+		p.near, p.far = p.far, p.near
 	}
 	row, err := p.send(c.Stream, set)
 	row.Case = c.Name

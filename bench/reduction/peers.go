@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -98,21 +99,21 @@ func (c *comparer) Write(b []byte) (int, error) {
 // such window.
 const longName = "zstd -3 --long=31"
 
-// long measures what a case adds to what crossed before it, if one zstd with a
-// window over everything carried both. Its time is that of both, in proportion:
-// the difference of two runs would drown in their noise.
+// long measures what a case adds to what crossed before it, if one zstd carried all
+// of it, in that order: what is more than 2 GiB back is out of its window. Its time is
+// that of all, in proportion: the difference of two runs would drown in their noise.
 func long(ctx context.Context, c Case) (Row, error) {
 	row := Row{Case: c.Name, Method: longName, Raw: int64(len(c.Stream))}
 	var before int64
 	var err error
-	if len(c.Before) > 0 {
-		if before, _, err = runLong(ctx, c.Before); err != nil {
+	if c.before() > 0 {
+		if before, _, err = runLong(ctx, c.Before...); err != nil {
 			return row, err
 		}
 	}
-	both, took, err := runLong(ctx, c.Before, c.Stream)
-	row.Left = both - before
-	row.Encode = time.Duration(float64(took) * float64(len(c.Stream)) / float64(len(c.Before)+len(c.Stream)))
+	all, took, err := runLong(ctx, append(slices.Clip(c.Before), c.Stream)...)
+	row.Left = all - before
+	row.Encode = time.Duration(float64(took) * float64(len(c.Stream)) / float64(c.before()+len(c.Stream)))
 	return row, err
 }
 

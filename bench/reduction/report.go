@@ -49,7 +49,7 @@ func Run(ctx context.Context, in Input, o Options) (Report, error) {
 	for _, s := range []struct {
 		name   string
 		stream []byte
-	}{{"deb1", in.Deb1}, {"deb1-calm", in.Calm}, {"deb1-back", in.Busy}, {"deb2", in.Deb2}, {"sparse", in.Sparse}} {
+	}{{"deb1", in.Deb1}, {"deb1-disk", in.Disk}, {"deb1-calm", in.Calm}, {"deb1-back", in.Busy}, {"deb2", in.Deb2}, {"sparse", in.Sparse}} {
 		if s.stream != nil {
 			r.Streams = append(r.Streams, Count(s.name, s.stream))
 		}

@@ -36,7 +36,7 @@ func (r *recorder) first(ctx context.Context) error {
 		return err
 	}
 	defer m.close()
-	for _, name := range []string{Calm, Busy} { // they belong to an earlier deb1
+	for _, name := range []string{Disk, Calm, Busy} { // they belong to an earlier deb1
 		if err := r.forget(name); err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 // Names of the streams.
 const (
 	Deb1   = "deb1"
+	Disk   = "deb1-disk"
 	Calm   = "deb1-calm"
 	Busy   = "deb1-back" // the only one of its kind at first
 	Deb2   = "deb2"
@@ -44,7 +45,7 @@ type Stream struct {
 
 // Dir is where streams are kept unless told otherwise: $LONGHAUL_STREAMS, or
 // longhaul/streams of $XDG_CACHE_HOME, or else /var/tmp/longhaul-streams. They
-// take 2.5 GB and the installation they are made of as much again.
+// take 3.5 GB and the installation they are made of as much again.
 func Dir() string {
 	if dir := os.Getenv("LONGHAUL_STREAMS"); dir != "" {
 		return dir
@@ -64,11 +65,11 @@ type recorder struct {
 }
 
 // Record records the streams that are not in the cache, and returns those that are
-// then, in the order deb1, deb1-calm, deb1-back, deb2, sparse.
+// then, in the order deb1, deb1-disk, deb1-calm, deb1-back, deb2, sparse.
 //
-// A stream of deb1 after work needs the disk of deb1 as it was. A cache that was
-// made before there was such a stream as deb1-calm has none, and does without the
-// stream, rather than with another deb1.
+// The stream of its disk, and those of deb1 after work, need the disk of deb1 as it was. A cache that
+// was made before there was such a stream as deb1-calm has none, and does without
+// them, rather than with another deb1.
 func Record(ctx context.Context, o Options) ([]Stream, error) {
 	r := &recorder{dir: cmp.Or(o.Dir, Dir()), work: 10 * time.Minute, log: o.Log}
 	if r.log == nil {
@@ -87,12 +88,12 @@ func Record(ctx context.Context, o Options) ([]Stream, error) {
 		name   string
 		record func(context.Context) error
 	}{
-		{Sparse, r.sparse}, {Deb2, r.second}, {Deb1, r.first}, {Calm, r.calm}, {Busy, r.busy},
+		{Sparse, r.sparse}, {Deb2, r.second}, {Deb1, r.first}, {Disk, r.mirrored}, {Calm, r.calm}, {Busy, r.busy},
 	} {
 		if _, err := r.load(s.name); err == nil || o.Only != nil && !slices.Contains(o.Only, s.name) {
 			continue
 		}
-		if s.name == Calm || s.name == Busy {
+		if s.name == Disk || s.name == Calm || s.name == Busy {
 			if _, err := os.Stat(r.pausedDisk()); err != nil {
 				r.log.Warn("not recorded: it needs a deb1 whose disk was kept; remove deb1.json to record that anew", "stream", s.name)
 				continue
@@ -107,7 +108,7 @@ func Record(ctx context.Context, o Options) ([]Stream, error) {
 
 // all loads the descriptions of the streams that there are.
 func (r *recorder) all() (all []Stream, err error) {
-	for _, name := range []string{Deb1, Calm, Busy, Deb2, Sparse} {
+	for _, name := range []string{Deb1, Disk, Calm, Busy, Deb2, Sparse} {
 		s, err := r.load(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -168,10 +169,15 @@ func (r *recorder) take(ctx context.Context, m *machine, name string, p pace, wo
 		return err
 	}
 	s := Stream{Name: name, Bytes: info.Size(), Rounds: rounds, Work: int(work.Seconds()), QEMU: m.mon.Version().String(), When: time.Now().UTC()}
+	r.log.Info("recorded", "stream", name, "bytes", s.Bytes, "rounds", rounds)
+	return r.describe(s)
+}
+
+// describe writes the description of a stream.
+func (r *recorder) describe(s Stream) error {
 	b, err := json.MarshalIndent(s, "", "\t")
 	if err != nil {
 		return err
 	}
-	r.log.Info("recorded", "stream", name, "bytes", s.Bytes, "rounds", rounds)
-	return os.WriteFile(filepath.Join(r.dir, name+".json"), append(b, '\n'), 0o644)
+	return os.WriteFile(filepath.Join(r.dir, s.Name+".json"), append(b, '\n'), 0o644)
 }
