@@ -10,26 +10,31 @@ import (
 )
 
 // Anchors are places in a page that are chosen by the 64 bytes before them,
-// about one in 256, so that two pages with a stretch in common share an anchor
+// about one in 128, so that two pages with a stretch in common share an anchor
 // wherever the stretch lies in each. They find the pages that a new page can
 // be put together from. That is what long-range matching of compressors does
 // (zstd --long), over all that the store holds; reduction.md, 4-5.
 const (
 	anchorWindow = 64                   // bytes; fixed by the width of the rolling hash
 	anchorSpan   = (page.Size - 64) / 4 // places that one of four lanes rolls over
-	anchorMark   = 0xff << 56           // a hash at least this high is an anchor: 1 of 256
-	maxAnchors   = 48                   // of one page; 16 is the mean
+	anchorMark   = 0xfe << 56           // a hash at least this high is an anchor: 1 of 128
+	rareMark     = 0xff << 56           // and those that a crowded table keeps and looks for: 1 of 256
+	maxAnchors   = 80                   // of one page; 32 is the mean
 	maxVotes     = maxAnchors           // different pages that the anchors of one page lead to
 	anchorMix    = 0x9e3779b97f4a7c15   // spreads hashes over the table
 )
 
-// Slots of 8 bytes per page in an anchor table: when it has just grown, and at
-// least. A page has 16 anchors, of which most are never met again; no more than
-// keptAnchors of them are kept.
+// Slots of 8 bytes per page in an anchor table. A page has 32 anchors, of which most
+// are never met again; no more than keptAnchors of them are kept. When the table may not
+// have that many slots for the pages that there are, it is crowded, and keeps half as
+// many of a page: what a VM has changed since it was here last then costs 4 per cent more
+// (bench/results/back-with-disk-2026-11-27.txt).
 const (
-	roomyAnchors = 15
-	leastAnchors = 13
-	keptAnchors  = 14
+	roomyAnchors = 30 // when it has just grown,
+	leastAnchors = 26 // and at least, unless it is crowded
+	fullAnchors  = 15 // when the store is full
+	keptAnchors  = 30
+	rareAnchors  = 14 // that are kept in a crowded one
 )
 
 // gear has a random number for each byte: splitmix64 from seed 1. Only the
@@ -95,12 +100,15 @@ func (a *anchors) add(h uint64) {
 type anchorTable struct {
 	slots atomic.Pointer[[]atomic.Uint64] // upper 32 bits: mark; lower: handle; an even number
 	most  int                             // slots that it may have
+
+	// crowded: it has less than leastAnchors slots for each page, and does not grow.
+	crowded atomic.Bool
 }
 
-// newAnchorTable makes the table of a store that will hold n pages: 104 to 120
-// bytes per page, as pages come.
+// newAnchorTable makes the table of a store that will hold n pages: 120 bytes for each
+// of these at most, and up to 240 for each page that has come.
 func newAnchorTable(n int) *anchorTable {
-	t := &anchorTable{most: roomyAnchors * n &^ 1}
+	t := &anchorTable{most: fullAnchors * n &^ 1}
 	slots := make([]atomic.Uint64, min(t.most, roomyAnchors*record.SegmentPages))
 	t.slots.Store(&slots)
 	return t
@@ -109,10 +117,15 @@ func newAnchorTable(n int) *anchorTable {
 // bytes is the memory of the table.
 func (t *anchorTable) bytes() int64 { return 8 * int64(len(*t.slots.Load())) }
 
-// tight tells whether the table should grow before it is for n pages.
+// tight tells whether the table should grow before it is for n pages, if it may. If it may
+// not it is crowded.
 func (t *anchorTable) tight(n int) bool {
 	m := len(*t.slots.Load())
-	return m < t.most && m < leastAnchors*n
+	short := m < leastAnchors*n
+	if crowded := short && m == t.most; crowded != t.crowded.Load() {
+		t.crowded.Store(crowded)
+	}
+	return short && m < t.most
 }
 
 // grow makes the table large enough for n pages, if it may be.
@@ -128,6 +141,7 @@ func (t *anchorTable) grow(n int) {
 		}
 	}
 	t.slots.Store(&slots)
+	t.tight(n)
 }
 
 // mark is what a slot says of an anchor. Its place follows from it, so that a
@@ -144,19 +158,31 @@ func place(mark uint64, n int) uint64 { return mark * uint64(n) >> 32 }
 // that are alike then keep the same ones, and the anchors of others stay.
 func (t *anchorTable) put(a *anchors, p handle) {
 	slots := *t.slots.Load()
+	least, most := t.bounds()
 	var all [maxAnchors]uint32
-	kept := all[:a.n]
-	for i, h := range a.hash[:a.n] {
-		kept[i] = bits.RotateLeft32(uint32(mark(h)), 16)
+	kept := all[:0]
+	for _, h := range a.hash[:a.n] {
+		if h >= least {
+			kept = append(kept, bits.RotateLeft32(uint32(mark(h)), 16))
+		}
 	}
-	if len(kept) > keptAnchors {
+	if len(kept) > most {
 		slices.Sort(kept)
 		kept = slices.Compact(kept)
-		kept = kept[:min(len(kept), keptAnchors)]
+		kept = kept[:min(len(kept), most)]
 	}
 	for _, m := range kept {
 		putAnchor(slots, uint64(bits.RotateLeft32(m, 16)), p)
 	}
+}
+
+// bounds are the least hash of an anchor that the table keeps and looks for, and how many
+// of a page it keeps.
+func (t *anchorTable) bounds() (least uint64, most int) {
+	if t.crowded.Load() {
+		return rareMark, rareAnchors
+	}
+	return anchorMark, keptAnchors
 }
 
 func putAnchor(slots []atomic.Uint64, m uint64, p handle) {
@@ -180,7 +206,11 @@ type votes struct {
 func (t *anchorTable) vote(a *anchors, v *votes) {
 	v.n = 0
 	slots := *t.slots.Load()
+	least, _ := t.bounds()
 	for _, h := range a.hash[:a.n] {
+		if h < least {
+			continue
+		}
 		m := mark(h)
 		i := place(m, len(slots))
 		if x := slots[i].Load(); x>>32 == m && x != 0 {

@@ -65,8 +65,46 @@ func TestAnchorsAreBounded(t *testing.T) {
 		a.find(randomPage(rng))
 		n += a.n
 	}
-	if n < 1200 || n > 2000 {
-		t.Errorf("%d anchors in 100 random pages, want about 1575", n)
+	if n < 2600 || n > 3700 {
+		t.Errorf("%d anchors in 100 random pages, want about 3150", n)
+	}
+}
+
+// A table grows with the pages that come, to no more than 120 bytes for each that the
+// store may have; from then on it keeps and looks for the rarer anchors only.
+func TestCrowdedAnchors(t *testing.T) {
+	const most = 32 * record.SegmentPages // of the store
+	table := newAnchorTable(most)
+	rng := rand.New(rand.NewPCG(8, 8))
+	rare, all := anchors{}, anchors{}
+	for range 10 {
+		rare.add(rareMark | rng.Uint64()>>8)
+	}
+	all = rare
+	for range 10 {
+		all.add(anchorMark | rng.Uint64()>>8&^(1<<56))
+	}
+	for n := record.SegmentPages; n <= most; n += record.SegmentPages {
+		if table.tight(n) {
+			table.grow(n)
+		}
+		slots := int(table.bytes() / 8)
+		if slots > fullAnchors*most || slots > max(roomyAnchors*n, 2*leastAnchors*n) {
+			t.Fatalf("%d slots for %d pages of %d", slots, n, most)
+		}
+		crowded := slots < leastAnchors*n
+		if want := n*leastAnchors > fullAnchors*most; crowded != want || crowded != table.crowded.Load() {
+			t.Fatalf("%d slots for %d pages of %d: crowded is %v, said to be %v, want %v", slots, n, most, crowded, table.crowded.Load(), want)
+		}
+		table.put(&all, handle(n))
+		var v votes
+		table.vote(&all, &v)
+		if want := map[bool]uint8{false: 20, true: 10}[crowded]; v.n != 1 || v.counts[0] != want {
+			t.Fatalf("for %d pages of %d: %d pages are found, the first by %d anchors, want %d", n, most, v.n, v.counts[0], want)
+		}
+	}
+	if table.bytes() != 8*fullAnchors*most {
+		t.Errorf("%d bytes for a full store of %d pages, want %d", table.bytes(), most, 8*fullAnchors*most)
 	}
 }
 

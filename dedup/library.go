@@ -134,7 +134,9 @@ func (l *Library) Agree(peer Catalog) (*Store, error) {
 	s.received.disk = &saver{l.dir.Shelf(receivedShelf), s.writer}
 	s.sent.adopt(l.sent, peer.Received)
 	s.received.adopt(l.received, peer.Sent)
-	s.index.table.Store(newIndexTable(s.recount() + record.SegmentPages))
+	n := s.recount() + record.SegmentPages
+	s.index.table.Store(newIndexTable(n))
+	s.anchors.grow(n) // Warm fills it
 	s.sent.index(&s.index, 0)
 	s.received.index(&s.index, otherShelf)
 	l.sent, l.received = nil, nil
@@ -200,7 +202,7 @@ func (s *Store) Warm(stop func() bool) {
 		w.sh.mu.Lock()
 		from, to := w.sh.free, w.sh.next
 		w.sh.mu.Unlock()
-		if room := uint64(s.anchors.most / roomyAnchors / record.SegmentPages); to-from > room { // more than the table holds
+		if room := uint64(s.anchors.most / fullAnchors / record.SegmentPages); to-from > room { // more than the table holds
 			from = to - room
 		}
 		for id := from; id < to && !stop(); id++ {

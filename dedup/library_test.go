@@ -112,23 +112,24 @@ func TestLibraryRemembers(t *testing.T) {
 	}
 }
 
-// Near copies are found after a restart as well, once the store is warm.
+// Near copies are found after a restart as well, once the store is warm: of all that it
+// holds, which is more than an anchor table begins with.
 func TestLibraryWarm(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	w := newTwin(t, LibraryConfig{})
 	var items, shifted []page.Item
-	for i := range 300 {
+	for i := range 1200 {
 		items = append(items, fullPage(1, uint64(i), randomPage(rng)))
 	}
 	for i := range 200 {
-		p := append(bytes.Clone(items[i].Data[1000:]), items[i+60].Data[:1000]...)
+		p := append(bytes.Clone(items[5*i].Data[1000:]), items[5*i+60].Data[:1000]...)
 		shifted = append(shifted, fullPage(2, uint64(i), p))
 	}
 	w.send(0, items)
 	w.stop()
 	w.start()
 	w.stores[0].Warm(func() bool { return false })
-	if c := w.send(0, shifted); c.Deltas < 165 { // an anchor table of 8 to 16 slots per page loses some
+	if c := w.send(0, shifted); c.Deltas < 190 { // some anchors have taken the places of others
 		t.Errorf("%d of 200 shifted pages were found: %+v", c.Deltas, c)
 	}
 }
