@@ -1,6 +1,7 @@
 package layer2
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -14,6 +15,7 @@ import (
 // A generator has the kernel make frames of one.
 type generator struct {
 	prog  int // descriptor of a program that passes all
+	held  int // descriptor of what holds it; see hold
 	frame []byte
 	ctx   xdpMD
 }
@@ -40,6 +42,7 @@ type (
 		flags, processor uint32
 		batch, _         uint32
 	}
+	linkCreate struct{ prog, device, kind, flags uint32 }
 )
 
 func newGenerator(ns *nstest.NS, device string) (*generator, error) {
@@ -64,8 +67,34 @@ func newGenerator(ns *nstest.NS, device string) (*generator, error) {
 		return nil, fmt.Errorf("loading a program for XDP: %w", errno)
 	}
 	g.prog = int(fd)
+	if err := ns.Do(g.hold); err != nil {
+		return nil, errors.Join(err, unix.Close(g.prog))
+	}
 	return g, nil
 }
+
+// hold attaches the program to the loopback device, which carries nothing here. The kernel
+// has all processors know a program of which it has one user more or less than none
+// (bpf_prog_change_xdp, net/core/filter.c), and waits until they do: for each call of send
+// some ten milliseconds, in which nothing would come.
+func (g *generator) hold() error {
+	dev, err := net.InterfaceByName("lo")
+	if err != nil {
+		return err
+	}
+	const kind, generic = 37, 2 // BPF_XDP, XDP_FLAGS_SKB_MODE
+	link := linkCreate{prog: uint32(g.prog), device: uint32(dev.Index), kind: kind, flags: generic}
+	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_LINK_CREATE, uintptr(unsafe.Pointer(&link)), unsafe.Sizeof(link))
+	runtime.KeepAlive(&link)
+	if errno != 0 {
+		return fmt.Errorf("attaching a program for XDP: %w", errno)
+	}
+	g.held = int(fd)
+	return nil
+}
+
+// close lets the program go.
+func (g *generator) close() error { return errors.Join(unix.Close(g.held), unix.Close(g.prog)) }
 
 // send has n frames come in. It is called in the device's namespace.
 func (g *generator) send(n int) error {

@@ -44,7 +44,7 @@ func startStorm(ns *nstest.NS, device string) (*storm, error) {
 	}
 	s := &storm{}
 	s.wait.Go(func() {
-		s.err = errors.Join(ns.Do(func() error { return s.run(g) }), unix.Close(g.prog))
+		s.err = errors.Join(ns.Do(func() error { return s.run(g) }), g.close())
 	})
 	return s, nil
 }
