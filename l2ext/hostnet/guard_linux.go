@@ -22,7 +22,7 @@ import (
 //	table bridge longhaul-lhtun0-owner {      a MAC sends from the site that owns it, and from no other
 //		set away100 { type ether_addr }       MACs of other sites
 //		set twins100 { type ether_addr; timeout 10s }
-//		chain forward { type filter hook forward priority filter - 1
+//		chain forward { type filter hook forward priority filter + 1   a storm has met its brake before
 //			ether type 0x88b5 ether daddr & ff:ff:: == 0e:4c:: jump echoes
 //			oif vmap { lhdx100 : jump owner100 } }   so that a frame costs the same with any number of segments
 //		chain owner100 {
@@ -144,8 +144,8 @@ func (n *Net) addGuard(c *nftables.Conn, direct []l2ext.Wish) error {
 		guardEchoes(c, echoes, a)
 		jumps = append(jumps, jumpFor(a.direct, own.Name))
 	}
-	before := nftables.ChainPriorityRef(*nftables.ChainPriorityFilter - 1)
-	forward := portHook{name: "forward", at: nftables.ChainHookForward, priority: before, port: expr.MetaKeyOIF, first: toEchoes(echoes), jumps: jumps}
+	after := nftables.ChainPriorityRef(*nftables.ChainPriorityFilter + 1)
+	forward := portHook{name: "forward", at: nftables.ChainHookForward, priority: after, port: expr.MetaKeyOIF, first: toEchoes(echoes), jumps: jumps}
 	return errors.Join(addHook(c, owner, forward), addUnderlay(c, underlay))
 }
 

@@ -30,6 +30,7 @@ import (
 
 // The chains' names begin so, or end.
 const (
+	lanPrefix    = "s"
 	leavePrefix  = "d"
 	arrivePrefix = "i"
 	udpSuffix    = "-udp"
@@ -46,7 +47,7 @@ func addDirect(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, a attachment) 
 		return "", "", err
 	}
 	d := direct{c: c, w: w, own: own, chain: c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", leavePrefix, w.VNI), Table: t})}
-	l := limits{Limits: w.Policy.Limits, sources: 1, kindAt: untaggedKind}
+	l := limits{Limits: w.Policy.Limits, classes: classes, sources: 1, kindAt: untaggedKind}
 	if err := addBrake(c, d.chain, l); err != nil {
 		return "", "", err
 	}

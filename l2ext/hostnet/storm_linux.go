@@ -27,18 +27,17 @@ import (
 //			oif vmap { lhvx100 : jump s100 } }
 //		chain s100 {
 //			jump s100-vlan
-//			ether daddr ff:ff:ff:ff:ff:ff             jump s100-brake
+//			meta pkttype broadcast update @s100-brake { iif . meta protocol limit rate over 500/second } drop
+//			ether daddr & 01:00:00:00:00:00 == 0      return
 //			ether type arp                            goto s100-resolve
 //			ip6 nexthdr icmpv6, type 135 or 136       goto s100-resolve
 //			ether daddr ff:ff:ff:ff:ff:ff             goto s100-broadcast
-//			ether daddr & 01:00:00:00:00:00 != 0      goto s100-multicast }
+//			goto s100-multicast }
 //		chain s100-vlan {                             only where the segment is one of the VLANs of its bridge
 //			vlan id 100                               return
 //			ether daddr & 01:00:00:00:00:00 != 0      drop
 //			vlan id @vlans-br0                        return
 //			drop }
-//		chain s100-brake {
-//			update @s100-brake { iif . ether type limit rate over 500/second } drop }
 //		chain s100-resolve {
 //			update @s100-resolve { iif limit rate over 50/second } drop
 //			limit rate over 100/second drop }
@@ -70,23 +69,29 @@ type storm struct {
 	err    error             // why the kernel does not limit; nil if it does
 }
 
-// classes of frames, in the order in which they are told apart.
-var classes = []struct {
+// class is a kind of frames that are limited together.
+type class struct {
 	name  string
-	rate  func(l2ext.Limits) int
+	rate  func(l2ext.Limits) int           // of all
+	port  func(rate int) int               // of one port
 	match func(kindAt uint32) [][]expr.Any // each is a way to be of the class
-}{
-	{"resolve", func(l l2ext.Limits) int { return l.Resolve }, func(kindAt uint32) [][]expr.Any {
+}
+
+func half(rate int) int { return max(1, rate/2) }
+
+// classes are all of them, in the order in which they are told apart.
+var classes = []class{
+	{"resolve", func(l l2ext.Limits) int { return l.Resolve }, half, func(kindAt uint32) [][]expr.Any {
 		return [][]expr.Any{
 			{load(expr.PayloadBaseLLHeader, kindAt, 2), equal(0x08, 0x06)},
 			{load(expr.PayloadBaseLLHeader, kindAt, 2), equal(0x80, 0x35)},
 			append(discovery(kindAt), equal(135)), append(discovery(kindAt), equal(136)),
 		}
 	}},
-	{"broadcast", func(l l2ext.Limits) int { return l.Broadcast }, func(uint32) [][]expr.Any {
+	{"broadcast", func(l l2ext.Limits) int { return l.Broadcast }, half, func(uint32) [][]expr.Any {
 		return [][]expr.Any{{load(expr.PayloadBaseLLHeader, 0, 6), equal(0xff, 0xff, 0xff, 0xff, 0xff, 0xff)}}
 	}},
-	{"multicast", func(l l2ext.Limits) int { return l.Multicast }, func(uint32) [][]expr.Any { return [][]expr.Any{{}} }}, // all that is left
+	{"multicast", func(l l2ext.Limits) int { return l.Multicast }, half, func(uint32) [][]expr.Any { return [][]expr.Any{{}} }}, // all that is left
 }
 
 // untaggedKind is where in a frame its type is, in bytes, if it has no VLAN tag.
@@ -212,7 +217,7 @@ type portHook struct {
 }
 
 func addHook(c *nftables.Conn, t *nftables.Table, h portHook) error {
-	ports := named(&nftables.Set{Table: t, Name: h.name + "-ports", IsMap: true, KeyType: nftables.TypeIFIndex, DataType: nftables.TypeVerdict})
+	ports := named(&nftables.Set{Table: t, Name: h.name + "-ports", IsMap: true, KeyType: nftables.TypeIFIndex, DataType: nftables.TypeVerdict, Size: uint32(len(h.jumps))})
 	if err := c.AddSet(ports, h.jumps); err != nil {
 		return fmt.Errorf("making the map of ports: %w", err)
 	}
@@ -235,8 +240,8 @@ func jumpFor(port int, chain string) nftables.SetElement {
 
 // addSegment makes the chains of a segment and returns the name of the first.
 func addSegment(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, bridge bridgeSegments) (string, error) {
-	first := c.AddChain(&nftables.Chain{Name: fmt.Sprintf("s%d", w.VNI), Table: t})
-	l := limits{Limits: w.Policy.Limits, sources: 1, kindAt: kindAt(w)}
+	first := c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", lanPrefix, w.VNI), Table: t})
+	l := limits{Limits: w.Policy.Limits, classes: classes, sources: 1, kindAt: kindAt(w)}
 	addOtherVLANs(c, first, w, bridge)
 	if err := addBrake(c, first, l); err != nil {
 		return "", err
@@ -248,15 +253,16 @@ func addSegment(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, bridge bridge
 // limits are those of a chain.
 type limits struct {
 	l2ext.Limits
+	classes []class
 	sources int    // each has the whole limit
 	kindAt  uint32 // where in frames their type is, bytes
 }
 
 // addBrake drops broadcasts, by LAN port and kind of frame, far over the limits: a storm
-// meets this rule and no other.
+// meets this rule and no other. What it asks of a frame is noted beside it by the kernel, so
+// that nothing of the frame itself need be read.
 func addBrake(c *nftables.Conn, first *nftables.Chain, l limits) error {
 	t, name := first.Table, first.Name+brakeSuffix
-	chain := c.AddChain(&nftables.Chain{Name: name, Table: t})
 	ports := named(&nftables.Set{
 		Table: t, Name: name, Concatenation: true, KeyType: nftables.MustConcatSetType(nftables.TypeIFIndex, nftables.TypeEtherType),
 		Dynamic: true, HasTimeout: true, Timeout: portMemory, Size: brakeKinds,
@@ -264,15 +270,13 @@ func addBrake(c *nftables.Conn, first *nftables.Chain, l limits) error {
 	if err := c.AddSet(ports, nil); err != nil {
 		return fmt.Errorf("making set %s: %w", name, err)
 	}
-	rate := brakeOver * max(1, max(l.Resolve, l.Broadcast)/2)
-	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
+	rate := brakeOver * half(max(l.Resolve, l.Broadcast))
+	c.AddRule(&nftables.Rule{Table: t, Chain: first, Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: 1}, equal(unix.PACKET_BROADCAST),
 		&expr.Meta{Key: expr.MetaKeyIIF, Register: reg32},
-		&expr.Payload{DestRegister: reg32 + 1, Base: expr.PayloadBaseLLHeader, Offset: l.kindAt, Len: 2},
+		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: reg32 + 1}, // behind the tag of a VLAN, if there is one
 		&expr.Dynset{SrcRegKey: reg32, SetName: ports.Name, SetID: ports.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{over(rate)}},
 		&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop},
-	}})
-	c.AddRule(&nftables.Rule{Table: t, Chain: first, Exprs: []expr.Any{
-		load(expr.PayloadBaseLLHeader, 0, 6), equal(0xff, 0xff, 0xff, 0xff, 0xff, 0xff), &expr.Verdict{Kind: expr.VerdictJump, Chain: name},
 	}})
 	return nil
 }
@@ -287,10 +291,10 @@ func grouped(op expr.CmpOp) []expr.Any {
 }
 
 // addLimits makes the limits of frames that first passes, which are for groups:
-// for each of so many sources the whole limit, and for one LAN port half of it.
+// for each of so many sources the whole limit, and for one LAN port its part of it.
 func addLimits(c *nftables.Conn, first *nftables.Chain, l limits) error {
 	t := first.Table
-	for _, class := range classes {
+	for _, class := range l.classes {
 		name := first.Name + "-" + class.name
 		chain := c.AddChain(&nftables.Chain{Name: name, Table: t})
 		rate := class.rate(l.Limits) * max(1, l.sources)
@@ -300,7 +304,7 @@ func addLimits(c *nftables.Conn, first *nftables.Chain, l limits) error {
 		}
 		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
-			&expr.Dynset{SrcRegKey: 1, SetName: ports.Name, SetID: ports.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{over(max(1, rate/2))}},
+			&expr.Dynset{SrcRegKey: 1, SetName: ports.Name, SetID: ports.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{over(class.port(rate))}},
 			&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop},
 		}})
 		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{over(rate), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}})
@@ -347,18 +351,18 @@ func (n *Net) countedBy(before map[uint32]uint64, chains func(vni uint32, a atta
 }
 
 // countingChains are those of a segment that count what they drop.
-func countingChains(vni uint32, direct bool) []string {
-	of, names := []string{"s"}, []string{fmt.Sprintf("s%d%s", vni, brakeSuffix)}
-	if direct {
-		of = append(of, leavePrefix, arrivePrefix)
-		names = append(names, fmt.Sprintf("%s%d%s", leavePrefix, vni, brakeSuffix))
-		for _, prefix := range []string{leavePrefix, arrivePrefix} {
-			names = append(names, fmt.Sprintf("%s%d", prefix, vni), fmt.Sprintf("%s%d%s", prefix, vni, udpSuffix))
-		}
-	}
-	for _, prefix := range of {
+func countingChains(vni uint32, direct bool) (names []string) {
+	add := func(prefix string, classes []class) {
+		names = append(names, fmt.Sprintf("%s%d", prefix, vni))
 		for _, class := range classes {
 			names = append(names, fmt.Sprintf("%s%d-%s", prefix, vni, class.name))
+		}
+	}
+	add(lanPrefix, classes)
+	if direct {
+		for _, prefix := range []string{leavePrefix, arrivePrefix} {
+			add(prefix, classes)
+			names = append(names, fmt.Sprintf("%s%d%s", prefix, vni, udpSuffix))
 		}
 	}
 	return names

@@ -136,9 +136,9 @@ func TestBrake(t *testing.T) {
 			n, tap := newLAN(t, machine(t))
 			w.Policy.Limits = l2ext.Limits{Resolve: 40, Broadcast: 20, Multicast: 100, Unknown: 1}
 			apply(t, n, w)
-			left, chain := func() uint64 { return sent(t, n) }, "s100-brake"
+			left, chain := func() uint64 { return sent(t, n) }, "s100"
 			if w.Direct != nil {
-				left, chain = func() uint64 { c, _ := n.Traffic(100); return c.Sent }, "d100-brake"
+				left, chain = func() uint64 { c, _ := n.Traffic(100); return c.Sent }, "d100"
 			}
 			braked := func() (k uint64) {
 				check(t, n.withRules(func(c *nftables.Conn) error {
