@@ -1,9 +1,12 @@
 package l2ext_test
 
 import (
+	"context"
 	"net"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +48,62 @@ func TestCable(t *testing.T) {
 	if got := a.count(l2ext.LoopTrips) + b.count(l2ext.LoopTrips); got != 2 {
 		t.Errorf("%d trips", got)
 	}
+}
+
+// TestCableInStorm plugs the cable into LANs in which much more is said of each kind than
+// limits let through, as it is with what runs round in a loop: it is found all the same.
+func TestCableInStorm(t *testing.T) {
+	for _, mode := range l2ext.Modes() {
+		t.Run(string(mode), func(t *testing.T) {
+			l := newLabIn(t, mode, l2exttest.Line{Delay: 2 * time.Millisecond}, "a", "b")
+			if mode == l2ext.Direct {
+				newUnderlay(t, l)
+				until(t, "the underlay works", l.waysUp)
+			}
+			l.apply(t, l2ext.Policy{Limits: l2ext.Limits{Resolve: 2, Broadcast: 2, Multicast: 2}})
+			a, b := l.sites["a"], l.sites["b"]
+			// What stays at its site, as by what crosses the loop would be found, too; but in mode
+			// direct, in which it would not, and what is heard most is said in questions.
+			kinds := []string{"\x01\x00\x5e\x01\x01\x01\x88\xb6"}
+			if mode == l2ext.Direct {
+				kinds = append(kinds, "\xff\xff\xff\xff\xff\xff\x08\x06")
+			}
+			for _, at := range []*site{a, b} {
+				said := shouting(t, at, kinds...)
+				until(t, "the storm is over the limits", func() bool { return said.Load() > 5000 })
+			}
+			check(t, nstest.Veth(a.gw, "back", b.gw, "back"), a.gw.Plug("back", bridgeName), b.gw.Plug("back", bridgeName))
+			plugged := time.Now()
+			until(t, "a probe has come by the cable", func() bool {
+				return strings.Contains(b.problem(), "joined by another way than this segment; broadcast is shut at this site")
+			})
+			t.Logf("shut %v after the cable was plugged", time.Since(plugged))
+		})
+	}
+}
+
+// shouting has a host of a site say as much as it can of some kinds until the test ends,
+// and counts.
+func shouting(t *testing.T, at *site, kinds ...string) (said *atomic.Int64) {
+	loud, err := at.gw.Tap("loud")
+	check(t, err, at.gw.Plug("loud", bridgeName))
+	said = new(atomic.Int64)
+	ctx, cancel := context.WithCancel(context.Background())
+	var shouts sync.WaitGroup
+	t.Cleanup(func() { cancel(); shouts.Wait(); loud.Close() })
+	var heads []string
+	for _, k := range kinds { // destination and type
+		heads = append(heads, k[:6]+"\x02\x00\x00\x00\x77"+at.name+k[6:])
+	}
+	shouts.Go(func() {
+		for ctx.Err() == nil {
+			for _, head := range heads {
+				_, _ = loud.Write(append([]byte(head), make([]byte, 50)...))
+				said.Add(1)
+			}
+		}
+	})
+	return said
 }
 
 // TestTwoGatewaysOneLAN is finding 8: a cable makes two sites one LAN with two gateways,

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/probe"
 )
 
 // The kernel takes the tag off a frame that comes in before a packet socket gets it, and
@@ -19,16 +20,66 @@ import (
 
 // snooping is the socket of the snooper, and the VLANs that it hears beside what has no tag.
 type snooping struct {
-	mu   sync.Mutex // guards what follows; held across calls that set up the socket, which never wait
-	f    *os.File   // nil while there is none
-	vids []uint16   // in order
+	mu     sync.Mutex // guards what follows; held across calls that set up the socket, which never wait
+	f      *os.File   // nil while there is none
+	vids   []uint16   // in order
+	narrow bool       // it hears loop probes only
 }
 
 // use says which socket there is. It hears no VLAN yet.
 func (s *snooping) use(f *os.File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.f, s.vids = f, nil
+	s.f, s.vids, s.narrow = f, nil, false
+}
+
+// hearProbesOnly has the socket hear loop probes of any VLAN, and nothing else.
+func (s *snooping) hearProbesOnly() error { return s.hear(func() { s.narrow = true }) }
+
+// hearAll has it hear what it did before.
+func (s *snooping) hearAll() error { return s.hear(func() { s.narrow = false }) }
+
+// hear has the socket hear what is wished after a change; if that fails, nothing has changed.
+func (s *snooping) hear(change func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	vids, narrow := s.vids, s.narrow
+	change()
+	if s.f == nil || slices.Equal(s.vids, vids) && s.narrow == narrow {
+		return nil
+	}
+	filter := probeFilter
+	if !s.narrow {
+		filter = snoopFilterFor(s.vids)
+	}
+	err := attachTo(s.f, filter)
+	if err != nil {
+		s.vids, s.narrow = vids, narrow
+	}
+	return err
+}
+
+// attachTo is attachFilter for a socket that is a file.
+func attachTo(f *os.File, program []bpf.Instruction) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var attached error
+	err = raw.Control(func(fd uintptr) { attached = attachFilter(int(fd), program) })
+	return errors.Join(err, attached)
+}
+
+// probeFilter lets through loop probes only.
+var probeFilter = []bpf.Instruction{
+	bpf.LoadAbsolute{Off: 12, Size: 2}, // type
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: probe.Type, SkipTrue: 5},
+	bpf.LoadAbsolute{Off: 0, Size: 4}, // destination
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(probe.Dst[0])<<24 | uint32(probe.Dst[1])<<16 | uint32(probe.Dst[2])<<8 | uint32(probe.Dst[3]), SkipTrue: 3},
+	bpf.LoadAbsolute{Off: 4, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(probe.Dst[4])<<8 | uint32(probe.Dst[5]), SkipTrue: 1},
+	bpf.RetConstant{Val: 1 << 16},
+	bpf.RetConstant{Val: 0},
 }
 
 // tuneSnoop has the snooper's socket hear the VLANs of the segments there are.
@@ -46,26 +97,11 @@ func (n *Net) tuneSnoop() error {
 	n.mu.RUnlock()
 	slices.Sort(vids)
 	vids = slices.Compact(vids)
-	s := &n.snooping
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.f == nil || slices.Equal(s.vids, vids) {
-		return nil
-	}
-	raw, err := s.f.SyscallConn()
-	if err != nil {
+	if err := n.snooping.hear(func() { n.snooping.vids = vids }); err != nil {
 		return fmt.Errorf("listening to VLANs: %w", err)
 	}
-	controlled := raw.Control(func(fd uintptr) { err = hearVLANs(int(fd), vids) })
-	if err = errors.Join(controlled, err); err != nil {
-		return fmt.Errorf("listening to VLANs: %w", err)
-	}
-	s.vids = vids
 	return nil
 }
-
-// hearVLANs has a socket hear what snoopFilter lets through of some VLANs as well.
-func hearVLANs(fd int, vids []uint16) error { return attachFilter(fd, snoopFilterFor(vids)) }
 
 // maxHeardVLANs are picked by the filter: a socket's may have 4096 instructions. With
 // more, all are heard, and most are thrown away here.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
@@ -30,9 +31,11 @@ const (
 	snoopBuffer = 256 << 10
 
 	// snoopBurst frames are read in snoopPause at most: a storm of ARP must not
-	// take a CPU here. What is lost is said again.
-	snoopBurst = 500
-	snoopPause = 100 * time.Millisecond
+	// take a CPU here. What is lost is said again. Loop probes are heard all the while,
+	// as the storm may be a loop's: snoopProbes of them.
+	snoopBurst  = 500
+	snoopProbes = 50
+	snoopPause  = 100 * time.Millisecond
 
 	// portFor is how long a port is taken to be on the same bridge.
 	portFor = 5 * time.Second
@@ -89,27 +92,59 @@ func (n *Net) snoop(ctx context.Context, opened func(), report func(l2ext.Sighti
 	if err != nil {
 		return fmt.Errorf("opening the packet socket: %w", err)
 	}
-	s := snooper{n: n, ports: make(map[int]portAt)}
-	b, told := make([]byte, 1<<16), make([]byte, auxRoom)
+	s := snooper{n: n, f: f, raw: raw, frameRoom: make([]byte, 1<<16), told: make([]byte, auxRoom), ports: make(map[int]portAt)}
 	for count, since := 0, time.Now(); ; count++ {
-		length, from, err := receive(raw, b, told)
+		frame, from, err := s.receive()
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("reading the packet socket: %w", err)
 		}
-		s.frame(time.Now(), from, b[:length], report)
-		if took := time.Since(since); took > snoopPause {
+		s.frame(time.Now(), from, frame, report)
+		switch took := time.Since(since); {
+		case took > snoopPause:
 			count, since = 0, time.Now()
-		} else if count > snoopBurst {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(snoopPause - took):
+		case count > snoopBurst:
+			if err := s.onlyProbes(ctx, since.Add(snoopPause), report); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// onlyProbes reports loop probes, and nothing else, until a time. What waits in the socket
+// when it is called is thrown away.
+func (s *snooper) onlyProbes(ctx context.Context, until time.Time, report func(l2ext.Sighting)) error {
+	err := errors.Join(s.n.snooping.hearProbesOnly(), s.f.SetReadDeadline(until))
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("listening to probes: %w", err)
+	}
+	for probes := 0; probes < snoopProbes; {
+		frame, from, err := s.receive()
+		if errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("reading the packet socket: %w", err)
+		}
+		if probe.Is(frame) {
+			probes++
+			s.frame(time.Now(), from, frame, report)
+		}
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(time.Until(until)):
+	}
+	if err := errors.Join(s.n.snooping.hearAll(), s.f.SetReadDeadline(time.Time{})); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("listening to all again: %w", err)
+	}
+	return nil
 }
 
 // auxRoom is enough for what the kernel tells beside a frame.
@@ -121,23 +156,24 @@ type cameBy struct {
 	vid    uint16 // of its tag; 0: it had none, or the socket is not told of any
 }
 
-// receive reads one frame, and tells how it has come.
-func receive(raw interface {
-	Read(func(uintptr) bool) error
-}, b, oob []byte) (n int, by cameBy, err error) {
+// receive reads one frame, which is valid until the next, and tells how it has come.
+func (s *snooper) receive() (frame []byte, by cameBy, err error) {
 	var from unix.Sockaddr
-	var told int
-	err = errors.Join(raw.Read(func(fd uintptr) bool {
-		n, told, _, from, err = unix.Recvmsg(int(fd), b, oob, unix.MSG_DONTWAIT)
+	var n, told int
+	wait := s.raw.Read(func(fd uintptr) bool {
+		n, told, _, from, err = unix.Recvmsg(int(fd), s.frameRoom, s.told, unix.MSG_DONTWAIT)
 		return !errors.Is(err, unix.EAGAIN)
-	}), err)
+	})
+	if wait != nil {
+		return nil, by, wait // closed, or too late
+	}
 	if l, ok := from.(*unix.SockaddrLinklayer); ok {
-		by = cameBy{device: l.Ifindex, vid: vidIn(oob[:told])}
+		by = cameBy{device: l.Ifindex, vid: vidIn(s.told[:told])}
 	}
 	if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.EINTR) { // a device went down: others have not
-		return 0, cameBy{}, nil
+		return nil, cameBy{}, nil
 	}
-	return n, by, err
+	return s.frameRoom[:n], by, err
 }
 
 // attachFilter has the kernel give a socket only what a program lets through.
@@ -197,9 +233,13 @@ func htons(v uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian
 
 // snooper knows which device is a port of which segment.
 type snooper struct {
-	n     *Net
-	ports map[int]portAt
-	as    uint64 // of Net.changes
+	n         *Net
+	f         *os.File
+	raw       syscall.RawConn // of f
+	frameRoom []byte
+	told      []byte // beside a frame
+	ports     map[int]portAt
+	as        uint64 // of Net.changes
 }
 
 type portAt struct {

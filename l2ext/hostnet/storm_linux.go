@@ -14,6 +14,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
+	"github.com/longhaul-project/longhaul/l2ext/probe"
 )
 
 // The limits of broadcasts in the kernel. A storm must be stopped before each
@@ -29,6 +30,7 @@ import (
 //			jump s100-vlan
 //			meta pkttype broadcast update @s100-brake { iif . meta protocol limit rate over 500/second } drop
 //			ether daddr & 01:00:00:00:00:00 == 0      return
+//			ether daddr 03:00:4c:48:00:01             goto s100-probe
 //			ether type arp                            goto s100-resolve
 //			ip6 nexthdr icmpv6, type 135 or 136       goto s100-resolve
 //			ether daddr ff:ff:ff:ff:ff:ff             goto s100-broadcast
@@ -69,17 +71,31 @@ type storm struct {
 	err    error             // why the kernel does not limit; nil if it does
 }
 
+// probesOfPort is how many loop probes pass that come by one port, in a second. They have a
+// class of their own, and are not limited together: a loop shows by its storm, and its probe
+// must not be lost in that, nor in what a guest sends in place of probes. A gateway sends ten
+// a second at most, and of those that run in a circle one is enough.
+const probesOfPort = 50
+
 // class is a kind of frames that are limited together.
 type class struct {
 	name  string
-	rate  func(l2ext.Limits) int           // of all
+	rate  func(l2ext.Limits) int           // of all; 0: only ports have limits
 	port  func(rate int) int               // of one port
 	match func(kindAt uint32) [][]expr.Any // each is a way to be of the class
 }
 
 func half(rate int) int { return max(1, rate/2) }
 
-// classes are all of them, in the order in which they are told apart.
+// probeClass is of the probes by which gateways find loops.
+var probeClass = class{
+	"probe", func(l2ext.Limits) int { return 0 }, func(int) int { return probesOfPort },
+	func(uint32) [][]expr.Any {
+		return [][]expr.Any{{load(expr.PayloadBaseLLHeader, 0, 6), equal(probe.Dst[:]...)}}
+	},
+}
+
+// classes are the others, in the order in which they are told apart.
 var classes = []class{
 	{"resolve", func(l l2ext.Limits) int { return l.Resolve }, half, func(kindAt uint32) [][]expr.Any {
 		return [][]expr.Any{
@@ -93,6 +109,9 @@ var classes = []class{
 	}},
 	{"multicast", func(l l2ext.Limits) int { return l.Multicast }, half, func(uint32) [][]expr.Any { return [][]expr.Any{{}} }}, // all that is left
 }
+
+// lanClasses are those of what LAN ports send into a segment.
+func lanClasses() []class { return append([]class{probeClass}, classes...) }
 
 // untaggedKind is where in a frame its type is, in bytes, if it has no VLAN tag.
 const untaggedKind = 12
@@ -241,7 +260,7 @@ func jumpFor(port int, chain string) nftables.SetElement {
 // addSegment makes the chains of a segment and returns the name of the first.
 func addSegment(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, bridge bridgeSegments) (string, error) {
 	first := c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", lanPrefix, w.VNI), Table: t})
-	l := limits{Limits: w.Policy.Limits, classes: classes, sources: 1, kindAt: kindAt(w)}
+	l := limits{Limits: w.Policy.Limits, classes: lanClasses(), sources: 1, kindAt: kindAt(w)}
 	addOtherVLANs(c, first, w, bridge)
 	if err := addBrake(c, first, l); err != nil {
 		return "", err
@@ -307,7 +326,9 @@ func addLimits(c *nftables.Conn, first *nftables.Chain, l limits) error {
 			&expr.Dynset{SrcRegKey: 1, SetName: ports.Name, SetID: ports.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Exprs: []expr.Any{over(class.port(rate))}},
 			&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop},
 		}})
-		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{over(rate), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}})
+		if rate > 0 {
+			c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{over(rate), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}})
+		}
 		for _, m := range class.match(l.kindAt) {
 			c.AddRule(&nftables.Rule{Table: t, Chain: first, Exprs: append(m[:len(m):len(m)], &expr.Verdict{Kind: expr.VerdictGoto, Chain: name})})
 		}
@@ -358,7 +379,7 @@ func countingChains(vni uint32, direct bool) (names []string) {
 			names = append(names, fmt.Sprintf("%s%d-%s", prefix, vni, class.name))
 		}
 	}
-	add(lanPrefix, classes)
+	add(lanPrefix, lanClasses())
 	if direct {
 		for _, prefix := range []string{leavePrefix, arrivePrefix} {
 			add(prefix, classes)
