@@ -14,14 +14,23 @@ import (
 )
 
 // BenchmarkBroadcast: what one frame of a storm takes of a processor on a bridge, from its
-// making to its end, without a segment and with one in each mode, whose limits it is over.
+// making to its end, without a segment and with one in each mode, whose limits it is over;
+// and for comparison where no bridge takes it, and on a bridge with one more guest.
 func BenchmarkBroadcast(b *testing.B) {
-	for _, mode := range []l2ext.Mode{"", l2ext.Secure, l2ext.SecureFast, l2ext.Direct} {
+	const unbridged, guest = "unbridged", "none,guest"
+	for _, mode := range []l2ext.Mode{unbridged, "", guest, l2ext.Secure, l2ext.SecureFast, l2ext.Direct} {
 		b.Run("segment="+cmp.Or(string(mode), "none"), func(b *testing.B) {
 			ns := nstest.New(b)
 			const wan, bridge, port = "10.78.0.1", "br0", "storm0"
-			check(b, nstest.Veth(ns, port, ns, "storm1"), nstest.Veth(ns, "wan0", ns, "wan1"), ns.Addr("wan0", wan+"/24"), ns.Bridge(bridge, port))
-			if mode != "" {
+			check(b, nstest.Veth(ns, port, ns, "storm1"), nstest.Veth(ns, "wan0", ns, "wan1"), ns.Addr("wan0", wan+"/24"))
+			switch mode {
+			case unbridged:
+			case guest:
+				check(b, nstest.Veth(ns, "guest0", ns, "guest1"), ns.Bridge(bridge, port, "guest0"))
+			default:
+				check(b, ns.Bridge(bridge, port))
+			}
+			if mode != "" && mode != unbridged && mode != guest {
 				stretch(b, ns, l2ext.Wish{Segment: l2ext.Segment{
 					Name: "storm", VNI: vni, Bridge: bridge, MTU: l2ext.DefaultMTU, Mode: mode,
 					Policy: l2ext.Policy{Limits: l2ext.Limits{Resolve: 100, Broadcast: 50, Multicast: 500, Unknown: 500}, RouterAdverts: l2ext.Local, DHCP: l2ext.Local},

@@ -3,15 +3,16 @@ package layer2
 import "fmt"
 
 // StormResult is what a storm does to a bulk flow of the link: without one, with
-// one on a bridge of which no gateway knows, and with one on the segment's bridge.
-// The second is what the storm itself takes from this machine, and what is lost
-// beyond that is ours.
+// one on a bridge of which no gateway knows, on another such that has one guest more,
+// and on the segment's bridge. The second is what the storm itself takes from this
+// machine, and what is lost beyond that is ours; the third is what a guest in our
+// place would take.
 type StormResult struct {
-	Mode                  string
-	Quiet, Plain, Segment StormPart
+	Mode                         string
+	Quiet, Plain, Guest, Segment StormPart
 }
 
-// StormPart is one of the three.
+// StormPart is one of the four.
 type StormPart struct {
 	Bulk    float64 // goodput of the bulk, bits per second
 	Frames  float64 // broadcasts that the bridge has taken, a second
@@ -29,5 +30,5 @@ func (r StormResult) Print() string {
 	line := func(what string, p StormPart) string {
 		return fmt.Sprintf("%-12s %-10s %12.0f %8.0f %10.1f %9.1f %7.1f%%", r.Mode, what, p.Frames, p.Cost*1e9, p.Crossed, p.Bulk/1e6, 100*p.Bulk/r.Quiet.Bulk)
 	}
-	return line("nothing", r.Quiet) + "\n" + line("a bridge", r.Plain) + "\n" + line("segment", r.Segment)
+	return line("nothing", r.Quiet) + "\n" + line("a bridge", r.Plain) + "\n" + line("with guest", r.Guest) + "\n" + line("segment", r.Segment)
 }

@@ -20,8 +20,8 @@ type place struct {
 }
 
 // Storm measures the bulk of a link, on an emulated line of 200 Mbit/s: alone,
-// beside a million broadcasts a second on a bridge that has nothing to do with it,
-// and beside as many on the segment's bridge.
+// beside a million broadcasts a second on bridges that have nothing to do with it,
+// one of which has another guest, and beside as many on the segment's bridge.
 func Storm(ctx context.Context, m Mode, o Options) (res StormResult, err error) {
 	line := wanem.Profile{Rate: 200e6, Delay: 10 * time.Millisecond}
 	b, err := newBed(Row{Name: "storm", Line: line}, m, o)
@@ -29,7 +29,11 @@ func Storm(ctx context.Context, m Mode, o Options) (res StormResult, err error) 
 		return res, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	plain, err := b.plainBridge()
+	plain, err := b.plainBridge("brplain", "storm0")
+	if err != nil {
+		return res, err
+	}
+	guest, err := b.plainBridge("brguest", "storm1", "guest0")
 	if err != nil {
 		return res, err
 	}
@@ -44,7 +48,7 @@ func Storm(ctx context.Context, m Mode, o Options) (res StormResult, err error) 
 		for _, part := range []struct {
 			sum *StormPart
 			at  *place
-		}{{&res.Quiet, nil}, {&res.Plain, &plain}, {&res.Segment, &place{b.gw[0], "lan0", bridge}}} {
+		}{{&res.Quiet, nil}, {&res.Plain, &plain}, {&res.Guest, &guest}, {&res.Segment, &place{b.gw[0], "lan0", bridge}}} {
 			p, err := b.stormPart(ctx, part.at)
 			if err != nil {
 				return res, err
@@ -58,10 +62,14 @@ func Storm(ctx context.Context, m Mode, o Options) (res StormResult, err error) 
 	return res, nil
 }
 
-// plainBridge makes one with a port, where no gateway is.
-func (b *bed) plainBridge() (place, error) {
-	p := place{b.host[0], "storm0", "brplain"}
-	return p, errors.Join(nstest.Veth(p.ns, p.port, p.ns, "storm1"), p.ns.Bridge(p.bridge, p.port))
+// plainBridge makes one with some ports, where no gateway is; a storm comes in by the first.
+func (b *bed) plainBridge(name string, ports ...string) (place, error) {
+	p := place{b.host[0], ports[0], name}
+	var errs []error
+	for _, port := range ports {
+		errs = append(errs, nstest.Veth(p.ns, port, p.ns, port+"-far"))
+	}
+	return p, errors.Join(append(errs, p.ns.Bridge(name, ports...))...)
 }
 
 // stormPart measures the bulk for a time, beside a storm if there is a place for it.
