@@ -15,6 +15,7 @@ const (
 	jobFence     = 30 * time.Second  // a job's word beats the data path for so long
 	MoveGrace    = 5 * time.Second   // the old site sends frames on for so long after a move
 	settleTime   = time.Second       // frames in flight tell where a host was; a move is not undone by them
+	comesRound   = time.Second / 2   // see isOurs
 	moveWindow   = 180 * time.Second // this many moves in that time, without a job,
 	maxMoves     = 5                 // are two hosts with one MAC, not one that moves
 	freezeTime   = 10 * time.Minute  // the MAC then stays where it is for so long
@@ -39,6 +40,7 @@ type binding struct {
 	stayed string      // the last site before at which it was for long, see restore; "" for none
 	moves  []time.Time // without a job, the last few
 	kept   []time.Time // from a site with whose LAN ours is joined, likewise
+	told   time.Time   // when this gateway announced it in its LAN last
 	job    string      // that is about to move it
 	ear    *ear        // listens to its frames while a job moves it; nil otherwise
 	parked bool        // it is paused here: frames for it wait
@@ -175,6 +177,15 @@ func rank(c announce.Cause) int {
 		return 1
 	}
 	return 0
+}
+
+// isOurs tells whether an announcement that is heard here, of a host of another site, may be
+// the one that this gateway has sent into the LAN a moment ago: a LAN that runs in a circle
+// gives it back, and a second gateway of this site sends the same. A host that has come back
+// so soon says so again: of the five RARPs of a hypervisor the last is sent 800 ms after the first
+// (net/announce.c of QEMU).
+func (b *binding) isOurs(now time.Time, self string) bool {
+	return b != nil && b.rec.Site != self && !b.withdrawn() && now.Sub(b.told) < comesRound
 }
 
 // withdraw forgets a binding of this site; others are told to.

@@ -351,10 +351,10 @@ func (m *Manager) tellLAN(seg *segment, told []*moved) {
 
 // tellSome announces a burst of those that wait.
 func (m *Manager) tellSome() {
-	n := min(len(m.untold), lanBurst)
+	n, now := min(len(m.untold), lanBurst), time.Now()
 	for _, u := range m.untold[:n] {
 		if seg := m.segments()[u.vni]; seg != nil { // as it is now: it may have been changed, or removed
-			m.announceInLAN(seg, u.moved)
+			m.announceInLAN(now, seg, u.moved)
 		}
 	}
 	if m.untold = m.untold[n:]; len(m.untold) == 0 {
@@ -380,7 +380,12 @@ func (m *Manager) moreToTell() <-chan struct{} {
 // announceInLAN sends into the bridge what the host would send to make itself
 // known: bridges and switches of this LAN learn the way to it. Where the host
 // has left, that way is through us.
-func (m *Manager) announceInLAN(seg *segment, t *moved) {
+func (m *Manager) announceInLAN(now time.Time, seg *segment, t *moved) {
+	seg.mu.Lock()
+	if b := seg.table.byMAC[t.mac]; b != nil {
+		b.told = now
+	}
+	seg.mu.Unlock()
 	for _, ip := range append([]netip.Addr{{}}, t.ips...) { // first without an address: a RARP
 		frame := ether.AppendAnnounce(nil, t.mac, ip)
 		if _, err := m.toLAN(seg, parcel{frame: frame}, nil); err != nil {

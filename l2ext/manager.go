@@ -274,6 +274,10 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 		seg.mu.Unlock()
 		return // it is there, and we hear it through the back door
 	}
+	if s.Announced && seg.table.byMAC[s.MAC].isOurs(now, m.cfg.Site) {
+		seg.mu.Unlock()
+		return
+	}
 	v := nothing
 	if !s.Leased {
 		v = seg.table.see(now, s.MAC, s.Announced)
