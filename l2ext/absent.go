@@ -11,7 +11,7 @@ import (
 // up and that says nothing has no such segment, or one that does not span this site:
 // somebody has yet to add it there, or has taken it away. A segment may be given to all
 // sites that a gateway knows, of which some do other things: one that never had it is only
-// missed while no other has it either.
+// missed while no other is known to have had it.
 
 // absentAfter is how long a site may say nothing of a segment: two of its digests may
 // get lost with a connection, and its gateway takes some seconds to start.
@@ -27,9 +27,11 @@ func (w *ways) heardOf(now time.Time, site string) {
 }
 
 // absent lists the sites of a segment that have said nothing of it for absentAfter, while
-// their links were up and the segment was here: those that had it, or all if none did.
+// their links were up and the segment was here: those that had it, or, if no site had, all
+// of which that can be told.
 func (m *Manager) absent(now time.Time, seg *segment) (sites []string) {
 	var never []string
+	somebody := false // has it, had it, or has had no time to say so
 	for _, site := range seg.Sites {
 		p := m.peer(site)
 		if p == nil {
@@ -38,15 +40,17 @@ func (m *Manager) absent(now time.Time, seg *segment) (sites []string) {
 		up, since := p.upSince()
 		began, heard := seg.ways.lastOf(site)
 		last := slices.MaxFunc([]time.Time{since, began, heard}, time.Time.Compare)
+		soon := up && now.Sub(last) < absentAfter
+		somebody = somebody || soon || !heard.IsZero()
 		switch {
-		case !up || now.Sub(last) < absentAfter:
+		case !up || soon:
 		case heard.IsZero():
 			never = append(never, site)
 		default:
 			sites = append(sites, site)
 		}
 	}
-	if len(never) == len(seg.Sites) {
+	if !somebody {
 		return never
 	}
 	return sites

@@ -64,3 +64,33 @@ func TestSegmentAtOneSiteOnly(t *testing.T) {
 		}
 	})
 }
+
+// TestNeverAtOneSite has a segment at one of three sites, of which one cannot be asked: the
+// other is missed. As soon as the one is known to have it, only that is.
+func TestNeverAtOneSite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sites := []string{"a", "b", "c"}
+		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, sites...)
+		for _, s := range sites {
+			check(t, w.ms[s].Apply(t.Context(), nil))
+		}
+		w.pass(time.Minute)
+		w.wire.Isolate("b")
+		w.settle()
+		check(t, w.ms["a"].Apply(t.Context(), []l2ext.Segment{segment("a", sites)}))
+		w.pass(30 * time.Second)
+		if got := w.problem("a"); got != "" {
+			t.Errorf("c may be about to get it: %q", got)
+		}
+		w.pass(10 * time.Second)
+		if got := w.problem("a"); !strings.Contains(got, "not at site c:") {
+			t.Errorf("c does not have it, b is away: %q", got)
+		}
+		w.wire.Rejoin("b")
+		check(t, w.ms["b"].Apply(t.Context(), []l2ext.Segment{segment("b", sites)}))
+		w.pass(time.Minute)
+		if got := w.problem("a"); got != "" {
+			t.Errorf("b has it, and c does other things: %q", got)
+		}
+	})
+}
