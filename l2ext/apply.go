@@ -71,7 +71,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	seg.loop, seg.members = newLoop(), newMembers()
 	seg.answers, seg.echoes = newAnswers(), newAnswers()
 	seg.ways = newWays(time.Now(), w, m.cfg.Underlay)
-	seg.taps, seg.machines = &taps{}, make(map[string]MAC)
+	seg.taps, seg.machines, seg.digested = &taps{}, make(map[string]MAC), time.Now()
 	if old == nil || old.Name != w.Name {
 		return seg
 	}
@@ -110,7 +110,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		}
 	}
 	maps.Copy(seg.machines, old.machines)
-	seg.table.flips, seg.given, seg.tcpOnly = old.table.flips, old.given, old.tcpOnly
+	seg.table.flips, seg.given, seg.tcpOnly, seg.digested = old.table.flips, old.given, old.tcpOnly, old.digested
 	seg.attached, seg.problem, seg.odd, seg.oddUntil, seg.oddTwin = old.attached, old.problem, old.odd, old.oddUntil, old.oddTwin
 	for i := range old.counts {
 		seg.counts[i].Store(old.counts[i].Load())

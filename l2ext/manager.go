@@ -80,19 +80,18 @@ type Manager struct {
 	first  atomic.Pointer[map[string]*segment] // by site, see firstExpress; likewise
 
 	// Owned by Run's loop.
-	jobs       map[string]*job
-	endpoints  map[string]vxlan.Endpoint
-	senders    sync.WaitGroup
-	readers    sync.WaitGroup        // of ports in mode secure-fast
-	reading    map[uint32]Port       // by VNI, which they read
-	agreed     map[string]*agreement // by site, about keys of that mode; see there
-	lastDigest time.Time
-	untold     []untold // hosts to be announced in the LAN
-	lastApply  time.Time
-	dirty      bool // an entry could not be programmed
-	hasten     bool // the kernel has to follow before the next tick, see followWays
-	signer     *signer
-	routes     *routes // what runRoutes owns, and the way to it
+	jobs      map[string]*job
+	endpoints map[string]vxlan.Endpoint
+	senders   sync.WaitGroup
+	readers   sync.WaitGroup        // of ports in mode secure-fast
+	reading   map[uint32]Port       // by VNI, which they read
+	agreed    map[string]*agreement // by site, about keys of that mode; see there
+	untold    []untold              // hosts to be announced in the LAN
+	lastApply time.Time
+	dirty     bool // an entry could not be programmed
+	hasten    bool // the kernel has to follow before the next tick, see followWays
+	signer    *signer
+	routes    *routes // what runRoutes owns, and the way to it
 
 	mu    sync.Mutex       // guards what follows
 	peers map[string]*peer // by site
@@ -356,10 +355,7 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 		m.announce(seg, gone)
 	}
 	m.sendOwed(now)
-	if now.Sub(m.lastDigest) >= digestEvery {
-		m.lastDigest = now
-		m.sendDigests()
-	}
+	m.sendDigests(now)
 	if m.dirty || now.Sub(m.lastApply) >= reconcileEvery {
 		if err := m.reconcile(ctx, now); err != nil && ctx.Err() == nil {
 			m.log.Warn("segments not reconciled; will be tried again", "err", err)

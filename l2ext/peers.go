@@ -1,6 +1,7 @@
 package l2ext
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -227,10 +228,25 @@ func (m *Manager) sendAll(seg *segment, site string) {
 	m.sendRecords(seg, site, records)
 }
 
+// digestsAtOnce is of how many segments sites are told in one tick, so that the messages of
+// many, three of each, find room in a peer's queue beside others; more only where all could
+// not be told in digestEvery.
+const digestsAtOnce = 64
+
 // sendDigests tells sites again what they have to know, so that whatever was lost, or
-// came before they had the segment, is mended.
-func (m *Manager) sendDigests() {
-	for _, seg := range m.segments() {
+// came before they had the segment, is mended: each digestEvery, or a tick later.
+func (m *Manager) sendDigests(now time.Time) {
+	all := m.segments()
+	var due []*segment
+	for _, seg := range all {
+		if now.Sub(seg.digested) >= digestEvery {
+			due = append(due, seg)
+		}
+	}
+	slices.SortFunc(due, func(a, b *segment) int { return cmp.Or(a.digested.Compare(b.digested), cmp.Compare(a.VNI, b.VNI)) })
+	atOnce := max(digestsAtOnce, len(all)*int(tickEvery)/int(digestEvery)+1)
+	for _, seg := range due[:min(len(due), atOnce)] {
+		seg.digested = now
 		for _, site := range seg.Sites {
 			m.sendWay(seg, site)
 			m.sendDigest(seg, site)
