@@ -239,7 +239,7 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 // checkDelivery compares what was given to the kernel since the last time with
 // what came out of the overlay port.
 func (m *Manager) checkDelivery(now time.Time, seg *segment, delivered uint64) {
-	given := seg.counts[Received].Load() + seg.loop.nonce // and probes
+	given := seg.counts[Received].Load() + seg.loop.probes
 	if given-seg.given > undelivered && delivered == 0 {
 		m.setHampered(now, seg, fmt.Sprintf("the kernel drops frames from other sites: a firewall must let UDP port %d in from the carrier", vxlan.Port))
 	}

@@ -42,20 +42,31 @@ func (l *loop) joinedSince(now time.Time, site string) (since time.Time, ok bool
 	return v.since, ok && now.Sub(v.last) < loopRetry
 }
 
+// noteKey notes that a site has sent a key for the segment: from now on its probes can
+// be believed here.
+func (l *loop) noteKey(now time.Time, site string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.keyed[site]; !ok {
+		l.keyed[site] = now
+	}
+}
+
 // sawBefore tells whether a cable to the LAN of a site that was found at a time would have
-// been found much earlier, had it been there: its probes could be believed.
-func (s *signer) sawBefore(found time.Time, site string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	first, ok := s.first[site]
-	return ok && found.Sub(first) > takenWithin
+// been found much earlier, had it been there: the segment was here, and that site's probes
+// of it could be believed. Run's loop calls it.
+func (l *loop) sawBefore(found time.Time, site string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keyed, ok := l.keyed[site]
+	return ok && l.attached && found.Sub(keyed) > takenWithin && found.Sub(l.began) > takenWithin
 }
 
 // keep refuses a record by which a site with whose LAN ours is joined takes a host of ours,
 // and returns what to announce. It needs seg.mu.
 func (m *Manager) keep(now time.Time, seg *segment, r announce.Record) (again announce.Record, ok bool) {
 	found, joined := seg.loop.joinedSince(now, r.Site)
-	if !joined || !m.signer.sawBefore(found, r.Site) {
+	if !joined || !seg.loop.sawBefore(found, r.Site) {
 		return again, false
 	}
 	return seg.table.keep(now, found, r)

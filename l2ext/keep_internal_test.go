@@ -69,3 +69,33 @@ func TestKeepEnds(t *testing.T) {
 	checkSum(t, tabs[0])
 	checkSum(t, tabs[1])
 }
+
+// TestSawBefore: a cable was there before only if probes of its own segment had the time to
+// show that it was not, however long those of others have been believed.
+func TestSawBefore(t *testing.T) {
+	start := time.Unix(1000, 0)
+	for _, tt := range []struct {
+		name         string
+		began, keyed time.Duration // the segment here, and the site's first key; negative: never
+		want         bool
+	}{
+		{"both are old", 0, 0, true},
+		{"the segment is new here", time.Minute - takenWithin, 0, false},
+		{"the site has just got it", 0, time.Minute - takenWithin, false},
+		{"both are just old enough", time.Minute - takenWithin - 1, time.Minute - takenWithin - 1, true},
+		{"it is not here yet", -1, 0, false},
+		{"the site has sent no key", 0, -1, false},
+	} {
+		l := newLoop()
+		if tt.began >= 0 {
+			l.attached, l.began = true, start.Add(tt.began)
+		}
+		if tt.keyed >= 0 {
+			l.noteKey(start.Add(tt.keyed), "b")
+			l.noteKey(start.Add(tt.keyed+time.Hour), "b") // only the first counts
+		}
+		if got := l.sawBefore(start.Add(time.Minute), "b"); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}

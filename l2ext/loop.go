@@ -35,11 +35,13 @@ type loop struct {
 	attached  bool
 	fastUntil time.Time
 	lastProbe time.Time
-	nonce     uint64
+	probes    uint64    // sent
+	began     time.Time // when the first was due
 
 	mu      sync.Mutex // guards what follows
 	seen    map[string]uint64
-	vouches map[string]vouch // by site; see keep
+	keyed   map[string]time.Time // by site, when it sent its first key for the segment; see sawBefore
+	vouches map[string]vouch     // by site; see keep
 	flaps   map[MAC]*flap
 	since   time.Time // the second that flaps are of
 }
@@ -61,7 +63,7 @@ type flap struct {
 }
 
 func newLoop() *loop {
-	return &loop{seen: make(map[string]uint64), vouches: make(map[string]vouch), flaps: make(map[MAC]*flap)}
+	return &loop{seen: make(map[string]uint64), keyed: make(map[string]time.Time), vouches: make(map[string]vouch), flaps: make(map[MAC]*flap)}
 }
 
 // isShut tells whether broadcast, multicast and unknown unicast are shut.
@@ -146,17 +148,17 @@ type signer struct {
 	src MAC // of our probes
 
 	// Owned by Run's loop.
-	made time.Time
+	made  time.Time
+	nonce uint64 // of the last probe, in whatever segment: one that is made anew does not begin again
 
 	mu    sync.Mutex // guards what follows
 	own   probe.Key
 	keys  map[string][2]probe.Key // by site: the present one, and that before
 	clock map[string]time.Duration
-	first map[string]time.Time // by site, when it had its first key; see keep
 }
 
 func newSigner() *signer {
-	s := &signer{keys: make(map[string][2]probe.Key), clock: make(map[string]time.Duration), first: make(map[string]time.Time)}
+	s := &signer{keys: make(map[string][2]probe.Key), clock: make(map[string]time.Duration)}
 	var b [3]byte
 	rand.Read(b[:]) // never fails
 	s.src = probe.SourceOf(b)
@@ -198,7 +200,7 @@ func (m *Manager) sendProbes(ctx context.Context, now time.Time) {
 			continue
 		}
 		if !l.attached {
-			l.attached = true
+			l.attached, l.began = true, now
 			l.fastUntil = now.Add(fastFor)
 		}
 		if gap := probeGap(len(m.segments())); gap <= probeFast || now.Sub(l.lastProbe) >= gap || now.Before(l.fastUntil) {
@@ -225,11 +227,12 @@ func (m *Manager) shutInKernel(ctx context.Context, now time.Time, seg *segment)
 }
 
 func (m *Manager) sendProbe(seg *segment) {
-	seg.loop.nonce++
+	seg.loop.probes++
+	m.signer.nonce++
 	m.signer.mu.Lock()
 	key := m.signer.own
 	m.signer.mu.Unlock()
-	frame := probe.Probe{Src: m.signer.src, VNI: seg.VNI, Nonce: seg.loop.nonce, Site: m.cfg.Site}.Append(nil, key)
+	frame := probe.Probe{Src: m.signer.src, VNI: seg.VNI, Nonce: m.signer.nonce, Site: m.cfg.Site}.Append(nil, key)
 	if _, err := m.toLAN(seg, parcel{frame: frame}, nil); err != nil {
 		m.log.Debug("loop probe not sent", "segment", seg.Name, "err", err)
 		return
@@ -265,12 +268,10 @@ func (m *Manager) takeKey(now time.Time, seg *segment, from string, msg announce
 	seg.mu.Lock()
 	seg.machines[from] = msg.Bridge
 	seg.mu.Unlock()
+	seg.loop.noteKey(now, from)
 	s := m.signer
 	s.mu.Lock()
-	known, met := s.keys[from]
-	if !met {
-		s.first[from] = now
-	}
+	known := s.keys[from]
 	fresh := known[0] != probe.Key(msg.Key)
 	if fresh {
 		s.keys[from] = [2]probe.Key{msg.Key, known[0]}

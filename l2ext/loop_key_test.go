@@ -8,6 +8,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
+	loopprobe "github.com/longhaul-project/longhaul/l2ext/probe"
 )
 
 // oneWay carries what one LAN port gets to another, as a cable does of which the other
@@ -83,6 +84,29 @@ func TestProbeSentBack(t *testing.T) {
 		w.settle()
 		if p := w.problem("a"); !strings.Contains(p, "joined by another way") || w.countOf("a", l2ext.LoopTrips) != 1 {
 			t.Errorf("problem %q, %d trips", p, w.countOf("a", l2ext.LoopTrips))
+		}
+	})
+}
+
+// TestSegmentMadeAnew takes a segment away and makes it anew under the same key: the probes
+// that follow go on in number, so that sites which have seen others take none for an old one.
+func TestSegmentMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b")
+		last := func() (nonce uint64) {
+			w.pass(6 * time.Second)
+			for f := w.hosts["a"].Receive("lan"); f != nil; f = w.hosts["a"].Receive("lan") {
+				if p, err := loopprobe.Parse(f); err == nil {
+					nonce = p.Nonce
+				}
+			}
+			return nonce
+		}
+		before := last()
+		check(t, w.ms["a"].Apply(t.Context(), nil))
+		check(t, w.ms["a"].Apply(t.Context(), []l2ext.Segment{segment("a", []string{"a", "b"})}))
+		if after := last(); before == 0 || after <= before {
+			t.Errorf("its last probe has number %d, that of the one before had %d", after, before)
 		}
 	})
 }
