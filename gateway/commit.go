@@ -206,6 +206,7 @@ func (m *sourceMove) release(ctx context.Context) error {
 		}
 	}
 	if err := m.step(StepDone); err != nil { // a restart releases it once more
+		m.entry.Left = false
 		m.g.log.Error("journal does not take that the move is done", "vm", m.entry.Spec.VM, "err", err)
 	}
 	return nil
@@ -216,6 +217,11 @@ func (m *sourceMove) release(ctx context.Context) error {
 const releaseTries = 3
 
 func (m *sourceMove) endSource(ctx context.Context) error {
+	if m.takenUp { // by its name: it may be another, which somebody has started
+		if state, err := m.src.State(ctx); err == nil && state != Moved && state != Gone {
+			return fmt.Errorf("%s is %s: %w", m.entry.Spec.VM, state, ErrBusy)
+		}
+	}
 	for tries := 1; ; tries++ {
 		err := m.src.Release(ctx)
 		if err == nil || tries == releaseTries || pause(ctx, retryEvery) != nil {

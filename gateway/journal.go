@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,7 @@ type Entry struct {
 	Spec    Spec      `json:"spec"`
 	Ran     bool      `json:"ran"`            // of a source: the VM executed when the move began
 	Left    bool      `json:"left,omitempty"` // its process is not needed any more, and may still be there
+	Seq     uint64    `json:"seq,omitempty"`  // order in which moves were written down here first; Put sets it
 	Job     Job       `json:"job"`
 	Changed time.Time `json:"changed"`
 }
@@ -125,11 +127,25 @@ func (j *Journal) Put(e Entry) error {
 		}
 	}
 	e.Changed = time.Now().UTC()
-	b, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("writing journal of move %s: %w", e.Token, err)
-	}
-	err = j.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(movesBucket).Put(e.key(), b) })
+	err := j.db.Update(func(tx *bbolt.Tx) (err error) {
+		moves := tx.Bucket(movesBucket)
+		var had Entry
+		if b := moves.Get(e.key()); b != nil {
+			if err := json.Unmarshal(b, &had); err != nil {
+				return err
+			}
+		}
+		if e.Seq = had.Seq; e.Seq == 0 {
+			if e.Seq, err = moves.NextSequence(); err != nil {
+				return err
+			}
+		}
+		b, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		return moves.Put(e.key(), b)
+	})
 	if err != nil {
 		return fmt.Errorf("writing journal of move %s: %w", e.Token, err)
 	}
@@ -186,13 +202,28 @@ func (j *Journal) All() ([]Entry, error) {
 	return all, nil
 }
 
-// Trim drops the oldest ended moves beyond keepEnded.
+// Superseded tells whether the VM of e has been at the same host since, so that its
+// name no longer tells the process that e knew.
+func (j *Journal) Superseded(e Entry) (bool, error) {
+	e, ok, err := j.Get(e.Token, e.Role)
+	if err != nil || !ok {
+		return false, err
+	}
+	all, err := j.All()
+	return slices.ContainsFunc(all, func(o Entry) bool {
+		came := o.Role == RoleSource || o.Step != StepAborted // a destination that was refused has found no room
+		return came && o.Seq > e.Seq && o.Host == e.Host && o.Spec.VM == e.Spec.VM
+	}), err
+}
+
+// Trim drops the oldest ended moves beyond keepEnded, but for those that have left
+// something.
 func (j *Journal) Trim() error {
 	all, err := j.All()
 	if err != nil {
 		return err
 	}
-	ended := oldestEnded(all)
+	ended := slices.DeleteFunc(oldestEnded(all), func(e Entry) bool { return e.Left })
 	if len(ended) <= keepEnded {
 		return nil
 	}

@@ -114,3 +114,60 @@ func TestJournalView(t *testing.T) {
 		}
 	}
 }
+
+// What a move has left stays in the journal, however many moves come after it.
+func TestTrimKeepsWhatIsLeft(t *testing.T) {
+	j := newJournal(t)
+	token := func(i int) string { return fmt.Sprintf("%032x", i) }
+	for i := range 300 {
+		if err := j.Put(Entry{Token: token(i), Role: RoleSource, Step: StepDone, Left: i == 0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Trim(); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false} {
+		if _, ok, err := j.Get(token(i), RoleSource); ok != want || err != nil {
+			t.Errorf("entry %d is there: %v, %v", i, ok, err)
+		}
+	}
+}
+
+// A VM that has been at a host again is told by the order of its moves there, not by
+// clocks; a destination that was given up has not been there.
+func TestSuperseded(t *testing.T) {
+	j := newJournal(t)
+	put := func(i int, vm, host string, r Role, s Step) Entry {
+		e := Entry{Token: fmt.Sprintf("%032x", i), Role: r, Step: s, Host: host, Spec: Spec{VM: vm}}
+		if err := j.Put(e); err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	first := put(1, "db1", "a", RoleSource, StepReleased)
+	check := func(want bool) {
+		t.Helper()
+		if got, err := j.Superseded(first); got != want || err != nil {
+			t.Errorf("got %v, %v, want %v", got, err, want)
+		}
+	}
+	put(2, "db2", "a", RoleDestination, StepDone)
+	put(3, "db1", "b", RoleDestination, StepDone)
+	put(4, "db1", "a", RoleDestination, StepAborted)
+	check(false)
+	put(5, "db1", "a", RoleDestination, StepPrepared)
+	check(true)
+	put(1, "db1", "a", RoleSource, StepReleased) // written anew, and still the first
+	check(true)
+}
+
+func newJournal(t *testing.T) *Journal {
+	t.Helper()
+	j, err := OpenJournal(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
+}

@@ -16,14 +16,28 @@ import (
 // clear ends the process that a move has left. One that has come to run was
 // resumed by hand, and is left alone.
 //
-// One at a time, and the journal is asked anew: once the process has ended, a
-// source of that name may be one whose move has not come to its commit.
+// One at a time, and the journal is asked anew: once the process has ended, or the
+// VM has been at the host again, a source of that name may be one whose move has
+// not come to its commit.
 func (g *Gateway) clear(ctx context.Context, e Entry) error {
-	g.clearing.Lock() // while hypervisors are asked, which ctx bounds
+	for !g.clearing.TryLock() { // it is held while hypervisors are asked
+		if err := pause(ctx, windDown); err != nil {
+			return err
+		}
+	}
 	defer g.clearing.Unlock()
 	e, ok, err := g.journal.Get(e.Token, e.Role)
 	if err != nil || !ok || !e.Left {
 		return err
+	}
+	since, err := g.journal.Superseded(e)
+	if err != nil {
+		return err
+	}
+	if since && e.Role == RoleSource {
+		g.log.Warn("a move may have left a process; the VM has been at its host since, so it is left alone", "vm", e.Spec.VM, "host", e.Host)
+		e.Left = false
+		return g.journal.Put(e)
 	}
 	h := g.hostNamed(e.Host)
 	if h == nil {

@@ -66,6 +66,7 @@ type sourceMove struct {
 
 	decisions chan Decision // of an operator, for a move in doubt; one waits
 
+	takenUp    bool // by recover.go: an earlier run of the gateway has begun it
 	begun      time.Time
 	completed  bool          // the hypervisor says that it has handed everything over
 	agreed     bool          // the destination has loaded everything, with our digests

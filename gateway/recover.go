@@ -25,7 +25,7 @@ func (g *Gateway) recover() error {
 		j := newJob(e.view(), e.Token)
 		g.jobs.restore(j)
 		switch {
-		case e.Left:
+		case e.Left && !e.Open():
 			g.wg.Go(func() { g.keepClearing(g.ctx, e) })
 		case !e.Open():
 		case e.Role == RoleSource:
@@ -51,10 +51,16 @@ func (g *Gateway) hostNamed(name string) Host {
 
 // recoverSource ends a move that this gateway, as its source, has left open.
 func (g *Gateway) recoverSource(e Entry, j *job) {
-	m := &sourceMove{g: g, job: j, entry: e, begun: j.snapshot().Started, decisions: make(chan Decision, 1)}
+	m := &sourceMove{g: g, job: j, entry: e, takenUp: true, begun: j.snapshot().Started, decisions: make(chan Decision, 1)}
 	j.mu.Lock()
 	j.recover = m.decide
 	j.mu.Unlock()
+	if e.Step == StepReleased {
+		if since, err := g.journal.Superseded(e); err != nil || since {
+			m.forget(err)
+			return
+		}
+	}
 	if err := m.reopen(g.ctx); err != nil {
 		g.log.Warn("move stays open", "vm", e.Spec.VM, "err", err)
 		return
@@ -73,6 +79,18 @@ func (g *Gateway) recoverSource(e Entry, j *job) {
 	default:
 		g.log.Warn("move stays open", "vm", e.Spec.VM, "err", err)
 	}
+}
+
+// forget ends a move whose VM runs at its destination, and has been here again: only
+// its end was not written down. What is here now is left alone.
+func (m *sourceMove) forget(err error) {
+	if err == nil {
+		err = m.step(StepDone)
+	}
+	if err != nil {
+		m.g.log.Error("journal does not take that the move is done", "vm", m.entry.Spec.VM, "err", err)
+	}
+	m.closeMove(JobDone, nil)
 }
 
 // reopen finds the VM and the peer of a journaled move. The VM may be gone
@@ -179,6 +197,8 @@ func (m *sinkMove) takeUp() {
 	case StepStarting:
 		m.obey(ctx)
 	case StepRunning:
-		m.settled()
+		if state != Moved { // it may have left for the next site meanwhile
+			m.settled()
+		}
 	}
 }

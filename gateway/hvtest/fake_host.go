@@ -186,18 +186,21 @@ func (h *FakeHost) Source(ctx context.Context, vm string) (src gateway.Source, e
 func (h *FakeHost) find(vm string) (*proc, error) {
 	order := []gateway.RunState{gateway.Running, gateway.Paused, gateway.Moved}
 	var best *proc
-	rank, incoming := len(order), false
+	rank, incoming, several := len(order), false, false
 	for _, p := range h.all() {
 		if p.guest.Name != vm {
 			continue
 		}
 		state := p.info().State
 		incoming = incoming || state == gateway.Incoming
-		if i := slices.Index(order, state); i >= 0 && i < rank {
+		if i := slices.Index(order, state); i >= 0 && i <= rank {
+			several = i == rank
 			best, rank = p, i
 		}
 	}
 	switch {
+	case several:
+		return nil, fmt.Errorf("several processes of %s at %s are %s: %w", vm, h.name, order[rank], gateway.ErrBusy)
 	case best != nil:
 		return best, nil
 	case incoming:

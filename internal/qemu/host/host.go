@@ -170,10 +170,19 @@ func (h *Host) find(ctx context.Context, vm string) (found, error) {
 		return found{}, err
 	}
 	for _, state := range []gateway.RunState{gateway.Running, gateway.Paused, gateway.Moved} {
+		var is []found
 		for _, f := range all {
 			if f.VMInfo.Name == vm && f.State == state {
-				return f, nil
+				is = append(is, f)
 			}
+		}
+		switch len(is) {
+		case 0:
+		case 1:
+			return is[0], nil
+		default: // one may be of another time
+			return found{}, fmt.Errorf("%s at %s: %d processes of that name are %s, at %s and %s; end the wrong one: %w",
+				vm, h.cfg.Name, len(is), state, is[0].path, is[1].path, gateway.ErrBusy)
 		}
 	}
 	return found{}, h.without(vm, all)

@@ -77,7 +77,11 @@ func (h *Host) free(ctx context.Context, spec gateway.Spec) error {
 		return err
 	}
 	for _, f := range all {
-		if f.VMInfo.Name == spec.VM && (f.State == gateway.Running || f.State == gateway.Paused || f.State == gateway.Moved) {
+		switch {
+		case f.VMInfo.Name != spec.VM:
+		case f.State == gateway.Moved:
+			return fmt.Errorf("%s has been migrated away from %s, and its process is still there; end that first: %w", spec.VM, h.cfg.Name, gateway.ErrExists)
+		case f.State == gateway.Running || f.State == gateway.Paused:
 			return fmt.Errorf("%s is %s at %s: %w", spec.VM, f.State, h.cfg.Name, gateway.ErrExists)
 		}
 	}

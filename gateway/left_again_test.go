@@ -1,0 +1,88 @@
+package gateway_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/hvtest"
+)
+
+// refuseDone has the journal not take that the moves away from here are done.
+func (s *site) refuseDone() {
+	s.g.RefuseJournal(func(e gateway.Entry) error {
+		if e.Step == gateway.StepDone && e.Role == gateway.RoleSource {
+			return errDisk
+		}
+		return nil
+	})
+}
+
+// The end of a move was not written down, the VM has come home since, and was paused
+// by its operator: the source's next run does not take it for what the move has left.
+func TestHomeAgainIsNotReleased(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	a.refuseDone()
+	if end := a.migrate("b"); end.State != gateway.JobDone {
+		t.Fatalf("%s: %s", end.State, end.Error)
+	}
+	if end := b.migrate("a"); end.State != gateway.JobDone {
+		t.Fatalf("the trip home: %s: %s", end.State, end.Error)
+	}
+	onlyAt(t, a, b, ledger)
+	a.host.Pause("db1")
+	a.stop()
+	a.start()
+	noMoves(t, a, b)
+	if n := a.host.Count("db1"); n != 1 {
+		t.Errorf("%d processes of db1 at a after its gateway has started again", n)
+	}
+}
+
+// Neither was the end of a move written down nor did its source end: the next run of
+// the gateway ends both.
+func TestReleasedByTheNextRun(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	a.refuseDone()
+	a.host.Inject(hvtest.Fault{Step: hvtest.StepRelease, Err: errors.New("not now"), Times: 3})
+	if end := a.migrate("b"); end.State != gateway.JobDone {
+		t.Fatalf("%s: %s", end.State, end.Error)
+	}
+	a.stop()
+	a.start()
+	onlyAt(t, b, a, ledger)
+	noMoves(t, a, b)
+}
+
+// The end of a move was not written down, its source has ended, and somebody has
+// started a VM of that name by hand: it is left alone.
+func TestStartedByHandIsNotReleased(t *testing.T) {
+	t.Parallel()
+	a, b, _ := newPair(t, hvtest.Guest{})
+	a.refuseDone()
+	if end := a.migrate("b"); end.State != gateway.JobDone {
+		t.Fatalf("%s: %s", end.State, end.Error)
+	}
+	a.stop()
+	b.host.Crash("db1")
+	a.host.Add(hvtest.Guest{Name: "db1"})
+	a.host.Pause("db1")
+	a.start()
+	noMoves(t, a)
+	if n := a.host.Count("db1"); n != 1 {
+		t.Errorf("%d processes of db1 at a", n)
+	}
+}
+
+// Two processes have the VM's name, and both have handed it over: neither is taken
+// for the VM.
+func TestTwoOfOneName(t *testing.T) {
+	t.Parallel()
+	a, _, _ := newPair(t, hvtest.Guest{})
+	a.host.Add(hvtest.Guest{Name: "db1"})
+	if _, err := a.host.Source(t.Context(), "db1"); !errors.Is(err, gateway.ErrBusy) {
+		t.Errorf("got %v, want ErrBusy", err)
+	}
+}
