@@ -1,6 +1,10 @@
 package tunnel
 
-import "time"
+import (
+	"time"
+
+	"github.com/longhaul-project/longhaul/tunnel/frame"
+)
 
 // A short urgent message, such as the request for a page that a VM stands still for,
 // is sent twice while its line loses packets. A loss would else hold up the message,
@@ -50,9 +54,16 @@ func (x *spare) early() {
 			continue
 		case !x.mayFollow(m):
 			return
-		case x.c.path.loss.allow(x.now, len(m.data)+ownPacket):
-			x.take(m, 1, func(int) bool { return true })
+		case !x.c.path.loss.room(x.now):
+			if x.roomElsewhere(m) {
+				return // that path takes it
+			}
+			continue
 		}
+		if n := len(x.ps); !x.take(m, 1, func(int) bool { return true }) || len(x.ps) == n {
+			return // its flow has to wait
+		}
+		x.c.path.loss.charge(len(m.data) + ownPacket)
 	}
 }
 
@@ -60,7 +71,7 @@ func (x *spare) early() {
 // that does, and whether it is time; it notes how long it is until then.
 func (x *spare) mayFollow(m *outMsg) bool {
 	first, p := x.l.set.carrier(m.owner[0]), x.c.path
-	if first == nil || first == x.c || p.conf.Cost > x.l.sched.cheapest || p.rtt > detour*first.path.rtt {
+	if first == nil || !x.l.sched.leads(x.c, first) {
 		return false
 	}
 	pause := max(first.path.rtt/apart, leastApart)
@@ -68,6 +79,23 @@ func (x *spare) mayFollow(m *outMsg) bool {
 		pause *= 2
 	}
 	return x.due(m.at + pause)
+}
+
+// leads tells whether a connection may carry copies of what first carries.
+func (s *scheduler) leads(c, first *carrier) bool {
+	return c != first && c.path.conf.Cost <= s.cheapest && c.path.rtt <= detour*first.path.rtt
+}
+
+// roomElsewhere tells whether another path has room for a copy of a message: sooner
+// or, if it is the first's own, a little later.
+func (x *spare) roomElsewhere(m *outMsg) bool {
+	first := x.l.set.carrier(m.owner[0])
+	for c := range x.l.set.others {
+		if c.role == frame.Bulk && !c.ended && c.path != x.c.path && x.l.sched.leads(c, first) && c.path.loss.room(x.now) {
+			return true
+		}
+	}
+	return false
 }
 
 // losses is what a path loses, and what may be sent twice for it. Times are the
@@ -81,17 +109,16 @@ type losses struct {
 	at           time.Duration
 }
 
-// allow charges a copy of n bytes on the wire, if it may be sent.
-func (s *losses) allow(now time.Duration, n int) bool {
+// room tells whether a copy may be sent now; charge notes that one of n bytes on the
+// wire is.
+func (s *losses) room(now time.Duration) bool {
 	most := s.share * earlyDepth.Seconds()
 	s.level = min(s.level+s.share*(now-s.at).Seconds(), most)
 	s.at = now
-	if s.level <= 0 {
-		return false
-	}
-	s.level -= float64(n)
-	return true
+	return s.level > 0
 }
+
+func (s *losses) charge(n int) { s.level -= float64(n) }
 
 // note is told how many packets the connections in use have lost.
 func (s *losses) note(now time.Duration, count uint64) {

@@ -248,7 +248,7 @@ func TestUrgentRough(t *testing.T) {
 // TestLosses: copies have their share of the line, and only while it loses packets.
 func TestLosses(t *testing.T) {
 	s := losses{share: 10_000}
-	if s.allow(time.Second, 100); s.until != 0 {
+	if s.room(time.Second); s.until != 0 {
 		t.Errorf("a path that has lost nothing is taken for one that does until %v", s.until)
 	}
 	s.note(time.Minute, 3)
@@ -263,11 +263,82 @@ func TestLosses(t *testing.T) {
 	}
 	began, sum := 4*time.Hour, 0
 	for now := began; now <= began+10*time.Second; now += time.Millisecond {
-		for s.allow(now, 300) {
+		for s.room(now) {
+			s.charge(300)
 			sum += 300
 		}
 	}
 	if least, most := 100_000, 100_000+2_500+300; sum < least || sum > most {
 		t.Errorf("%d bytes in ten seconds, want %d to %d", sum, least, most)
+	}
+}
+
+// TestUrgentRoom: a path that has no room for a copy leaves it to one that has, also if
+// that is the first's own.
+func TestUrgentRoom(t *testing.T) {
+	t.Parallel()
+	const n = 400
+	inTwoPaths(t, 0, func(t *testing.T, l *lab) {
+		line, other := wide, narrow
+		line.Loss, other.Loss, line.Rate = 0, 0, 100_000_000
+		l.wan.Set(line)
+		l.line(ipA2, other)
+		p := uplinks(0)
+		p[0].Rate = 90_000_000
+		l.setPaths(p)
+		from, to := l.open(Spec{Class: Urgent})
+		time.Sleep(2 * time.Second)
+		l.lossy()
+		was := l.a.Link("b").State().Copied
+		l.each(from, to, n, 300, 5*time.Millisecond)
+		if copied := l.a.Link("b").State().Copied - was; copied != 300*n {
+			t.Errorf("%d bytes copied of %d messages of 300, want all: one path alone may carry 1.4 MB/s", copied, n)
+		}
+	})
+}
+
+// TestUrgentCapped: the copy of a message waits while its flow's cap is used up, and
+// goes then if it is still of use.
+func TestUrgentCapped(t *testing.T) {
+	t.Parallel()
+	inLab(t, lineTail, options{}, func(t *testing.T, l *lab) {
+		l.up()
+		l.lossy()
+		time.Sleep(time.Second)
+		from, to := l.open(Spec{Class: Urgent})
+		f := l.a.Link("b").NewFlow("x")
+		f.SetRate(20_000)
+		from.SetFlow(f)
+		const n = 50
+		l.each(from, to, n, 900, 150*time.Millisecond) // with copies 14 kB/s
+		if copied := l.a.Link("b").State().Copied; copied < 900*n*9/10 {
+			t.Errorf("%d bytes copied of %d messages of 900", copied, n)
+		}
+	})
+}
+
+// each sends n messages of so many bytes, one each pause, and waits until all are there.
+func (l *lab) each(from, to *Channel, n, size int, pause time.Duration) {
+	l.t.Helper()
+	came := make(chan error, 1)
+	go func() {
+		for range n {
+			m, err := to.Recv(l.t.Context())
+			if err != nil {
+				came <- err
+				return
+			}
+			to.Done(m.Seq)
+		}
+		came <- nil
+	}()
+	for range n {
+		if _, err := from.Send(l.t.Context(), make([]byte, size)); err != nil {
+			l.t.Fatal(err)
+		}
+		time.Sleep(pause)
+	}
+	if err := <-came; err != nil {
+		l.t.Fatal(err)
 	}
 }
