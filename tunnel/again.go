@@ -210,11 +210,11 @@ func (x *spare) late() {
 		return
 	}
 	if x.take(m, overdueCells, func(int) bool { return true }) {
+		if m.since == 0 && m.held == 0 {
+			m.since = m.at
+		}
 		m.tries++
 		m.at = x.now
-		if c := x.l.set.carrier(m.owner[last]); c != nil {
-			c.path.loss.seen(x.now)
-		}
 	}
 }
 

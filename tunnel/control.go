@@ -256,6 +256,7 @@ func (l *Link) acked(f frame.Ack, ranges []frame.Range, resumed bool) (func(), e
 	if ch.err != nil {
 		return nil, nil
 	}
+	l.lateTold(ch, f.Received)
 	bytes, more, err := ch.out.ack(f)
 	if err != nil {
 		return nil, fmt.Errorf("%w: acknowledged what channel %d never sent", err, ch.id)

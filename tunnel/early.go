@@ -128,9 +128,35 @@ func (s *losses) note(now time.Duration, count uint64) {
 	s.count = count // less than before when a connection has ended
 }
 
-// seen notes a loss. QUIC does not count the last packet of a burst, of which it knows
-// by a timer only; a message that is overdue tells of it.
+// seen notes a loss.
 func (s *losses) seen(now time.Duration) { s.until = now + lossMemory }
+
+// lateTold notes the loss of which the acknowledgement of a short message tells that
+// was overdue, before it is acted on: QUIC does not count the last packet of a burst,
+// of which it knows by a timer only. What a queue holds up is overdue, too; but then
+// QUIC's packets on the path take as long, on one connection or another. What was lost,
+// or its acknowledgement, took 1.25 round trips until it was sent again, and one more.
+// The caller holds mu.
+func (l *Link) lateTold(ch *Channel, received uint64) {
+	o := &ch.out
+	if ch.class != Urgent || received <= o.received || o.received >= o.last || l.set == nil || l.set.via == TCP {
+		return
+	}
+	m := o.msgs[o.received-o.done]
+	first := l.set.carrier(m.owner[0])
+	if m.since == 0 || first == nil || len(m.data) > shortMessage {
+		return
+	}
+	var rtt time.Duration
+	for _, c := range l.set.all() {
+		if c.path == first.path {
+			rtt = max(rtt, c.conn.ConnectionStats().LatestRTT)
+		}
+	}
+	if now := time.Since(l.born); now-m.since > rtt*7/4+leastEnd {
+		first.path.loss.seen(now)
+	}
+}
 
 // noteLosses looks what paths lose and carry. The caller holds mu.
 func (l *Link) noteLosses(now time.Duration) {

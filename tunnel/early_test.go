@@ -342,3 +342,26 @@ func (l *lab) each(from, to *Channel, n, size int, pause time.Duration) {
 		l.t.Fatal(err)
 	}
 }
+
+// TestUrgentNoLoss: urgent messages that a growing queue holds up are no sign of a loss.
+func TestUrgentNoLoss(t *testing.T) {
+	t.Parallel()
+	line := testwan.Line{Delay: tailTrip / 2, Rate: 1_000_000, Queue: 400_000}
+	inLab(t, line, options{}, func(t *testing.T, l *lab) {
+		l.up()
+		from, to := l.open(Spec{})
+		flood(t.Context(), from, to, 64<<10)
+		from, to = l.open(Spec{Class: Urgent})
+		l.each(from, to, 600, 200, 50*time.Millisecond)
+		link := l.a.Link("b")
+		s := link.State()
+		t.Logf("%d packets lost, %d bytes copied", s.PacketsLost, s.Copied)
+		link.mu.Lock()
+		defer link.mu.Unlock()
+		for _, p := range link.paths {
+			if s.PacketsLost == 0 && p.loss.until != 0 {
+				t.Errorf("a path that has lost nothing is taken for one that does until %v", p.loss.until)
+			}
+		}
+	})
+}

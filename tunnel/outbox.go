@@ -41,6 +41,7 @@ type outMsg struct {
 	held   int           // cells that streams have taken and not written yet, but for copies
 	at     time.Duration // when a cell of it was last taken or written, or all of it again; the link's time
 	tries  int           // how often no acknowledgement came in time
+	since  time.Duration // what at was before the first time; 0: none was late, or it was taken back
 }
 
 const (
@@ -122,6 +123,7 @@ func (o *outbox) requeue(owner uint32) {
 			if x == owner {
 				m.owner[c] = unsent
 				m.left++
+				m.since = 0
 				m.first = min(m.first, c)
 				o.cursor = min(o.cursor, i)
 				o.early = min(o.early, m.seq-1)
