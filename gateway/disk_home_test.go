@@ -30,6 +30,7 @@ func mirror(disk []byte) []byte {
 }
 
 // copyDisk sends a disk through a forward, to a server that speaks first.
+// The client's flags arrive alone.
 func copyDisk(t *testing.T, listen string, out net.Listener, disk []byte) {
 	t.Helper()
 	c := dialForward(t, listen)
@@ -43,13 +44,21 @@ func copyDisk(t *testing.T, listen string, out net.Listener, disk []byte) {
 	if _, err := io.ReadFull(c, heard); err != nil || string(heard) != greeting {
 		t.Fatalf("the client hears %q, %v", heard, err)
 	}
+	if _, err := c.Write(said[:4]); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 4, len(said)+1)
+	if _, err := io.ReadFull(far, got); err != nil {
+		t.Fatalf("of the client's flags %v", err)
+	}
 	done := make(chan error, 1) // one error
 	go func() {
-		_, err := c.Write(said)
+		_, err := c.Write(said[4:])
 		c.CloseWrite()
 		done <- err
 	}()
-	got, err := io.ReadAll(far)
+	rest, err := io.ReadAll(far)
+	got = append(got, rest...)
 	if err != nil || !bytes.Equal(got, said) {
 		t.Fatalf("%d bytes came of %d: %v", len(got), len(said), err)
 	}

@@ -48,8 +48,29 @@ func TestLate(t *testing.T) {
 		if it := l.Cut(first); it.Kind != page.Opaque || len(it.Data) != len(first) {
 			t.Errorf("%s: item of kind %d, %d bytes", name, it.Kind, len(it.Data))
 		}
+		if name == "NBD" { // a client waits after its flags
+			told := mirrored(2 * page.Size)[len(first):]
+			for len(told) > 0 {
+				it, n := l.Next(told)
+				if n == 0 || it.Len() != n {
+					t.Fatalf("item of %d bytes, n is %d, of %d", it.Len(), n, len(told))
+				}
+				told = told[n:]
+			}
+			if f := l.Facts(); f.Lost != "" || f.Pages != 2 {
+				t.Errorf("after a client's flags alone: %+v", f)
+			}
+			continue
+		}
 		if it := l.Cut(preempt); it.Kind == page.Full {
 			t.Errorf("%s: becomes a preempt channel", name)
 		}
 	}
+}
+
+// mirrored is what an NBD client says that writes n bytes from the start of a disk on.
+func mirrored(n int) []byte {
+	b := []byte("\x00\x00\x00\x03IHAVEOPT\x00\x00\x00\x08\x00\x00\x00\x00\x25\x60\x95\x13\x00\x00\x00\x01")
+	b = append(b, make([]byte, 16)...) // cookie and offset
+	return append(binary.BigEndian.AppendUint32(b, uint32(n)), make([]byte, n)...)
 }

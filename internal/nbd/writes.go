@@ -168,34 +168,37 @@ func (w *Writes) block(b []byte) (page.Item, int) {
 	return it, int(n)
 }
 
-// Cut implements page.Scanner. What follows is still understood.
+// Cut implements page.Scanner. What follows is still understood, also when Next has
+// not seen b before and would have taken of it: bytes that end a silence are cut at once
+// when they do not tell what speaks.
 func (w *Writes) Cut(b []byte) page.Item {
-	n := uint64(len(b))
-	switch {
-	case w.lost != "":
-		return w.rest.Cut(b)
-	case w.left == 0 && w.keep(b):
-	case w.left >= n:
-		w.off += n
-		w.left -= n
-	default: // more than Next has left
-		w.lost = "cut where nothing had to be"
+	pages, left := w.pages, b
+	for w.lost == "" {
+		_, n := w.Next(left)
+		if n == 0 {
+			break
+		}
+		left = left[n:]
 	}
+	w.pages = pages // none left as one
+	if w.lost != "" {
+		it := w.rest.Cut(left)
+		it.Data = b
+		return it
+	}
+	w.skip(left)
 	return page.Item{Kind: page.Opaque, Mark: page.Flush, Data: b}
 }
 
-// keep remembers b, if it is part of the beginning of an option or a request.
-func (w *Writes) keep(b []byte) bool {
-	if len(w.head)+len(b) >= extendedLen {
-		return false
+// skip passes over what Next leaves of what it has: part of a block, or of the
+// beginning of an option or a request.
+func (w *Writes) skip(b []byte) {
+	if w.left == 0 {
+		w.head = append(w.head, b...)
+		return
 	}
-	h := append(w.head, b...)
-	n, ok := w.beginning(h)
-	if !ok || n > 0 && n <= len(h) {
-		return false
-	}
-	w.head = h
-	return true
+	w.off += uint64(len(b))
+	w.left -= uint64(len(b))
 }
 
 // Facts implements page.Scanner.

@@ -197,6 +197,37 @@ func TestWritesCut(t *testing.T) {
 	}
 }
 
+// TestWritesCutUnseen: what Next has not seen may be cut off as well, as what ends a
+// silence is; what follows is understood.
+func TestWritesCutUnseen(t *testing.T) {
+	first := new(client).greet().request(commandWrite, 4096, 2*page.Size).data(noise(1, 2*page.Size)).b
+	said := new(client).data(first).request(commandWrite, 0, page.Size).data(noise(2, page.Size)).b
+	for at := 1; at <= len(first); at++ {
+		if at > 300 && at%100 != 0 && at < len(first)-2 {
+			continue
+		}
+		w := NewWrites(bytesOnly{})
+		if it := w.Cut(said[:at]); it.Kind != page.Opaque || !bytes.Equal(it.Data, said[:at]) {
+			t.Fatalf("cut at %d: kind %d, %d bytes", at, it.Kind, len(it.Data))
+		}
+		pages := uint64(0)
+		for _, it := range cutUp(t, w, said[at:], whole, never) {
+			if it.Kind == page.Full {
+				pages++
+			}
+		}
+		if f := w.Facts(); f.Lost != "" || pages < 1 || f.Pages != pages {
+			t.Fatalf("cut at %d of %d: %d pages, %+v", at, len(said), pages, f)
+		}
+	}
+	w := NewWrites(bytesOnly{})
+	for _, what := range []string{"\x00\x00\x00\x03no option", "and more"} {
+		if it := w.Cut([]byte(what)); string(it.Data) != what || w.Facts().Lost == "" {
+			t.Errorf("of %q %q is cut: %+v", what, it.Data, w.Facts())
+		}
+	}
+}
+
 // TestWritesHurry: what a client waits for with nothing else under way leaves at once.
 func TestWritesHurry(t *testing.T) {
 	said := new(client).greet().request(commandWriteZeroes, 0, 1<<20).request(commandWrite, 0, page.Size).data(noise(1, page.Size)).request(3, 0, 0).b
@@ -250,18 +281,23 @@ func FuzzWrites(f *testing.F) {
 		if plain.Facts() != split.Facts() || plain.Facts().Lost != cut.Facts().Lost {
 			t.Errorf("in one piece %+v, in several %+v, with cuts %+v", plain.Facts(), split.Facts(), cut.Facts())
 		}
-		// Cut at any time, which nobody does.
+		// Cut at any time, also what Next would take.
 		w := NewWrites(bytesOnly{})
 		for b := said; len(b) > 0; {
 			n := 1 + r.IntN(len(b))
-			if r.IntN(2) == 0 {
-				if it := w.Cut(b[:n]); !bytes.Equal(it.Data, b[:n]) {
-					t.Fatal("Cut changed the stream")
-				}
-			} else if _, n = w.Next(b[:n]); n < 0 || n > len(b) {
-				t.Fatalf("%d bytes of %d", n, len(b))
+			it := page.Item{Data: b[:0]}
+			if r.IntN(2) > 0 {
+				it, n = w.Next(b[:n])
+			} else {
+				it = w.Cut(b[:n])
+			}
+			if !bytes.Equal(it.Data, b[:n]) {
+				t.Fatal("the stream came out changed")
 			}
 			b = b[n:]
+		}
+		if plain.Facts().Lost != w.Facts().Lost {
+			t.Errorf("in one piece %+v, cut at any time %+v", plain.Facts(), w.Facts())
 		}
 	})
 }
