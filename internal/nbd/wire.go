@@ -53,6 +53,8 @@ const (
 	commandTrim        = 4
 	commandWriteZeroes = 6
 	commandBlockStatus = 7
+
+	flagPayload = 1 << 5 // of an extended request: the length is that of data that follows it
 )
 
 // Structured replies.

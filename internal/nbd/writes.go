@@ -66,7 +66,7 @@ func (w *Writes) Next(b []byte) (page.Item, int) {
 	case w.left > 0 && w.writes:
 		return w.block(b)
 	case w.left > 0:
-		return w.option(b[:min(uint64(len(b)), w.left, maxBytes)])
+		return w.data(b[:min(uint64(len(b)), w.left, maxBytes)])
 	}
 	return w.begin(b)
 }
@@ -126,21 +126,26 @@ func (w *Writes) understand(h []byte) (alone bool) {
 		w.left, w.writes = uint64(binary.BigEndian.Uint32(h[12:])), false
 		return w.left == 0
 	}
-	switch binary.BigEndian.Uint16(h[6:]) {
-	case commandWrite:
-		w.writes, w.off = true, binary.BigEndian.Uint64(h[16:])
-		if w.left = uint64(binary.BigEndian.Uint32(h[24:])); len(h) == extendedLen {
-			w.left = binary.BigEndian.Uint64(h[24:])
-		}
+	length, payload := uint64(binary.BigEndian.Uint32(h[24:])), false
+	if len(h) == extendedLen {
+		length = binary.BigEndian.Uint64(h[24:])
+		payload = binary.BigEndian.Uint16(h[4:])&flagPayload != 0
+	}
+	switch command := binary.BigEndian.Uint16(h[6:]); {
+	case command == commandWrite:
+		w.writes, w.off, w.left = true, binary.BigEndian.Uint64(h[16:]), length
 		return false
-	case commandTrim, commandWriteZeroes:
+	case payload: // which contexts a BLOCK_STATUS is about
+		w.writes, w.left = false, length
+		return length == 0
+	case command == commandTrim, command == commandWriteZeroes:
 		return false
 	}
 	return true
 }
 
-// option takes data of an option.
-func (w *Writes) option(b []byte) (page.Item, int) {
+// data takes data of an option, or of a request that writes nothing.
+func (w *Writes) data(b []byte) (page.Item, int) {
 	it := page.Item{Kind: page.Opaque, Data: b}
 	w.left -= uint64(len(b))
 	if w.left == 0 {

@@ -35,6 +35,11 @@ func (c *client) extended(command uint16, off, n uint64) *client {
 	return c
 }
 
+func (c *client) flags(f uint16) *client { // of the extended request that was just made
+	binary.BigEndian.PutUint16(c.b[len(c.b)-extendedLen+4:], f)
+	return c
+}
+
 func (c *client) data(b []byte) *client { c.b = append(c.b, b...); return c }
 
 // noise is bytes that seldom repeat.
@@ -122,6 +127,8 @@ func TestWrites(t *testing.T) {
 		{"extended", new(client).greet().extended(commandWrite, 1<<40, page.Size).data(disk[:page.Size]).extended(3, 0, 0), []uint64{1 << 40}, false},
 		{"other requests", new(client).greet().request(commandWriteZeroes, 0, 32<<20).request(commandTrim, 1<<30, 65536).request(3, 0, 0).
 			request(commandWrite, 0, page.Size).data(disk[:page.Size]).request(commandDisconnect, 0, 0), []uint64{0}, false},
+		{"a payload that is not written", new(client).greet().extended(commandBlockStatus, 0, 16).flags(flagPayload).data(make([]byte, 16)).
+			extended(commandBlockStatus, 0, 1<<20).extended(commandWrite, 0, page.Size).flags(flagPayload).data(disk[:page.Size]), []uint64{0}, false},
 		{"the end of addresses", new(client).greet().extended(commandWrite, 1<<64-page.Size, 2*page.Size).data(disk[:2*page.Size]), []uint64{1<<64 - page.Size, 0}, false},
 		{"no client", &client{[]byte("GET / HTTP/1.1\r\n")}, nil, true},
 		{"no option", new(client).data([]byte{0, 0, 0, 1}).data([]byte("IHAVENOT")), nil, true},
