@@ -28,6 +28,7 @@ const (
 // Options.
 const (
 	optionExportName      = 1
+	optionStartTLS        = 5
 	optionGo              = 7
 	optionStructuredReply = 8
 	optionSetMetaContext  = 10

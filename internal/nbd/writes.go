@@ -18,6 +18,10 @@ const (
 // in vmstream, enough to cost nothing per byte, and no batch is filled by it.
 const maxBytes = 64 << 10
 
+// tlsHandshake is the type of the TLS record that a client begins with: RFC 8446,
+// section 5.1.
+const tlsHandshake = 0x16
+
 // A Writes cuts what a client says into items, so that the blocks of a disk that
 // is being copied are seen as pages: those of a guest's memory that were read from
 // it have the same content. All else passes as bytes. It believes the client
@@ -33,6 +37,7 @@ type Writes struct {
 	left    uint64 // bytes of data that belong to the last one
 	writes  bool   // they are for the disk, from off on
 	off     uint64
+	tls     bool // it has asked for TLS
 	pages   uint64
 	lost    string
 }
@@ -78,6 +83,9 @@ func (w *Writes) begin(b []byte) (page.Item, int) {
 	n, ok := w.beginning(h)
 	if !ok {
 		w.lost = "what a client says is no request"
+		if w.tls && h[0] == tlsHandshake {
+			w.lost = "the client goes on in TLS: what is encrypted cannot be looked into"
+		}
 		return w.rest.Next(b)
 	}
 	if n == 0 || n > len(h) {
@@ -124,6 +132,7 @@ func (w *Writes) understand(h []byte) (alone bool) {
 		return true
 	case optionLen:
 		w.left, w.writes = uint64(binary.BigEndian.Uint32(h[12:])), false
+		w.tls = w.tls || binary.BigEndian.Uint32(h[8:]) == optionStartTLS
 		return w.left == 0
 	}
 	length, payload := uint64(binary.BigEndian.Uint32(h[24:])), false

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/longhaul-project/longhaul/internal/page"
@@ -129,6 +130,7 @@ func TestWrites(t *testing.T) {
 			request(commandWrite, 0, page.Size).data(disk[:page.Size]).request(commandDisconnect, 0, 0), []uint64{0}, false},
 		{"a payload that is not written", new(client).greet().extended(commandBlockStatus, 0, 16).flags(flagPayload).data(make([]byte, 16)).
 			extended(commandBlockStatus, 0, 1<<20).extended(commandWrite, 0, page.Size).flags(flagPayload).data(disk[:page.Size]), []uint64{0}, false},
+		{"TLS that is refused", &client{append(option([]byte{0, 0, 0, 3}, optionStartTLS, nil), new(client).greet().request(commandWrite, 0, page.Size).data(disk[:page.Size]).b[greetingLen:]...)}, []uint64{0}, false},
 		{"the end of addresses", new(client).greet().extended(commandWrite, 1<<64-page.Size, 2*page.Size).data(disk[:2*page.Size]), []uint64{1<<64 - page.Size, 0}, false},
 		{"no client", &client{[]byte("GET / HTTP/1.1\r\n")}, nil, true},
 		{"no option", new(client).data([]byte{0, 0, 0, 1}).data([]byte("IHAVENOT")), nil, true},
@@ -231,6 +233,26 @@ func TestWritesCutUnseen(t *testing.T) {
 	for _, what := range []string{"\x00\x00\x00\x03no option", "and more"} {
 		if it := w.Cut([]byte(what)); string(it.Data) != what || w.Facts().Lost == "" {
 			t.Errorf("of %q %q is cut: %+v", what, it.Data, w.Facts())
+		}
+	}
+}
+
+// TestWritesTLS: of a client that goes over to TLS it is told why nothing is understood.
+func TestWritesTLS(t *testing.T) {
+	const hello = "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+	for name, tt := range map[string]struct {
+		said []byte
+		tls  bool
+	}{
+		"asked for": {append(option([]byte{0, 0, 0, 3}, optionStartTLS, nil), hello...), true},
+		"not asked": {append(option([]byte{0, 0, 0, 3}, optionStructuredReply, nil), hello...), false},
+	} {
+		w := NewWrites(bytesOnly{})
+		if got := stream(cutUp(t, w, tt.said, whole, never)); !bytes.Equal(got, tt.said) {
+			t.Errorf("%s: the stream came out changed", name)
+		}
+		if lost := w.Facts().Lost; lost == "" || strings.Contains(lost, "encrypted") != tt.tls {
+			t.Errorf("%s: lost: %q", name, lost)
 		}
 	}
 }

@@ -109,7 +109,7 @@ type Unpacker interface {
 
 // Facts is what a stream says of itself.
 type Facts struct {
-	Format     string // "qemu", "qemu-multifd", "qemu-preempt", "qemu-recover", "tls", "opaque"
+	Format     string // "qemu", "qemu-multifd", "qemu-preempt", "qemu-recover", "nbd", "tls", "opaque"
 	Machine    string // machine type, such as "pc-q35-7.2"
 	PageSize   int    // target page size in bytes; 0 while unknown
 	ReturnPath bool   // the source has opened a return path
