@@ -28,10 +28,13 @@ func (l *late) recognise(b []byte, last bool) bool {
 	if format != rolePreempt && format != formatDisk {
 		scan = l.formats.Opaque()
 	}
-	l.scan = scan
-	if l.disk != nil && format == formatDisk {
-		l.disk()
+	if format == formatDisk {
+		scan = &blocks{Scanner: scan, pieces: make(map[uint64]struct{})}
+		if l.disk != nil {
+			l.disk()
+		}
 	}
+	l.scan = scan
 	return true
 }
 
@@ -55,4 +58,40 @@ func (l *late) Facts() page.Facts {
 		return page.Facts{Format: "opaque"}
 	}
 	return l.scan.Facts()
+}
+
+// Bounds of what is remembered of a disk by the address of its blocks.
+const (
+	diskPiece = 4 << 20 // bytes of it that take 4 KiB of memory at each end (dedup/versions.go)
+	maxPieces = 1024    // 4 MiB of memory, for 4 GiB of a disk that is written densely
+)
+
+// blocks is the scanner of a connection that carries blocks of a disk. Both ends
+// remember, outside the budget of their store, which page came last for an address. A
+// guest's memory comes again and again; of a disk most blocks come once, and gateways
+// carry many disks side by side. So those of the first pieces that are written have an
+// address, and the others are found by their content alone.
+type blocks struct {
+	page.Scanner
+	pieces map[uint64]struct{}
+}
+
+// Next implements page.Scanner.
+func (d *blocks) Next(b []byte) (page.Item, int) {
+	it, n := d.Scanner.Next(b)
+	if it.Kind == page.Full && !d.remembers(it.Addr.Offset/diskPiece) {
+		it.Addr = page.Addr{}
+	}
+	return it, n
+}
+
+func (d *blocks) remembers(piece uint64) bool {
+	if _, ok := d.pieces[piece]; ok {
+		return true
+	}
+	if len(d.pieces) == maxPieces {
+		return false
+	}
+	d.pieces[piece] = struct{}{}
+	return true
 }

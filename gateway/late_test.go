@@ -68,6 +68,43 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// TestLateDisk: of a disk larger than is remembered the blocks of the first pieces that
+// are written have addresses, also when they are written again; all are pages.
+func TestLateDisk(t *testing.T) {
+	l := &late{formats: Formats{Recognise: vmstream.Recognise, Opaque: vmstream.NewOpaque}}
+	said := mirrored(0)
+	write := func(piece uint64) {
+		said = append(said, "\x25\x60\x95\x13\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00"...)
+		said = binary.BigEndian.AppendUint64(said, piece*diskPiece+diskPiece/2)
+		said = binary.BigEndian.AppendUint32(said, page.Size)
+		said = append(said, make([]byte, page.Size)...)
+	}
+	for piece := range uint64(maxPieces) {
+		write(2 * piece)
+	}
+	write(1)
+	write(2)
+	write(1 << 20)
+	var at []page.Addr
+	for len(said) > 0 {
+		it, n := l.Next(said)
+		if n == 0 {
+			t.Fatalf("no item in %d bytes", len(said))
+		}
+		if it.Kind == page.Full {
+			at = append(at, it.Addr)
+		}
+		said = said[n:]
+	}
+	if len(at) != maxPieces+3 {
+		t.Fatalf("%d pages, want %d", len(at), maxPieces+3)
+	}
+	known := page.Addr{Space: 1, Offset: 2*diskPiece + diskPiece/2}
+	if at[1] != known || at[maxPieces-1].Space != 1 || at[maxPieces] != (page.Addr{}) || at[maxPieces+1] != known || at[maxPieces+2] != (page.Addr{}) {
+		t.Errorf("addresses %+v and, at the end, %+v", at[1], at[maxPieces-1:])
+	}
+}
+
 // mirrored is what an NBD client says that writes n bytes from the start of a disk on.
 func mirrored(n int) []byte {
 	b := []byte("\x00\x00\x00\x03IHAVEOPT\x00\x00\x00\x08\x00\x00\x00\x00\x25\x60\x95\x13\x00\x00\x00\x01")
