@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -379,4 +380,34 @@ func FuzzCatalog(f *testing.F) {
 			t.Errorf("%x parses, but is written %x", b, got)
 		}
 	})
+}
+
+// TestAnchorsWithDisk: with a disk the anchors take an eighth of the memory that pages
+// may take, and find near copies of three times the pages that fit into that memory.
+func TestAnchorsWithDisk(t *testing.T) {
+	const memory = 4 << 20
+	rng := rand.New(rand.NewPCG(7, 7))
+	w := newTwin(t, LibraryConfig{Memory: memory, Disk: 64 << 20})
+	var items, near []page.Item
+	for i := range 3 * memory / page.Size {
+		p := make([]byte, page.Size)
+		for j := 0; j < len(p); j += 8 {
+			binary.LittleEndian.PutUint64(p[j:], rng.Uint64())
+		}
+		items = append(items, fullPage(1, uint64(i), p))
+	}
+	for i := range 100 {
+		k := len(items) / 100 * i
+		p := append(bytes.Clone(items[k].Data[1001:]), items[k+40].Data[:1001]...)
+		near = append(near, fullPage(2, uint64(i), p))
+	}
+	w.send(0, items)
+	found := w.send(0, near).Deltas
+	got := w.stores[0].Stats().Anchors
+	if got > memory/8 || got < memory/8-64<<10 {
+		t.Errorf("%d bytes of anchors, want about %d", got, memory/8)
+	}
+	if found < 95 { // the anchors of few pages have all gone
+		t.Errorf("%d of 100 near copies found, want 95", found)
+	}
 }

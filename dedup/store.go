@@ -104,7 +104,7 @@ func newStore(c Config, slabs int) *Store {
 
 // maxAnchored is how many pages the anchor table of a store with so many slabs
 // of memory is for: it may take an eighth of what they take.
-func maxAnchored(slabs int) int { return slabs * slabSize / 8 / (8 * roomyAnchors) }
+func maxAnchored(slabs int) int { return slabs * slabSize / 8 / (8 * fullAnchors) }
 
 // Close writes what is not on disk yet, and lets go of the disk. Encoders and
 // decoders that are in use after it keep nothing on disk. A store without a
