@@ -111,6 +111,8 @@ type Layer2 struct {
 	wished   []l2ext.Segment
 	policies map[string]SegmentPolicy // by segment, as they were given
 	hooks    map[string][]string      // host_route by segment; they outlive it, for the routes that then have to go
+
+	routes string // file of the host routes that there are; "" for none
 }
 
 // Layer2Config is what a Layer2 needs. Site, Node and Host are required.
@@ -121,6 +123,9 @@ type Layer2Config struct {
 	// Underlay is this machine's address for segments in mode direct; invalid
 	// for none.
 	Underlay netip.Addr
+	// StateDir is the directory in which it is kept which host routes there are, so
+	// that those of a gateway that has died do not stay. "": it is not.
+	StateDir string
 	// Logger may be nil, which discards.
 	Logger *slog.Logger
 }
@@ -132,9 +137,14 @@ func NewLayer2(cfg Layer2Config) (*Layer2, error) {
 		site: cfg.Site, node: cfg.Node, log: log, orders: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
 		policies: make(map[string]SegmentPolicy), hooks: make(map[string][]string),
 	}
+	left, err := l.leftRoutes(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
 	c := &carrier{node: cfg.Node, channels: map[string]*tunnel.Channel{}}
 	m, err := l2ext.New(l2ext.Config{
-		Site: cfg.Site, Host: cfg.Host, Underlay: cfg.Underlay, Logger: log, Route: l.route,
+		Site: cfg.Site, Host: cfg.Host, Underlay: cfg.Underlay, Logger: log,
+		Route: l.route, KeepRoutes: l.keepRoutes, LeftRoutes: left,
 		Carrier: c, Streams: c, Express: express{cfg.Node},
 	})
 	if err != nil {
@@ -308,7 +318,10 @@ func (l *Layer2) addSegment(ctx context.Context, s Segment) (Segment, error) {
 		return s, err
 	}
 	next := append(slices.Clone(l.wished), l2ext.Segment{Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, VLAN: s.VLAN, MTU: s.MTU, Sites: s.Sites, Mode: l2ext.Mode(s.Mode), Policy: policy})
-	l.policies[s.Name], l.hooks[s.Name] = s.Policy, s.Policy.HostRoute
+	l.policies[s.Name] = s.Policy
+	if len(s.Policy.HostRoute) > 0 { // else what an earlier one has made goes by its own
+		l.hooks[s.Name] = s.Policy.HostRoute
+	}
 	if err := l.m.Apply(ctx, next); err != nil {
 		delete(l.policies, s.Name)
 		return s, errors.Join(fmt.Errorf("%v: %w", err, ErrInvalid), l.m.Apply(ctx, l.wished))

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext"
@@ -21,7 +19,7 @@ type SegmentPolicy struct {
 	Gateway    string   `json:"gateway,omitempty" yaml:"gateway" doc:"where the guests' default gateway is: home, at the home site (the default), or anycast, one with the same addresses at each site" enum:"home,anycast"`
 	GatewayMAC string   `json:"gateway_mac,omitempty" yaml:"gateway_mac" doc:"MAC of the anycast gateways; not needed for that of a virtual router"`
 	GatewayIPs []string `json:"gateway_ips,omitempty" yaml:"gateway_ips" doc:"addresses of the anycast gateways"`
-	HostRoute  []string `json:"host_route,omitempty" yaml:"host_route" doc:"command that makes a route to a guest that is here and away from home; it is called with arrive or depart, segment, MAC and IP. Only in the config"`
+	HostRoute  []string `json:"host_route,omitempty" yaml:"host_route" doc:"command that makes a route to a guest that is here and away from home; it is called with arrive or depart, segment, MAC and IP, and must bear to make what is there and to take away what is not. Only in the config"`
 
 	Unknown       string        `json:"unknown,omitempty" yaml:"unknown" doc:"unicast for a MAC that nobody knows: drop (the default) or limited" enum:"drop,limited"`
 	Multicast     string        `json:"multicast,omitempty" yaml:"multicast" doc:"where multicast goes: listeners (the default), flood (that of mode direct) or link-local" enum:"listeners,flood,link-local"`
@@ -95,28 +93,6 @@ func (p SegmentPolicy) Check() error {
 	}
 	if err := policy.Check(); err != nil {
 		return fmt.Errorf("%w: %w", err, ErrInvalid)
-	}
-	return nil
-}
-
-// routeTime bounds one call of the host_route command.
-const routeTime = 10 * time.Second
-
-// route calls the host_route command of a segment. Its arguments follow those
-// that the operator gave: arrive or depart, segment, MAC, IP.
-func (l *Layer2) route(ctx context.Context, what string, r l2ext.HostRoute) error {
-	l.mu.Lock()
-	argv := l.hooks[r.Segment]
-	l.mu.Unlock()
-	if len(argv) == 0 {
-		return nil // it wants none any more
-	}
-	ctx, cancel := context.WithTimeout(ctx, routeTime)
-	defer cancel()
-	args := append(argv[1:len(argv):len(argv)], what, r.Segment, r.MAC.String(), r.IP.String())
-	out, err := exec.CommandContext(ctx, argv[0], args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(append(argv[:1:1], args...), " "), err, strings.TrimSpace(string(out[:min(len(out), 1024)])))
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -120,89 +119,4 @@ func (m *Manager) Leave(ctx context.Context, name string) error {
 		}
 	}
 	return nil
-}
-
-// HostRoute is a route to one guest that has come to this site, away from the
-// site at which the rest of the network finds it, or that has left again.
-type HostRoute struct {
-	Segment string
-	MAC     MAC
-	IP      netip.Addr
-}
-
-// routes keeps the host routes of this site as the bindings want them.
-type routes struct {
-	have map[HostRoute]bool
-	wish chan map[HostRoute]bool // 1: only the newest counts
-}
-
-func newRoutes() *routes {
-	return &routes{have: make(map[HostRoute]bool), wish: make(chan map[HostRoute]bool, 1)}
-}
-
-// wishRoutes hands the routes that ought to be to run. It belongs to the loop.
-func (m *Manager) wishRoutes() {
-	if m.cfg.Route == nil {
-		return
-	}
-	wish := make(map[HostRoute]bool)
-	for _, seg := range m.segments() {
-		if !seg.Policy.HostRoutes || seg.Policy.Home == m.cfg.Site {
-			continue
-		}
-		seg.mu.RLock()
-		for mac, b := range seg.table.byMAC {
-			if b.rec.Site != m.cfg.Site || b.withdrawn() || mac == seg.attached.Bridge {
-				continue
-			}
-			for _, ip := range b.rec.IPs {
-				if !ip.IsLinkLocalUnicast() {
-					wish[HostRoute{Segment: seg.Name, MAC: mac, IP: ip}] = true
-				}
-			}
-		}
-		seg.mu.RUnlock()
-	}
-	select {
-	case <-m.routes.wish:
-	default:
-	}
-	m.routes.wish <- wish // has room: nobody else sends
-}
-
-// runRoutes makes the routes that are wished, one after the other, until ctx
-// ends; then it takes them all away. One that fails is tried again with the
-// next wish, which comes every second.
-func (m *Manager) runRoutes(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			m.setRoutes(context.WithoutCancel(ctx), nil)
-			return
-		case wish := <-m.routes.wish:
-			m.setRoutes(ctx, wish)
-		}
-	}
-}
-
-func (m *Manager) setRoutes(ctx context.Context, wish map[HostRoute]bool) {
-	for r := range m.routes.have {
-		if !wish[r] && m.route(ctx, r, "depart") {
-			delete(m.routes.have, r)
-		}
-	}
-	for r := range wish {
-		if !m.routes.have[r] && m.route(ctx, r, "arrive") {
-			m.routes.have[r] = true
-		}
-	}
-}
-
-func (m *Manager) route(ctx context.Context, r HostRoute, what string) bool {
-	if err := m.cfg.Route(ctx, what, r); err != nil {
-		m.log.Warn("host route; will be tried again", "stage", what, "segment", r.Segment, "mac", r.MAC, "ip", r.IP, "err", err)
-		return false
-	}
-	m.log.Info("host route", "stage", what, "segment", r.Segment, "mac", r.MAC, "ip", r.IP)
-	return true
 }

@@ -33,9 +33,17 @@ type Config struct {
 	Express Express
 
 	// Route makes a route to a guest ("arrive") or takes it away ("depart"),
-	// see Policy.HostRoutes. It must bear to be called again after it has
-	// failed. Nil: there are none.
+	// see Policy.HostRoutes. It must bear to be called again, after it has
+	// failed or an earlier run has called it, and to take away what is not there.
+	// Nil: there are none.
 	Route func(ctx context.Context, what string, r HostRoute) error
+	// KeepRoutes keeps the routes that there are, or are about to be, for LeftRoutes
+	// of the next run. Nil: they are not kept, and stay when a gateway dies and a guest
+	// leaves before the next one runs.
+	KeepRoutes func([]HostRoute) error
+	// LeftRoutes are those that an earlier run has kept. They go when their guest has
+	// left, or is not found within minutes.
+	LeftRoutes []HostRoute
 
 	// Limits of frames that are not for one known host.
 	Limits Limits
@@ -120,7 +128,7 @@ func New(cfg Config) (*Manager, error) {
 		peers:     make(map[string]*peer),
 		signer:    newSigner(),
 		echoes:    &echoes{waiting: make(map[uint64]chan struct{})},
-		routes:    newRoutes(),
+		routes:    newRoutes(cfg.LeftRoutes),
 	}
 	m.state.Store(&map[uint32]*segment{})
 	m.keys.Store(&map[uint32]*inKey{})

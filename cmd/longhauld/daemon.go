@@ -148,7 +148,7 @@ func (d *daemon) buildGateway(cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	if d.layer2, err = gateway.NewLayer2(gateway.Layer2Config{Site: cfg.Site, Node: d.node, Host: net, Underlay: cfg.L2.Address(), Logger: d.log}); err != nil {
+	if d.layer2, err = gateway.NewLayer2(gateway.Layer2Config{Site: cfg.Site, Node: d.node, Host: net, Underlay: cfg.L2.Address(), StateDir: cfg.Dir, Logger: d.log}); err != nil {
 		return err
 	}
 	d.cluster, err = cluster.New(cluster.Config{
