@@ -51,7 +51,7 @@ func addDirect(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, a attachment) 
 	if err := addBrake(c, d.chain, l); err != nil {
 		return "", "", err
 	}
-	d.drop(append([]expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, equal(ifindex(a.port)...)}, grouped(expr.CmpOpNeq)...))
+	d.ownStay(a)
 	d.policy()
 	if err := addLimits(c, d.chain, l); err != nil {
 		return "", "", err
@@ -79,6 +79,13 @@ func (d direct) drop(match ...[]expr.Any) {
 		all = append(all, m...)
 	}
 	d.c.AddRule(&nftables.Rule{Table: d.chain.Table, Chain: d.chain, Exprs: append(all, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})})
+}
+
+// ownStay keeps here what the gateway says to this LAN: its probes, ten a second, and
+// announcements of hosts. They are not counted: nothing is lost by it.
+func (d direct) ownStay(a attachment) {
+	own := append([]expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, equal(ifindex(a.port)...)}, grouped(expr.CmpOpNeq)...)
+	d.c.AddRule(&nftables.Rule{Table: d.chain.Table, Chain: d.chain, Exprs: append(own, &expr.Verdict{Kind: expr.VerdictDrop})})
 }
 
 // policy adds what l2ext's judge looks at in mode secure, and Policy.keeps.
