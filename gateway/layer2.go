@@ -338,6 +338,21 @@ func (l *Layer2) AddSegment(ctx context.Context, s Segment) (Segment, error) {
 	return l.Segment(ctx, s.Name)
 }
 
+// StretchSegment is AddSegment for who waits for the answer: a device that is no bridge is refused,
+// with ErrInvalid. A segment of the config waits for it to become one, with a problem.
+func (l *Layer2) StretchSegment(ctx context.Context, s Segment) (Segment, error) {
+	added, err := l.AddSegment(ctx, s)
+	if err != nil {
+		return added, err
+	}
+	for _, v := range l.m.Segments() {
+		if v.Name == s.Name && errors.Is(v.Err, l2ext.ErrNoBridge) {
+			return s, errors.Join(fmt.Errorf("segment %s: %w: %w", s.Name, v.Err, ErrInvalid), l.RemoveSegment(ctx, s.Name))
+		}
+	}
+	return added, nil
+}
+
 // SetSites changes the other sites of a segment, without a gap for those that
 // stay.
 func (l *Layer2) SetSites(ctx context.Context, name string, sites []string) error {

@@ -68,6 +68,7 @@ var (
 	ErrClosed  = errors.New("l2ext: not running")
 
 	ErrNoSegment = errors.New("l2ext: no such segment")
+	ErrNoBridge  = errors.New("l2ext: not a bridge")
 )
 
 // A Manager keeps this site's end of all stretched segments. Its methods are

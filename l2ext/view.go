@@ -17,6 +17,7 @@ type View struct {
 	Device   string          // VXLAN device; "" while there is none
 	Machines []MAC           // the bridges of the gateways' machines, as far as known
 	Problem  string          // why it does not work, or what is odd; "" if nothing
+	Err      error           // why the host cannot make it, which is its Problem, too
 	Lanes    map[string]Lane // by site, in mode secure-fast
 	Bindings []Binding
 	Counts   map[Count]uint64
@@ -86,7 +87,7 @@ func (s *segment) view(absent []string) View {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.ways.problem(now), s.laneProblem(), s.loop.problem(now), absence(absent, s.VNI), s.odd, s.ways.disagreement(now, s.terms()))
-	v.Lanes = maps.Clone(s.lanes)
+	v.Err, v.Lanes = s.attached.Err, maps.Clone(s.lanes)
 	v.Machines = slices.AppendSeq([]MAC{s.attached.Bridge}, maps.Values(s.machines))
 	v.Counts[Flips] = s.table.flips
 	for mac, b := range s.table.byMAC {

@@ -36,7 +36,7 @@ func (b *backend) AddSegment(ctx context.Context, s gateway.Segment) (gateway.Se
 	if len(s.Policy.HostRoute) > 0 {
 		return s, fmt.Errorf("segment %s: host_route can only be set in the config: %w", s.Name, gateway.ErrInvalid)
 	}
-	return b.Layer2.AddSegment(ctx, s)
+	return b.Layer2.StretchSegment(ctx, s)
 }
 
 // CreateToken implements api.Backend.

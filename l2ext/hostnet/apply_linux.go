@@ -224,7 +224,7 @@ func (n *Net) needBridge(w l2ext.Wish) (br netlink.Link, adopted bool, err error
 		return nil, false, fmt.Errorf("finding bridge %s: %w", w.Bridge, err)
 	}
 	if br.Type() != "bridge" {
-		return nil, false, fmt.Errorf("device %s is a %s and no bridge", w.Bridge, br.Type())
+		return nil, false, fmt.Errorf("device %s is a %s: %w", w.Bridge, br.Type(), l2ext.ErrNoBridge)
 	}
 	ours := strings.HasPrefix(br.Attrs().Alias, bridgeMark)
 	if ours && br.Attrs().RawFlags&unix.IFF_UP == 0 {
