@@ -3,6 +3,8 @@ package l2ext
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -184,7 +186,7 @@ func (m *Manager) reconcile(ctx context.Context, now time.Time) error {
 	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.VNI, b.VNI) })
 	wishes := make([]Wish, len(segs))
 	for i, seg := range segs {
-		wishes[i] = Wish{Segment: seg.Segment, Shared: seg.shares(), Entries: seg.entries(), Direct: m.underlay(now, seg)}
+		wishes[i] = Wish{Segment: seg.Segment, Shared: seg.shares(), Machine: machineOf(seg.VNI, m.cfg.Site), Entries: seg.entries(), Direct: m.underlay(now, seg)}
 	}
 	m.lastApply = now
 	m.dirty = false
@@ -200,6 +202,14 @@ func (m *Manager) reconcile(ctx context.Context, now time.Time) error {
 		m.setAttached(now, segs[i], a)
 	}
 	return nil
+}
+
+// machineOf is the MAC of a bridge that is made for a segment. The next gateway makes it with the
+// same one: the other sites bind a machine's MAC like that of any host, and would go on knowing
+// one that is no more.
+func machineOf(vni uint32, site string) MAC {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint32([]byte("longhaul bridge "+site), vni))
+	return MAC{0x0a, 0x42, sum[0], sum[1], sum[2], sum[3]} // not one of probes, nor of a gateway
 }
 
 func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {

@@ -248,6 +248,7 @@ type Host interface {
 type Wish struct {
 	Segment
 	Shared  bool      // another of the wishes is on the same bridge
+	Machine MAC       // of the bridge, if it has to be made; zero: any
 	Entries []Entry   // hosts at other sites; their Site is not 0
 	Direct  *Underlay // in mode Direct, and only there
 }

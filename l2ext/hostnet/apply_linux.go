@@ -237,7 +237,10 @@ func (n *Net) needBridge(w l2ext.Wish) (br netlink.Link, adopted bool, err error
 // asks for memberships on it) and gives the machine no address on the segment.
 func (n *Net) makeBridge(w l2ext.Wish) (netlink.Link, error) {
 	la := netlink.NewLinkAttrs()
-	la.Name, la.MTU, la.HardwareAddr = w.Bridge, w.MTU, randomMAC(0x0a)
+	la.Name, la.MTU, la.HardwareAddr = w.Bridge, w.MTU, w.Machine[:]
+	if w.Machine == (l2ext.MAC{}) {
+		la.HardwareAddr = randomMAC(0x0a)
+	}
 	off := false
 	if err := n.nl.LinkAdd(&netlink.Bridge{LinkAttrs: la, MulticastSnooping: &off}); err != nil {
 		return nil, fmt.Errorf("making bridge %s: %w", w.Bridge, err)

@@ -166,6 +166,9 @@ func (h *Host) Apply(_ context.Context, wishes []l2ext.Wish) ([]l2ext.Attached, 
 		b := h.bridges[w.Bridge]
 		if b == nil {
 			b = h.addBridge(w.Bridge, true)
+			if w.Machine != (l2ext.MAC{}) {
+				b.mac = w.Machine
+			}
 		}
 		o := &overlay{wish: w, entries: make(map[l2ext.MAC]vxlan.Endpoint)}
 		if old := h.segments[w.VNI]; old != nil {
