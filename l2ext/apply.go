@@ -74,6 +74,9 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	seg.answers, seg.echoes = newAnswers(), newAnswers()
 	seg.ways = newWays(time.Now(), w, m.cfg.Underlay)
 	seg.taps, seg.machines, seg.digested = &taps{}, make(map[string]MAC), time.Now()
+	if old == nil { // not made by this run: an earlier one may have
+		seg.ways.adopt = time.Now().Add(adoptTime)
+	}
 	if old == nil || old.Name != w.Name {
 		return seg
 	}

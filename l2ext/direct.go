@@ -27,6 +27,12 @@ type Underlay struct {
 	Neighbours []Neighbour // what the kernel answers for, when hosts of the LAN ask
 	Listeners  Listeners   // where multicast goes
 	Shut       bool        // broadcast and multicast are shut, because of a loop
+
+	// Adopt: the gateway has just started, and does not know yet all that the kernel
+	// may be carrying since an earlier one has died. What is there of this segment and is not
+	// contradicted stays: entries of hosts, also where a wished Entry is of a site that is not among
+	// Sites; where frames for all go; and from which machines they come.
+	Adopt bool
 }
 
 // UnderlaySite is another site on the underlay.
@@ -56,7 +62,7 @@ func (m *Manager) underlay(now time.Time, seg *segment) *Underlay {
 	if seg.Mode != Direct {
 		return nil
 	}
-	u := &Underlay{Local: m.cfg.Underlay, Self: probe.GatewayOf(seg.VNI, m.cfg.Site), Shut: seg.loop.isShut(now), Listeners: seg.listeners(now, m.cfg.Site)}
+	u := &Underlay{Local: m.cfg.Underlay, Self: probe.GatewayOf(seg.VNI, m.cfg.Site), Shut: seg.loop.isShut(now), Listeners: seg.listeners(now, m.cfg.Site), Adopt: seg.ways.adopts(now)}
 	seg.sends = u.Listeners
 	for site, addr := range seg.ways.agreed() {
 		u.Sites = append(u.Sites, UnderlaySite{Site: seg.endpoint[site], Addr: addr, MAC: probe.GatewayOf(seg.VNI, site)})
@@ -80,6 +86,9 @@ func (m *Manager) askWays(now time.Time) {
 	for _, seg := range m.segments() {
 		if seg.Mode != Direct || !seg.isAttached() {
 			continue
+		}
+		if seg.ways.hasAdopted(now) {
+			m.dirty = true
 		}
 		for _, q := range seg.ways.due(now, randomNumber) {
 			m.inject(seg, q.frame(seg.VNI, m.cfg.Site, seg.ways.full))

@@ -29,6 +29,10 @@ const (
 	wayHold      = 3 * time.Second        // so long after the last answer a way still works
 	wayPause     = 5 * time.Second        // so long a site may take to say how it carries the segment
 	maxQuestions = 64                     // questions to one site that wait: those of wayHold at askFast, twice
+
+	// adoptTime is how long what an earlier gateway has left stays for sites that say nothing. A link
+	// is up in seconds when both ends run.
+	adoptTime = 10 * time.Second
 )
 
 // ways are those to the other sites of a segment.
@@ -44,6 +48,7 @@ type ways struct {
 	mu     sync.Mutex // guards what follows
 	bySite map[string]*way
 	terms  map[string][]announce.Term // likewise, what they have told
+	adopt  time.Time                  // what an earlier gateway has left stays at most until then; zero: it has been decided
 }
 
 // way is what is known of one. Its zero value is that of a site which has said
@@ -94,7 +99,37 @@ func (w *ways) inherit(old *ways) {
 			}
 		}
 	}
+	w.adopt = old.adopt
 	w.sort()
+}
+
+// adopts tells whether what an earlier gateway has left in the kernel is to stay: until each site has
+// said how it carries the segment and has had time to tell of its hosts as well, or has
+// been silent for adoptTime.
+func (w *ways) adopts(now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mode != Direct || !now.Before(w.adopt) {
+		return false
+	}
+	for _, y := range w.bySite {
+		if y.mode == "" || now.Sub(y.since) < wayHold {
+			return true
+		}
+	}
+	return false
+}
+
+// hasAdopted tells once that it has ceased to.
+func (w *ways) hasAdopted(now time.Time) bool {
+	if w.adopts(now) {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	was := w.adopt
+	w.adopt = time.Time{}
+	return !was.IsZero()
 }
 
 // sort finds out again whom to refuse. It needs w.mu.

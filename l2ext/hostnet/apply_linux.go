@@ -166,6 +166,7 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 			return l2ext.Attached{Adopted: adopted, Err: err}
 		}
 		at.direct, at.sites = direct.Attrs().Index, sitesOf(w.Direct)
+		at.adopts = adopts(w, direct)
 	}
 	if at.lan, err = n.lanOf(w, port, br); err != nil {
 		return l2ext.Attached{Adopted: adopted, Err: err}
@@ -198,8 +199,15 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 		return a
 	}
 	a.Device = directName(w.VNI)
-	a.Err = n.setDirectEntries(at, withGateways(w))
-	if err := n.setNeighbours(at.bridge, w.Direct.Neighbours); err != nil {
+	at.left, a.Err = n.setDirectEntries(at, withGateways(w))
+	n.mu.Lock()
+	n.segments[w.VNI] = at
+	n.mu.Unlock()
+	set := n.setNeighbours
+	if at.adopts {
+		set = n.addNeighbours
+	}
+	if err := set(at.bridge, w.Direct.Neighbours); err != nil {
 		n.log.Debug("questions are not all answered by the bridge", "segment", w.Name, "err", err)
 	}
 	return a

@@ -62,11 +62,20 @@ func copiesOf(u *l2ext.Underlay) map[aCopy]bool {
 
 // setCopies makes these entries, and no others.
 func (n *Net) setCopies(port int, u *l2ext.Underlay) error {
+	return n.makeCopies(port, copiesOf(u), false)
+}
+
+// addCopies makes them, and lets others be.
+func (n *Net) addCopies(port int, u *l2ext.Underlay) error {
+	return n.makeCopies(port, copiesOf(u), true)
+}
+
+func (n *Net) makeCopies(port int, want map[aCopy]bool, andOthers bool) error {
 	list, err := n.nl.NeighList(port, unix.AF_BRIDGE)
 	if err != nil {
 		return fmt.Errorf("listing entries: %w", err)
 	}
-	want, have := copiesOf(u), make(map[aCopy]bool)
+	have := make(map[aCopy]bool)
 	for _, e := range list {
 		if e.LinkIndex != port || len(e.HardwareAddr) != 6 || l2ext.MAC(e.HardwareAddr).Host() {
 			continue
@@ -82,7 +91,7 @@ func (n *Net) setCopies(port int, u *l2ext.Underlay) error {
 		}
 	}
 	for c := range have {
-		if !want[c] {
+		if !want[c] && !andOthers {
 			reqs = append(reqs, copyEntry(port, unix.RTM_DELNEIGH, c))
 		}
 	}

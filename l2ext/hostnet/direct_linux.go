@@ -90,6 +90,9 @@ func (n *Net) setDirect(w l2ext.Wish, l, br netlink.Link, mtu int) error {
 	if err := n.setPort(w, l, br, portSpec{mtu: mtu, stays: true, many: true}); err != nil {
 		return err
 	}
+	if adopts(w, l) {
+		return n.addCopies(l.Attrs().Index, w.Direct)
+	}
 	return n.setCopies(l.Attrs().Index, w.Direct)
 }
 
@@ -126,26 +129,33 @@ type directEntry struct {
 	to   netip.Addr // where the VXLAN device sends it
 }
 
-// setDirectEntries makes the wished entries, and no others.
-func (n *Net) setDirectEntries(a attachment, wished []l2ext.Entry) error {
+// setDirectEntries makes the wished entries, and no others but those that are adopted.
+func (n *Net) setDirectEntries(a attachment, wished []l2ext.Entry) (stay left, err error) {
 	have := make(map[l2ext.MAC]directEntry)
 	for _, port := range []int{a.port, a.direct} {
 		if err := n.addEntries(have, port); err != nil {
-			return err
+			return stay, err
+		}
+	}
+	if a.adopts {
+		if stay, err = n.leftOf(a.direct, have); err != nil {
+			return stay, err
 		}
 	}
 	var change []l2ext.Entry
 	for _, e := range wished {
-		if have[e.MAC] != a.entry(e) {
+		if have[e.MAC] != a.entry(e) && !(stay.away[e.MAC] && a.waits(e)) {
 			e.Moves = false
 			change = append(change, e)
 		}
 		delete(have, e.MAC)
 	}
 	for mac := range have {
-		change = append(change, l2ext.Entry{MAC: mac})
+		if !stay.away[mac] {
+			change = append(change, l2ext.Entry{MAC: mac})
+		}
 	}
-	return n.setAll(a, change)
+	return stay, n.setAll(a, change)
 }
 
 func (n *Net) addEntries(have map[l2ext.MAC]directEntry, port int) error {
@@ -188,6 +198,8 @@ func (a attachment) directRequests(e l2ext.Entry) (reqs []*nl.NetlinkRequest) {
 	switch {
 	case e.Site == 0: // the bridge's first: until it learns better, it floods frames for the MAC to the LAN
 		return []*nl.NetlinkRequest{bridgeEntry(a.direct, e), bridgeEntry(a.port, e), underlayEntry(a.direct, e.MAC, netip.Addr{})}
+	case a.waits(e): // an entry that is there may be the right one
+		return []*nl.NetlinkRequest{bridgeEntry(a.direct, e)}
 	case e.Site == vxlan.Self:
 		return []*nl.NetlinkRequest{bridgeEntry(a.port, e), underlayEntry(a.direct, e.MAC, netip.Addr{})}
 	case e.Moves:

@@ -259,7 +259,8 @@ func (n *Net) fillGuard(key string, direct []l2ext.Wish) error {
 		next.left = n.guard.left
 	}
 	for _, w := range direct {
-		next.wish(w)
+		a, _ := n.attachment(w.VNI)
+		next.wish(w, a.left)
 	}
 	err := n.withRules(func(c *nftables.Conn) error {
 		var errs []error
@@ -292,9 +293,10 @@ func newGuard(key string) guard {
 	}
 }
 
-// wish adds what a segment needs.
-func (g *guard) wish(w l2ext.Wish) {
+// wish adds what a segment needs, and what has stayed of it.
+func (g *guard) wish(w l2ext.Wish, stay left) {
 	away, coming := make(map[l2ext.MAC]bool), make(map[l2ext.MAC]bool)
+	maps.Copy(away, stay.away)
 	for _, e := range w.Entries {
 		set(away, e.MAC, e.Site != vxlan.Self)
 		set(coming, e.MAC, e.Coming)
@@ -302,6 +304,9 @@ func (g *guard) wish(w l2ext.Wish) {
 	g.away[w.VNI], g.coming[w.VNI], g.groups[w.VNI] = away, coming, groupsOf(w.Direct.Listeners)
 	for _, s := range w.Direct.Sites {
 		g.peers[guarded{string(s.Addr.AsSlice()), w.VNI}] = true
+	}
+	for addr := range stay.machines {
+		g.peers[guarded{string(addr.AsSlice()), w.VNI}] = true
 	}
 }
 

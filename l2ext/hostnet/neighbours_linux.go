@@ -31,6 +31,15 @@ type neighbourState struct {
 
 // setNeighbours makes the wished neighbours of a bridge, and no others of ours.
 func (n *Net) setNeighbours(bridge int, wished []l2ext.Neighbour) error {
+	return n.makeNeighbours(bridge, wished, false)
+}
+
+// addNeighbours makes them, and lets others of ours be.
+func (n *Net) addNeighbours(bridge int, wished []l2ext.Neighbour) error {
+	return n.makeNeighbours(bridge, wished, true)
+}
+
+func (n *Net) makeNeighbours(bridge int, wished []l2ext.Neighbour, andOthers bool) error {
 	have, err := n.neighbours(bridge)
 	if err != nil {
 		return err
@@ -44,7 +53,7 @@ func (n *Net) setNeighbours(bridge int, wished []l2ext.Neighbour) error {
 		delete(have, w.IP)
 	}
 	for _, h := range have {
-		if h.ours {
+		if h.ours && !andOthers {
 			reqs = append(reqs, neighbourEntry(bridge, unix.RTM_DELNEIGH, h.Neighbour))
 		}
 	}
