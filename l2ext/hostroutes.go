@@ -144,7 +144,9 @@ func (m *Manager) setRoutes(ctx context.Context, wish routeWish) {
 		}
 	}
 	for r := range wish.want {
-		have[r] = have[r] // it may be there from now on, whatever becomes of us
+		if _, known := have[r]; !known {
+			have[r] = false // but it may be there from now on, whatever becomes of us
+		}
 	}
 	m.keepRoutes()
 	for r := range wish.want {
