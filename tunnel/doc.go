@@ -161,9 +161,9 @@
 //	1000M/150ms/0.1%     72.4 / 96.0, 2.86  71.6 / 79.9, 1.40  84.6 / 89.1, 0.60
 //
 // A message of 200 bytes beside bulk, over 200 Mbit/s, 100 ms and a queue of as much
-// takes 104 ms in the median and 113 to 117 in the 99th percentile with the rate
-// configured, 105 and 120 to 124 in automatic mode (TCP BBR beside it: 200); where 1 % is
-// lost, 222 to 227 and 225 to 245 in the 99th percentile.
+// takes 103 ms in the median and 106 in the 99th percentile with the rate configured,
+// 103 and 115 to 121 in automatic mode (TCP BBR beside it: 200); where 1 % is lost, 111 to
+// 114 and 118 to 158 in the 99th percentile (urgent-2026-11-27-idle.txt).
 //
 // Two uplinks of 150 and 50 Mbit/s at 0.1 % carry 180 to 182 Mbit/s from cold and 186 to 187
 // in the second half. When one dies nothing comes for 1.6 to 1.9 s. A cap of 50, 100 or 500
