@@ -217,17 +217,31 @@ func (m *sourceMove) release(ctx context.Context) error {
 const releaseTries = 3
 
 func (m *sourceMove) endSource(ctx context.Context) error {
-	if m.takenUp { // by its name: it may be another, which somebody has started
-		if state, err := m.src.State(ctx); err == nil && state != Moved && state != Gone {
-			return fmt.Errorf("%s is %s: %w", m.entry.Spec.VM, state, ErrBusy)
-		}
-	}
 	for tries := 1; ; tries++ {
-		err := m.src.Release(ctx)
+		err := m.mayEnd(ctx)
+		if err == nil {
+			err = m.src.Release(ctx)
+		}
 		if err == nil || tries == releaseTries || pause(ctx, retryEvery) != nil {
 			return err
 		}
 	}
+}
+
+// mayEnd fails if the source may be another than that of the move: one that was
+// taken up has been found by its name, which somebody may have given to another.
+func (m *sourceMove) mayEnd(ctx context.Context) error {
+	if !m.takenUp {
+		return nil
+	}
+	state, err := m.src.State(ctx)
+	if err != nil || state == Gone {
+		return err
+	}
+	if state != Moved {
+		return fmt.Errorf("%s is %s: %w", m.entry.Spec.VM, state, ErrBusy)
+	}
+	return m.g.stillIts(m.entry)
 }
 
 // step writes down how far the ownership has come. When it fails, nothing may

@@ -113,7 +113,36 @@ func OpenJournal(dir string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening journal %s: %w", path, err)
 	}
-	return &Journal{db: db}, nil
+	j := &Journal{db: db}
+	return j, j.number()
+}
+
+// number gives the entries of a version that did not number them their order.
+func (j *Journal) number() error {
+	all, err := j.All()
+	if err != nil {
+		return err
+	}
+	old := slices.DeleteFunc(all, func(e Entry) bool { return e.Seq != 0 })
+	slices.SortFunc(old, func(a, b Entry) int {
+		return cmp.Or(a.Job.Started.Compare(b.Job.Started), a.Changed.Compare(b.Changed))
+	})
+	return j.db.Update(func(tx *bbolt.Tx) (err error) {
+		moves := tx.Bucket(movesBucket)
+		for _, e := range old {
+			if e.Seq, err = moves.NextSequence(); err != nil {
+				return fmt.Errorf("numbering the journal's moves: %w", err)
+			}
+			b, err := json.Marshal(e)
+			if err != nil {
+				return fmt.Errorf("numbering the journal's moves: %w", err)
+			}
+			if err := moves.Put(e.key(), b); err != nil {
+				return fmt.Errorf("numbering the journal's moves: %w", err)
+			}
+		}
+		return nil
+	})
 }
 
 // Close closes the journal.
@@ -211,7 +240,8 @@ func (j *Journal) Superseded(e Entry) (bool, error) {
 	}
 	all, err := j.All()
 	return slices.ContainsFunc(all, func(o Entry) bool {
-		came := o.Role == RoleSource || o.Step != StepAborted // a destination that was refused has found no room
+		// A destination that only waits may yet be refused for what e has left.
+		came := o.Role == RoleSource || o.Step == StepStarting || o.Step == StepRunning || o.Step == StepDone
 		return came && o.Seq > e.Seq && o.Host == e.Host && o.Spec.VM == e.Spec.VM
 	}), err
 }

@@ -155,8 +155,9 @@ func TestSuperseded(t *testing.T) {
 	put(2, "db2", "a", RoleDestination, StepDone)
 	put(3, "db1", "b", RoleDestination, StepDone)
 	put(4, "db1", "a", RoleDestination, StepAborted)
-	check(false)
 	put(5, "db1", "a", RoleDestination, StepPrepared)
+	check(false)
+	put(5, "db1", "a", RoleDestination, StepStarting)
 	check(true)
 	put(1, "db1", "a", RoleSource, StepReleased) // written anew, and still the first
 	check(true)

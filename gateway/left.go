@@ -45,9 +45,9 @@ func (g *Gateway) clear(ctx context.Context, e Entry) error {
 	}
 	end := clearSink
 	if e.Role == RoleSource {
-		end = clearSource
+		end = g.clearSource
 	}
-	if err := end(ctx, h, e.Spec); errors.Is(err, ErrBusy) {
+	if err := end(ctx, h, e); errors.Is(err, ErrBusy) {
 		g.log.Warn("what a move has left is in use; it is left alone", "vm", e.Spec.VM, "err", err)
 	} else if err != nil && !errors.Is(err, ErrNoVM) {
 		return fmt.Errorf("host %s: %w", h.Name(), err)
@@ -56,8 +56,8 @@ func (g *Gateway) clear(ctx context.Context, e Entry) error {
 	return g.journal.Put(e)
 }
 
-func clearSink(ctx context.Context, h Host, spec Spec) error {
-	sink, err := h.Attach(ctx, spec)
+func clearSink(ctx context.Context, h Host, e Entry) error {
+	sink, err := h.Attach(ctx, e.Spec)
 	if err != nil {
 		return err
 	}
@@ -67,8 +67,11 @@ func clearSink(ctx context.Context, h Host, spec Spec) error {
 
 // clearSource ends a source whose VM has moved away, and no process of its name
 // that is something else.
-func clearSource(ctx context.Context, h Host, spec Spec) error {
-	src, err := h.Source(ctx, spec.VM)
+func (g *Gateway) clearSource(ctx context.Context, h Host, e Entry) error {
+	src, err := h.Source(ctx, e.Spec.VM)
+	if errors.Is(err, ErrBusy) { // it cannot be told from another now, perhaps later
+		return errors.New(err.Error())
+	}
 	if err != nil {
 		return err
 	}
@@ -80,7 +83,23 @@ func clearSource(ctx context.Context, h Host, spec Spec) error {
 	if state != Moved {
 		return fmt.Errorf("it is %s: %w", state, ErrBusy)
 	}
+	if err := g.stillIts(e); err != nil { // asking may have taken long
+		return err
+	}
 	return src.Release(ctx)
+}
+
+// stillIts fails with ErrBusy when a process of the VM at the host of e need not be
+// the one that e knew.
+func (g *Gateway) stillIts(e Entry) error {
+	since, err := g.journal.Superseded(e)
+	if err != nil {
+		return err
+	}
+	if since {
+		return fmt.Errorf("%s has been at %s since: %w", e.Spec.VM, e.Host, ErrBusy)
+	}
+	return nil
 }
 
 // keepClearing is clear until it has succeeded.

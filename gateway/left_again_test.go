@@ -76,6 +76,31 @@ func TestStartedByHandIsNotReleased(t *testing.T) {
 	}
 }
 
+// That a move had failed was not written down, the next one has moved the VM, and what
+// that has left is there when the gateway starts again: nothing runs it.
+func TestOldMoveIsNotTakenUp(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	a.g.RefuseJournal(func(e gateway.Entry) error {
+		if e.Step == gateway.StepAborted && e.Role == gateway.RoleSource {
+			return errDisk
+		}
+		return nil
+	})
+	a.host.Fail(hvtest.StepContinue, errors.New("broken on purpose"))
+	if end := a.migrate("b"); end.State != gateway.JobFailed {
+		t.Fatalf("%s: %s", end.State, end.Error)
+	}
+	a.host.Inject(hvtest.Fault{Step: hvtest.StepRelease, Err: errors.New("not now"), Times: 3})
+	if end := a.migrate("b"); end.State != gateway.JobDone {
+		t.Fatalf("the next try: %s: %s", end.State, end.Error)
+	}
+	a.stop()
+	a.start()
+	noMoves(t, a)
+	onlyAt(t, b, a, ledger)
+}
+
 // Two processes have the VM's name, and both have handed it over: neither is taken
 // for the VM.
 func TestTwoOfOneName(t *testing.T) {

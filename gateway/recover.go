@@ -55,11 +55,13 @@ func (g *Gateway) recoverSource(e Entry, j *job) {
 	j.mu.Lock()
 	j.recover = m.decide
 	j.mu.Unlock()
-	if e.Step == StepReleased {
-		if since, err := g.journal.Superseded(e); err != nil || since {
-			m.forget(err)
-			return
-		}
+	switch since, err := g.journal.Superseded(e); {
+	case err != nil:
+		g.log.Warn("move stays open", "vm", e.Spec.VM, "err", err)
+		return
+	case since:
+		m.forget()
+		return
 	}
 	if err := m.reopen(g.ctx); err != nil {
 		g.log.Warn("move stays open", "vm", e.Spec.VM, "err", err)
@@ -81,16 +83,17 @@ func (g *Gateway) recoverSource(e Entry, j *job) {
 	}
 }
 
-// forget ends a move whose VM runs at its destination, and has been here again: only
-// its end was not written down. What is here now is left alone.
-func (m *sourceMove) forget(err error) {
-	if err == nil {
-		err = m.step(StepDone)
+// forget ends a move whose VM has moved here again since: it had ended, and only that
+// was not written down. What is here now is left alone, and so is the network.
+func (m *sourceMove) forget() {
+	last, state, why := StepAborted, JobFailed, errors.New("its end was not written down")
+	if m.entry.Step == StepReleased {
+		last, state, why = StepDone, JobDone, nil
 	}
-	if err != nil {
-		m.g.log.Error("journal does not take that the move is done", "vm", m.entry.Spec.VM, "err", err)
+	if err := m.step(last); err != nil {
+		m.g.log.Error("journal does not take that the move has ended", "vm", m.entry.Spec.VM, "err", err)
 	}
-	m.closeMove(JobDone, nil)
+	m.closeMove(state, why)
 }
 
 // reopen finds the VM and the peer of a journaled move. The VM may be gone

@@ -108,6 +108,7 @@ const (
 type found struct {
 	gateway.VMInfo
 	path  string
+	pid   int  // 0 if it cannot be seen from here
 	known bool // the name is the VM's own, or the one that it had
 }
 
@@ -170,13 +171,7 @@ func (h *Host) find(ctx context.Context, vm string) (found, error) {
 		return found{}, err
 	}
 	for _, state := range []gateway.RunState{gateway.Running, gateway.Paused, gateway.Moved} {
-		var is []found
-		for _, f := range all {
-			if f.VMInfo.Name == vm && f.State == state {
-				is = append(is, f)
-			}
-		}
-		switch len(is) {
+		switch is := distinct(all, vm, state); len(is) {
 		case 0:
 		case 1:
 			return is[0], nil
@@ -186,6 +181,18 @@ func (h *Host) find(ctx context.Context, vm string) (found, error) {
 		}
 	}
 	return found{}, h.without(vm, all)
+}
+
+// distinct are the processes of a name and a state, as far as they can be told apart: one
+// may have two sockets.
+func distinct(all []found, vm string, state gateway.RunState) (is []found) {
+	for _, f := range all {
+		same := func(o found) bool { return o.pid == f.pid || o.pid == 0 || f.pid == 0 }
+		if f.VMInfo.Name == vm && f.State == state && !slices.ContainsFunc(is, same) {
+			is = append(is, f)
+		}
+	}
+	return is
 }
 
 // without tells why there is no process of the VM to be picked. Only when all
@@ -224,7 +231,7 @@ func (h *Host) ask(ctx context.Context, path string) *found {
 		f.Problem = err.Error()
 		return f
 	}
-	f.known = true
+	f.known, f.pid = true, m.proc.PID
 	return f
 }
 

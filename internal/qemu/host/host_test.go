@@ -121,3 +121,26 @@ func TestBadSpecs(t *testing.T) {
 		t.Errorf("Attach: %v", err)
 	}
 }
+
+// TestDistinct: a VM with two monitors is one, and so are those whose process cannot
+// be seen; two processes are two.
+func TestDistinct(t *testing.T) {
+	at := func(path string, pid int, state gateway.RunState) found {
+		return found{path: path, pid: pid, VMInfo: gateway.VMInfo{Name: "db1", State: state}}
+	}
+	for _, tt := range []struct {
+		name string
+		all  []found
+		want int
+	}{
+		{"none", []found{at("a", 1, gateway.Running)}, 0},
+		{"two sockets", []found{at("a", 1, gateway.Moved), at("b", 1, gateway.Moved)}, 1},
+		{"two processes", []found{at("a", 1, gateway.Moved), at("b", 2, gateway.Moved), at("c", 1, gateway.Moved)}, 2},
+		{"unseen", []found{at("a", 0, gateway.Moved), at("b", 0, gateway.Moved), at("c", 3, gateway.Moved)}, 1},
+		{"another state", []found{at("a", 1, gateway.Moved), at("b", 2, gateway.Running)}, 1},
+	} {
+		if got := distinct(tt.all, "db1", gateway.Moved); len(got) != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, len(got), tt.want)
+		}
+	}
+}
