@@ -403,21 +403,21 @@ func TestDirectOneCopy(t *testing.T) {
 	}
 }
 
-// heard reads the numbers of up to n frames, until for a while none comes.
+// heard reads the numbers of up to n frames, until for a while none comes; probes do
+// all the time.
 func heard(t *testing.T, port *os.File, n int) (got []byte) {
 	t.Helper()
+	port.SetReadDeadline(time.Now().Add(l2exttest.Patience))
 	for b := make([]byte, 2048); ; {
-		wait := 200 * time.Millisecond
-		if len(got) < min(n, 5) {
-			wait = l2exttest.Patience
-		}
-		port.SetReadDeadline(time.Now().Add(wait))
 		k, err := port.Read(b)
 		if err != nil {
 			return got
 		}
-		if k == 100 && b[11] == 0x77 {
-			got = append(got, b[14])
+		if k != 100 || b[11] != 0x77 {
+			continue
+		}
+		if got = append(got, b[14]); len(got) >= min(n, 5) {
+			port.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 		}
 	}
 }

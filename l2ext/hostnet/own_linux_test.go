@@ -3,7 +3,9 @@ package hostnet
 import (
 	"bytes"
 	"testing"
+	"time"
 
+	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 	"github.com/longhaul-project/longhaul/l2ext/probe"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
@@ -19,6 +21,7 @@ func TestDirectOwnFrames(t *testing.T) {
 	for i := range byte(3) { // when the last is there, the kernel has done with those before it
 		frame[20] = i
 		check(t, n.WritePacket(vxlan.Packet{VNI: w.VNI, From: vxlan.Everyone, To: vxlan.Self, Frame: frame}.Append(nil)))
+		check(t, tap.SetReadDeadline(time.Now().Add(l2exttest.Patience)))
 		for {
 			k, err := tap.Read(b)
 			check(t, err)
