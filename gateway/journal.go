@@ -114,7 +114,10 @@ func OpenJournal(dir string) (*Journal, error) {
 		return nil, fmt.Errorf("opening journal %s: %w", path, err)
 	}
 	j := &Journal{db: db}
-	return j, j.number()
+	if err := j.number(); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening journal %s: %w", path, err), db.Close())
+	}
+	return j, nil
 }
 
 // number gives the entries of a version that did not number them their order.
@@ -124,6 +127,9 @@ func (j *Journal) number() error {
 		return err
 	}
 	old := slices.DeleteFunc(all, func(e Entry) bool { return e.Seq != 0 })
+	if len(old) == 0 {
+		return nil
+	}
 	slices.SortFunc(old, func(a, b Entry) int {
 		return cmp.Or(a.Job.Started.Compare(b.Job.Started), a.Changed.Compare(b.Changed))
 	})
@@ -131,14 +137,14 @@ func (j *Journal) number() error {
 		moves := tx.Bucket(movesBucket)
 		for _, e := range old {
 			if e.Seq, err = moves.NextSequence(); err != nil {
-				return fmt.Errorf("numbering the journal's moves: %w", err)
+				return err
 			}
 			b, err := json.Marshal(e)
 			if err != nil {
-				return fmt.Errorf("numbering the journal's moves: %w", err)
+				return err
 			}
 			if err := moves.Put(e.key(), b); err != nil {
-				return fmt.Errorf("numbering the journal's moves: %w", err)
+				return err
 			}
 		}
 		return nil

@@ -1,10 +1,14 @@
 package gateway
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 )
 
 func TestJournalKeepsBothRoles(t *testing.T) {
@@ -171,4 +175,51 @@ func newJournal(t *testing.T) *Journal {
 	}
 	t.Cleanup(func() { j.Close() })
 	return j
+}
+
+// The entries of a version that did not number moves are numbered by when they began,
+// whatever the order in which they are written again.
+func TestJournalNumbersOldEntries(t *testing.T) {
+	dir := t.TempDir()
+	j, err := OpenJournal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := func(i int, r Role, s Step) Entry {
+		return Entry{
+			Token: fmt.Sprintf("%032x", i), Role: r, Step: s, Host: "a", Spec: Spec{VM: "db1"},
+			Job: Job{Started: time.Unix(int64(i), 0)},
+		}
+	}
+	home, away := old(2, RoleDestination, StepRunning), old(1, RoleSource, StepReleased)
+	err = j.db.Update(func(tx *bbolt.Tx) error {
+		for _, e := range []Entry{home, away} {
+			b, err := json.Marshal(e)
+			if err != nil {
+				return err
+			}
+			if err := tx.Bucket(movesBucket).Put(e.key(), b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if j, err = OpenJournal(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	for _, e := range []Entry{home, away} {
+		if err := j.Put(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if since, err := j.Superseded(away); !since || err != nil {
+		t.Errorf("that the VM has come home since: %v, %v", since, err)
+	}
+	if since, err := j.Superseded(home); since || err != nil {
+		t.Errorf("that it has come home since it did: %v, %v", since, err)
+	}
 }

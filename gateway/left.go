@@ -30,15 +30,6 @@ func (g *Gateway) clear(ctx context.Context, e Entry) error {
 	if err != nil || !ok || !e.Left {
 		return err
 	}
-	since, err := g.journal.Superseded(e)
-	if err != nil {
-		return err
-	}
-	if since && e.Role == RoleSource {
-		g.log.Warn("a move may have left a process; the VM has been at its host since, so it is left alone", "vm", e.Spec.VM, "host", e.Host)
-		e.Left = false
-		return g.journal.Put(e)
-	}
 	h := g.hostNamed(e.Host)
 	if h == nil {
 		return fmt.Errorf("host %q is not in the config: %w", e.Host, ErrNotFound)
@@ -68,6 +59,9 @@ func clearSink(ctx context.Context, h Host, e Entry) error {
 // clearSource ends a source whose VM has moved away, and no process of its name
 // that is something else.
 func (g *Gateway) clearSource(ctx context.Context, h Host, e Entry) error {
+	if err := g.stillIts(e); err != nil {
+		return err
+	}
 	src, err := h.Source(ctx, e.Spec.VM)
 	if errors.Is(err, ErrBusy) { // it cannot be told from another now, perhaps later
 		return errors.New(err.Error())

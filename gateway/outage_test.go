@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -49,12 +48,7 @@ func interrupt(t *testing.T, from, to *site, p phase, after bool, err error, dee
 // await waits until a phase of a job is reached, which it is before the job ends.
 func (s *site) await(reached <-chan struct{}, id, what string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), busyTime)
-	defer cancel()
-	events, err := s.g.WatchJob(ctx, id)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	events := s.watch(id)
 	for last := (gateway.JobEvent{}); ; {
 		select {
 		case <-reached:

@@ -211,17 +211,23 @@ func (s *site) migrate(to string) gateway.Job {
 	return s.wait(j.ID)
 }
 
-// wait waits for the end of a job.
-func (s *site) wait(id string) gateway.Job {
+// watch follows a job to its end, or for busyTime.
+func (s *site) watch(id string) <-chan gateway.JobEvent {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), busyTime)
-	defer cancel()
+	s.t.Cleanup(cancel)
 	events, err := s.g.WatchJob(ctx, id)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return events
+}
+
+// wait waits for the end of a job.
+func (s *site) wait(id string) gateway.Job {
+	s.t.Helper()
 	var last gateway.Job
-	for ev := range events {
+	for ev := range s.watch(id) {
 		last = ev.Job
 	}
 	if !last.State.Ended() {

@@ -17,18 +17,7 @@ func (l *lab) exchanges(from, to *Channel, n int) []time.Duration {
 	l.t.Helper()
 	ctx, cancel := context.WithCancel(l.t.Context())
 	defer cancel()
-	go func() {
-		for {
-			m, err := to.Recv(ctx)
-			if err != nil {
-				return
-			}
-			to.Done(m.Seq)
-			if _, err := to.Send(ctx, m.Data); err != nil {
-				return
-			}
-		}
-	}()
+	go sendBack(ctx, to)
 	sent := make(chan time.Time, n)
 	go func() {
 		for range n {

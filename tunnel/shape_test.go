@@ -190,18 +190,7 @@ func TestUrgentUnderBulk(t *testing.T) {
 		defer cancel()
 		flood(ctx, from, to, 500<<10)
 		ping, pong := l.open(Spec{Class: Urgent})
-		go func() {
-			for {
-				m, err := pong.Recv(ctx)
-				if err != nil {
-					return
-				}
-				pong.Done(m.Seq)
-				if _, err := pong.Send(ctx, m.Data); err != nil {
-					return
-				}
-			}
-		}()
+		go sendBack(ctx, pong)
 		time.Sleep(time.Second)
 		var trips []time.Duration
 		for range 50 {

@@ -108,16 +108,7 @@ func checkUDPRate(t *testing.T, rate, least float64) {
 	defer cancel()
 	flood(ctx, from, to, 100<<10)
 	ping, pong := openPair(t, a, b, Spec{Class: Urgent})
-	go func() {
-		for {
-			m, err := pong.Recv(ctx)
-			if err != nil {
-				return
-			}
-			pong.Done(m.Seq)
-			_, _ = pong.Send(ctx, m.Data)
-		}
-	}()
+	go sendBack(ctx, pong)
 	// What this machine does besides takes from a second, and adds to none: one of
 	// them has to be right, if there is any in which a clock keeps time, and none may
 	// be over the cap.
@@ -173,6 +164,20 @@ func watchClock(d time.Duration) <-chan float64 {
 
 // rateTries is how many seconds TestUDPRate looks for one that nothing disturbs.
 const rateTries = 60
+
+// sendBack sends each message back until ctx or the channel ends.
+func sendBack(ctx context.Context, c *Channel) {
+	for {
+		m, err := c.Recv(ctx)
+		if err != nil {
+			return
+		}
+		c.Done(m.Seq)
+		if _, err := c.Send(ctx, m.Data); err != nil {
+			return
+		}
+	}
+}
 
 // roundTrip tells how long it takes until a message of size bytes comes back.
 func roundTrip(t *testing.T, ctx context.Context, ping *Channel, size int) time.Duration {
