@@ -1,7 +1,9 @@
 package gateway_test
 
 import (
+	"cmp"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -151,7 +153,11 @@ func chaos(t *testing.T, seed uint64, a, b *site, wan *testwan.WAN, ledger *hvte
 		f.blows = append(f.blows, newBlow(r, slices.Concat(phases, follow)))
 	}
 	note := fmt.Sprintf("seed %d: from %s, with a lag of %v, %v", seed, from.name, lag, f.blows)
+	begun := time.Now()
 	defer func() {
+		if took := time.Since(begun); took > chaosTime {
+			t.Logf("%s; it took %v", note, took)
+		}
 		if t.Failed() {
 			t.Logf("%s\nat a:\n%sat b:\n%s", note, a.host, b.host)
 		}
@@ -214,25 +220,29 @@ func meet(a, b *site) {
 	})
 }
 
-// TestChaos runs 50 seeds, or as many as fit into its time; the seed of a
+var (
+	chaosSeed  = flag.Uint64("chaos.seed", rand.Uint64(), "seed of the first move of TestChaos; the next have the next numbers")
+	chaosMoves = flag.Int("chaos.moves", 0, "TestChaos makes so many moves, however long they take; 0: up to 50 in its time")
+)
+
+// chaosTime is how long TestChaos begins new moves.
+const chaosTime = 8 * time.Second
+
+// TestChaos makes 50 moves, or as many as fit into its time; the seed of a
 // failure is printed.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	wan := newWAN(t)
 	a, b, ledger := newPairOver(t, hvtest.Guest{}, wan)
-	first := rand.Uint64()
-	end := time.Now().Add(8 * time.Second)
-	for n := range uint64(50) {
-		if time.Now().After(end) && !chaosAll {
-			t.Logf("%d of 50 seeds", n)
+	moves, end := cmp.Or(*chaosMoves, 50), time.Now().Add(chaosTime)
+	for n := range moves {
+		if *chaosMoves == 0 && time.Now().After(end) {
+			t.Logf("%d of %d moves", n, moves)
 			break
 		}
-		chaos(t, first+n, a, b, wan, ledger)
+		chaos(t, *chaosSeed+uint64(n), a, b, wan, ledger)
 		if t.Failed() {
 			return
 		}
 	}
 }
-
-// chaosAll lifts the limit of time.
-const chaosAll = false
