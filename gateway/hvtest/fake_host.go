@@ -211,6 +211,12 @@ func (h *FakeHost) find(vm string) (*proc, error) {
 
 // Prepare implements gateway.Host.
 func (h *FakeHost) Prepare(ctx context.Context, spec gateway.Spec) (sink gateway.Sink, err error) {
+	var p *proc
+	defer func() {
+		if p != nil && err != nil && ctx.Err() != nil { // as Prepare promises
+			p.exit("nobody waits for it")
+		}
+	}()
 	err = h.do(ctx, StepPrepare, func() error {
 		if token, err := hex.DecodeString(spec.Token); err != nil || len(token) != 16 {
 			return fmt.Errorf("token %q: %w", spec.Token, gateway.ErrInvalid)
@@ -225,7 +231,7 @@ func (h *FakeHost) Prepare(ctx context.Context, spec gateway.Spec) (sink gateway
 		if err != nil {
 			return err
 		}
-		p := h.newSink(g.withDefaults(), spec)
+		p = h.newSink(g.withDefaults(), spec)
 		sink = &fakeSink{p.open()}
 		return nil
 	})

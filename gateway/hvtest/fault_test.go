@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/longhaul-project/longhaul/gateway"
@@ -43,6 +44,32 @@ func TestFaultsHappen(t *testing.T) {
 	if got, want := a.String()+b.String(), "db1 moved 256 pages epoch 1 migration completed\ndb1 running 256 pages epoch 2 migration completed\n"; got != want {
 		t.Errorf("hosts print\n%swant\n%s", got, want)
 	}
+}
+
+// Nobody waits any more for a destination that is being started: it is not left.
+func TestPrepareLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewFakeHost("b", new(Ledger))
+		defer b.Close()
+		b.Slow(3, time.Second)
+		g := testGuest.withDefaults()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1) // one answer
+		go func() {
+			_, err := b.Prepare(ctx, gateway.Spec{VM: g.Name, Token: newToken(), UUID: g.UUID, Memory: g.Memory, Args: g.args()})
+			done <- err
+		}()
+		for b.Count(g.Name) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if n := b.Count(g.Name); n != 0 {
+			t.Errorf("%d processes are left:\n%s", n, b)
+		}
+	})
 }
 
 func TestLegBreaksWhereWished(t *testing.T) {
