@@ -20,6 +20,11 @@ type Host interface {
 	// ErrNoVM when the host has no such VM.
 	Source(ctx context.Context, vm string) (Source, error)
 
+	// Reopen is Source for the very process of which Source.Process once
+	// told the identity. It fails with ErrNoVM when that process has ended,
+	// whatever else has the VM's name by now, and then names what has.
+	Reopen(ctx context.Context, vm, process string) (Source, error)
+
 	// Prepare starts the destination of a move: a hypervisor process that
 	// waits, paused, for an incoming stream. The process outlives the
 	// gateway. It fails, and leaves nothing behind, when the host's config
@@ -132,6 +137,11 @@ type MoveParams struct {
 // Source is a VM that is about to leave. All methods are safe for concurrent
 // use. Close lets go of the control connection and changes nothing in the VM.
 type Source interface {
+	// Process identifies the hypervisor process, as no other on this host
+	// ever will be; only the adaptor knows what it means. "" if that cannot
+	// be told.
+	Process() string
+
 	// Spec describes what the destination has to be started with. The
 	// caller sets the Token.
 	Spec(ctx context.Context) (Spec, error)

@@ -181,6 +181,23 @@ func (h *FakeHost) Source(ctx context.Context, vm string) (src gateway.Source, e
 	return src, err
 }
 
+// Reopen implements gateway.Host. It breaks where Source does.
+func (h *FakeHost) Reopen(ctx context.Context, vm, process string) (src gateway.Source, err error) {
+	err = h.do(ctx, StepSource, func() error {
+		for _, p := range h.all() {
+			if p.id() == process && p.guest.Name == vm {
+				src = &fakeSource{p.open()}
+				return nil
+			}
+		}
+		if p, err := h.find(vm); err == nil {
+			return fmt.Errorf("%s at %s: %s has ended, and %s has its name: %w", vm, h.name, process, p.id(), gateway.ErrNoVM)
+		}
+		return fmt.Errorf("%s at %s: %s has ended: %w", vm, h.name, process, gateway.ErrNoVM)
+	})
+	return src, err
+}
+
 // find picks the VM's process that matters most: one that runs, else one that
 // can, else what is left of a move.
 func (h *FakeHost) find(vm string) (*proc, error) {

@@ -43,6 +43,9 @@ func (h *FakeHost) newProc(g Guest) *proc {
 	return p
 }
 
+// id is what no other process has.
+func (p *proc) id() string { return fmt.Sprintf("copy %d", p.copy) }
+
 // run executes the guest. The caller holds mu.
 func (p *proc) run() {
 	if p.state == gateway.Running || p.state == gateway.Gone {

@@ -13,6 +13,9 @@ type fakeSource struct{ *handle }
 
 var _ gateway.Source = (*fakeSource)(nil)
 
+// Process implements gateway.Source.
+func (s *fakeSource) Process() string { return s.p.id() }
+
 // Spec implements gateway.Source.
 func (s *fakeSource) Spec(ctx context.Context) (spec gateway.Spec, err error) {
 	err = s.call(ctx, StepSpec, func() error {

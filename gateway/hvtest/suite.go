@@ -50,6 +50,7 @@ func Run(t *testing.T, mk func(t *testing.T) Pair) {
 		{"attach before the stream", testAttachEarly},
 		{"attach after the stream", testAttachLate},
 		{"restart of both gateways", testRestart},
+		{"a process is told from another", testProcess},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := mk(t)
@@ -255,6 +256,43 @@ func testBackAndForth(t *testing.T, p Pair) {
 		m.load()
 		m.commit()
 		from, to = to, from
+	}
+	p.check(t, p.A)
+}
+
+// testProcess moves the VM there and home: the source that was first is not taken
+// for the one that came home, and neither for that at the other host.
+func testProcess(t *testing.T, p Pair) {
+	seen := map[string]bool{}
+	for _, trip := range []struct{ from, to gateway.Host }{{p.A, p.B}, {p.B, p.A}} {
+		m := newMove(t, trip.from, trip.to, p.VM, 0)
+		id := m.src.Process()
+		if id == "" || seen[id] {
+			t.Errorf("the process at %s is %q; those before were %v", trip.from.Name(), id, seen)
+		}
+		for old := range seen {
+			if _, err := trip.from.Reopen(m.ctx, p.VM, old); !errors.Is(err, gateway.ErrNoVM) {
+				t.Errorf("reopening %q at %s: %v, want ErrNoVM", old, trip.from.Name(), err)
+			}
+		}
+		seen[id] = true
+		m.start()
+		m.load()
+		again, err := trip.from.Reopen(m.ctx, p.VM, id)
+		if err != nil {
+			t.Fatalf("reopening: %v", err)
+		}
+		if state, err := again.State(m.ctx); again.Process() != id || state != gateway.Moved || err != nil {
+			t.Errorf("reopened: %q is %s, error %v; want %q moved", again.Process(), state, err, id)
+		}
+		again.Close()
+		m.commit()
+		if _, err := trip.from.Reopen(m.ctx, p.VM, id); !errors.Is(err, gateway.ErrNoVM) {
+			t.Errorf("reopening after the release: %v, want ErrNoVM", err)
+		}
+	}
+	if _, err := p.A.Reopen(t.Context(), p.VM, "no identity"); err == nil {
+		t.Error("reopened what is no identity")
 	}
 	p.check(t, p.A)
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/internal/qemu/launch"
 	"github.com/longhaul-project/longhaul/internal/qemu/qmp"
 )
 
@@ -108,8 +109,8 @@ const (
 type found struct {
 	gateway.VMInfo
 	path  string
-	pid   int  // 0 if it cannot be seen from here
-	known bool // the name is the VM's own, or the one that it had
+	proc  launch.Process // zero if it cannot be seen from here
+	known bool           // the name is the VM's own, or the one that it had
 }
 
 // scan asks all VMs.
@@ -187,7 +188,7 @@ func (h *Host) find(ctx context.Context, vm string) (found, error) {
 // may have two sockets.
 func distinct(all []found, vm string, state gateway.RunState) (is []found) {
 	for _, f := range all {
-		same := func(o found) bool { return o.pid == f.pid || o.pid == 0 || f.pid == 0 }
+		same := func(o found) bool { return o.proc == f.proc || o.proc.PID == 0 || f.proc.PID == 0 }
 		if f.VMInfo.Name == vm && f.State == state && !slices.ContainsFunc(is, same) {
 			is = append(is, f)
 		}
@@ -231,7 +232,7 @@ func (h *Host) ask(ctx context.Context, path string) *found {
 		f.Problem = err.Error()
 		return f
 	}
-	f.known, f.pid = true, m.proc.PID
+	f.known, f.proc = true, m.proc
 	return f
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/internal/qemu/launch"
 )
 
 const testToken = "0123456789abcdef0123456789abcdef"
@@ -126,7 +127,7 @@ func TestBadSpecs(t *testing.T) {
 // be seen; two processes are two.
 func TestDistinct(t *testing.T) {
 	at := func(path string, pid int, state gateway.RunState) found {
-		return found{path: path, pid: pid, VMInfo: gateway.VMInfo{Name: "db1", State: state}}
+		return found{path: path, proc: launch.Process{PID: pid}, VMInfo: gateway.VMInfo{Name: "db1", State: state}}
 	}
 	for _, tt := range []struct {
 		name string

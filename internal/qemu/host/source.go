@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/internal/qemu/launch"
 	"github.com/longhaul-project/longhaul/internal/qemu/qmp"
 )
 
@@ -22,12 +23,55 @@ func (h *Host) Source(ctx context.Context, vm string) (gateway.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	return h.openSource(ctx, f, vm)
+}
+
+func (h *Host) openSource(ctx context.Context, f found, vm string) (gateway.Source, error) {
 	m, err := h.monitors.acquire(ctx, f.path)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s at %s: %w: %w", vm, h.cfg.Name, gateway.ErrUnavailable, err)
 	}
 	return &source{h.open(m, vm)}, nil
 }
+
+// Reopen implements gateway.Host.
+func (h *Host) Reopen(ctx context.Context, vm, process string) (gateway.Source, error) {
+	proc, err := launch.ParseID(process)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s at %s: %w: %w", vm, h.cfg.Name, gateway.ErrInvalid, err)
+	}
+	all, err := h.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range all {
+		if f.proc == proc && proc.PID != 0 {
+			return h.reopen(ctx, f, vm)
+		}
+	}
+	if proc.Alive() {
+		return nil, fmt.Errorf("%s at %s: no monitor of its process %d answers: %w", vm, h.cfg.Name, proc.PID, gateway.ErrUnavailable)
+	}
+	err = fmt.Errorf("%s at %s: its process has ended: %w", vm, h.cfg.Name, gateway.ErrNoVM)
+	for _, f := range all {
+		if f.VMInfo.Name == vm {
+			err = fmt.Errorf("%w; process %d at %s has its name now, and is left alone", err, f.proc.PID, f.path)
+		}
+	}
+	return nil, err
+}
+
+// reopen opens what a scan has found, unless another process has come to listen there.
+func (h *Host) reopen(ctx context.Context, f found, vm string) (gateway.Source, error) {
+	src, err := h.openSource(ctx, f, vm)
+	if err == nil && src.Process() != f.proc.ID() {
+		return nil, errors.Join(fmt.Errorf("%s at %s: another process listens at %s now: %w", vm, h.cfg.Name, f.path, gateway.ErrUnavailable), src.Close())
+	}
+	return src, err
+}
+
+// Process implements gateway.Source.
+func (s *source) Process() string { return s.proc.ID() }
 
 // Spec implements gateway.Source. Args are missing if the process cannot be
 // seen from here; a destination with a template does without.
