@@ -87,8 +87,8 @@ func (m *sourceMove) ask(ctx context.Context, c control) (control, error) {
 	for {
 		select {
 		case a := <-m.answers:
-			if a.Type == msgLoaded || c.Type == msgAbort && a.Type == msgFailed {
-				continue // an answer to nothing
+			if a.Type == msgLoaded || c.Type == msgAbort && (a.Type == msgFailed || a.Type == msgPrepared || a.Type == msgRefused) {
+				continue // an answer to nothing, or to an order that we no longer wait for
 			}
 			return a, nil
 		case err, ok := <-m.ctlErr:

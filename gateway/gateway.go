@@ -195,13 +195,32 @@ func (g *Gateway) Run(ctx context.Context) error {
 		g.wg.Go(func() { g.keepSeeded(g.ctx) })
 	}
 	err := g.accept(ctx)
-	g.abortAll(errStopping)
+	g.goBack()
 	g.stop()
 	g.wg.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
+}
+
+// goBackTime is how long moves may take to go back to their source when the gateway is
+// stopped, and to tell their destinations: the half of what systemd gives a service
+// (TimeoutStopSec of longhauld.service).
+const goBackTime = 15 * time.Second
+
+// goBack ends the moves that have not come to their commit. Their destinations are told
+// while the gateway can still talk to them: else each would keep its process until this
+// gateway runs again.
+func (g *Gateway) goBack() {
+	late := time.After(goBackTime)
+	for _, j := range g.abortAll(errStopping) {
+		select {
+		case <-j.over:
+		case <-late:
+			return
+		}
+	}
 }
 
 // accept takes the channels that peers open.

@@ -20,6 +20,7 @@ type job struct {
 	view     Job
 	watchers map[chan struct{}]struct{}
 	abort    context.CancelCauseFunc // nil when the job can no longer be aborted
+	over     chan struct{}           // closed when all is done of what can be aborted; set with abort
 	aborted  bool
 	setRate  func(bitsPerSecond int64)
 	recover  func(d Decision) error // nil when the job needs no decision here

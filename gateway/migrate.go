@@ -44,12 +44,15 @@ func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) 
 		return Job{}, errors.Join(err, src.Close())
 	}
 	run, abort := context.WithCancelCause(g.ctx)
+	over := make(chan struct{})
 	m.job.mu.Lock()
-	m.job.abort, m.job.setRate = abort, func(bps int64) { g.setRate(m, bps) }
+	m.job.abort, m.job.over = abort, over
+	m.job.setRate = func(bps int64) { g.setRate(m, bps) }
 	m.job.recover = m.decide
 	m.job.mu.Unlock()
 	g.log.Info("move begins", "vm", req.VM, "peer", req.To, "job", m.job.id)
 	g.wg.Go(func() {
+		defer close(over)
 		defer abort(nil)
 		m.run(run)
 	})
@@ -254,11 +257,14 @@ func (m *sinkMove) decide(d Decision) error {
 	return nil
 }
 
-// abortAll ends the moves that have not come to their commit.
-func (g *Gateway) abortAll(why error) {
+// abortAll ends the moves that have not come to their commit, and returns them.
+func (g *Gateway) abortAll(why error) (ending []*job) {
 	g.jobs.mu.Lock()
 	defer g.jobs.mu.Unlock()
 	for _, j := range g.jobs.byID {
-		j.stop(why)
+		if j.stop(why) {
+			ending = append(ending, j)
+		}
 	}
+	return ending
 }

@@ -139,3 +139,20 @@ func TestSourceLostInTheMiddle(t *testing.T) {
 	}
 	ledger.Check(t, "db1", "host-b")
 }
+
+// The source's gateway is stopped in the middle of a move: its destination is told so,
+// and need not wait until that gateway runs again.
+func TestStopTellsTheDestination(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{Rounds: -1})
+	j := a.begin("b")
+	a.inState(j.ID, gateway.JobMoving)
+	a.stop()
+	b.inState(j.ID, gateway.JobFailed)
+	noMoves(t, b)
+	if n := b.host.Count("db1"); n != 0 {
+		t.Errorf("%d processes of db1 are left at b", n)
+	}
+	ledger.Check(t, "db1", "host-a")
+	noChannels(t, 0, b)
+}
