@@ -48,7 +48,7 @@
 //
 //	gateway.go      takes the channels that peers open; links.go hears of links
 //
-//	migrate.go      an operator asks for a move
+//	migrate.go      an operator asks for a move; find.go, of a VM at which host
 //	move_source.go  the move at the site the VM leaves
 //	move_sink.go    the move at the site it comes to
 //	control.go      what the two tell each other; wire.go has the messages

@@ -121,27 +121,6 @@ func (g *Gateway) setRate(m *sourceMove, bps int64) {
 	m.job.update(func(v *Job) { v.Progress.RateCap = bps })
 }
 
-// findVM looks for a VM on all hosts of this site.
-func (g *Gateway) findVM(ctx context.Context, vm string) (Host, Source, error) {
-	var problems []error
-	for _, h := range g.cfg.Hosts {
-		src, err := h.Source(ctx, vm)
-		if err == nil {
-			return h, src, nil
-		}
-		if !errors.Is(err, ErrNoVM) {
-			problems = append(problems, fmt.Errorf("host %s: %w", h.Name(), err))
-		}
-	}
-	if len(problems) > 0 {
-		return nil, nil, fmt.Errorf("vm %s: %w", vm, errors.Join(problems...))
-	}
-	if len(g.cfg.Hosts) == 0 {
-		return nil, nil, fmt.Errorf("vm %q: site %s has no hypervisor host in its config: %w", vm, g.cfg.Site, ErrNoVM)
-	}
-	return nil, nil, fmt.Errorf("vm %q at site %s: %w", vm, g.cfg.Site, ErrNoVM)
-}
-
 // Jobs lists the moves that this gateway knows, the newest last.
 func (g *Gateway) Jobs(context.Context) ([]Job, error) { return g.jobs.list(), nil }
 

@@ -56,6 +56,8 @@ type site struct {
 	dirs    []string       // that are kept seeded
 	disk    int64          // of the store in bytes; 0: 256 MiB
 
+	others []gateway.Host // beside host
+
 	tenants     []string
 	hostTenants map[string]string
 
@@ -140,7 +142,7 @@ func (s *site) start() {
 		s.t.Fatal(err)
 	}
 	cfg := gateway.Config{
-		Site: s.name, Node: node, Hosts: []gateway.Host{s.host}, Network: s.l2, Logger: log,
+		Site: s.name, Node: node, Hosts: append([]gateway.Host{s.host}, s.others...), Network: s.l2, Logger: log,
 		Formats:  gateway.Formats{Recognise: vmstream.Recognise, Opaque: newOpaque, Pack: vmstream.NewPacker},
 		StateDir: filepath.Join(s.dir, "state"), StoreDir: filepath.Join(s.dir, "store"), StoreDisk: cmp.Or(s.disk, 256<<20), RunDir: s.run,
 		AllowForward: func(string, string) error { return nil },

@@ -1,0 +1,42 @@
+package gateway_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/hvtest"
+)
+
+// Two hosts of a site have a VM of that name: neither is taken for the one that is
+// meant. When one of them only is what a move has left, the other is.
+func TestTwoHostsHaveTheVM(t *testing.T) {
+	t.Parallel()
+	second := hvtest.NewFakeHost("host-a2", new(hvtest.Ledger))
+	t.Cleanup(second.Close)
+	second.Add(hvtest.Guest{Name: "db1"})
+	a, b, ledger := newPairWith(t, hvtest.Guest{}, nil, func(s *site) {
+		if s.name == "a" {
+			s.others = []gateway.Host{second}
+		}
+	})
+	for _, state := range []string{"running", "paused"} {
+		_, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b"})
+		if !errors.Is(err, gateway.ErrBusy) || !strings.Contains(err.Error(), "host-a has it (running), and so has host host-a2 ("+state+")") {
+			t.Errorf("%s at a2: %v", state, err)
+		}
+		second.Pause("db1")
+	}
+	second.Fail(hvtest.StepSource, errors.New("broken on purpose"))
+	if end := a.migrate("b"); end.State != gateway.JobDone {
+		t.Errorf("%s: %s", end.State, end.Error)
+	}
+	onlyAt(t, b, a, ledger)
+	if end := a.migrate("b"); end.State != gateway.JobFailed { // that at a2: b has one
+		t.Errorf("%s: %s", end.State, end.Error)
+	}
+	if n := second.Count("db1"); n != 1 {
+		t.Errorf("%d processes at a2", n)
+	}
+}
