@@ -123,40 +123,55 @@ func pause(ctx context.Context, d time.Duration) error {
 // settle sends the order to run until the destination has answered.
 func (m *sourceMove) settle(ctx context.Context) (control, error) {
 	for fresh := m.agreed; ; fresh = false { // fresh: the hypervisor has said completed just now
-		order := control{Type: msgCommit}
-		if !fresh && m.runsHere(ctx) {
-			// Somebody has resumed it by hand: two must not run.
-			order = control{Type: msgAbort, Reason: "the VM was resumed at its source"}
-		}
-		m.commitSent = time.Now()
-		answer, err := m.ask(ctx, order)
-		switch {
-		case ctx.Err() != nil:
-			return answer, context.Cause(ctx)
-		case err != nil:
-			m.doubt(err)
-		case answer.Type == msgRunning && order.Type == msgAbort:
-			m.doubt(fmt.Errorf("the VM was resumed here by hand, and runs at %s as well; pause it here", m.entry.Peer))
-		case answer.Type == msgRunning:
-			return answer, nil
-		case answer.Type == msgAborted:
-			return answer, fmt.Errorf("%w: %s", errAborted, answer.Reason)
-		case answer.Type == msgUnknown:
-			m.doubt(fmt.Errorf("site %s has no record of this move", m.entry.Peer))
-		default:
-			m.doubt(fmt.Errorf("site %s answered %q: %s", m.entry.Peer, answer.Type, answer.Reason))
+		if other := m.stranger(ctx); other != nil {
+			m.strange(other)
+		} else if answer, err := m.order(ctx, fresh); !errors.Is(err, errDoubt) {
+			return answer, err
 		}
 		select {
 		case decision := <-m.decisions:
 			if decision == DecideSource {
 				return m.decided(ctx)
 			}
+			m.heard = true
 			return control{ResumeAt: time.Now().UTC()}, nil
 		case <-time.After(askAgain):
 		case <-ctx.Done():
 			return control{}, context.Cause(ctx)
 		}
 	}
+}
+
+// errDoubt says that an order has decided nothing, and that the job says why.
+var errDoubt = errors.New("in doubt")
+
+// order sends the order to run once.
+func (m *sourceMove) order(ctx context.Context, fresh bool) (control, error) {
+	order := control{Type: msgCommit}
+	if !fresh && m.runsHere(ctx) {
+		// Somebody has resumed it by hand: two must not run.
+		order = control{Type: msgAbort, Reason: "the VM was resumed at its source"}
+	}
+	m.commitSent = time.Now()
+	answer, err := m.ask(ctx, order)
+	switch {
+	case ctx.Err() != nil:
+		return answer, context.Cause(ctx)
+	case err != nil:
+		m.doubt(err)
+	case answer.Type == msgRunning && order.Type == msgAbort:
+		m.doubt(fmt.Errorf("the VM was resumed here by hand, and runs at %s as well; pause it here", m.entry.Peer))
+	case answer.Type == msgRunning:
+		m.heard = true
+		return answer, nil
+	case answer.Type == msgAborted:
+		return answer, fmt.Errorf("%w: %s", errAborted, answer.Reason)
+	case answer.Type == msgUnknown:
+		m.doubt(fmt.Errorf("site %s has no record of this move", m.entry.Peer))
+	default:
+		m.doubt(fmt.Errorf("site %s answered %q: %s", m.entry.Peer, answer.Type, answer.Reason))
+	}
+	return answer, errDoubt
 }
 
 // runsHere tells whether the source hypervisor says that the VM executes.
@@ -188,6 +203,16 @@ func (m *sourceMove) doubt(why error) {
 		v.Safe = fmt.Sprintf("wait: %s was told to run the VM and has not answered, so the copy here stays paused and is asked about again. "+
 			"Only if you have seen that the VM does not run at %s and never will: longhaul job recover %s --run source. "+
 			"Only if you have seen that it runs there: longhaul job recover %s --run destination", m.entry.Peer, m.entry.Peer, v.ID, v.ID)
+	})
+}
+
+// strange tells operators of a process that keeps the move from going on.
+func (m *sourceMove) strange(other error) {
+	m.job.update(func(v *Job) {
+		v.State, v.Phase = JobInDoubt, other.Error()
+		v.Safe = fmt.Sprintf("end that process if it is not needed: the move then goes on by itself. "+
+			"If it is the VM now, and %s does not run it: longhaul job recover %s --run source. "+
+			"If the VM runs at %s: longhaul job recover %s --run destination", m.entry.Peer, v.ID, m.entry.Peer, v.ID)
 	})
 }
 
@@ -228,8 +253,10 @@ func (m *sourceMove) endSource(ctx context.Context) error {
 	}
 }
 
-// mayEnd fails if the source may be another than that of the move: one that was
-// taken up has been found by its name, which somebody may have given to another.
+// mayEnd fails if the source may be another than that of the move, where it was taken
+// up: it may have been found by its name, which somebody may have given to another.
+// One that is known to be it, and was paused by hand when the destination said that it
+// runs the VM, is left behind as well as one that was never resumed.
 func (m *sourceMove) mayEnd(ctx context.Context) error {
 	if !m.takenUp {
 		return nil
@@ -238,7 +265,8 @@ func (m *sourceMove) mayEnd(ctx context.Context) error {
 	if err != nil || state == Gone {
 		return err
 	}
-	if state != Moved {
+	stale := state == Paused && m.heard && m.entry.Process != ""
+	if state != Moved && !stale {
 		return fmt.Errorf("%s is %s: %w", m.entry.Spec.VM, state, ErrBusy)
 	}
 	return m.g.stillIts(m.entry)

@@ -56,9 +56,10 @@ type Entry struct {
 	Peer    string    `json:"peer"` // the other site
 	Host    string    `json:"host"` // our host
 	Spec    Spec      `json:"spec"`
-	Ran     bool      `json:"ran"`            // of a source: the VM executed when the move began
-	Left    bool      `json:"left,omitempty"` // its process is not needed any more, and may still be there
-	Seq     uint64    `json:"seq,omitempty"`  // order in which moves were written down here first; Put sets it
+	Process string    `json:"process,omitempty"` // of a source: Source.Process, if it tells
+	Ran     bool      `json:"ran"`               // of a source: the VM executed when the move began
+	Left    bool      `json:"left,omitempty"`    // its process is not needed any more, and may still be there
+	Seq     uint64    `json:"seq,omitempty"`     // order in which moves were written down here first; Put sets it
 	Job     Job       `json:"job"`
 	Changed time.Time `json:"changed"`
 }

@@ -111,7 +111,7 @@ func (g *Gateway) newSourceMove(ctx context.Context, req MigrateRequest, host Ho
 	}
 	return &sourceMove{
 		g: g, job: j, src: src, begun: time.Now(), decisions: make(chan Decision, 1),
-		entry: Entry{Token: spec.Token, Role: RoleSource, Peer: req.To, Host: host.Name(), Spec: spec, Ran: state == Running},
+		entry: Entry{Token: spec.Token, Role: RoleSource, Peer: req.To, Host: host.Name(), Process: src.Process(), Spec: spec, Ran: state == Running},
 	}, nil
 }
 

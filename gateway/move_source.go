@@ -67,6 +67,7 @@ type sourceMove struct {
 	decisions chan Decision // of an operator, for a move in doubt; one waits
 
 	takenUp    bool // by recover.go: an earlier run of the gateway has begun it
+	heard      bool // the destination or an operator has said in this run that the VM runs there
 	begun      time.Time
 	completed  bool          // the hypervisor says that it has handed everything over
 	agreed     bool          // the destination has loaded everything, with our digests
@@ -397,14 +398,19 @@ func (m *sourceMove) runHere(ctx context.Context) error {
 		switch {
 		case err != nil: // its control connection may have been what failed
 			if e := m.reattach(ctx); errors.Is(e, ErrNoVM) {
-				return fmt.Errorf("the source hypervisor has ended: the VM is lost by its host's fault: %w", e)
+				m.src.Close()
+				m.src = goneSource{e}
+				return m.lost()
 			}
 			m.g.log.Debug("asking whether the VM runs at the source", "vm", m.entry.Spec.VM, "err", err)
 		case state == Running:
 			return nil
 		case state == Gone:
-			return errors.New("the source hypervisor has ended: the VM is lost by its host's fault")
+			return m.lost()
 		case state == Paused || state == Moved:
+			if other := m.stranger(ctx); other != nil {
+				return fmt.Errorf("the VM is not resumed at its source: %w", other)
+			}
 			if err := m.src.Resume(ctx); err != nil {
 				m.g.log.Debug("resuming at the source", "vm", m.entry.Spec.VM, "err", err)
 			}
@@ -417,13 +423,18 @@ func (m *sourceMove) runHere(ctx context.Context) error {
 	}
 }
 
+// lost says that the source hypervisor has ended while the VM was its own.
+func (m *sourceMove) lost() error {
+	const what = "the source hypervisor has ended: the VM is lost by its host's fault"
+	if gone, ok := m.src.(goneSource); ok {
+		return fmt.Errorf(what+": %w", gone.error)
+	}
+	return errors.New(what)
+}
+
 // reattach opens the source anew.
 func (m *sourceMove) reattach(ctx context.Context) error {
-	h := m.g.hostNamed(m.entry.Host)
-	if h == nil {
-		return fmt.Errorf("host %q is not in the config: %w", m.entry.Host, ErrNotFound)
-	}
-	src, err := h.Source(ctx, m.entry.Spec.VM)
+	src, err := m.g.sourceOf(ctx, m.entry)
 	if err != nil {
 		return err
 	}

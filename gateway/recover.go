@@ -124,39 +124,74 @@ func (m *sourceMove) tryReopen(ctx context.Context) error {
 	m.s.wire.Store(p.WireBytes)
 	m.s.rounds.Store(int64(p.Rounds))
 	m.s.tenant = m.entry.Job.Request.Tenant
-	h := m.g.hostNamed(m.entry.Host)
-	if h == nil {
-		return fmt.Errorf("host %q is no longer in the config: %w", m.entry.Host, ErrNotFound)
-	}
-	src, err := h.Source(ctx, m.entry.Spec.VM)
+	src, err := m.g.sourceOf(ctx, m.entry)
 	switch {
 	case err == nil:
 		m.src = src
 	case errors.Is(err, ErrNoVM) && m.entry.Step == StepReleased:
+		m.g.log.Info("the source of a move has ended", "vm", m.entry.Spec.VM, "err", err)
 	case errors.Is(err, ErrNoVM):
-		m.src = goneSource{}
+		m.g.log.Warn("the source of a move has ended", "vm", m.entry.Spec.VM, "err", err)
+		m.src = goneSource{err}
 	default:
 		return err
 	}
 	return nil
 }
 
-// goneSource stands for a source whose process no longer exists.
-type goneSource struct{}
+// sourceOf opens the source of a journaled move: its very process, or what has its
+// VM's name where the process could not be told.
+func (g *Gateway) sourceOf(ctx context.Context, e Entry) (Source, error) {
+	h := g.hostNamed(e.Host)
+	switch {
+	case h == nil:
+		return nil, fmt.Errorf("host %q is not in the config: %w", e.Host, ErrNotFound)
+	case e.Process == "":
+		return h.Source(ctx, e.Spec.VM)
+	}
+	return h.Reopen(ctx, e.Spec.VM, e.Process)
+}
 
-var errGone = errors.New("the source hypervisor has ended")
+// goneSource stands for a source whose process no longer exists, and says why it is
+// thought so.
+type goneSource struct{ error }
 
-func (goneSource) Spec(context.Context) (Spec, error)               { return Spec{}, errGone }
-func (goneSource) Events() <-chan Event                             { return nil }
-func (goneSource) Start(context.Context, string, MoveParams) error  { return errGone }
-func (goneSource) Continue(context.Context) error                   { return errGone }
-func (goneSource) Cancel(context.Context) error                     { return errGone }
-func (goneSource) SetDowntime(context.Context, time.Duration) error { return errGone }
-func (goneSource) Progress(context.Context) (Progress, error)       { return Progress{}, errGone }
-func (goneSource) State(context.Context) (RunState, error)          { return Gone, nil }
-func (goneSource) Resume(context.Context) error                     { return errGone }
-func (goneSource) Release(context.Context) error                    { return nil }
-func (goneSource) Close() error                                     { return nil }
+func (goneSource) Process() string                                    { return "" }
+func (s goneSource) Spec(context.Context) (Spec, error)               { return Spec{}, s.error }
+func (goneSource) Events() <-chan Event                               { return nil }
+func (s goneSource) Start(context.Context, string, MoveParams) error  { return s.error }
+func (s goneSource) Continue(context.Context) error                   { return s.error }
+func (s goneSource) Cancel(context.Context) error                     { return s.error }
+func (s goneSource) SetDowntime(context.Context, time.Duration) error { return s.error }
+func (s goneSource) Progress(context.Context) (Progress, error)       { return Progress{}, s.error }
+func (goneSource) State(context.Context) (RunState, error)            { return Gone, nil }
+func (s goneSource) Resume(context.Context) error                     { return s.error }
+func (goneSource) Release(context.Context) error                      { return nil }
+func (goneSource) Close() error                                       { return nil }
+
+// stranger tells of a process that somebody has given the VM's name at its host while
+// the gateway was away, and which may be the VM or another one: it is not the one that
+// is journaled, and while it can run nothing else is made to.
+func (m *sourceMove) stranger(ctx context.Context) error {
+	h := m.g.hostNamed(m.entry.Host)
+	if !m.takenUp || m.entry.Process == "" || h == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	src, err := h.Source(ctx, m.entry.Spec.VM)
+	if err != nil { // nothing is seen; what is not told of decides nothing
+		return nil
+	}
+	defer src.Close()
+	if id := src.Process(); id == "" || id == m.entry.Process {
+		return nil
+	}
+	if state, err := src.State(ctx); err == nil && (state == Running || state == Paused) {
+		return fmt.Errorf("another process than that of the move has the name %s at host %s and is %s; it is left alone", m.entry.Spec.VM, h.Name(), state)
+	}
+	return nil
+}
 
 func (g *Gateway) newRecoveredSink(e Entry, j *job) *sinkMove {
 	m := &sinkMove{g: g, job: j, entry: e, peer: e.Peer, vm: e.Spec.VM}
