@@ -230,8 +230,7 @@ func (m *sourceMove) release(ctx context.Context) error {
 			m.g.log.Warn("source process not ended; the VM runs at the destination", "vm", m.entry.Spec.VM, "err", err)
 		}
 	}
-	if err := m.step(StepDone); err != nil { // a restart releases it once more
-		m.entry.Left = false
+	if err := m.step(StepDone); err != nil { // closeMove tries again
 		m.g.log.Error("journal does not take that the move is done", "vm", m.entry.Spec.VM, "err", err)
 	}
 	return nil
@@ -365,8 +364,6 @@ func (m *sinkMove) abandon(ctx context.Context, why error) control {
 	m.ended(cmp.Or(m.ends, JobFailed), why)
 	if m.entry.Left {
 		m.g.log.Warn("destination process not ended; it is paused and will not be resumed", "vm", m.vm, "err", err)
-		entry := m.entry
-		m.g.wg.Go(func() { m.g.keepClearing(m.g.ctx, entry) })
 	}
 	return m.verdict(control{Type: msgAborted, Reason: why.Error()})
 }

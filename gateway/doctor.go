@@ -82,6 +82,9 @@ func Examine(now time.Time, st Status, segments []Segment) []Check {
 		}
 		checks = append(checks, c)
 	}
+	for _, l := range st.Left {
+		checks = append(checks, Check{Name: "left by a move", Subject: l.VM + " at " + l.Host, State: CheckWarn, Detail: "job " + l.Job + ": " + l.Problem})
+	}
 	for _, s := range segments {
 		checks = append(checks, examineSegment(s)...)
 	}

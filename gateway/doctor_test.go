@@ -33,6 +33,9 @@ func TestExamine(t *testing.T) {
 		}, "fail link b is down: certificate: refused by the peer: tls: bad certificate; a site that was revoked joins anew with a token"},
 		{"version", func(st *Status, _ *Segment) { st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "2"}} }, "warn link b runs longhauld 2"},
 		{"host", func(st *Status, _ *Segment) { st.Hosts = []HostStatus{{Name: "h1", Problem: "no socket"}} }, "fail host h1 no socket"},
+		{"left", func(st *Status, _ *Segment) {
+			st.Left = []Leftover{{Job: "m-1", VM: "db1", Host: "h1", Problem: "it hangs"}}
+		}, "warn left by a move db1 at h1 job m-1: it hangs"},
 		{"problem", func(_ *Status, s *Segment) { s.Problem = "firewall" }, "fail segment prod firewall"},
 		{"no device", func(_ *Status, s *Segment) { s.Device = "" }, "fail segment prod is not attached"},
 		{"loop", func(_ *Status, s *Segment) { s.Counts = map[string]int64{"loop_trips": 2} }, "warn loops prod found 2 times"},

@@ -136,6 +136,7 @@ type Gateway struct {
 	commons  map[commonKey]*common
 	sinks    map[string]*sinkMove
 	forwards map[string]*forward
+	left     map[*leftover]struct{}   // see left.go
 	groups   map[string]*session      // forwarded sessions that come out here
 	held     map[string]*atomic.Int64 // bytes held back for each peer, see inbound.go
 }
@@ -167,7 +168,7 @@ func New(cfg Config) (*Gateway, error) {
 		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), patience: patience{query: queryEvery, standstill: standstill, switchover: switchPatience},
 		hearEvery: hearEvery, keepEvery: keepEvery,
 		jobs: newJobs(), commons: map[commonKey]*common{}, sinks: map[string]*sinkMove{},
-		forwards: map[string]*forward{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
+		forwards: map[string]*forward{}, left: map[*leftover]struct{}{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}
 	g.openImages()
 	g.ctx, g.stop = context.WithCancel(context.Background())

@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 )
 
 // What a move leaves behind. A process that a move no longer needs holds as much
@@ -13,41 +16,118 @@ import (
 // to, or was not told because the gateway had ended, and it is told again: until
 // it has ended, and before the VM comes to its host once more.
 
-// clear ends the process that a move has left. One that has come to run was
-// resumed by hand, and is left alone.
 //
-// One at a time, and the journal is asked anew: once the process has ended, or the
-// VM has been at the host again, a source of that name may be one whose move has
-// not come to its commit.
-func (g *Gateway) clear(ctx context.Context, e Entry) error {
-	for !g.clearing.TryLock() { // it is held while hypervisors are asked
+// Nor is a move over before its end is written down: the next run of the gateway would
+// take it up, and might find the VM as its operator wants it by then. That too is
+// tried until it is done. Operators see in the gateway's status what is not.
+
+// A leftover is what a move that has ended has left undone.
+type leftover struct {
+	entry   Entry
+	written bool      // the journal has the entry; guarded by Gateway.clearing
+	since   time.Time // when it was first tried
+	why     string    // it is not done, for operators; guarded by Gateway.mu
+}
+
+// retryMost is how far what was left is put off, after tries that are each twice as far
+// apart as the ones before.
+const retryMost = 30 * time.Second
+
+// putEnd writes down that a move has ended, and does what it has left.
+func (g *Gateway) putEnd(e Entry) {
+	l := &leftover{entry: e, written: true}
+	if err := g.journal.Put(e); err != nil {
+		g.log.Error("journal does not take the end of a move", "vm", e.Spec.VM, "err", err)
+		l.written, l.why = false, journalRefuses(err)
+	}
+	g.keepClearing(l)
+}
+
+// keepClearing does what a move has left, in the background, until it has succeeded.
+func (g *Gateway) keepClearing(l *leftover) {
+	if l.written && !l.entry.Left {
+		return
+	}
+	l.since = time.Now().UTC()
+	g.mu.Lock()
+	g.left[l] = struct{}{}
+	g.mu.Unlock()
+	g.wg.Go(func() {
+		for wait := retryEvery; ; wait = min(2*wait, retryMost) {
+			if g.clear(g.ctx, l) == nil || pause(g.ctx, wait) != nil {
+				break
+			}
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.left, l)
+	})
+}
+
+func journalRefuses(err error) string {
+	return fmt.Sprintf("the journal does not take that the move has ended, and is tried again; is there room for it? %v", err)
+}
+
+// clear does what a move has left, and notes why it does not succeed. One at a time:
+// hypervisors are asked meanwhile.
+func (g *Gateway) clear(ctx context.Context, l *leftover) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
+	for !g.clearing.TryLock() {
 		if err := pause(ctx, windDown); err != nil {
 			return err
 		}
 	}
 	defer g.clearing.Unlock()
+	why, err := "", error(nil)
+	if !l.written {
+		if err = g.journal.Put(l.entry); err != nil {
+			why = journalRefuses(err)
+		}
+		l.written = err == nil
+	}
+	if l.written {
+		if err = g.clearProcess(ctx, l.entry); err != nil {
+			why = fmt.Sprintf("a process of the move is not needed any more and has not ended: %v", err)
+		}
+	}
+	if err != nil {
+		g.log.Debug("ending what a move has left", "vm", l.entry.Spec.VM, "err", err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l.why = why
+	return err
+}
+
+// clearProcess ends the process that a move has left. One that has come to run was
+// resumed by hand, and is left alone.
+//
+// The journal is asked anew: once the process has ended, or the VM has been at the
+// host again, a source of that name may be one whose move has not come to its commit.
+func (g *Gateway) clearProcess(ctx context.Context, e Entry) error {
 	e, ok, err := g.journal.Get(e.Token, e.Role)
 	if err != nil || !ok || !e.Left {
 		return err
 	}
-	h := g.hostNamed(e.Host)
-	if h == nil {
-		return fmt.Errorf("host %q is not in the config: %w", e.Host, ErrNotFound)
-	}
-	end := clearSink
+	end := g.clearSink
 	if e.Role == RoleSource {
 		end = g.clearSource
 	}
-	if err := end(ctx, h, e); errors.Is(err, ErrBusy) {
+	if err := end(ctx, e); errors.Is(err, ErrBusy) {
 		g.log.Warn("what a move has left is in use; it is left alone", "vm", e.Spec.VM, "err", err)
 	} else if err != nil && !errors.Is(err, ErrNoVM) {
-		return fmt.Errorf("host %s: %w", h.Name(), err)
+		return fmt.Errorf("host %s: %w", e.Host, err)
 	}
 	e.Left = false
 	return g.journal.Put(e)
 }
 
-func clearSink(ctx context.Context, h Host, e Entry) error {
+func (g *Gateway) clearSink(ctx context.Context, e Entry) error {
+	h := g.hostNamed(e.Host)
+	if h == nil {
+		return errors.New("it is not in the config")
+	}
 	sink, err := h.Attach(ctx, e.Spec)
 	if err != nil {
 		return err
@@ -58,11 +138,11 @@ func clearSink(ctx context.Context, h Host, e Entry) error {
 
 // clearSource ends a source whose VM has moved away, and no process of its name
 // that is something else.
-func (g *Gateway) clearSource(ctx context.Context, h Host, e Entry) error {
+func (g *Gateway) clearSource(ctx context.Context, e Entry) error {
 	if err := g.stillIts(e); err != nil {
 		return err
 	}
-	src, err := h.Source(ctx, e.Spec.VM)
+	src, err := g.sourceOf(ctx, e)
 	if errors.Is(err, ErrBusy) { // it cannot be told from another now, perhaps later
 		return errors.New(err.Error())
 	}
@@ -70,12 +150,17 @@ func (g *Gateway) clearSource(ctx context.Context, h Host, e Entry) error {
 		return err
 	}
 	defer src.Close()
-	state, err := src.State(ctx)
-	if err != nil {
+	switch state, err := src.State(ctx); {
+	case err != nil:
 		return err
-	}
-	if state != Moved {
+	case state == Gone:
+		return nil
+	case state == Running:
 		return fmt.Errorf("it is %s: %w", state, ErrBusy)
+	case state == Paused: // nobody but its operator knows for what
+		return fmt.Errorf("it was resumed by hand since and is paused; if %s runs at site %s, end it by hand", e.Spec.VM, e.Peer)
+	case state != Moved:
+		return fmt.Errorf("it is %s", state)
 	}
 	if err := g.stillIts(e); err != nil { // asking may have taken long
 		return err
@@ -96,34 +181,35 @@ func (g *Gateway) stillIts(e Entry) error {
 	return nil
 }
 
-// keepClearing is clear until it has succeeded.
-func (g *Gateway) keepClearing(ctx context.Context, e Entry) {
-	for {
-		once, cancel := context.WithTimeout(ctx, cleanupTime)
-		err := g.clear(once, e)
-		cancel()
-		if err == nil {
-			return
-		}
-		g.log.Debug("ending what a move has left", "vm", e.Spec.VM, "err", err)
-		if pause(ctx, retryEvery) != nil {
-			return
-		}
-	}
-}
-
 // clearFor makes room for a VM that comes to a host. If a process stays that
 // stands in the way, the host says so.
 func (g *Gateway) clearFor(ctx context.Context, host, vm string) {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
 	defer cancel()
-	all, err := g.journal.All()
-	for _, e := range all {
-		if e.Left && e.Host == host && e.Spec.VM == vm {
-			err = errors.Join(err, g.clear(ctx, e))
+	g.mu.Lock()
+	var all []*leftover
+	for l := range g.left {
+		if l.entry.Host == host && l.entry.Spec.VM == vm {
+			all = append(all, l)
 		}
 	}
-	if err != nil {
-		g.log.Warn("ending what a move has left", "vm", vm, "err", err)
+	g.mu.Unlock()
+	for _, l := range all {
+		if err := g.clear(ctx, l); err != nil {
+			g.log.Warn("ending what a move has left", "vm", vm, "err", err)
+		}
 	}
+}
+
+// leftovers are what moves have left undone, the oldest first, for operators.
+func (g *Gateway) leftovers() (all []Leftover) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for l := range g.left {
+		if l.why != "" {
+			all = append(all, Leftover{Job: jobID(l.entry.Token), VM: l.entry.Spec.VM, Host: l.entry.Host, Since: l.since, Problem: l.why})
+		}
+	}
+	slices.SortFunc(all, func(a, b Leftover) int { return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Job, b.Job)) })
+	return all
 }

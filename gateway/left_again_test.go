@@ -2,6 +2,8 @@ package gateway_test
 
 import (
 	"errors"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/longhaul-project/longhaul/gateway"
@@ -110,4 +112,93 @@ func TestTwoOfOneName(t *testing.T) {
 	if _, err := a.host.Source(t.Context(), "db1"); !errors.Is(err, gateway.ErrBusy) {
 		t.Errorf("got %v, want ErrBusy", err)
 	}
+}
+
+// leftAt waits until a site's status tells of one thing that a move has left, or of none.
+func (s *site) leftAt(text string) {
+	s.t.Helper()
+	until(s.t, "left at "+s.name+": "+text, func() bool {
+		st, err := s.g.Status(s.t.Context())
+		if err != nil || text == "" {
+			return err == nil && len(st.Left) == 0
+		}
+		return len(st.Left) == 1 && strings.Contains(st.Left[0].Problem, text) && st.Left[0].Host == "host-"+s.name && st.Left[0].VM == "db1"
+	})
+}
+
+// Neither is the end of a move written down nor does its source end, for a while: both
+// are shown, and done by the same run of the gateway.
+func TestReleasedWithoutARestart(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	var full atomic.Bool
+	full.Store(true)
+	a.g.RefuseJournal(func(e gateway.Entry) error {
+		if full.Load() && e.Step == gateway.StepDone {
+			return errDisk
+		}
+		return nil
+	})
+	a.host.Inject(hvtest.Fault{Step: hvtest.StepRelease, Err: errors.New("not now"), Times: 3})
+	reached, goOn := a.hold(hvtest.StepRelease, errors.New("nor now"))
+	if end := a.migrate("b"); end.State != gateway.JobDone {
+		t.Fatalf("%s: %s", end.State, end.Error)
+	}
+	a.leftAt(errDisk.Error())
+	full.Store(false)
+	<-reached
+	close(goOn)
+	a.leftAt("nor now")
+	a.leftAt("")
+	noMoves(t, a, b)
+	onlyAt(t, b, a, ledger)
+}
+
+// That a move has failed is not written down for a while, and then it is: a restart does
+// not resume what an operator has paused since.
+func TestFailureIsWrittenLater(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	var full atomic.Bool
+	full.Store(true)
+	a.g.RefuseJournal(func(e gateway.Entry) error {
+		if full.Load() && e.Step == gateway.StepAborted {
+			return errDisk
+		}
+		return nil
+	})
+	a.host.Fail(hvtest.StepContinue, errors.New("broken on purpose"))
+	if end := a.migrate("b"); end.State != gateway.JobFailed {
+		t.Fatalf("%s: %s", end.State, end.Error)
+	}
+	a.leftAt(errDisk.Error())
+	a.host.Pause("db1")
+	full.Store(false)
+	a.leftAt("")
+	noMoves(t, a, b)
+	a.stop()
+	a.start()
+	noMoves(t, a)
+	ledger.Check(t, "db1", "")
+}
+
+// The source of a move is not released, and is resumed and paused by hand: only an
+// operator knows what for, and is told of it until it has ended.
+func TestPausedByHandIsShown(t *testing.T) {
+	t.Parallel()
+	a, b, _ := newPair(t, hvtest.Guest{})
+	a.host.Inject(hvtest.Fault{Step: hvtest.StepRelease, Err: errors.New("not now"), Times: 3})
+	reached, goOn := a.hold(hvtest.StepRelease, errors.New("nor now"))
+	if end := a.migrate("b"); end.State != gateway.JobDone {
+		t.Fatalf("%s: %s", end.State, end.Error)
+	}
+	<-reached
+	a.resume()
+	a.host.Pause("db1")
+	close(goOn)
+	a.leftAt("end it by hand")
+	a.untouched(gateway.Paused)
+	a.host.Crash("db1")
+	a.leftAt("")
+	b.untouched(gateway.Running)
 }

@@ -337,9 +337,7 @@ func (m *sinkMove) sourceEnded(ctx context.Context, c control) {
 func (m *sinkMove) ended(s JobState, err error) {
 	m.job.end(s, err)
 	m.entry.Job = m.job.snapshot()
-	if e := m.g.journal.Put(m.entry); e != nil {
-		m.g.log.Error("journal does not take the end of a move", "vm", m.entry.Spec.VM, "err", e)
-	}
+	m.g.putEnd(m.entry)
 	m.stop(errors.New("the move has ended"))
 	m.g.forgetSink(m.job.token) // tellEnd answers from the journal
 	m.g.trim()

@@ -455,13 +455,11 @@ func (m *sourceMove) closeMove(s JobState, err error) {
 		m.legs.finish(legsGrace)
 	}
 	m.job.end(s, err)
-	m.entry.Job = m.job.snapshot()
-	if e := m.g.journal.Put(m.entry); e != nil {
-		m.g.log.Error("journal does not take the end of a move", "vm", m.entry.Spec.VM, "err", e)
+	m.entry.Job, m.entry.Step = m.job.snapshot(), StepAborted
+	if s == JobDone {
+		m.entry.Step = StepDone
 	}
-	if entry := m.entry; entry.Left {
-		m.g.wg.Go(func() { m.g.keepClearing(m.g.ctx, entry) })
-	}
+	m.g.putEnd(m.entry)
 	if m.ctl != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(m.g.ctx), time.Second)
 		defer cancel()

@@ -26,7 +26,7 @@ func (g *Gateway) recover() error {
 		g.jobs.restore(j)
 		switch {
 		case e.Left && !e.Open():
-			g.wg.Go(func() { g.keepClearing(g.ctx, e) })
+			g.keepClearing(&leftover{entry: e, written: true})
 		case !e.Open():
 		case e.Role == RoleSource:
 			g.log.Info("taking up a move", "vm", e.Spec.VM, "peer", e.Peer, "stage", e.Step)

@@ -32,7 +32,7 @@ func (g *Gateway) Status(ctx context.Context) (Status, error) {
 		hs.VMs = len(vms)
 		st.Hosts = append(st.Hosts, hs)
 	}
-	st.Store = g.storeStatus()
+	st.Store, st.Left = g.storeStatus(), g.leftovers()
 	d := g.node.Drops()
 	st.Drops = PortDrops{Packets: d.Socket, Refused: d.Refused}
 	return st, nil

@@ -18,7 +18,17 @@ type Status struct {
 	Store   StoreStatus  `json:"store" doc:"content known to this gateway and its peers"`
 	Jobs    int          `json:"jobs_running" doc:"jobs that have not ended"`
 	Moves   MoveTotals   `json:"moves" doc:"moves that have left this site since the gateway started"`
+	Left    []Leftover   `json:"left,omitempty" doc:"what moves that have ended have left undone; it is tried again"`
 	Drops   PortDrops    `json:"drops" doc:"what was lost or refused at the listening port"`
+}
+
+// Leftover is what a move that has ended has left undone, and which is tried again.
+type Leftover struct {
+	Job     string    `json:"job" doc:"its job"`
+	VM      string    `json:"vm" doc:"its VM"`
+	Host    string    `json:"host" doc:"host of this site"`
+	Since   time.Time `json:"since" doc:"when it was first tried by this gateway"`
+	Problem string    `json:"problem" doc:"what is not done and why, and what to do if it is not for the gateway"`
 }
 
 // MoveTotals sums up the moves that have left a site and ended since its gateway

@@ -129,6 +129,9 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 	if err := hosts.flush(); err != nil {
 		return err
 	}
+	for _, l := range st.Left {
+		fmt.Fprintf(w, "\n%s at %s, left by job %s: %s\n", clean(l.VM), clean(l.Host), clean(l.Job), clean(l.Problem))
+	}
 	writeDrops(w, st)
 	for _, p := range st.Peers {
 		if p.Why != "" {
