@@ -187,6 +187,13 @@ func (l *life) judge(now, rtt, beside time.Duration) verdict {
 	return alive
 }
 
+// rest is for while TCP carries the path: what has been asked was by QUIC, which is
+// tried now and again, and no answer to it says nothing of the connections in use.
+func (l *life) rest() {
+	l.asked.Store(0)
+	l.probed, l.dead = 0, false
+}
+
 // newPath makes what is known of a way that is new. The caller holds mu.
 func (l *Link) newPath(conf Path) *path {
 	p := &path{name: conf.Name, model: congestion.New(0), conf: conf, extra: make(map[frame.Role]int)}
@@ -337,6 +344,10 @@ func (l *Link) watchPaths(now time.Time) {
 			continue
 		}
 		p.rtt = first.conn.ConnectionStats().SmoothedRTT
+		if l.set.via == TCP {
+			p.life.rest()
+			continue
+		}
 		switch p.life.judge(now.Sub(l.born), p.rtt, l.heardBeside(p)) {
 		case ask:
 			first.probe()

@@ -148,15 +148,16 @@ func TestFallBack(t *testing.T) {
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("up after %v", took)
 		}
-		if s := link.State(); s.Carrier != TCP || !strings.Contains(s.Fallback, "QUIC does not get through (timeout") {
-			t.Errorf("state %+v", s)
+		before := link.State()
+		if before.Carrier != TCP || !strings.Contains(before.Fallback, "QUIC does not get through (timeout") {
+			t.Errorf("state %+v", before)
 		}
 		from, to := l.open(Spec{})
 		done := make(chan error, 1)
 		go func() { done <- transfer(context.WithoutCancel(t.Context()), from, to, 900, 300<<10) }()
 		time.Sleep(3 * retryMin) // tried in vain
-		if s := link.State(); s.Carrier != TCP || !s.Up {
-			t.Errorf("while it is blocked: %+v", s)
+		if s := link.State(); s.Carrier != TCP || !s.Up || s.Since != before.Since {
+			t.Errorf("while it is blocked: %+v, before that: %+v", s, before)
 		}
 		l.wan.BlockPackets(false)
 		l.becomes(QUIC, 2*retryMin+10*time.Second)
