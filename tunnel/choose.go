@@ -60,6 +60,9 @@ const (
 // errCarrier: one end's config does not permit this carrier.
 var errCarrier = errors.New("its config does not permit this carrier")
 
+// errUnwanted: this end's config does not permit the carrier in use any more.
+var errUnwanted = errors.New("the config asks for another carrier")
+
 // A chooser says what to dial a link with. Link.mu guards it.
 type chooser struct {
 	setting Carrier
@@ -166,6 +169,15 @@ func (l *Link) fallBack(ctx context.Context, p *path, addr string, why error) (*
 	l.mu.Unlock()
 	l.node.log.Warn("QUIC does not get through; TCP carries the link", "site", l.site, "peer", addr, "err", why)
 	return x, free, nil
+}
+
+// leaveCarrier ends the set in use if the setting, which has changed, does not permit
+// what carries it. The caller holds mu.
+func (l *Link) leaveCarrier() {
+	if s := l.set; s != nil && !l.choose.setting.permits(s.via) {
+		l.blame(errUnwanted, s.addr)
+		l.drop(errUnwanted, codeCarrier)
+	}
 }
 
 // retryQUIC tries to take a link that TCP carries back to QUIC, when it is time.

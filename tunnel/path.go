@@ -226,6 +226,7 @@ func (l *Link) setPaths(confs []Path, via Carrier) {
 	defer l.mu.Unlock()
 	if l.choose.setting != via {
 		l.choose = chooser{setting: via}
+		l.leaveCarrier()
 	}
 	for _, c := range confs {
 		i := slices.IndexFunc(l.paths, func(p *path) bool { return p.name == c.Name })

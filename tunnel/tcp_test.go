@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -189,6 +190,32 @@ func (l *lab) becomes(via Carrier, within time.Duration) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// TestCarrierChanges: another carrier in the config is used at once, whichever end's
+// config it is; the channel notices nothing.
+func TestCarrierChanges(t *testing.T) {
+	t.Parallel()
+	inTCPLab(t, testwan.Line{Delay: 10 * time.Millisecond, Rate: 2_000_000}, Auto, Auto, func(t *testing.T, l *lab) {
+		l.up()
+		from, to := l.open(Spec{})
+		done := make(chan error, 1)
+		go func() { done <- transfer(context.WithoutCancel(t.Context()), from, to, 200, 300<<10) }()
+		ask := func(a, b Carrier) {
+			addr := ipB + ":7447"
+			err := errors.Join(l.a.SetPeers([]Peer{{Site: "b", Carrier: a, Addrs: []string{addr}}}), l.b.SetPeers([]Peer{{Site: "a", Carrier: b}}))
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		for _, tt := range []struct{ a, b, want Carrier }{{TCP, Auto, TCP}, {QUIC, Auto, QUIC}, {Auto, TCP, TCP}, {Auto, QUIC, QUIC}} {
+			ask(tt.a, tt.b)
+			l.becomes(tt.want, 10*time.Second)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestOutageIsNoBlock: a line that was away as a whole comes back with QUIC.
