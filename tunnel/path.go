@@ -128,6 +128,14 @@ func (l *Link) usedPaths() (used []*path) {
 	return used
 }
 
+// ways are the used paths; all while none is. The caller holds mu.
+func (l *Link) ways() []*path {
+	if used := l.usedPaths(); len(used) > 0 {
+		return used
+	}
+	return l.paths
+}
+
 // life tells whether the peer answers on a path. What goes over TCP does not
 // count: there the kernel is silent while it sends again, and package mux tells
 // who is dead. Times are since the link was
@@ -286,10 +294,7 @@ func (l *Link) leavePath(p *path, why error) {
 // link's own cap keeps all of them within it. The caller holds mu.
 func (l *Link) shareRate() {
 	most, sum, known := l.bucket.Rate(), int64(0), true
-	used := l.usedPaths()
-	if len(used) == 0 {
-		used = l.paths
-	}
+	used := l.ways()
 	for _, p := range used {
 		sum += p.conf.Rate
 		known = known && p.conf.Rate > 0

@@ -439,3 +439,30 @@ func (n running) dialFrom(ctx context.Context, source, addr string) (net.PacketC
 	pc, _, err := udpSockets{}.Dial(ctx, source, addr)
 	return pc, err
 }
+
+// TestPathRateIsShown: an operator sees whether the paths' rates are configured,
+// those of the link or their own.
+func TestPathRateIsShown(t *testing.T) {
+	t.Parallel()
+	inTwoPaths(t, 0, func(t *testing.T, l *lab) {
+		link := l.a.Link("b")
+		for _, tt := range []struct {
+			one, two, all int64 // rates of the paths and of the link
+			want          string
+		}{
+			{0, 0, 0, nameAutomatic},
+			{1_000_000, 0, 0, nameMixed},
+			{1_000_000, 500_000, 0, nameConfigured},
+			{0, 0, 1_000_000, nameAutomatic}, // shared by what is found out
+			{1_000_000, 500_000, 1_000_000, nameConfigured},
+		} {
+			paths := uplinks(0)
+			paths[0].Rate, paths[1].Rate = tt.one, tt.two
+			l.setPaths(paths)
+			link.SetRate(tt.all)
+			if got := link.State().Controller; got != tt.want {
+				t.Errorf("rates %d, %d and %d: %q, want %q", tt.one, tt.two, tt.all, got, tt.want)
+			}
+		}
+	})
+}

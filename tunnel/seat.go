@@ -111,6 +111,7 @@ func (m *meter) watch(conn conn) {
 const (
 	nameConfigured = "path model, configured rate"
 	nameAutomatic  = "path model, automatic"
+	nameMixed      = "path model, configured rate on some paths"
 	nameStock      = "newreno x16"
 )
 
@@ -121,13 +122,23 @@ func (l *Link) controller() string {
 	if why == nil {
 		why = l.unseated
 	}
-	switch {
-	case why != nil:
+	if why != nil {
 		return nameStock + ": " + why.Error()
-	case l.bucket.Rate() > 0:
+	}
+	used := l.ways()
+	known := 0
+	for _, p := range used {
+		if p.model.State().Rate > 0 {
+			known++
+		}
+	}
+	switch known {
+	case 0:
+		return nameAutomatic
+	case len(used):
 		return nameConfigured
 	}
-	return nameAutomatic
+	return nameMixed
 }
 
 // stock tells whether NewReno is in use, or the kernel's TCP without BBR: both
