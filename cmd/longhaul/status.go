@@ -21,7 +21,8 @@ func (a *app) statusCmd() *cobra.Command {
 		Long: `Shows this gateway, its links to the other sites, its hosts and its store.
 
 A peer is "up" while the link carries data; MEMBER is what the membership of all
-gateways says of it. CARRIER is quic, or tcp where QUIC does not get through.
+gateways says of it. CARRIER is quic, or tcp where QUIC does not get through;
+CONTROLLER is what decides how fast it sends.
 
 What was sent is shown by class: what is urgent and the frames of segments (L2) go
 before all else; TAIL is the rest of VMs that stand still, MEMORY and DISK are of
@@ -103,14 +104,15 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	peers := newTable(w, "PEER", "ADDRESS", "LINK", "SINCE", "MEMBER", "RTT", "CARRIER", "CONNS", "GOODPUT", "CAP", "SENT", "RECEIVED")
+	peers := newTable(w, "PEER", "ADDRESS", "LINK", "SINCE", "MEMBER", "RTT", "CARRIER", "CONTROLLER", "CONNS", "GOODPUT", "CAP", "SENT", "RECEIVED")
 	for _, p := range st.Peers {
 		link := "up"
 		if !p.Alive {
 			link = "down"
 		}
+		runs, _ := controller(p)
 		peers.row(p.Site, or(p.Address, "-"), link, moment(p.Since), or(p.Member, "-"), short(p.RTT)+" ms",
-			or(p.Carrier, "-"), p.Conns, rate(p.Goodput), limit(p.Rate), size(p.Sent), size(p.Received))
+			or(p.Carrier, "-"), or(runs, "-"), p.Conns, rate(p.Goodput), limit(p.Rate), size(p.Sent), size(p.Received))
 	}
 	if err := peers.flush(); err != nil {
 		return err
@@ -140,8 +142,18 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 		if p.Fallback != "" {
 			fmt.Fprintf(w, "\n%s is reached by TCP: %s\n", clean(p.Site), clean(p.Fallback))
 		}
+		if runs, why := controller(p); why != "" {
+			fmt.Fprintf(w, "\nthe link to %s has %s in place of our congestion control, and is slow where packets are lost: %s\n",
+				clean(p.Site), clean(runs), clean(why))
+		}
 	}
 	return nil
+}
+
+// controller is what decides how fast a link sends, and why it is not ours.
+func controller(p gateway.PeerStatus) (runs, why string) {
+	runs, why, _ = strings.Cut(p.Controller, ": ")
+	return runs, why
 }
 
 func (a *app) vmCmd() *cobra.Command {

@@ -21,6 +21,23 @@ func TestStatusTellsOfTCP(t *testing.T) {
 	}
 }
 
+// TestStatusTellsOfController: an operator sees what runs, and why it is not ours.
+func TestStatusTellsOfController(t *testing.T) {
+	for _, tt := range []struct{ controller, want string }{
+		{"path model, automatic", "path model, automatic"},
+		{"newreno x16: quic-go has changed", "\nthe link to b has newreno x16 in place of our congestion control, " +
+			"and is slow where packets are lost: quic-go has changed\n"},
+	} {
+		var b strings.Builder
+		if err := writeStatus(&b, gateway.Status{Peers: []gateway.PeerStatus{{Site: "b", Controller: tt.controller}}}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), tt.want) {
+			t.Errorf("%s\nwant %q", b.String(), tt.want)
+		}
+	}
+}
+
 // TestStatusTellsOfDrops: what is lost at the gateway itself is shown, and a clean
 // one is not blamed.
 func TestStatusTellsOfDrops(t *testing.T) {
