@@ -237,6 +237,7 @@ func (l *Link) tick(now time.Time) {
 	defer l.mu.Unlock()
 	l.measure(now)
 	l.noteLosses(now.Sub(l.born))
+	l.forgetLeft(now.Sub(l.born))
 	if s := l.set; s != nil {
 		if !s.ready && now.Sub(s.priority.began) > readyWithin {
 			l.blame(errNotReady, s.addr)

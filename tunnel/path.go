@@ -46,11 +46,17 @@ const (
 	deadAfter  = 1500 * time.Millisecond
 	deadBeside = 1000 * time.Millisecond
 	slowTrips  = 3
+	// leftAfter without a connection the peer has a path no more, if it is not silent: it
+	// would have dialed several times (backoffMax).
+	leftAfter = 10 * time.Second
 	// lateTick: looks at the paths are missing (one comes each watchEvery), so we have
 	// not been running ourselves and cannot tell who was silent. It is half of
 	// deadBeside, lest the wait of a path pass while nobody could hear the answer.
 	lateTick = 2*tickEvery + tickEvery/2
 )
+
+// errTooManyPaths: a peer names more than maxPaths.
+var errTooManyPaths = errors.New("too many paths")
 
 // errNoPath: what was dialed is no path any more.
 var errNoPath = errors.New("the path has been removed")
@@ -71,6 +77,7 @@ type path struct {
 	dials  backoff
 	extra  map[frame.Role]int // further connections being dialed
 	byPeer bool               // the peer has dialed it
+	left   time.Duration      // when the last connection over it has ended, or was to be made
 	last   lastLine
 	loss   losses
 }
@@ -213,18 +220,64 @@ func (l *Link) newPath(conf Path) *path {
 // holds mu.
 func (l *Link) pathNamed(name string) (*path, error) {
 	i := slices.IndexFunc(l.paths, func(p *path) bool { return p.name == name })
-	if i < 0 && len(l.usedPaths()) >= maxPaths {
-		return nil, fmt.Errorf("path %q is one more than %d: %w", name, maxPaths, ErrTooMany)
+	if i < 0 && len(l.usedPaths()) >= maxPaths && !l.makeRoom() {
+		return nil, fmt.Errorf("path %q: %w: %d are in use", name, errTooManyPaths, maxPaths)
 	}
 	if i < 0 {
 		i = len(l.paths)
 		l.newPath(Path{Name: name})
 	}
-	if p := l.paths[i]; !p.byPeer {
+	p := l.paths[i]
+	p.left = time.Since(l.born)
+	if !p.byPeer {
 		p.byPeer = true
 		l.shareRate()
 	}
-	return l.paths[i], nil
+	return p, nil
+}
+
+// makeRoom forgets a path that the peer has named and over which there is no
+// connection: it may have been removed there while it was down. The caller holds mu.
+func (l *Link) makeRoom() bool {
+	for _, p := range l.paths {
+		if l.onlyNamed(p) {
+			l.forgetPath(p)
+			return true
+		}
+	}
+	return false
+}
+
+// forgetLeft forgets the paths that the peer has left: it has ended its connections over
+// them and has made no other since. One that is silent is kept, for operators to see.
+// The caller holds mu.
+func (l *Link) forgetLeft(now time.Duration) {
+	if l.set == nil || !l.set.ready || time.Since(l.set.priority.began) < leftAfter {
+		return
+	}
+	for _, p := range slices.Clone(l.paths) {
+		if l.onlyNamed(p) && !p.life.dead && now-p.left >= leftAfter {
+			l.forgetPath(p)
+		}
+	}
+}
+
+// onlyNamed tells whether nothing but the peer's word says that p is a path: there is
+// no connection over it, and the config says no more of it than its name. The caller
+// holds mu.
+func (l *Link) onlyNamed(p *path) bool {
+	c := p.conf
+	said := len(c.Addrs) > 0 || c.Source != "" || c.Rate != 0 || c.Cost != 0
+	return p.byPeer && !said && (l.set == nil || l.set.first(p) == nil)
+}
+
+// forgetPath is for one that the peer does not have any more. The caller holds mu.
+func (l *Link) forgetPath(p *path) {
+	p.byPeer = false
+	if len(l.paths) > 1 {
+		l.paths = slices.DeleteFunc(l.paths, func(o *path) bool { return o == p })
+	}
+	l.shareRate()
 }
 
 // setPaths takes the ways that there are now. Connections over one that has gone

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -271,6 +272,68 @@ func TestChangePaths(t *testing.T) {
 	})
 }
 
+// TestRenamedPaths: the end that is dialed forgets what the other has no more, whatever
+// carries the link and whether the urgent connection was on it; else it would refuse the
+// fifth name for good, and show four that do not exist.
+func TestRenamedPaths(t *testing.T) {
+	t.Parallel()
+	for _, via := range []Carrier{QUIC, TCP} {
+		t.Run(string(via), func(t *testing.T) {
+			inTCPLab(t, wide, via, via, func(t *testing.T, l *lab) {
+				l.line(ipA2, narrow)
+				for i := range 3 * maxPaths {
+					both := uplinks(0)
+					both[i%2].Name = fmt.Sprintf("new-%d", i)
+					l.setPaths(both)
+					for n, want := 0, []string{both[0].Name, both[1].Name}; ; n++ {
+						names, up := []string(nil), true
+						for _, p := range l.b.Link("a").State().Paths {
+							names, up = append(names, p.Name), up && p.Conns > 0
+						}
+						slices.Sort(names)
+						slices.Sort(want)
+						if up && slices.Equal(names, want) {
+							break
+						}
+						if n > 400 {
+							t.Fatalf("change %d: %v at b, want %v; %+v", i, names, want, l.b.Link("a").State().Paths)
+						}
+						time.Sleep(100 * time.Millisecond)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestPathRemovedUnheard: a path that was removed while it was down stays known to the
+// end that is dialed, until its place is needed.
+func TestPathRemovedUnheard(t *testing.T) {
+	t.Parallel()
+	inLab(t, wide, options{}, func(t *testing.T, l *lab) {
+		l.line(ipA2, narrow)
+		for i := range 2 * maxPaths {
+			both := uplinks(0)
+			both[1].Name = fmt.Sprintf("new-%d", i)
+			l.setPaths(both)
+			for n := 0; conns(l.b, "a")[both[1].Name] == 0; n++ {
+				if n > 600 {
+					t.Fatalf("no connection over %s; %+v", both[1].Name, l.b.Link("a").State().Paths)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			l.line(ipA2, away)
+			time.Sleep(5 * time.Second)
+			l.setPaths(both[:1])
+			time.Sleep(5 * time.Second)
+			if n := len(l.b.Link("a").State().Paths); n != min(i+2, maxPaths) {
+				t.Errorf("%d paths at b after %d", n, i)
+			}
+			l.line(ipA2, narrow)
+		}
+	})
+}
+
 // TestTooManyPaths: a peer that names ever more paths gets no further than four.
 func TestTooManyPaths(t *testing.T) {
 	n, err := New(config("a", testwan.Site{}))
@@ -280,8 +343,13 @@ func TestTooManyPaths(t *testing.T) {
 	l := newLink(n, "b")
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.set = &set{others: make(map[*carrier]struct{})}
 	for i := range 10 {
-		_, err := l.pathNamed(string(rune('a' + i)))
+		p, err := l.pathNamed(string(rune('a' + i)))
+		if err == nil {
+			l.set.priority = &carrier{path: p}
+			l.set.others[l.set.priority] = struct{}{}
+		}
 		if (err == nil) != (i < maxPaths) {
 			t.Errorf("path %d: %v", i, err)
 		}

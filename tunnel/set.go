@@ -101,7 +101,7 @@ func (l *Link) admit(c *candidate, serial uint64) error {
 		return ErrPeerGone
 	case !l.choose.setting.permits(c.via):
 		return errCarrier
-	case c.dialed && !slices.Contains(l.paths, c.path):
+	case !slices.Contains(l.paths, c.path):
 		return errNoPath // nobody would watch it
 	case l.set == nil:
 		return nil
@@ -137,7 +137,7 @@ func (l *Link) join(c *candidate, role frame.Role) (*carrier, error) {
 	if s == nil || s.id != c.theirSet() || s.dialed != c.dialed || s.via != c.via || len(s.others) > maxConns+1 {
 		return nil, errors.New("its set of connections is not in use")
 	}
-	if c.dialed && !slices.Contains(l.paths, c.path) {
+	if !slices.Contains(l.paths, c.path) {
 		return nil, errNoPath
 	}
 	x := l.newCarrier(c, role)
@@ -171,6 +171,7 @@ func (l *Link) lost(c *carrier, why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.end(why, codeDead)
+	c.path.left = time.Since(l.born)
 	s := l.set
 	if s == nil || c.set != s {
 		return
