@@ -76,7 +76,7 @@ func pathsOf(l tunnel.State) (paths []Path) {
 	}
 	for _, p := range l.Paths {
 		paths = append(paths, Path{
-			Name: p.Name, Source: p.Source, Address: p.Address, Alive: p.Conns > 0 && !p.Dead, Conns: p.Conns,
+			Name: p.Name, Source: p.Source, Address: p.Address, Alive: p.Conns > 0 && !p.Dead, Why: p.Why, Urgent: p.Urgent, Conns: p.Conns,
 			RTT: float64(p.RTT.Microseconds()) / 1000, Cost: p.Cost, Rate: 8 * p.Model.Rate, Carries: 8 * p.Model.Bandwidth,
 			Sent: p.Wire.Sent, Received: p.Wire.Received,
 		})

@@ -99,6 +99,8 @@ type Path struct {
 	Source   string  `json:"source,omitempty" doc:"our IP address on it, if configured"`
 	Address  string  `json:"address,omitempty" doc:"the peer's address on it, while in use"`
 	Alive    bool    `json:"alive" doc:"the peer answers on it"`
+	Why      string  `json:"why,omitempty" doc:"why it is down"`
+	Urgent   bool    `json:"urgent" doc:"what is urgent goes over it, and the frames of segments"`
 	Conns    int     `json:"connections" doc:"connections over it"`
 	RTT      float64 `json:"rtt_ms" doc:"smoothed round trip in milliseconds"`
 	Cost     int     `json:"cost" doc:"the higher, the later it is used"`

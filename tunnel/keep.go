@@ -108,7 +108,7 @@ func (l *Link) dialPriority(ctx context.Context, wg *sync.WaitGroup) {
 	d.busy = true
 	wg.Go(func() {
 		x, free, err := l.dialFirst(ctx, p, addr)
-		l.dialed(err, addr)
+		l.dialed(err, p, addr)
 		if err == nil {
 			x.run(ctx)
 			free()
@@ -151,7 +151,7 @@ func order(a, b bool) int {
 }
 
 // dialed notes how dialing a priority connection ended.
-func (l *Link) dialed(err error, addr string) {
+func (l *Link) dialed(err error, p *path, addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d := &l.dials
@@ -163,6 +163,7 @@ func (l *Link) dialed(err error, addr string) {
 	d.failed(time.Now())
 	if l.set == nil && !l.closed && !errors.Is(err, errBusy) {
 		l.state.blame(err, addr)
+		l.down(p, err)
 		l.node.log.Debug("dial", "site", l.site, "peer", addr, "err", err)
 	}
 	poke(l.wake)
@@ -215,6 +216,7 @@ func (l *Link) dialOther(ctx context.Context, d dialing, s *set) {
 		d.path.dials.reset()
 	case l.set == s:
 		d.path.dials.failed(time.Now())
+		l.down(d.path, err)
 		if refused := (*quic.ApplicationError)(nil); !errors.As(err, &refused) {
 			l.dials.small = time.Now().Add(smallFor) // nothing came back, or too late
 		}

@@ -80,6 +80,7 @@ type path struct {
 	left   time.Duration      // when the last connection over it has ended, or was to be made
 	last   lastLine
 	loss   losses
+	why    string // there are no connections over it; "" while there are
 }
 
 // A lastLine is where the peer answered on a path when the last set of connections
@@ -434,7 +435,8 @@ func (l *Link) heardBeside(p *path) (at time.Duration) {
 // The caller holds mu.
 func (l *Link) pathDead(p *path) {
 	s := l.set
-	l.node.log.Warn("path is dead", "site", l.site, "path", p.name, "peer", s.addr)
+	p.why, _ = describe(errSilent)
+	l.node.log.Warn("path is dead", "site", l.site, "path", p.name, "peer", s.first(p).conn.RemoteAddr().String())
 	if s.priority.path == p {
 		l.state.heard = l.born.Add(time.Duration(p.life.heard.Load()))
 		l.state.blame(errSilent, s.addr)
@@ -448,6 +450,13 @@ func (l *Link) pathDead(p *path) {
 	}
 	l.reckonCost()
 	p.dials.failed(time.Now())
+}
+
+// down notes why there is no connection over p. The caller holds mu.
+func (l *Link) down(p *path, why error) {
+	if l.set == nil || l.set.first(p) == nil {
+		p.why, _ = describe(why)
+	}
 }
 
 // first is a connection of the set over p, the most important one; nil if there

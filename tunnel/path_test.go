@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -506,6 +507,42 @@ func TestPathsOverUDP(t *testing.T) {
 func (n running) dialFrom(ctx context.Context, source, addr string) (net.PacketConn, error) {
 	pc, _, err := udpSockets{}.Dial(ctx, source, addr)
 	return pc, err
+}
+
+// TestPathTellsWhy: of a path that is down both ends say why, and of one that is up none
+// does.
+func TestPathTellsWhy(t *testing.T) {
+	t.Parallel()
+	inTwoPaths(t, 0, func(t *testing.T, l *lab) {
+		why := func(n running, peer string, of int) string {
+			s := n.Link(peer).State().Paths
+			i := slices.IndexFunc(s, func(p PathState) bool { return p.Name == uplinks(0)[of].Name })
+			return s[i].Why
+		}
+		expect := func(when string, of int, a, b string) {
+			t.Helper()
+			time.Sleep(8 * time.Second)
+			if gotA, gotB := why(l.a, "b", of), why(l.b, "a", of); !strings.Contains(gotA, a) || !strings.Contains(gotB, b) || (a == "") != (gotA == "") {
+				t.Errorf("%s: %q at a, %q at b; want %q and %q", when, gotA, gotB, a, b)
+			}
+		}
+		const silent = "no recent network activity"
+		expect("at first", 0, "", "")
+		expect("at first", 1, "", "")
+		l.line(ipA2, away)
+		expect("cut", 1, silent, silent)
+		expect("beside the cut", 0, "", "")
+		l.line(ipA2, narrow)
+		expect("healed", 1, "", "")
+		l.line(ipA, away) // often that with the urgent connection
+		expect("cut", 0, silent, silent)
+		expect("beside the cut", 1, "", "")
+		l.line(ipA, wide)
+		paths := uplinks(0)
+		paths[1].Source = "no address"
+		l.setPaths(paths)
+		expect("badly configured", 1, "no address", "the path has changed")
+	})
 }
 
 // TestPathRateIsShown: an operator sees whether the paths' rates are configured,

@@ -140,6 +140,9 @@ func (l *Link) join(c *candidate, role frame.Role) (*carrier, error) {
 	if !slices.Contains(l.paths, c.path) {
 		return nil, errNoPath
 	}
+	if c.path.why != "" && c.path != s.priority.path {
+		l.node.log.Info("path is up", "site", l.site, "path", c.path.name, "peer", c.conn.RemoteAddr().String())
+	}
 	x := l.newCarrier(c, role)
 	s.others[x] = struct{}{}
 	l.reckonCost()
@@ -179,6 +182,7 @@ func (l *Link) lost(c *carrier, why error) {
 	log := l.node.log.With("site", l.site, "peer", s.addr, "role", roleName(c.role))
 	if c != s.priority {
 		delete(s.others, c)
+		l.down(c.path, why)
 		l.requeue(c)
 		l.reckonCost()
 		l.wakeAll()
@@ -189,6 +193,7 @@ func (l *Link) lost(c *carrier, why error) {
 	}
 	l.blame(why, s.addr)
 	l.drop(why, codeDead)
+	l.down(c.path, why)
 	if why != errShutdown {
 		log.Warn("link down", "err", why)
 	}

@@ -52,6 +52,7 @@ type PathState struct {
 	Cost         int
 	Address      string // of the peer, on this path; "" while it is not in use
 	Dead         bool   // the peer was silent on it for too long, and has not been heard since
+	Why          string // why it is not in use; "" while it is
 	Urgent       bool   // what is urgent goes over it, and so do datagrams
 	Conns        int
 	RTT          time.Duration    // smoothed
@@ -76,6 +77,9 @@ func (l *Link) pathStates() (all []PathState) {
 			if c := l.set.first(p); c != nil {
 				s.Address, s.RTT = c.conn.RemoteAddr().String(), c.conn.ConnectionStats().SmoothedRTT
 			}
+		}
+		if s.Conns == 0 || s.Dead {
+			s.Why = cmp.Or(p.why, "no connection yet")
 		}
 		all = append(all, s)
 	}

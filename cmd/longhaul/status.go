@@ -22,7 +22,8 @@ func (a *app) statusCmd() *cobra.Command {
 
 A peer is "up" while the link carries data; MEMBER is what the membership of all
 gateways says of it. CARRIER is quic, or tcp where QUIC does not get through;
-CONTROLLER is what decides how fast it sends.
+CONTROLLER is what decides how fast it sends. Of several paths what is urgent and the
+frames of segments go over one, the cheapest.
 
 What was sent is shown by class: what is urgent and the frames of segments (L2) go
 before all else; TAIL is the rest of VMs that stand still, MEMORY and DISK are of
@@ -52,8 +53,11 @@ func writePaths(w io.Writer, peers []gateway.PeerStatus) error {
 	for _, p := range peers {
 		for _, x := range p.Paths {
 			state := "up"
-			if !x.Alive {
+			switch {
+			case !x.Alive:
 				state = "down"
+			case x.Urgent:
+				state = "up, urgent"
 			}
 			t.row(x.Name, p.Site, or(x.Source, "-"), or(x.Address, "-"), state, short(x.RTT)+" ms", x.Conns, x.Cost,
 				limit(x.Rate), rate(x.Carries), size(x.Sent), size(x.Received))
@@ -138,6 +142,11 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 	for _, p := range st.Peers {
 		if p.Why != "" {
 			fmt.Fprintf(w, "\n%s is down: %s\n", clean(p.Site), clean(p.Why))
+		}
+		for _, x := range p.Paths {
+			if x.Why != "" {
+				fmt.Fprintf(w, "\npath %s to %s is down: %s\n", clean(x.Name), clean(p.Site), clean(x.Why))
+			}
 		}
 		if p.Fallback != "" {
 			fmt.Fprintf(w, "\n%s is reached by TCP: %s\n", clean(p.Site), clean(p.Fallback))

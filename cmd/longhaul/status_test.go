@@ -38,6 +38,22 @@ func TestStatusTellsOfController(t *testing.T) {
 	}
 }
 
+// TestStatusTellsOfPaths: an operator sees which path is down, and why.
+func TestStatusTellsOfPaths(t *testing.T) {
+	var b strings.Builder
+	err := writeStatus(&b, gateway.Status{Peers: []gateway.PeerStatus{{Site: "b", Alive: true, Paths: []gateway.Path{
+		{Name: "mpls", Alive: true, Urgent: true}, {Name: "dsl", Why: "timeout: no recent network activity"},
+	}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{" up, urgent ", "\npath dsl to b is down: timeout: no recent network activity\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%s\nwant %q", b.String(), want)
+		}
+	}
+}
+
 // TestStatusTellsOfDrops: what is lost at the gateway itself is shown, and a clean
 // one is not blamed.
 func TestStatusTellsOfDrops(t *testing.T) {
