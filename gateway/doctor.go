@@ -74,6 +74,7 @@ func Examine(now time.Time, st Status, segments []Segment) []Check {
 	}
 	for _, p := range st.Peers {
 		checks = append(checks, examinePeer(p, st.Version))
+		checks = append(checks, examineLine(p)...)
 	}
 	for _, h := range st.Hosts {
 		c := Check{Name: "host", Subject: h.Name, State: CheckOK, Detail: fmt.Sprintf("answers, %d VMs", h.VMs)}
@@ -102,6 +103,29 @@ func examinePeer(p PeerStatus, version string) Check {
 		c.State, c.Detail = CheckWarn, "runs longhauld "+p.Version+", this gateway "+version
 	}
 	return c
+}
+
+// examineLine finds what makes a link that is up slower than it could be.
+func examineLine(p PeerStatus) (checks []Check) {
+	warn := func(name, subject, detail string) {
+		checks = append(checks, Check{Name: name, Subject: subject, State: CheckWarn, Detail: detail})
+	}
+	if p.Fallback != "" {
+		warn("carrier", p.Site, "TCP carries it: "+p.Fallback+"; let UDP pass to "+cmp.Or(p.Address, "its address"))
+	}
+	runs, why, _ := strings.Cut(p.Controller, ": ")
+	switch {
+	case why != "":
+		warn("congestion control", p.Site, runs+" runs and not ours, and is slow where the line is long or loses packets: "+why)
+	case p.Alive && p.Carrier == "tcp" && !strings.HasSuffix(runs, "bbr"):
+		warn("congestion control", p.Site, runs+" is slow where the line is long or loses packets: load the kernel's tcp_bbr")
+	}
+	for _, x := range p.Paths {
+		if x.Why != "" && p.Alive {
+			warn("path", p.Site+"/"+x.Name, "is down: "+x.Why)
+		}
+	}
+	return checks
 }
 
 func examineSegment(s Segment) (checks []Check) {

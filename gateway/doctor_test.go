@@ -32,6 +32,18 @@ func TestExamine(t *testing.T) {
 			st.Peers = []PeerStatus{{Site: "b", Why: "certificate: refused by the peer: tls: bad certificate", Address: "b:7447"}}
 		}, "fail link b is down: certificate: refused by the peer: tls: bad certificate; a site that was revoked joins anew with a token"},
 		{"version", func(st *Status, _ *Segment) { st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "2"}} }, "warn link b runs longhauld 2"},
+		{"TCP", func(st *Status, _ *Segment) {
+			st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "1", Address: "b:7447", Carrier: "tcp", Controller: "kernel bbr", Fallback: "QUIC does not get through (timeout)"}}
+		}, "warn carrier b TCP carries it: QUIC does not get through (timeout); let UDP pass to b:7447"},
+		{"cubic", func(st *Status, _ *Segment) {
+			st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "1", Carrier: "tcp", Controller: "kernel cubic"}}
+		}, "warn congestion control b kernel cubic is slow where the line is long or loses packets: load the kernel's tcp_bbr"},
+		{"NewReno", func(st *Status, _ *Segment) {
+			st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "1", Carrier: "quic", Controller: "newreno x16: quic-go has changed"}}
+		}, "warn congestion control b newreno x16 runs and not ours, and is slow where the line is long or loses packets: quic-go has changed"},
+		{"path", func(st *Status, _ *Segment) {
+			st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "1", Paths: []Path{{Name: "mpls", Alive: true}, {Name: "dsl", Why: "timeout"}}}}
+		}, "warn path b/dsl is down: timeout"},
 		{"host", func(st *Status, _ *Segment) { st.Hosts = []HostStatus{{Name: "h1", Problem: "no socket"}} }, "fail host h1 no socket"},
 		{"left", func(st *Status, _ *Segment) {
 			st.Left = []Leftover{{Job: "m-1", VM: "db1", Host: "h1", Problem: "it hangs"}}
