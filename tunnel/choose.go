@@ -117,7 +117,7 @@ func (l *Link) dialFirst(ctx context.Context, p *path, addr string) (*carrier, f
 	l.mu.Lock()
 	via, auto := l.choose.first(time.Now()), l.choose.setting == Auto
 	l.mu.Unlock()
-	x, free, err := l.dial(ctx, dialing{p, frame.Priority, newID(), addr, via})
+	x, free, err := l.dial(ctx, dialing{path: p, role: frame.Priority, set: newID(), addr: addr, via: via})
 	switch {
 	case err == nil || !auto:
 		return x, free, err
@@ -154,13 +154,13 @@ func (l *Link) answersTCP(ctx context.Context, p *path, addr string) bool {
 func (l *Link) fallBack(ctx context.Context, p *path, addr string, why error) (*carrier, func(), error) {
 	if !wrongCarrier(why) {
 		again, cancel := context.WithTimeout(ctx, probeTime)
-		x, free, err := l.dial(again, dialing{p, frame.Priority, newID(), addr, QUIC})
+		x, free, err := l.dial(again, dialing{path: p, role: frame.Priority, set: newID(), addr: addr, via: QUIC})
 		cancel()
 		if err == nil || !unanswered(err) {
 			return x, free, err
 		}
 	}
-	x, free, err := l.dial(ctx, dialing{p, frame.Priority, newID(), addr, TCP})
+	x, free, err := l.dial(ctx, dialing{path: p, role: frame.Priority, set: newID(), addr: addr, via: TCP})
 	if err != nil {
 		return nil, nil, why
 	}
@@ -198,7 +198,7 @@ func (l *Link) retryQUIC(ctx context.Context, wg *sync.WaitGroup) {
 	d.busy = true
 	p, addr := s.priority.path, d.addr
 	wg.Go(func() {
-		x, free, err := l.dial(ctx, dialing{p, frame.Priority, newID(), addr, QUIC})
+		x, free, err := l.dial(ctx, dialing{path: p, role: frame.Priority, set: newID(), addr: addr, via: QUIC})
 		l.mu.Lock()
 		d.busy = false
 		if err != nil {

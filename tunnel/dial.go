@@ -122,11 +122,16 @@ type dialing struct {
 	set  frame.ID
 	addr string
 	via  Carrier
+	// instead of the set in use, which is still well.
+	instead bool
 }
 
 // dial makes a connection of the link and puts it into use.
 func (l *Link) dial(ctx context.Context, d dialing) (*carrier, func(), error) {
-	c := &candidate{dialed: true, via: d.via, path: d.path, ours: l.node.hello(l, d.role, d.set, d.path.name)}
+	c := &candidate{dialed: true, instead: d.instead, via: d.via, path: d.path, ours: l.node.hello(l, d.role, d.set, d.path.name)}
+	if d.instead {
+		c.ours.Held = frame.ID{} // or the peer would go on with the set that we want to leave
+	}
 	c.meter = l.meter(d.path, d.role)
 	conf := l.node.cfg.ClientTLS.Clone()
 	conf.ServerName = pki.ServerName(l.site)

@@ -56,7 +56,8 @@
 //
 // A peer may be reached over several ways, such as two uplinks (Path). Each has
 // connections of its own and a model of its own, so work stealing gives each as
-// much as it delivers. The priority connection is on the cheapest that is alive.
+// much as it delivers. The priority connection is on the cheapest that is alive, and
+// goes back to it half a minute after that is up again (cheapest.go).
 // A path on which nothing has come for 1.4 seconds although something was asked,
 // or for 1.9 when nothing has come on another either, is dead: what its
 // connections carried goes over the others, and if the priority connection was on

@@ -40,6 +40,8 @@ type dialState struct {
 	busy  bool      // a priority connection is being dialed
 	addr  string    // what the last success used
 	small time.Time // until then large packets are not tried: they did not pass
+	// cheaper is when a cheaper path for what is urgent may be tried again.
+	cheaper time.Time
 }
 
 // A backoff says when to dial next, and how often that has failed.
@@ -75,6 +77,7 @@ func (l *Link) run(ctx context.Context) {
 	for {
 		l.dialPriority(ctx, &wg)
 		l.retryQUIC(ctx, &wg)
+		l.goCheaper(ctx, &wg)
 		l.dialOthers(ctx, &wg)
 		select {
 		case <-ctx.Done():
@@ -191,7 +194,7 @@ func (l *Link) dialOthers(ctx context.Context, wg *sync.WaitGroup) {
 		for role, n := range l.wanted(p) {
 			for s.count(p, role)+p.extra[role] < n {
 				p.extra[role]++
-				d := dialing{p, role, s.id, addr, s.via}
+				d := dialing{path: p, role: role, set: s.id, addr: addr, via: s.via}
 				wg.Go(func() { l.dialOther(ctx, d, s) })
 			}
 		}

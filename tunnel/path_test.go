@@ -241,6 +241,51 @@ func TestPathCost(t *testing.T) {
 	})
 }
 
+// TestCheaperIsBack: what is urgent leaves a path that costs more when the cheaper one is
+// back or has become the cheaper one, and not for one that comes and goes; whose messages
+// are under way hardly notice.
+func TestCheaperIsBack(t *testing.T) {
+	t.Parallel()
+	inTwoPaths(t, 1, func(t *testing.T, l *lab) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s := l.stream(ctx, nil)
+		time.Sleep(3 * time.Second)
+		urgent := func() (names string) {
+			for _, link := range []*Link{l.a.Link("b"), l.b.Link("a")} {
+				for _, p := range link.State().Paths {
+					if p.Urgent {
+						names += p.Name + " "
+					}
+				}
+			}
+			return names
+		}
+		expect := func(when string, after time.Duration, want string) {
+			t.Helper()
+			_, gap := s.take(after)
+			if got := urgent(); got != want || gap > 3*time.Second {
+				t.Errorf("%s: urgent over %q, want %q; nothing came for %v", when, got, want, gap)
+			}
+		}
+		expect("at first", cheaperFor+10*time.Second, "wide wide ")
+		l.line(ipA, away)
+		expect("cut", 10*time.Second, "narrow narrow ")
+		for range 2 {
+			l.line(ipA, wide)
+			expect("back for a moment", cheaperFor/2, "narrow narrow ")
+			l.line(ipA, away)
+			expect("cut again", 10*time.Second, "narrow narrow ")
+		}
+		l.line(ipA, wide)
+		expect("back", cheaperFor+10*time.Second, "wide wide ")
+		costs := uplinks(0)
+		costs[0].Cost = 2
+		l.setPaths(costs)
+		expect("dear", cheaperFor+10*time.Second, "narrow narrow ")
+	})
+}
+
 // TestChangePaths adds and removes paths under a transfer.
 func TestChangePaths(t *testing.T) {
 	t.Parallel()

@@ -114,6 +114,8 @@ func (l *Link) admit(c *candidate, serial uint64) error {
 		return nil
 	case l.set.via == TCP && c.via == QUIC:
 		return nil // the dialer has found that QUIC gets through
+	case c.instead:
+		return nil
 	case c.dialed, !l.set.ready, c.theirs.Held == l.set.id:
 		return errBusy
 	}
