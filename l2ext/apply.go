@@ -15,9 +15,19 @@ import (
 )
 
 // Apply makes the wished segments, and removes those that are not wished any
-// more. The error names what is wrong with the wish, or with the host as a
+// more, and what an earlier gateway has left of others. Until it is called first,
+// that stays. The error names what is wrong with the wish, or with the host as a
 // whole; what is wrong with one segment is its Problem.
 func (m *Manager) Apply(ctx context.Context, wished []Segment) error {
+	if err := m.Check(wished); err != nil {
+		return err
+	}
+	wished = slices.Clone(wished)
+	return m.call(ctx, func() error { return m.apply(ctx, wished) })
+}
+
+// Check says what is wrong with a wish.
+func (m *Manager) Check(wished []Segment) error {
 	if err := checkAll(m.cfg.Site, wished); err != nil {
 		return err
 	}
@@ -26,11 +36,11 @@ func (m *Manager) Apply(ctx context.Context, wished []Segment) error {
 			return fmt.Errorf("segment %s: mode direct needs l2.underlay, the address of this machine on the underlay", s.Name)
 		}
 	}
-	wished = slices.Clone(wished)
-	return m.call(ctx, func() error { return m.apply(ctx, wished) })
+	return nil
 }
 
 func (m *Manager) apply(ctx context.Context, wished []Segment) error {
+	m.wished = true
 	old, next := m.segments(), make(map[uint32]*segment)
 	for _, w := range wished {
 		w.MTU, w.Mode = cmp.Or(w.MTU, DefaultMTU), w.Mode.orDefault()

@@ -72,7 +72,7 @@ var (
 )
 
 // A Manager keeps this site's end of all stretched segments. Its methods are
-// safe for concurrent use, and all but Run and Segments need Run to be running.
+// safe for concurrent use, and all but Run, Segments and Check need Run to be running.
 type Manager struct {
 	// Constant after New.
 	cfg    Config
@@ -97,6 +97,7 @@ type Manager struct {
 	agreed    map[string]*agreement // by site, about keys of that mode; see there
 	untold    []untold              // hosts to be announced in the LAN
 	lastApply time.Time
+	wished    bool // Apply was called: what there is to be is known
 	dirty     bool // an entry could not be programmed
 	hasten    bool // the kernel has to follow before the next tick, see followWays
 	signer    *signer
@@ -365,7 +366,7 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 	}
 	m.sendOwed(now)
 	m.sendDigests(now)
-	if m.dirty || now.Sub(m.lastApply) >= reconcileEvery {
+	if m.wished && (m.dirty || now.Sub(m.lastApply) >= reconcileEvery) {
 		if err := m.reconcile(ctx, now); err != nil && ctx.Err() == nil {
 			m.log.Warn("segments not reconciled; will be tried again", "err", err)
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -16,26 +15,33 @@ import (
 // its port may have been taken by what has ended since.
 const againEvery = 10 * time.Second
 
-// configured makes the segments and forwards of the config. One that does not
-// work is reported and does not keep the gateway from serving moves; a forward is
-// tried again. Then it follows the sites that are met later, until ctx is done: they
-// may have joined with a token, or dial in without being in the config.
-func (d *daemon) configured(ctx context.Context, cfg config.Config) error {
-	everywhere := map[string][]string{} // segments that name no sites, and those they have been given
-	// One without a VLAN takes the hosts of all VLANs of its bridge until others share it.
-	segments := slices.SortedStableFunc(slices.Values(cfg.Segments), func(a, b config.Segment) int {
-		return cmp.Compare(min(b.VLAN, 1), min(a.VLAN, 1))
-	})
-	for _, s := range segments {
+// stretch makes the segments of the config, all at once and before anybody can add others:
+// the kernel may be carrying each of them since an earlier gateway has died. It returns those
+// that name no sites, with those that they have been given.
+func (d *daemon) stretch(ctx context.Context, cfg config.Config) (everywhere map[string][]string) {
+	everywhere = map[string][]string{}
+	var all []gateway.Segment
+	for _, s := range cfg.Segments {
 		v := s.View()
 		if s.Sites == nil {
 			v.Sites = d.sites()
 			everywhere[s.Name] = v.Sites
 		}
-		if _, err := d.layer2.AddSegment(ctx, v); err != nil && ctx.Err() == nil {
-			d.log.Error("segment of the config", "segment", s.Name, "err", err)
+		all = append(all, v)
+	}
+	for i, err := range d.layer2.Configure(ctx, all) {
+		if err != nil && ctx.Err() == nil {
+			d.log.Error("segment of the config", "segment", all[i].Name, "err", err)
 		}
 	}
+	return everywhere
+}
+
+// configured makes the forwards of the config. One that does not work is reported and does
+// not keep the gateway from serving moves; it is tried again. Then it follows the sites that
+// are met later, until ctx is done: they may have joined with a token, or dial in without
+// being in the config. Segments that are everywhere get them.
+func (d *daemon) configured(ctx context.Context, cfg config.Config, everywhere map[string][]string) error {
 	waiting := d.forwards(slices.Clone(cfg.Forwards))
 	waiting.try(ctx)
 	again := time.NewTicker(againEvery)

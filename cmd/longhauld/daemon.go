@@ -199,6 +199,7 @@ func (d *daemon) run(ctx context.Context, cfg config.Config) error {
 	below.Go(func() error { defer stopAccepting(); return d.cluster.Run(belowCtx) })
 	below.Go(func() error { return d.acceptConns(accepting) })
 
+	everywhere := d.stretch(ctx, cfg)
 	top, topCtx := errgroup.WithContext(ctx)
 	top.Go(func() error { // nothing goes on without the link, or with half of what is below
 		select {
@@ -214,7 +215,7 @@ func (d *daemon) run(ctx context.Context, cfg config.Config) error {
 	top.Go(func() error { return d.serveAPI(topCtx, ln, cfg) })
 	top.Go(func() error { return d.renew(topCtx) })
 	top.Go(func() error { return d.reloadOnHangup(topCtx) })
-	top.Go(func() error { return d.configured(topCtx, cfg) })
+	top.Go(func() error { return d.configured(topCtx, cfg, everywhere) })
 	top.Go(func() error { return d.followCalendar(topCtx) })
 	err = top.Wait()
 	notify("STOPPING=1")
