@@ -343,6 +343,7 @@ func (l *Layer2) with(wished []l2ext.Segment, s Segment) ([]l2ext.Segment, error
 	}
 	next := append(slices.Clone(wished), l2ext.Segment{
 		Name: s.Name, VNI: s.VNI, Bridge: s.Bridge, VLAN: s.VLAN, MTU: s.MTU, Sites: s.Sites, Mode: l2ext.Mode(s.Mode), Policy: policy,
+		Everywhere: s.Everywhere,
 	})
 	if err := l.m.Check(next); err != nil {
 		return nil, fmt.Errorf("%v: %w", err, ErrInvalid)

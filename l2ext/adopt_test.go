@@ -2,28 +2,33 @@ package l2ext_test
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
-// adopter is a Host that notes whether it was last wished to let be what an earlier gateway
-// has left, and which hosts were taken out by name.
+// adopter is a Host that notes what was last wished to stay of an earlier gateway's, and which hosts
+// were taken out by name.
 type adopter struct {
 	l2ext.Host
-	mu     sync.Mutex
-	adopts bool
-	out    map[l2ext.MAC]bool
+	mu   sync.Mutex
+	last l2ext.Adopted
+	out  map[l2ext.MAC]bool
 }
 
 func (a *adopter) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached, error) {
 	a.mu.Lock()
 	for _, w := range wishes {
-		a.adopts = w.Direct != nil && w.Direct.Adopt
+		if a.last = (l2ext.Adopted{}); w.Direct != nil {
+			a.last = w.Direct.Adopted
+		}
 	}
 	a.mu.Unlock()
 	return a.Host.Apply(ctx, wishes)
@@ -38,45 +43,59 @@ func (a *adopter) Point(vni uint32, entries []l2ext.Entry) error {
 	return a.Host.Point(vni, entries)
 }
 
-func (a *adopter) isAdopting() bool {
+// String tells of how many sites what is there stays, and of what else.
+func (a *adopter) String() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.adopts
+	return fmt.Sprintf("%d sites, strangers %t, neighbours %t", len(a.last.Sites), a.last.Strangers, a.last.Neighbours)
 }
 
-// TestDirectAdoption starts gateways in mode direct. What earlier ones have left stays until the other
-// site has said where it is, and some seconds, or for ten when it says nothing; and never a host
-// that is here.
+// adopting is a world in which site a has just started, in mode direct, with links that are down.
+func adopting(t *testing.T, change func(*l2ext.Segment), sites ...string) (*world, *adopter) {
+	w := emptyWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond})
+	a := &adopter{out: make(map[l2ext.MAC]bool)}
+	w.change = func(c *l2ext.Config) {
+		if c.Site == "a" {
+			a.Host = c.Host
+			c.Host = a
+		}
+	}
+	w.begin(sites)
+	w.wire.Cut()
+	w.settle()
+	for _, site := range sites {
+		s := segment(site, sites)
+		s.Mode = l2ext.Direct
+		if site == "a" && change != nil {
+			change(&s)
+		}
+		check(t, w.ms[site].Apply(t.Context(), nil), w.ms[site].Apply(t.Context(), []l2ext.Segment{s}))
+	}
+	return w, a
+}
+
+// wantAdopted waits until what stays is as wanted, and tells how long that took.
+func (w *world) wantAdopted(a *adopter, want string, bound time.Duration) (took time.Duration) {
+	w.t.Helper()
+	for began := time.Now(); ; {
+		took = time.Since(began)
+		if a.String() == want {
+			return took
+		}
+		if took > bound {
+			w.t.Fatalf("after %v there stays what is of %s, want %s", took, a, want)
+		}
+		w.pass(10 * time.Millisecond)
+	}
+}
+
+// TestDirectAdoption starts a gateway in mode direct. What an earlier one has left stays for each site
+// until that has told all, however long that takes; and never of a host that is here.
 func TestDirectAdoption(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		silence time.Duration // of the other site
-		from    time.Duration // when it has to be over, after the start
-		to      time.Duration
-	}{
-		{"soon", 500 * time.Millisecond, 3 * time.Second, 5 * time.Second},
-		{"late", 5 * time.Second, 8 * time.Second, 10 * time.Second},
-		{"never", time.Hour, 9 * time.Second, 12 * time.Second},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
+	for _, silence := range []time.Duration{500 * time.Millisecond, 5 * time.Second, time.Hour} {
+		t.Run(silence.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := emptyWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond})
-				a := &adopter{out: make(map[l2ext.MAC]bool)}
-				w.change = func(c *l2ext.Config) {
-					if c.Site == "a" {
-						a.Host = c.Host
-						c.Host = a
-					}
-				}
-				sites := []string{"a", "b"}
-				w.begin(sites)
-				w.wire.Cut()
-				w.settle()
-				for _, site := range sites {
-					s := segment(site, sites)
-					s.Mode = l2ext.Direct
-					check(t, w.ms[site].Apply(t.Context(), nil), w.ms[site].Apply(t.Context(), []l2ext.Segment{s}))
-				}
+				w, a := adopting(t, nil, "a", "b", "c")
 				began := time.Now()
 				w.appear("a", "lan", vmMAC, "10.0.0.9")
 				a.mu.Lock()
@@ -84,24 +103,68 @@ func TestDirectAdoption(t *testing.T) {
 					t.Error("a host that is here has its entries of before")
 				}
 				a.mu.Unlock()
-				ended := time.Duration(0)
-				for time.Since(began) < 15*time.Second {
-					if ended == 0 && !a.isAdopting() {
-						ended = time.Since(began)
-					}
-					if tt.silence != time.Hour && time.Since(began) >= tt.silence {
-						w.wire.Heal()
-						tt.silence = time.Hour
-					}
-					w.pass(10 * time.Millisecond)
+				w.pass(silence - time.Since(began))
+				w.wantAdopted(a, fmt.Sprintf("2 sites, strangers false, neighbours %t", silence < 10*time.Second), 0)
+				for i := range 600 { // more than are told with one message
+					check(t, w.hosts["b"].Send("lan", ether.AppendAnnounce(nil, l2ext.MAC{2, 0, 0, 7, byte(i >> 8), byte(i)}, netip.Addr{})))
 				}
-				if ended < tt.from || ended > tt.to {
-					t.Errorf("it was over after %v, want %v to %v", ended, tt.from, tt.to)
+				w.wire.Heal()
+				w.wire.Isolate("c")
+				if took := w.wantAdopted(a, fmt.Sprintf("1 sites, strangers false, neighbours %t", silence < 10*time.Second), 3*time.Second); took < 40*time.Millisecond {
+					t.Errorf("b cannot have told in %v", took)
 				}
-				if a.isAdopting() {
-					t.Error("it began anew")
+				if n := len(w.ms["a"].Segments()[0].Bindings); n < 600 {
+					t.Errorf("b has told of %d hosts", n)
 				}
+				w.pass(10 * time.Minute)
+				w.wantAdopted(a, "1 sites, strangers false, neighbours false", 0)
+				w.wire.Rejoin("c")
+				w.wantAdopted(a, "0 sites, strangers false, neighbours false", 3*time.Second)
+				w.wire.Cut()
+				w.pass(time.Minute)
+				w.wantAdopted(a, "0 sites, strangers false, neighbours false", 0)
 			})
 		})
 	}
+}
+
+// TestDirectAdoptionAbsent has a site whose link is up and that has no such segment any more: what is
+// there for it goes when a segment counts as absent.
+func TestDirectAdoptionAbsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a := adopting(t, nil, "a", "b")
+		check(t, w.ms["b"].Apply(t.Context(), nil))
+		w.wire.Heal()
+		w.pass(30 * time.Second)
+		w.wantAdopted(a, "1 sites, strangers false, neighbours false", 0)
+		w.wantAdopted(a, "0 sites, strangers false, neighbours false", 10*time.Second)
+	})
+}
+
+// TestDirectAdoptionMode has a site that carries the segment in another mode now.
+func TestDirectAdoptionMode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a := adopting(t, nil, "a", "b")
+		check(t, w.ms["b"].Apply(t.Context(), []l2ext.Segment{segment("b", []string{"a", "b"})}))
+		w.wire.Heal()
+		w.wantAdopted(a, "0 sites, strangers false, neighbours false", 3*time.Second)
+	})
+}
+
+// TestDirectAdoptionStrangers has a segment that is everywhere, of which the gateway knows no site yet:
+// what is there stays for some seconds, and for a site that is met meanwhile until that has told all.
+func TestDirectAdoptionStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s l2ext.Segment
+		w, a := adopting(t, func(o *l2ext.Segment) { o.Sites, o.Everywhere = nil, true; s = *o }, "a", "b")
+		w.pass(11 * time.Second)
+		w.wantAdopted(a, "0 sites, strangers true, neighbours false", 0)
+		s.Sites = []string{"b"}
+		check(t, w.ms["a"].Apply(t.Context(), []l2ext.Segment{s}))
+		w.wantAdopted(a, "1 sites, strangers true, neighbours false", 0)
+		w.pass(10 * time.Second)
+		w.wantAdopted(a, "1 sites, strangers false, neighbours false", 0)
+		w.wire.Heal()
+		w.wantAdopted(a, "0 sites, strangers false, neighbours false", 3*time.Second)
+	})
 }

@@ -84,8 +84,8 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	seg.answers, seg.echoes = newAnswers(), newAnswers()
 	seg.ways = newWays(time.Now(), w, m.cfg.Underlay)
 	seg.taps, seg.machines, seg.digested = &taps{}, make(map[string]MAC), time.Now()
-	if old == nil { // not made by this run: an earlier one may have
-		seg.ways.adopt = time.Now().Add(adoptTime)
+	if old == nil && w.Everywhere { // not made by this run: an earlier one may have
+		seg.ways.strangers = time.Now().Add(strangersTime)
 	}
 	if old == nil || old.Name != w.Name {
 		return seg

@@ -28,11 +28,9 @@ type Underlay struct {
 	Listeners  Listeners   // where multicast goes
 	Shut       bool        // broadcast and multicast are shut, because of a loop
 
-	// Adopt: the gateway has just started, and does not know yet all that the kernel
-	// may be carrying since an earlier one has died. What is there of this segment and is not
-	// contradicted stays: entries of hosts, also where a wished Entry is of a site that is not among
-	// Sites; where frames for all go; and from which machines they come.
-	Adopt bool
+	// Adopted: the gateway has started not long ago, and does not know yet all that the kernel
+	// may be carrying since an earlier one has died.
+	Adopted Adopted
 }
 
 // UnderlaySite is another site on the underlay.
@@ -62,8 +60,8 @@ func (m *Manager) underlay(now time.Time, seg *segment) *Underlay {
 	if seg.Mode != Direct {
 		return nil
 	}
-	u := &Underlay{Local: m.cfg.Underlay, Self: probe.GatewayOf(seg.VNI, m.cfg.Site), Shut: seg.loop.isShut(now), Listeners: seg.listeners(now, m.cfg.Site), Adopt: seg.ways.adopts(now)}
-	seg.sends = u.Listeners
+	u := &Underlay{Local: m.cfg.Underlay, Self: probe.GatewayOf(seg.VNI, m.cfg.Site), Shut: seg.loop.isShut(now), Listeners: seg.listeners(now, m.cfg.Site), Adopted: m.adopted(now, seg)}
+	seg.sends, seg.adopted = u.Listeners, u.Adopted.summary()
 	for site, addr := range seg.ways.agreed() {
 		u.Sites = append(u.Sites, UnderlaySite{Site: seg.endpoint[site], Addr: addr, MAC: probe.GatewayOf(seg.VNI, site)})
 	}
@@ -87,9 +85,7 @@ func (m *Manager) askWays(now time.Time) {
 		if seg.Mode != Direct || !seg.isAttached() {
 			continue
 		}
-		if seg.ways.hasAdopted(now) {
-			m.dirty = true
-		}
+		m.lookAtAdopted(now, seg)
 		for _, q := range seg.ways.due(now, randomNumber) {
 			m.inject(seg, q.frame(seg.VNI, m.cfg.Site, seg.ways.full))
 		}

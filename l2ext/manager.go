@@ -301,7 +301,7 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	for _, r := range claims {
 		m.addressed(seg, nil, r.IPs)
 	}
-	if before != after && (before != "" || after != m.cfg.Site || seg.ways.adopts(now)) { // an earlier run may have had it elsewhere
+	if before != after && (before != "" || after != m.cfg.Site || seg.adopted > 0) { // an earlier run may have had it elsewhere
 		b.entries = append(b.entries, seg.entryOf(s.MAC, after))
 	}
 	switch v {

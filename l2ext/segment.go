@@ -29,6 +29,9 @@ type Segment struct {
 	Sites  []string // the other sites on the segment
 	Mode   Mode     // how frames go there, the same at all sites; "" means Secure
 	Policy Policy   // what crosses
+
+	// Everywhere: it is on all sites that the gateway knows, of which more may be met.
+	Everywhere bool
 }
 
 // DefaultMTU is the MTU of a segment that names none, in bytes.

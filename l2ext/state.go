@@ -21,6 +21,7 @@ type segment struct {
 	sends    Listeners       // what the kernel was told last; likewise
 	due      map[string]*due // by site; likewise
 	digested time.Time       // when sites were told of it by sendDigests; likewise
+	adopted  int             // what the kernel was wished to let be last, see Adopted.summary; likewise
 	given    uint64          // frames received at the last reconcile; only the loop uses it
 	lot      *lot
 	alarmed  atomic.Int64 // when a foreign frame was told of last, in Unix nanoseconds

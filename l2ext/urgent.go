@@ -132,6 +132,7 @@ type taken struct {
 
 func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records []announce.Record) {
 	t := taken{from: from, back: make(map[string][]MAC)}
+	seg.ways.heardHosts(from, records)
 	seg.mu.Lock()
 	for _, r := range records {
 		if !seg.Policy.binds(MAC(r.MAC)) {
@@ -241,6 +242,7 @@ func (m *Manager) takeDigest(now time.Time, seg *segment, from string, msg annou
 	seg.mu.RLock()
 	same := seg.table.live == msg.Count && seg.table.sum == msg.Sum
 	seg.mu.RUnlock()
+	seg.ways.heardDigest(from, msg.Count, same)
 	if same {
 		return
 	}

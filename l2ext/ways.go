@@ -29,10 +29,6 @@ const (
 	wayHold      = 3 * time.Second        // so long after the last answer a way still works
 	wayPause     = 5 * time.Second        // so long a site may take to say how it carries the segment
 	maxQuestions = 64                     // questions to one site that wait: those of wayHold at askFast, twice
-
-	// adoptTime is how long what an earlier gateway has left stays for sites that say nothing. A link
-	// is up in seconds when both ends run.
-	adoptTime = 10 * time.Second
 )
 
 // ways are those to the other sites of a segment.
@@ -40,6 +36,9 @@ type ways struct {
 	mode  Mode
 	local netip.Addr // of this machine on the underlay; invalid for none
 	full  int        // bytes of a full frame
+	began time.Time  // when the segment was made in this run
+	// strangers: until then what an earlier gateway has left stays also for sites that are not known yet.
+	strangers time.Time
 
 	// refused are the sites that carry the segment in another way. It is
 	// looked at with every frame, and replaced as a whole.
@@ -48,7 +47,6 @@ type ways struct {
 	mu     sync.Mutex // guards what follows
 	bySite map[string]*way
 	terms  map[string][]announce.Term // likewise, what they have told
-	adopt  time.Time                  // what an earlier gateway has left stays at most until then; zero: it has been decided
 }
 
 // way is what is known of one. Its zero value is that of a site which has said
@@ -58,6 +56,8 @@ type way struct {
 	addr  netip.Addr // likewise, for Direct
 	since time.Time  // when that, or the way before it, began
 	heard time.Time  // when the site said something of the segment last
+
+	telling *telling // nil: it has told all that it knows, since this gateway has started
 
 	// In mode Direct, of probes.
 	asked    map[uint64]asked
@@ -75,9 +75,9 @@ type asked struct {
 }
 
 func newWays(now time.Time, s Segment, local netip.Addr) *ways {
-	w := &ways{mode: s.Mode, local: local, full: ether.HeaderLen + s.MTU, bySite: make(map[string]*way), terms: make(map[string][]announce.Term)}
+	w := &ways{mode: s.Mode, local: local, full: ether.HeaderLen + s.MTU, began: now, bySite: make(map[string]*way), terms: make(map[string][]announce.Term)}
 	for _, site := range s.Sites {
-		w.bySite[site] = &way{since: now}
+		w.bySite[site] = &way{since: now, telling: &telling{hosts: make(map[MAC]bool)}}
 	}
 	w.refused.Store(&map[string]bool{})
 	return w
@@ -99,37 +99,8 @@ func (w *ways) inherit(old *ways) {
 			}
 		}
 	}
-	w.adopt = old.adopt
+	w.began, w.strangers = old.began, old.strangers
 	w.sort()
-}
-
-// adopts tells whether what an earlier gateway has left in the kernel is to stay: until each site has
-// said how it carries the segment and has had time to tell of its hosts as well, or has
-// been silent for adoptTime.
-func (w *ways) adopts(now time.Time) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.mode != Direct || !now.Before(w.adopt) {
-		return false
-	}
-	for _, y := range w.bySite {
-		if y.mode == "" || now.Sub(y.since) < wayHold {
-			return true
-		}
-	}
-	return false
-}
-
-// hasAdopted tells once that it has ceased to.
-func (w *ways) hasAdopted(now time.Time) bool {
-	if w.adopts(now) {
-		return false
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	was := w.adopt
-	w.adopt = time.Time{}
-	return !was.IsZero()
 }
 
 // sort finds out again whom to refuse. It needs w.mu.
@@ -156,7 +127,7 @@ func (w *ways) told(now time.Time, site string, mode Mode, addr netip.Addr) (fre
 		return false, false
 	}
 	if fresh = y.mode != mode || y.addr != addr; fresh {
-		w.bySite[site] = &way{mode: mode, addr: addr, since: now, heard: now}
+		w.bySite[site] = &way{mode: mode, addr: addr, since: now, heard: now, telling: y.telling}
 		w.sort()
 	}
 	return fresh, mode == w.mode

@@ -24,7 +24,7 @@ func (d *daemon) stretch(ctx context.Context, cfg config.Config) (everywhere map
 	for _, s := range cfg.Segments {
 		v := s.View()
 		if s.Sites == nil {
-			v.Sites = d.sites()
+			v.Sites, v.Everywhere = d.sites(), true
 			everywhere[s.Name] = v.Sites
 		}
 		all = append(all, v)

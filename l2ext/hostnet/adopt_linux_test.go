@@ -7,9 +7,12 @@ import (
 	"testing"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/internal/nstest"
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
 // elements counts those of a set of the kernel.
@@ -36,86 +39,206 @@ func carried(t *testing.T, ns *nstest.NS) string {
 	return strings.Join(fdb, "\n")
 }
 
-// TestDirectAdopt kills a gateway. The next one knows nothing at first, and leaves what carries
-// frames; it then learns bit by bit what is so, and in the end what it has not learned goes.
-func TestDirectAdopt(t *testing.T) {
-	ns := machine(t)
+// The gateways of the sites of TestDirectAdopt, and the machines at which they are.
+var (
+	gatewayB, gatewayC = l2ext.MAC{0x0e, 0x4c, 0, 0, 0, 2}, l2ext.MAC{0x0e, 0x4c, 0, 0, 0, 3}
+	machineB, machineC = netip.MustParseAddr("10.78.0.2"), netip.MustParseAddr("10.78.0.3")
+)
+
+// adoptWish is what a gateway wishes that knows two other sites, b and c, and three hosts at b and one at c.
+func adoptWish() l2ext.Wish {
+	w := prodDirect("br0")
+	w.Sites, w.Policy.Limits = []string{"b", "c"}, l2ext.Limits{Resolve: 100, Broadcast: 50, Multicast: 500, Unknown: 500}
+	w.Direct.Sites = []l2ext.UnderlaySite{{Site: 16, Addr: machineB, MAC: gatewayB}, {Site: 17, Addr: machineC, MAC: gatewayC}}
+	w.Entries = []l2ext.Entry{{MAC: adoptHost(1), Site: 16}, {MAC: adoptHost(2), Site: 16}, {MAC: adoptHost(3), Site: 16}, {MAC: adoptHost(4), Site: 17}}
+	w.Direct.Neighbours = append(w.Direct.Neighbours, l2ext.Neighbour{IP: netip.MustParseAddr("10.77.0.44"), MAC: adoptHost(4)})
+	w.Direct.Listeners.Groups = []l2ext.Group{{MAC: l2ext.MAC{1, 0, 0x5e, 1, 1, 1}, Sites: []vxlan.Endpoint{17}}}
+	return w
+}
+
+func adoptHost(last byte) l2ext.MAC { return l2ext.MAC{0x52, 0x54, 0, 0, 0, last} }
+
+// kernelHas is what TestDirectAdopt looks at.
+type kernelHas struct {
+	entries    string
+	neighbours int // that the bridge answers for, of two
+	machines   int // whose frames are let in
+	away       int // MACs that are not to send here
+	limit      int // of broadcasts from other sites, a second
+	copies     int // of a group that c listens to
+}
+
+func (n *Net) has(t *testing.T, ns *nstest.NS) (h kernelHas) {
+	t.Helper()
+	br, err := n.nl.LinkByName("br0")
+	check(t, err)
+	neighbours, err := n.neighbours(br.Attrs().Index)
+	check(t, err)
+	for _, ip := range []string{"10.77.0.9", "10.77.0.44"} {
+		if _, ok := neighbours[netip.MustParseAddr(ip)]; ok {
+			h.neighbours++
+		}
+	}
+	h.entries, h.machines = carried(t, ns), elements(t, n, peerSet(n.guardTable(underlayTable), false))
+	h.away = elements(t, n, macSet(n.guardTable(ownerTable), "away", 100))
+	device, err := n.nl.LinkByName("lhdx100")
+	check(t, err)
+	fdb, err := n.nl.NeighList(device.Attrs().Index, unix.AF_BRIDGE)
+	check(t, err)
+	for _, e := range fdb {
+		if e.HardwareAddr.String() == "01:00:5e:01:01:01" && machineC == netip.AddrFrom4([4]byte(e.IP.To4())) {
+			h.copies++
+		}
+	}
+	check(t, n.withRules(func(c *nftables.Conn) error {
+		rules, err := c.GetRules(n.table(), &nftables.Chain{Name: arrivePrefix + "100-broadcast", Table: n.table()})
+		for _, r := range rules {
+			for _, e := range r.Exprs {
+				if l, ok := e.(*expr.Limit); ok {
+					h.limit = int(l.Rate) // the last rule is that of all ports
+				}
+			}
+		}
+		return err
+	}))
+	return h
+}
+
+// crashed is a machine on which a gateway has died that had made adoptWish, and what its kernel had.
+func crashed(t *testing.T) (ns *nstest.NS, before kernelHas) {
+	t.Helper()
+	ns = machine(t)
 	check(t, operatorsBridge(ns))
-	full := prodDirect("br0")
-	other, gone := l2ext.MAC{0x52, 0x54, 0, 0, 0, 0x77}, l2ext.MAC{0x52, 0x54, 0, 0, 0, 0x78}
-	full.Entries = append(full.Entries, l2ext.Entry{MAC: other, Site: 16}, l2ext.Entry{MAC: gone, Site: 16})
 	n := newNet(t, ns)
-	apply(t, n, full)
-	before := carried(t, ns)
+	apply(t, n, adoptWish())
+	before = n.has(t, ns)
+	if before.neighbours != 2 || before.machines != 2 || before.away != 4 || before.limit != 4*50 || before.copies != 1 {
+		t.Errorf("before the crash: %+v", before)
+	}
 	n.tun.Close() // all that the kernel sees of a death
 	waitGone(t, ns, "lhvx100")
+	return ns, before
+}
 
+// blank is the wish of a gateway that knows the segment and no more.
+func blank() l2ext.Wish {
+	w := adoptWish()
+	w.Entries, w.Direct.Neighbours, w.Direct.Sites, w.Direct.Listeners = nil, nil, nil, l2ext.Listeners{}
+	return w
+}
+
+func wantKernel(t *testing.T, when string, got, want kernelHas) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s there is\n%+v\nwant\n%+v", when, got, want)
+	}
+}
+
+// TestDirectAdopt kills a gateway. The next one knows nothing at first, and leaves what carries
+// frames; it then learns from one site after the other what is so, and what it has not learned
+// of a site that has told all goes.
+func TestDirectAdopt(t *testing.T) {
+	ns, before := crashed(t)
 	next := newNet(t, ns)
-	know := func() (string, int, int, int) {
-		br, err := next.nl.LinkByName("br0")
-		check(t, err)
-		neighbours, err := next.neighbours(br.Attrs().Index)
-		check(t, err)
-		_, fixed := neighbours[netip.MustParseAddr("10.77.0.9")]
-		known := map[bool]int{true: 1}[fixed]
-		return carried(t, ns), known, elements(t, next, peerSet(next.guardTable(underlayTable), false)), elements(t, next, macSet(next.guardTable(ownerTable), "away", 100))
-	}
-	wantKnown := func(when, want string, wantNeighbour, wantPeers, wantAway int) {
-		t.Helper()
-		if got, neighbour, peers, away := know(); got != want || neighbour != wantNeighbour || peers != wantPeers || away != wantAway {
-			t.Errorf("%s: %d neighbours, %d machines, %d MACs away, want %d, %d, %d; entries\n%s\nwant\n%s", when, neighbour, peers, away, wantNeighbour, wantPeers, wantAway, got, want)
-		}
-	}
-	blank := full
-	blank.Entries, blank.Direct = nil, &l2ext.Underlay{Local: full.Direct.Local, Self: full.Direct.Self, Adopt: true}
+	w := blank()
+	both := []l2ext.UnderlaySite{{Site: 16, MAC: gatewayB}, {Site: 17, MAC: gatewayC}}
+	w.Direct.Adopted = l2ext.Adopted{Sites: both, Neighbours: true}
 	for range 2 {
-		apply(t, next, blank)
-		wantKnown("at first", before, 1, 1, 1+len(full.Entries))
+		apply(t, next, w)
+		wantKernel(t, "at first", next.has(t, ns), before)
 	}
-	// A host of a site that has not said where it is.
-	check(t, next.Point(100, []l2ext.Entry{{MAC: other, Site: 16}}))
-	wantKnown("after a host", before, 1, 1, 1+len(full.Entries))
-	blank.Entries = full.Entries[:1]
-	apply(t, next, blank)
-	wantKnown("after a host of a site without an address", before, 1, 1, 1+len(full.Entries))
-	// One that turns out to be here.
-	check(t, next.Point(100, []l2ext.Entry{{MAC: gone}}))
-	if got := carried(t, ns); strings.Contains(got, gone.String()) {
-		t.Errorf("of a host that is here there is\n%s", got)
-	}
-	// The site is at another machine now.
-	moved := *full.Direct
-	moved.Sites = []l2ext.UnderlaySite{{Site: 16, Addr: netip.MustParseAddr("10.78.0.3"), MAC: full.Direct.Sites[0].MAC}}
-	moved.Adopt = true
-	blank.Direct = &moved
-	apply(t, next, blank)
-	got := carried(t, ns)
-	for _, want := range []string{full.Entries[0].MAC.String() + " dst 10.78.0.3", other.String() + " dst 10.78.0.2", "00:00:00:00:00:00 dst 10.78.0.2", "00:00:00:00:00:00 dst 10.78.0.3"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("with a new machine there is no %s in\n%s", want, got)
+	// c tells of a host that is at b, which has said nothing yet, and of its own.
+	check(t, next.Point(100, []l2ext.Entry{{MAC: adoptHost(5), Site: 16}, {MAC: adoptHost(4), Site: 17}}))
+	w.Entries = []l2ext.Entry{{MAC: adoptHost(5), Site: 16}, {MAC: adoptHost(4), Site: 17}}
+	for range 2 {
+		apply(t, next, w)
+		if got := next.has(t, ns); !strings.Contains(got.entries, adoptHost(5).String()+" dst 10.78.0.2") || got.away != before.away+1 {
+			t.Errorf("of a host of b there is %+v", got)
 		}
 	}
-	// All has been said.
-	last := moved
-	last.Adopt, last.Neighbours = false, nil
-	blank.Direct = &last
-	apply(t, next, blank)
-	if got, neighbour, peers, away := know(); strings.Contains(got, "10.78.0.2") || strings.Contains(got, other.String()) || neighbour != 0 || peers != 1 || away != 1 {
-		t.Errorf("in the end: %d neighbours, %d machines, %d MACs away; entries\n%s", neighbour, peers, away, got)
+	// b is at another machine now; where its hosts are is not known before it has told.
+	w.Direct.Sites = []l2ext.UnderlaySite{{Site: 16, Addr: netip.MustParseAddr("10.78.0.22"), MAC: gatewayB}}
+	for range 2 {
+		apply(t, next, w)
+		got := next.has(t, ns)
+		for _, want := range []string{
+			adoptHost(1).String() + " dst 10.78.0.2 ", adoptHost(5).String() + " dst 10.78.0.22", gatewayB.String() + " dst 10.78.0.22",
+			"00:00:00:00:00:00 dst 10.78.0.2 ", "00:00:00:00:00:00 dst 10.78.0.22", "00:00:00:00:00:00 dst 10.78.0.3",
+		} {
+			if !strings.Contains(got.entries, want) || got.machines != 3 || got.copies != 1 {
+				t.Errorf("with another machine of b there is no %s in %+v", want, got)
+			}
+		}
+	}
+	// b has told all, c nothing. One of b's hosts turns out to be here.
+	w.Entries = []l2ext.Entry{{MAC: adoptHost(1), Site: 16}}
+	w.Direct.Adopted.Sites = both[1:]
+	check(t, next.Point(100, []l2ext.Entry{{MAC: adoptHost(2)}}))
+	for range 2 {
+		apply(t, next, w)
+		got := next.has(t, ns)
+		if strings.Contains(got.entries, "dst 10.78.0.2 ") || strings.Contains(got.entries, adoptHost(3).String()) || strings.Contains(got.entries, adoptHost(2).String()) ||
+			!strings.Contains(got.entries, adoptHost(4).String()+" dst 10.78.0.3") || got.machines != 2 || got.away != 2 {
+			t.Errorf("when b has told all there is %+v", got)
+		}
+	}
+	// c has told that it has none.
+	w.Direct.Sites = append(w.Direct.Sites, l2ext.UnderlaySite{Site: 17, Addr: machineC, MAC: gatewayC})
+	w.Direct.Adopted = l2ext.Adopted{}
+	apply(t, next, w)
+	if got := next.has(t, ns); strings.Contains(got.entries, adoptHost(4).String()) || got.neighbours != 0 || got.machines != 2 || got.away != 1 {
+		t.Errorf("in the end there is %+v", got)
+	}
+}
+
+// TestDirectAdoptNotRemoved kills a gateway. When the next one starts, site c has been removed: it is cut off
+// at once, and what is there for b stays.
+func TestDirectAdoptNotRemoved(t *testing.T) {
+	ns, before := crashed(t)
+	next := newNet(t, ns)
+	w := blank()
+	w.Sites = w.Sites[:1]
+	w.Direct.Adopted = l2ext.Adopted{Sites: []l2ext.UnderlaySite{{Site: 16, MAC: gatewayB}}, Neighbours: true}
+	apply(t, next, w)
+	got := next.has(t, ns)
+	if strings.Contains(got.entries, "10.78.0.3") || got.neighbours != 1 || got.machines != 1 || got.away != 3 || got.copies != 0 || got.limit != before.limit/2 {
+		t.Errorf("without c there is %+v", got)
+	}
+	if b := strings.Count(before.entries, "dst 10.78.0.2 "); b != 5 || strings.Count(got.entries, "dst 10.78.0.2 ") != b {
+		t.Errorf("of b there was %s\nand is\n%s", before.entries, got.entries)
+	}
+}
+
+// TestDirectAdoptStrangers has a segment that is everywhere: what is there stays also for
+// sites that the gateway does not know yet. One that it knows to be elsewhere is none.
+func TestDirectAdoptStrangers(t *testing.T) {
+	ns, before := crashed(t)
+	next := newNet(t, ns)
+	w := blank()
+	w.Sites, w.Everywhere = nil, true
+	w.Direct.Adopted = l2ext.Adopted{Strangers: true, Neighbours: true}
+	for range 2 {
+		apply(t, next, w)
+		wantKernel(t, "at first", next.has(t, ns), before)
+	}
+	w.Direct.Sites = []l2ext.UnderlaySite{{Site: 16, Addr: machineB, MAC: gatewayB}} // and it has told that it has no hosts
+	apply(t, next, w)
+	if got := next.has(t, ns); strings.Contains(got.entries, adoptHost(1).String()) || !strings.Contains(got.entries, adoptHost(4).String()) || got.machines != 2 || got.away != 1 {
+		t.Errorf("when b has told all there is %+v", got)
+	}
+	w.Direct.Adopted = l2ext.Adopted{}
+	apply(t, next, w)
+	if got := next.has(t, ns); strings.Contains(got.entries, "10.78.0.3") || got.machines != 1 || got.neighbours != 0 {
+		t.Errorf("in the end there is %+v", got)
 	}
 }
 
 // TestDirectAdoptOther has another segment of the number of a dead gateway's: it takes over nothing.
 func TestDirectAdoptOther(t *testing.T) {
-	ns := machine(t)
-	check(t, operatorsBridge(ns))
-	n := newNet(t, ns)
-	apply(t, n, prodDirect("br0"))
-	n.tun.Close()
-	waitGone(t, ns, "lhvx100")
+	ns, _ := crashed(t)
 	next := newNet(t, ns)
-	w := prodDirect("br0")
-	w.Name, w.Entries, w.Direct.Sites, w.Direct.Adopt = "test", nil, nil, true
+	w := blank()
+	w.Name, w.Direct.Adopted = "test", l2ext.Adopted{Sites: []l2ext.UnderlaySite{{Site: 16, MAC: gatewayB}}, Strangers: true, Neighbours: true}
 	apply(t, next, w)
 	if got := carried(t, ns); got != "" {
 		t.Errorf("there is\n%s", got)

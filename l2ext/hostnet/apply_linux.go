@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -161,12 +160,9 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 	}
 	at := attachment{port: port.Attrs().Index, bridge: br.Attrs().Index, fast: tap}
 	if w.Direct != nil {
-		direct, err := n.needDirect(w, br)
-		if err != nil {
+		if err := n.attachDirect(w, br, &at); err != nil {
 			return l2ext.Attached{Adopted: adopted, Err: err}
 		}
-		at.direct, at.sites = direct.Attrs().Index, sitesOf(w.Direct)
-		at.adopts = adopts(w, direct)
 	}
 	if at.lan, err = n.lanOf(w, port, br); err != nil {
 		return l2ext.Attached{Adopted: adopted, Err: err}
@@ -199,26 +195,12 @@ func (n *Net) attach(w l2ext.Wish, tun int) (a l2ext.Attached) {
 		return a
 	}
 	a.Device = directName(w.VNI)
-	at.left, a.Err = n.setDirectEntries(at, withGateways(w))
-	n.mu.Lock()
-	n.segments[w.VNI] = at
-	n.mu.Unlock()
-	set := n.setNeighbours
-	if at.adopts {
-		set = n.addNeighbours
-	}
-	if err := set(at.bridge, w.Direct.Neighbours); err != nil {
+	a.Err = n.setDirectEntries(at, withGateways(w))
+	stay := func(mac l2ext.MAC) bool { return w.Direct.Adopted.Neighbours && at.adopts && !at.left.gone[mac] }
+	if err := n.setNeighbours(at.bridge, w.Direct.Neighbours, stay); err != nil {
 		n.log.Debug("questions are not all answered by the bridge", "segment", w.Name, "err", err)
 	}
 	return a
-}
-
-func sitesOf(u *l2ext.Underlay) map[vxlan.Endpoint]netip.Addr {
-	sites := make(map[vxlan.Endpoint]netip.Addr, len(u.Sites))
-	for _, s := range u.Sites {
-		sites[s.Site] = s.Addr
-	}
-	return sites
 }
 
 // needBridge finds the segment's bridge, or makes one.

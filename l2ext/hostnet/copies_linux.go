@@ -60,17 +60,9 @@ func copiesOf(u *l2ext.Underlay) map[aCopy]bool {
 	return want
 }
 
-// setCopies makes these entries, and no others.
-func (n *Net) setCopies(port int, u *l2ext.Underlay) error {
-	return n.makeCopies(port, copiesOf(u), false)
-}
-
-// addCopies makes them, and lets others be.
-func (n *Net) addCopies(port int, u *l2ext.Underlay) error {
-	return n.makeCopies(port, copiesOf(u), true)
-}
-
-func (n *Net) makeCopies(port int, want map[aCopy]bool, andOthers bool) error {
+// setCopies makes these entries, and no others but those that stay.
+func (n *Net) setCopies(port int, u *l2ext.Underlay, stay left) error {
+	want := copiesOf(u)
 	list, err := n.nl.NeighList(port, unix.AF_BRIDGE)
 	if err != nil {
 		return fmt.Errorf("listing entries: %w", err)
@@ -91,7 +83,7 @@ func (n *Net) makeCopies(port int, want map[aCopy]bool, andOthers bool) error {
 		}
 	}
 	for c := range have {
-		if !want[c] && !andOthers {
+		if !want[c] && !stay.keeps(c.to) {
 			reqs = append(reqs, copyEntry(port, unix.RTM_DELNEIGH, c))
 		}
 	}

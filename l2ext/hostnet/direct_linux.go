@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/probe"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -33,6 +34,24 @@ func devicesOf(w l2ext.Wish) []string {
 		return []string{deviceName(w.VNI)}
 	}
 	return []string{deviceName(w.VNI), directName(w.VNI)}
+}
+
+// attachDirect makes the device over the underlay, with the copies of frames for many, and finds what
+// of an earlier gateway's is to stay.
+func (n *Net) attachDirect(w l2ext.Wish, br netlink.Link, at *attachment) error {
+	l, err := n.needDirect(w, br)
+	if err != nil {
+		return err
+	}
+	at.direct, at.adopts = l.Attrs().Index, adopts(w, l)
+	if at.adopts {
+		before, _ := n.attachment(w.VNI)
+		if at.left, err = n.leftOf(at.direct, w.Direct, before.left.machines); err != nil {
+			return err
+		}
+	}
+	at.sites = sitesOf(w.Direct, at.left)
+	return n.setCopies(at.direct, w.Direct, at.left)
 }
 
 // needDirect finds the segment's VXLAN device over the underlay as it ought to
@@ -87,13 +106,7 @@ func (n *Net) makeDirect(w l2ext.Wish, br netlink.Link, mtu int) (netlink.Link, 
 
 // setDirect plugs it in. It comes up last, by openDirect, when there are rules for it.
 func (n *Net) setDirect(w l2ext.Wish, l, br netlink.Link, mtu int) error {
-	if err := n.setPort(w, l, br, portSpec{mtu: mtu, stays: true, many: true}); err != nil {
-		return err
-	}
-	if adopts(w, l) {
-		return n.addCopies(l.Attrs().Index, w.Direct)
-	}
-	return n.setCopies(l.Attrs().Index, w.Direct)
+	return n.setPort(w, l, br, portSpec{mtu: mtu, stays: true, many: true})
 }
 
 // openDirect sets the port up, or down when its frames could not be guarded.
@@ -129,33 +142,33 @@ type directEntry struct {
 	to   netip.Addr // where the VXLAN device sends it
 }
 
-// setDirectEntries makes the wished entries, and no others but those that are adopted.
-func (n *Net) setDirectEntries(a attachment, wished []l2ext.Entry) (stay left, err error) {
+// setDirectEntries makes the wished entries, and no others but those that stay, which it notes.
+func (n *Net) setDirectEntries(a attachment, wished []l2ext.Entry) error {
 	have := make(map[l2ext.MAC]directEntry)
 	for _, port := range []int{a.port, a.direct} {
 		if err := n.addEntries(have, port); err != nil {
-			return stay, err
-		}
-	}
-	if a.adopts {
-		if stay, err = n.leftOf(a.direct, have); err != nil {
-			return stay, err
+			return err
 		}
 	}
 	var change []l2ext.Entry
 	for _, e := range wished {
-		if have[e.MAC] != a.entry(e) && !(stay.away[e.MAC] && a.waits(e)) {
+		if have[e.MAC] != a.entry(e) {
 			e.Moves = false
 			change = append(change, e)
 		}
 		delete(have, e.MAC)
 	}
-	for mac := range have {
-		if !stay.away[mac] {
-			change = append(change, l2ext.Entry{MAC: mac})
+	for mac, h := range have {
+		if h.port == a.direct && a.left.keeps(h.to) {
+			set(a.left.away, mac, !probe.IsGateway(mac))
+			continue
 		}
+		if a.adopts {
+			a.left.gone[mac] = true
+		}
+		change = append(change, l2ext.Entry{MAC: mac})
 	}
-	return stay, n.setAll(a, change)
+	return n.setAll(a, change)
 }
 
 func (n *Net) addEntries(have map[l2ext.MAC]directEntry, port int) error {
@@ -198,8 +211,6 @@ func (a attachment) directRequests(e l2ext.Entry) (reqs []*nl.NetlinkRequest) {
 	switch {
 	case e.Site == 0: // the bridge's first: until it learns better, it floods frames for the MAC to the LAN
 		return []*nl.NetlinkRequest{bridgeEntry(a.direct, e), bridgeEntry(a.port, e), underlayEntry(a.direct, e.MAC, netip.Addr{})}
-	case a.waits(e): // an entry that is there may be the right one
-		return []*nl.NetlinkRequest{bridgeEntry(a.direct, e)}
 	case e.Site == vxlan.Self:
 		return []*nl.NetlinkRequest{bridgeEntry(a.port, e), underlayEntry(a.direct, e.MAC, netip.Addr{})}
 	case e.Moves:
@@ -269,7 +280,7 @@ func (n *Net) forgetNeighbours(l netlink.Link) {
 	if !strings.HasPrefix(a.Name, directPrefix) || a.MasterIndex == 0 {
 		return
 	}
-	if err := n.setNeighbours(a.MasterIndex, nil); err != nil {
+	if err := n.setNeighbours(a.MasterIndex, nil, nil); err != nil {
 		n.log.Warn("neighbours of the bridge stay", "device", a.Name, "err", err)
 	}
 }

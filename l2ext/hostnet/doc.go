@@ -47,7 +47,8 @@
 // stays, as VMs are plugged into it; the next gateway takes it up by its mark.
 // Cleanup removes it when nothing else is plugged in. In mode direct lhdx<VNI>, its
 // entries and the tables stay, and the kernel goes on carrying frames; the next
-// gateway takes them up, and lets them be until it knows better (adopt_linux.go). Cleanup removes them.
+// gateway takes them up, and lets those of each site be until that has told all that it knows
+// (adopt_linux.go). Cleanup removes them.
 //
 // The kernel must have IPv6 (not ipv6.disable=1), and a firewall that drops
 // what it does not know must let UDP port 14789 in from lhtun0.

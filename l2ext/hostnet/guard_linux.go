@@ -305,8 +305,10 @@ func (g *guard) wish(w l2ext.Wish, stay left) {
 	for _, s := range w.Direct.Sites {
 		g.peers[guarded{string(s.Addr.AsSlice()), w.VNI}] = true
 	}
-	for addr := range stay.machines {
-		g.peers[guarded{string(addr.AsSlice()), w.VNI}] = true
+	for addr, keeps := range stay.addrs {
+		if keeps {
+			g.peers[guarded{string(addr.AsSlice()), w.VNI}] = true
+		}
 	}
 }
 

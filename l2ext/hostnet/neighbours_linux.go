@@ -29,17 +29,9 @@ type neighbourState struct {
 	fixed bool // by an operator: it is left alone
 }
 
-// setNeighbours makes the wished neighbours of a bridge, and no others of ours.
-func (n *Net) setNeighbours(bridge int, wished []l2ext.Neighbour) error {
-	return n.makeNeighbours(bridge, wished, false)
-}
-
-// addNeighbours makes them, and lets others of ours be.
-func (n *Net) addNeighbours(bridge int, wished []l2ext.Neighbour) error {
-	return n.makeNeighbours(bridge, wished, true)
-}
-
-func (n *Net) makeNeighbours(bridge int, wished []l2ext.Neighbour, andOthers bool) error {
+// setNeighbours makes the wished neighbours of a bridge, and no others of ours but those that
+// stay says are to; nil: none.
+func (n *Net) setNeighbours(bridge int, wished []l2ext.Neighbour, stay func(l2ext.MAC) bool) error {
 	have, err := n.neighbours(bridge)
 	if err != nil {
 		return err
@@ -53,7 +45,7 @@ func (n *Net) makeNeighbours(bridge int, wished []l2ext.Neighbour, andOthers boo
 		delete(have, w.IP)
 	}
 	for _, h := range have {
-		if h.ours && !andOthers {
+		if h.ours && (stay == nil || !stay(h.MAC)) {
 			reqs = append(reqs, neighbourEntry(bridge, unix.RTM_DELNEIGH, h.Neighbour))
 		}
 	}

@@ -70,8 +70,8 @@ type attachment struct {
 	// In mode direct; otherwise 0.
 	direct int                           // index of the VXLAN device over the underlay
 	sites  map[vxlan.Endpoint]netip.Addr // where it sends what is for each site
-	adopts bool                          // see l2ext.Underlay.Adopt
-	left   left                          // what has stayed therefore
+	adopts bool                          // something is left of an earlier gateway, see l2ext.Adopted:
+	left   left                          // this
 
 	lan lan
 }

@@ -60,7 +60,7 @@ func addDirect(c *nftables.Conn, t *nftables.Table, w l2ext.Wish, a attachment) 
 	d.chain = c.AddChain(&nftables.Chain{Name: fmt.Sprintf("%s%d", arrivePrefix, w.VNI), Table: t})
 	d.policy()
 	d.noReports()
-	l.sources = 2 * len(w.Direct.Sites) // one port is all that frames come by: half of the limit would be all. So twice
+	l.sources = 2 * sources(w.Direct, a.left) // one port is all that frames come by: half of the limit would be all. So twice
 	return leaves, d.chain.Name, addLimits(c, d.chain, l)
 }
 

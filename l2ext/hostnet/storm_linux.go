@@ -167,7 +167,7 @@ func (n *Net) wishedRules(wishes []l2ext.Wish) string {
 		if a, ok := n.segments[w.VNI]; ok {
 			fmt.Fprintf(&b, "%d %d %+v %s %d %t\n", w.VNI, a.port, w.Policy.Limits, w.Bridge, w.VLAN, w.Shared)
 			if w.Direct != nil {
-				fmt.Fprintf(&b, "direct %d %+v %d %t %t\n", a.direct, w.Policy, len(w.Direct.Sites), w.Direct.Shut, w.Direct.Listeners.NoReports)
+				fmt.Fprintf(&b, "direct %d %+v %d %t %t\n", a.direct, w.Policy, sources(w.Direct, a.left), w.Direct.Shut, w.Direct.Listeners.NoReports)
 			}
 		}
 	}

@@ -1,0 +1,143 @@
+package l2ext
+
+import (
+	"slices"
+	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/announce"
+	"github.com/longhaul-project/longhaul/l2ext/probe"
+)
+
+// In mode Direct the kernel goes on carrying frames when a gateway dies, and the next one knows
+// nothing of the hosts at first. So what the kernel sends to a site stays until that site has told
+// all that it knows: how it carries the segment, and as many hosts as its digest counts. What goes
+// to sites that are not on the segment any more ends with the first wish. A site's machine is known
+// by the kernel's entry of its gateway, see Adopted.
+
+// Times of what stays.
+const (
+	// strangersTime is how long it does for sites that are not known yet, on a segment that is
+	// everywhere: they have found out by then that our end has died, and have dialled again
+	// (tunnel.IdleTimeout, and a pause of 2 s).
+	strangersTime = 15 * time.Second
+
+	// answersTime is how long the kernel answers questions for hosts of a site that says nothing. Then
+	// the hosts answer themselves, or nobody does: their site may be out of reach.
+	answersTime = 10 * time.Second
+)
+
+// Adopted is what of a segment an earlier gateway may have left in the kernel, and is to stay as
+// far as nothing contradicts it: entries of hosts, where frames for many go, and from which machines
+// they may come.
+type Adopted struct {
+	Sites      []UnderlaySite // that have yet to tell all. Their machines are where the entries of their gateways lead; Addr is not used
+	Strangers  bool           // likewise sites that are not known yet: all other machines but those of Underlay.Sites
+	Neighbours bool           // and what the kernel answers for
+}
+
+// Any tells whether anything is to stay.
+func (a Adopted) Any() bool { return len(a.Sites) > 0 || a.Strangers }
+
+// telling is what a site has told of its hosts since this gateway has started.
+type telling struct {
+	hosts   map[MAC]bool
+	count   uint32 // of its last digest
+	counted bool   // there was one
+	same    bool   // and it was that of our own table
+}
+
+// note takes records of the site. There are at most MaxMACs hosts on a segment.
+func (t *telling) note(records []announce.Record) {
+	for _, r := range records {
+		if r.Cause != announce.Withdrawn && len(t.hosts) < MaxMACs {
+			t.hosts[r.MAC] = true
+		}
+	}
+}
+
+func (t *telling) isAll() bool { return t.counted && (t.same || len(t.hosts) >= int(t.count)) }
+
+// heardHosts notes that a site has told of hosts, if it is still of interest.
+func (w *ways) heardHosts(site string, records []announce.Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if y := w.bySite[site]; y != nil && y.telling != nil {
+		y.telling.note(records)
+	}
+}
+
+// heardDigest likewise that it has told how many it knows.
+func (w *ways) heardDigest(site string, count uint32, same bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if y := w.bySite[site]; y != nil && y.telling != nil {
+		y.telling.count, y.telling.counted, y.telling.same = count, true, same
+	}
+}
+
+// adopts lists the sites for which what an earlier gateway has left stays, and tells whether it does
+// for strangers. linkSince is since when the link to a site is up; ok is false while it is not: then
+// it cannot tell anything, and the kernel is all that its hosts have.
+func (w *ways) adopts(now time.Time, linkSince func(site string) (since time.Time, ok bool)) (sites []string, strangers bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mode != Direct {
+		return nil, false
+	}
+	for site, y := range w.bySite {
+		if y.telling == nil {
+			continue
+		}
+		since, up := linkSince(site)
+		if since.Before(y.since) {
+			since = y.since
+		}
+		silent := up && now.Sub(since) >= absentAfter // it has no such segment, or will never tell all
+		if silent || y.mode != "" && (y.mode != Direct || y.telling.isAll()) {
+			y.telling = nil
+			continue
+		}
+		sites = append(sites, site)
+	}
+	slices.Sort(sites)
+	return sites, now.Before(w.strangers)
+}
+
+// adopted is what of a segment stays now.
+func (m *Manager) adopted(now time.Time, seg *segment) (a Adopted) {
+	sites, strangers := seg.ways.adopts(now, m.linkSince)
+	for _, site := range sites {
+		a.Sites = append(a.Sites, UnderlaySite{Site: seg.endpoint[site], MAC: probe.GatewayOf(seg.VNI, site)})
+	}
+	a.Strangers = strangers
+	a.Neighbours = a.Any() && now.Sub(seg.ways.began) < answersTime
+	return a
+}
+
+func (m *Manager) linkSince(site string) (since time.Time, ok bool) {
+	p := m.peer(site)
+	if p == nil {
+		return since, false
+	}
+	ok, since = p.upSince()
+	return since, ok
+}
+
+// summary of it tells whether it has changed: it only becomes less.
+func (a Adopted) summary() (n int) {
+	n = 4 * len(a.Sites)
+	if a.Strangers {
+		n += 2
+	}
+	if a.Neighbours {
+		n++
+	}
+	return n
+}
+
+// lookAtAdopted has the kernel follow when less is to stay.
+func (m *Manager) lookAtAdopted(now time.Time, seg *segment) {
+	if seg.adopted > 0 && m.adopted(now, seg).summary() != seg.adopted {
+		m.dirty = true
+	}
+}
