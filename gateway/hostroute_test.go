@@ -2,14 +2,20 @@ package gateway
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -37,10 +43,7 @@ func TestHostRoutesOfTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := made()
-	left, err := next.leftRoutes(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	left := next.leftRoutes(dir)
 	if d := cmp.Diff([]l2ext.HostRoute{r}, left, cmpopts.EquateComparable(netip.Addr{})); d != "" {
 		t.Error(d)
 	}
@@ -53,37 +56,125 @@ func TestHostRoutesOfTheDead(t *testing.T) {
 	if err := next.keepRoutes(nil); err != nil {
 		t.Error(err)
 	}
-	if left, err := made().leftRoutes(dir); len(left) != 0 || err != nil {
-		t.Errorf("in the end there are %v, %v", left, err)
+	if left := made().leftRoutes(dir); len(left) != 0 {
+		t.Errorf("in the end there are %v", left)
 	}
 }
 
-// TestHostRoutesFileHarmed starts a gateway whose list of routes cannot be read, says so, and keeps its own.
+// TestHostRoutesFileHarmed starts a gateway whose list of routes is harmed. It takes the routes that can be read,
+// says what is wrong, sets the file aside and keeps its own.
 func TestHostRoutesFileHarmed(t *testing.T) {
-	for _, text := range []string{
-		"", "{", "[]", `{"routes":[{"segment":"prod","mac":"x","ip":"10.0.0.1"}]}`, `{"routes":[{"segment":"prod","mac":"02:00:00:00:00:01","ip":"10"}]}`,
-		`{"routes":[{"segment":"prod","mac":"02:00:00:00:00:01"}]}`, `{"routes":[{"mac":"02:00:00:00:00:01","ip":"10.0.0.1"}]}`,
+	const good = `{"segment":"prod","mac":"02:00:00:00:00:02","ip":"10.0.0.2"}`
+	for _, tt := range []struct {
+		text string
+		left int
+	}{
+		{"", 0}, {"{", 0}, {"[]", 0}, {`{"routes":[` + good, 0}, {`{"routes":[` + good + `,7]}`, 1},
+		{`{"routes":[{"segment":"prod","mac":"x","ip":"10.0.0.1"},` + good + `]}`, 1},
+		{`{"routes":[{"segment":"prod","mac":"02:00:00:00:00:01","ip":"10"},` + good + `,{"mac":"02:00:00:00:00:01","ip":"10.0.0.1"}]}`, 1},
+		{`{"routes":[{"segment":"prod","mac":"02:00:00:00:00:01"}]}`, 0},
 	} {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, routesName), []byte(text), 0o600); err != nil {
+		path := filepath.Join(dir, routesName)
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		var log bytes.Buffer
-		l, err := NewLayer2(Layer2Config{Site: "a", Host: l2exttest.NewHost(), StateDir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		if err != nil {
-			t.Fatal(err)
+		l, log := logged(t, dir)
+		if n := strings.Count(log.String(), "not all known"); n != 1 || len(l.left) != tt.left {
+			t.Errorf("%q: %d routes; the log is %q", tt.text, len(l.left), log)
 		}
-		if !strings.Contains(log.String(), "are not known") {
-			t.Errorf("%q: the log is %q", text, &log)
+		if c := l.ExamineRoutes(); len(c) != 1 || c[0].State != CheckFail || !strings.Contains(c[0].Detail, path) {
+			t.Errorf("%q: the doctor says %+v", tt.text, c)
+		}
+		if got, err := os.ReadFile(path + ".bad"); string(got) != tt.text || err != nil {
+			t.Errorf("%q: set aside: %q, %v", tt.text, got, err)
 		}
 		r := l2ext.HostRoute{Segment: "prod", IP: netip.MustParseAddr("10.0.0.1")}
 		if err := l.keepRoutes([]l2ext.HostRoute{r}); err != nil {
 			t.Error(err)
 		}
-		if got, err := l.leftRoutes(dir); err != nil || !slices.Equal(got, []l2ext.HostRoute{r}) {
-			t.Errorf("%q: kept %v, %v", text, got, err)
+		if got := l.leftRoutes(dir); !slices.Equal(got, []l2ext.HostRoute{r}) {
+			t.Errorf("%q: kept %v", tt.text, got)
 		}
 	}
+}
+
+// loggedLayer2 is one that has been made, with what it has found.
+type loggedLayer2 struct {
+	*Layer2
+	left []l2ext.HostRoute
+}
+
+func logged(t *testing.T, dir string) (loggedLayer2, *bytes.Buffer) {
+	t.Helper()
+	var log bytes.Buffer
+	l := &Layer2{orders: slog.New(slog.NewTextHandler(&log, nil))}
+	return loggedLayer2{l, l.leftRoutes(dir)}, &log
+}
+
+// TestHostRoutesFileRefused has a file that cannot be opened, and one that cannot be set aside: the gateway runs, and an
+// operator is told.
+func TestHostRoutesFileRefused(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, routesName)
+	if err := os.Symlink(path, path); err != nil { // who opens it goes round in a circle
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(path+".bad", "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewLayer2(Layer2Config{Site: "a", Host: l2exttest.NewHost(), StateDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := l.ExamineRoutes(); len(c) != 1 || !strings.Contains(c[0].Detail, "too many levels of symbolic links") {
+		t.Errorf("the doctor says %+v", c)
+	}
+	l.policies["prod"] = SegmentPolicy{HostRoute: []string{"/bin/true"}}
+	if s := l.segmentView(l2ext.View{Segment: l2ext.Segment{Name: "prod"}}); !strings.Contains(s.Problem, "may stay") {
+		t.Errorf("the segment says %q", s.Problem)
+	}
+}
+
+// TestHostRouteHangs has a command that ends never, nor does what it has started: both are killed.
+func TestHostRouteHangs(t *testing.T) {
+	dir := t.TempDir()
+	pid := filepath.Join(dir, "pid")
+	if err := syscall.Mkfifo(pid, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := &Layer2{hooks: map[string][]string{"prod": {"/bin/sh", "-c", `sleep 1000 & echo $! > "$0"; wait`, pid}}}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1) // one message
+	go func() {
+		ended <- l.route(ctx, "arrive", l2ext.HostRoute{Segment: "prod", IP: netip.MustParseAddr("10.0.0.1")})
+	}()
+	text, err := os.ReadFile(pid) // waits for the command to write it
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
+	}
+	for began := time.Now(); isAlive(child); runtime.Gosched() {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("process %d lives on", child)
+		}
+	}
+}
+
+// isAlive tells whether a process runs; one that nobody has waited for does not.
+func isAlive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return syscall.Kill(pid, 0) == nil
+	}
+	return !strings.Contains(string(b), ") Z ")
 }
 
 // FuzzHostRoutes reads files of routes that somebody else has written.
@@ -91,11 +182,13 @@ func FuzzHostRoutes(f *testing.F) {
 	f.Add([]byte(`{"commands":{"prod":["/bin/true"]},"routes":[{"segment":"prod","mac":"02:00:00:00:00:01","ip":"fd00::1"}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		kept, routes, err := readRoutes(bytes.NewReader(b))
-		if err != nil {
-			return
+		if len(kept.Routes) < len(routes) || err == nil && len(kept.Routes) != len(routes) || kept.Commands == nil {
+			t.Error(fmt.Sprint(kept, routes, err))
 		}
-		if len(kept.Routes) != len(routes) || kept.Commands == nil {
-			t.Error(fmt.Sprint(kept, routes))
+		for _, r := range routes {
+			if !r.IP.IsValid() || r.Segment == "" {
+				t.Errorf("%+v is no route", r)
+			}
 		}
 	})
 }

@@ -112,7 +112,9 @@ type Layer2 struct {
 	policies map[string]SegmentPolicy // by segment, as they were given
 	hooks    map[string][]string      // host_route by segment; they outlive it, for the routes that then have to go
 
-	routes string // file of the host routes that there are; "" for none
+	// Constant after NewLayer2.
+	routes     string // file of the host routes that there are; "" for none
+	lostRoutes string // why those of an earlier gateway are not all known; "" if they are
 }
 
 // Layer2Config is what a Layer2 needs. Site, Node and Host are required.
@@ -137,10 +139,7 @@ func NewLayer2(cfg Layer2Config) (*Layer2, error) {
 		site: cfg.Site, node: cfg.Node, log: log, orders: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
 		policies: make(map[string]SegmentPolicy), hooks: make(map[string][]string),
 	}
-	left, err := l.leftRoutes(cfg.StateDir)
-	if err != nil {
-		return nil, err
-	}
+	left := l.leftRoutes(cfg.StateDir)
 	c := &carrier{node: cfg.Node, channels: map[string]*tunnel.Channel{}}
 	m, err := l2ext.New(l2ext.Config{
 		Site: cfg.Site, Host: cfg.Host, Underlay: cfg.Underlay, Logger: log,
@@ -455,6 +454,9 @@ func (l *Layer2) segmentView(v l2ext.View) Segment {
 	}
 	s.Ways = ways(v)
 	s.Problem = cmp.Or(s.Problem, l.strangers(s.Sites), l.homeless(s))
+	if len(s.Policy.HostRoute) > 0 {
+		s.Problem = cmp.Or(s.Problem, l.lostRoutes)
+	}
 	for _, b := range v.Bindings {
 		g := Binding{MAC: b.MAC.String(), Site: b.Site, Seq: b.Seq, State: string(b.State), Job: b.Job}
 		g.IPs = texts(b.IPs)

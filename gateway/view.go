@@ -265,8 +265,8 @@ type Segment struct {
 	MTU    int      `json:"mtu,omitempty" doc:"MTU of the segment, 1500 by default" minimum:"576" maximum:"9000"`
 	Sites  []string `json:"sites" doc:"the other sites on the segment"`
 	// Everywhere: these are all that the gateway knows, of which more may be met; see SetSites.
-	Everywhere bool `json:"-"`
-	Mode   string   `json:"mode,omitempty" doc:"how frames go to other sites, the same at all of them: secure, inside the link (the default), secure-fast, encrypted beside the link and several times as fast, or direct, by the kernel over a private network between the sites" enum:"secure,secure-fast,direct"`
+	Everywhere bool   `json:"-"`
+	Mode       string `json:"mode,omitempty" doc:"how frames go to other sites, the same at all of them: secure, inside the link (the default), secure-fast, encrypted beside the link and several times as fast, or direct, by the kernel over a private network between the sites" enum:"secure,secure-fast,direct"`
 
 	Policy SegmentPolicy `json:"policy,omitzero" doc:"what crosses, and where the guests' gateway is"`
 

@@ -34,6 +34,7 @@ const (
 	Flips                       // moves of a MAC from one site to another
 	Gaps                        // moves of VMs away from here whose gap was measured, see Gap; of the segment whose frame ended it
 	GapMicros                   // the VMs' silence in these, in microseconds, without the time that the flips were under way
+	RouteFailures               // calls of Config.Route that failed or took too long
 	CaptureMissed               // frames left out of captures, which were too slow for them
 	DropMalformed               // no Ethernet frame, or a bad source
 	DropForbidden               // BPDU, LLDP, LACP, pause, CDP
@@ -66,7 +67,7 @@ const (
 // String is the count's name, as it appears in views and metrics.
 func (c Count) String() string {
 	names := [numCounts]string{"sent", "sent_bytes", "streamed", "received", "received_bytes", "redirected", "returned", "clamped",
-		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "too_big", "refused", "unsent", "way_changes", "loop_trips", "flips", "gaps", "gap_us", "capture_missed", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
+		"fragmented", "conflicts", "fenced", "answered", "spared", "parked", "released", "too_big", "refused", "unsent", "way_changes", "loop_trips", "flips", "gaps", "gap_us", "route_failures", "capture_missed", "drop_malformed", "drop_forbidden", "drop_resolve", "drop_broadcast",
 		"drop_multicast", "drop_unknown", "drop_local", "drop_horizon", "drop_too_long", "drop_no_segment",
 		"drop_peer_down", "drop_owner", "drop_parked", "drop_policy", "drop_shut", "drop_no_listener", "drop_mode", "drop_forged", "drop_replayed", "drop_part", "drop_aside", "drop_kernel", "drop_stream", "drop_vlan", "drop_carrier"}
 	if c >= numCounts {

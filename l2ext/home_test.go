@@ -229,7 +229,7 @@ func TestHostRoutes(t *testing.T) {
 		router.mu.Lock()
 		router.fail = false
 		router.mu.Unlock()
-		time.Sleep(2 * time.Second)
+		time.Sleep(5 * time.Second) // it has failed twice: two seconds, and the next tick
 		want := "prod 52:54:00:00:00:09 10.0.0.9; prod 52:54:00:00:00:09 fd00::9"
 		if got := router.String(); got != want {
 			t.Errorf("routes: %s", got)

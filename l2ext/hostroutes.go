@@ -1,10 +1,9 @@
 package l2ext
 
 import (
-	"context"
 	"maps"
 	"net/netip"
-	"slices"
+	"sync"
 	"time"
 )
 
@@ -23,12 +22,14 @@ const routeGrace = 5 * time.Minute
 
 // routes keeps the host routes of this site as the bindings want them.
 type routes struct {
-	have map[HostRoute]bool // that may be there: true when this run has made it. Of runRoutes
-	kept map[HostRoute]bool // what Config.KeepRoutes was told last. Likewise
-	wish chan routeWish     // 1: only the newest counts
+	runner *routeRunner   // of runRoutes
+	wish   chan routeWish // 1: only the newest counts
 
 	left  map[HostRoute]bool // of an earlier run, and not decided yet. Of the loop
 	until time.Time          // when they go that nobody has asked for; likewise
+
+	mu      sync.Mutex        // guards what follows
+	trouble map[string]string // by segment, what does not work
 }
 
 // routeWish is what the bindings want.
@@ -38,20 +39,18 @@ type routeWish struct {
 }
 
 func newRoutes(left []HostRoute) *routes {
-	r := &routes{have: make(map[HostRoute]bool), left: make(map[HostRoute]bool), wish: make(chan routeWish, 1)}
+	r := &routes{runner: newRouteRunner(left), left: make(map[HostRoute]bool), wish: make(chan routeWish, 1)}
 	for _, l := range left {
-		r.have[l], r.left[l] = false, true
+		r.left[l] = true
 	}
-	r.kept = allOf(r.have)
 	return r
 }
 
-func allOf(have map[HostRoute]bool) map[HostRoute]bool {
-	all := make(map[HostRoute]bool, len(have))
-	for r := range have {
-		all[r] = true
-	}
-	return all
+// problem is what an operator is told of the routes of a segment; "" if nothing.
+func (r *routes) problem(segment string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.trouble[segment]
 }
 
 // wishRoutes hands the routes that ought to be to run. It belongs to the loop.
@@ -119,61 +118,4 @@ func (m *Manager) isGone(r HostRoute) bool {
 		return !seg.wantsRoutes(m.cfg.Site) || b != nil && (b.withdrawn() || b.rec.Site != m.cfg.Site) || known && owner != r.MAC
 	}
 	return false
-}
-
-// runRoutes makes the routes that are wished, one after the other, until ctx
-// ends; then it takes them all away. One that fails is tried again with the
-// next wish, which comes every second.
-func (m *Manager) runRoutes(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			m.setRoutes(context.WithoutCancel(ctx), routeWish{})
-			return
-		case wish := <-m.routes.wish:
-			m.setRoutes(ctx, wish)
-		}
-	}
-}
-
-func (m *Manager) setRoutes(ctx context.Context, wish routeWish) {
-	have := m.routes.have
-	for r := range have {
-		if !wish.want[r] && !wish.leave[r] && m.route(ctx, r, "depart") {
-			delete(have, r)
-		}
-	}
-	for r := range wish.want {
-		if _, known := have[r]; !known {
-			have[r] = false // but it may be there from now on, whatever becomes of us
-		}
-	}
-	m.keepRoutes()
-	for r := range wish.want {
-		if !have[r] {
-			have[r] = m.route(ctx, r, "arrive")
-		}
-	}
-}
-
-// keepRoutes has those kept that the next run has to look after, should this one die.
-func (m *Manager) keepRoutes() {
-	all := allOf(m.routes.have)
-	if m.cfg.KeepRoutes == nil || maps.Equal(all, m.routes.kept) {
-		return
-	}
-	if err := m.cfg.KeepRoutes(slices.Collect(maps.Keys(all))); err != nil {
-		m.log.Warn("host routes are not kept on disk; will be tried again: should the gateway die, they stay", "err", err)
-		return
-	}
-	m.routes.kept = all
-}
-
-func (m *Manager) route(ctx context.Context, r HostRoute, what string) bool {
-	if err := m.cfg.Route(ctx, what, r); err != nil {
-		m.log.Warn("host route; will be tried again", "stage", what, "segment", r.Segment, "mac", r.MAC, "ip", r.IP, "err", err)
-		return false
-	}
-	m.log.Info("host route", "stage", what, "segment", r.Segment, "mac", r.MAC, "ip", r.IP)
-	return true
 }

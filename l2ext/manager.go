@@ -35,7 +35,8 @@ type Config struct {
 	// Route makes a route to a guest ("arrive") or takes it away ("depart"),
 	// see Policy.HostRoutes. It must bear to be called again, after it has
 	// failed or an earlier run has called it, and to take away what is not there.
-	// Nil: there are none.
+	// It is called by several goroutines, but by one at a time for a MAC of a segment and
+	// for an IP, and returns soon after ctx has ended. Nil: there are none.
 	Route func(ctx context.Context, what string, r HostRoute) error
 	// KeepRoutes keeps the routes that there are, or are about to be, for LeftRoutes
 	// of the next run. Nil: they are not kept, and stay when a gateway dies and a guest

@@ -73,6 +73,7 @@ func (m *Manager) Segments() []View {
 		v := seg.view(m.absent(time.Now(), seg))
 		m.traffic(seg, v.Counts)
 		v.Streams = m.streamViews(seg)
+		v.Problem = cmp.Or(v.Problem, m.routes.problem(seg.Name))
 		views = append(views, v)
 	}
 	slices.SortFunc(views, func(a, b View) int { return cmp.Compare(a.Name, b.Name) })

@@ -20,7 +20,7 @@ func (b *backend) Doctor(ctx context.Context) (gateway.Checkup, error) {
 		return gateway.Checkup{}, err
 	}
 	checks := gateway.Examine(time.Now(), st, segments)
-	checks = append(checks, examineMachine(ctx)...)
+	checks = append(append(checks, b.ExamineRoutes()...), examineMachine(ctx)...)
 	return gateway.NewCheckup(append(checks, b.CheckPaths(ctx)...)), nil
 }
 

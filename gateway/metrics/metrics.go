@@ -193,6 +193,7 @@ func segmentCounts(m metrics, s gateway.Segment) {
 	m.counter("segment_conflict_frames_total", "Frames from a MAC that is bound to another site.", s.Counts["conflicts"], label...)
 	m.counter("segment_refused_announcements_total", "Announcements of other sites that were refused: garbled, or about what is not theirs.", s.Counts["refused"], label...)
 	m.counter("segment_unsent_announcements_total", "Announcements that found no room in the queue to a site.", s.Counts["unsent"], label...)
+	m.counter("segment_route_failures_total", "Calls of host_route that failed or took too long.", s.Counts["route_failures"], label...)
 	m.counter("segment_way_changes_total", "Times that another site has told another way in which it carries the segment.", s.Counts["way_changes"], label...)
 	for name, n := range s.Counts {
 		if reason, ok := strings.CutPrefix(name, "drop_"); ok {
