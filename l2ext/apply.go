@@ -230,7 +230,15 @@ func (m *Manager) setAttached(now time.Time, seg *segment, a Attached) {
 	before := seg.attached
 	seg.attached = a
 	seg.mu.Unlock()
-	seg.counts.add(DropVLAN, int(a.OtherVLANs-min(before.OtherVLANs, a.OtherVLANs)))
+	for _, c := range []struct {
+		what      Count
+		now, then uint64
+	}{
+		{DropVLAN, a.OtherVLANs, before.OtherVLANs}, {DropForbidden, a.Forbidden, before.Forbidden}, {DropPolicy, a.Kept, before.Kept},
+		{DropShut, a.Shut, before.Shut}, {DropNoListener, a.NoListener, before.NoListener},
+	} {
+		seg.counts.add(c.what, int(c.now-min(c.then, c.now)))
+	}
 	if a.Port != nil && a.Port != m.reading[seg.VNI] {
 		m.reading[seg.VNI] = a.Port
 		m.readers.Go(func() { m.readPort(seg.VNI, a.Port) })

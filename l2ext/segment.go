@@ -285,6 +285,10 @@ type Attached struct {
 	Limited   uint64 // frames over a limit that the kernel has dropped, since the Host was made
 	Delivered uint64 // packets from the carrier that reached the bridge since the device was made
 
+	// In mode Direct, likewise what the kernel keeps from other sites, or theirs from here, as the
+	// gateway does in other modes: see DropForbidden, DropPolicy, DropShut and DropNoListener.
+	Forbidden, Kept, Shut, NoListener uint64
+
 	OtherVLANs uint64 // frames that the kernel has dropped since the Host was made, as they are not of the segment's VLAN, nor for a host in another one of ours
 }
 

@@ -44,9 +44,11 @@ func (n *Net) Apply(ctx context.Context, wishes []l2ext.Wish) ([]l2ext.Attached,
 	}
 	n.limitStorms(wishes)
 	n.openGuarded(wishes, answers)
-	dropped, others := n.drops(), n.otherVLANs()
+	drops, others := n.drops(), n.otherVLANs()
 	for i, w := range wishes {
-		answers[i].Limited, answers[i].OtherVLANs = dropped[w.VNI], others[w.VNI]
+		d := drops[w.VNI]
+		answers[i].Limited, answers[i].Forbidden, answers[i].Kept, answers[i].Shut, answers[i].NoListener = d[overLimit], d[forbidden], d[kept], d[shut], d[noListener]
+		answers[i].OtherVLANs = others[w.VNI][overLimit]
 	}
 	if err := n.tuneSnoop(); err != nil {
 		n.log.Warn("hosts in VLANs are not all heard", "err", err)

@@ -162,11 +162,11 @@ func mld() []expr.Any {
 func (d direct) noReports() {
 	only := d.w.Direct.Listeners.NoReports
 	if only[0] { // all but queries
-		d.drop(protocol(unix.IPPROTO_IGMP, false), []expr.Any{load(expr.PayloadBaseTransportHeader, 0, 1), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0x11}}})
+		d.drop(noListener, protocol(unix.IPPROTO_IGMP, false), []expr.Any{load(expr.PayloadBaseTransportHeader, 0, 1), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0x11}}})
 	}
 	if only[1] {
 		for _, kind := range []byte{131, 132, 143} {
-			d.drop(mld(), []expr.Any{equal(kind)})
+			d.drop(noListener, mld(), []expr.Any{equal(kind)})
 		}
 	}
 }

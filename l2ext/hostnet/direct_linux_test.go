@@ -244,28 +244,34 @@ func TestDirectPolicy(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, frame string
-		passes      bool
+		want        reason
 	}{
-		{"broadcast", "\xff\xff\xff\xff\xff\xff" + src + "\x88\xb6" + strings.Repeat("x", 46), true},
-		{"LLDP", "\x01\x80\xc2\x00\x00\x20" + src + "\x88\xcc" + strings.Repeat("x", 46), false},
-		{"CDP", "\x01\x00\x0c\xcc\xcc\xcc" + src + "\x00\x20" + strings.Repeat("x", 46), false},
-		{"loop probe", "\x03\x00\x4c\x48\x00\x01" + src + "\x88\xb5" + strings.Repeat("x", 46), false},
-		{"DHCP", "\xff\xff\xff\xff\xff\xff" + src + ip4(17, 67), false},
-		{"other UDP", "\xff\xff\xff\xff\xff\xff" + src + ip4(17, 99), true},
-		{"VRRP", "\x01\x00\x5e\x00\x00\x12" + src + ip4(112, 0), false},
-		{"link-local group", "\x01\x00\x5e\x00\x00\xfb" + src + ip4(17, 99), true},
-		{"wide group", "\x01\x00\x5e\x01\x02\x03" + src + ip4(17, 99), false},
-		{"wide group of IPv6", "\x33\x33\x00\x01\x02\x03" + src + "\x86\xdd\x60" + strings.Repeat("\x00", 59), false},
+		{"broadcast", "\xff\xff\xff\xff\xff\xff" + src + "\x88\xb6" + strings.Repeat("x", 46), passes},
+		{"LLDP", "\x01\x80\xc2\x00\x00\x20" + src + "\x88\xcc" + strings.Repeat("x", 46), forbidden},
+		{"CDP", "\x01\x00\x0c\xcc\xcc\xcc" + src + "\x00\x20" + strings.Repeat("x", 46), forbidden},
+		{"loop probe", "\x03\x00\x4c\x48\x00\x01" + src + "\x88\xb5" + strings.Repeat("x", 46), probed},
+		{"DHCP", "\xff\xff\xff\xff\xff\xff" + src + ip4(17, 67), kept},
+		{"other UDP", "\xff\xff\xff\xff\xff\xff" + src + ip4(17, 99), passes},
+		{"VRRP", "\x01\x00\x5e\x00\x00\x12" + src + ip4(112, 0), kept},
+		{"link-local group", "\x01\x00\x5e\x00\x00\xfb" + src + ip4(17, 99), passes},
+		{"wide group", "\x01\x00\x5e\x01\x02\x03" + src + ip4(17, 99), kept},
+		{"BPDU", "\x01\x80\xc2\x00\x00\x00" + src + "\x00\x26" + strings.Repeat("x", 46), forbidden},
+		{"LACP", "\x01\x80\xc2\x00\x00\x20" + src + "\x88\x09" + strings.Repeat("x", 46), forbidden},
+		{"router advertisement", "\x33\x33\x00\x00\x00\x01" + src + "\x86\xdd\x60\x00\x00\x00\x00\x10\x3a\xff" + strings.Repeat("\x00", 32) + "\x86" + strings.Repeat("\x00", 15), kept},
+		{"wide group of IPv6", "\x33\x33\x00\x01\x02\x03" + src + "\x86\xdd\x60" + strings.Repeat("\x00", 59), kept},
 	} {
-		if passed := leaves(t, n, tap, tt.frame); passed != tt.passes {
-			t.Errorf("%s: passed %t", tt.name, passed)
+		if got := leaves(t, n, tap, tt.frame); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
 }
 
-// leaves has a LAN port send a frame, and tells whether the kernel sends it to the
-// other sites, or drops it by a rule.
-func leaves(t *testing.T, n *Net, port *os.File, frame string) bool {
+// passes is what leaves says of a frame that no rule drops.
+const passes = numReasons
+
+// leaves has a LAN port send a frame, and tells why the kernel drops it by a rule; passes, if it
+// sends it to the other sites.
+func leaves(t *testing.T, n *Net, port *os.File, frame string) reason {
 	t.Helper()
 	before := n.drops()[100]
 	was, _ := n.Traffic(100)
@@ -278,7 +284,16 @@ func leaves(t *testing.T, n *Net, port *os.File, frame string) bool {
 			t.Fatalf("% x was neither sent nor dropped", frame)
 		}
 	}
-	return now.Sent > was.Sent
+	if now.Sent > was.Sent {
+		return passes
+	}
+	for why, sum := range n.drops()[100] {
+		if sum != before[why] {
+			return reason(why)
+		}
+	}
+	t.Fatalf("% x was not counted", frame)
+	return 0
 }
 
 // TestPortOfNewSegment: a host that speaks just before its bridge gets a segment is

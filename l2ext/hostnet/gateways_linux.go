@@ -99,18 +99,18 @@ func (d direct) keepGateways() {
 		return []expr.Any{load(base, offset, s.KeyType.Bytes), &expr.Lookup{SourceRegister: 1, SetName: s.Name, SetID: s.ID}}
 	}
 	if s := d.own.macs; s != nil {
-		d.drop(in(s, expr.PayloadBaseLLHeader, 6))
-		d.drop(in(s, expr.PayloadBaseLLHeader, 0))
+		d.drop(kept, in(s, expr.PayloadBaseLLHeader, 6))
+		d.drop(kept, in(s, expr.PayloadBaseLLHeader, 0))
 	}
 	if s := d.own.ip4; s != nil {
 		arp := []expr.Any{load(expr.PayloadBaseLLHeader, 12, 2), equal(0x08, 0x06)}
-		d.drop(arp, in(s, expr.PayloadBaseNetworkHeader, 14)) // of who sends it
-		d.drop(arp, in(s, expr.PayloadBaseNetworkHeader, 24)) // that is asked for
+		d.drop(kept, arp, in(s, expr.PayloadBaseNetworkHeader, 14)) // of who sends it
+		d.drop(kept, arp, in(s, expr.PayloadBaseNetworkHeader, 24)) // that is asked for
 	}
 	if s := d.own.ip6; s != nil {
 		for _, kind := range []byte{135, 136} { // solicitation and advertisement (RFC 4861)
-			d.drop(discovery(untaggedKind), []expr.Any{equal(kind)}, in(s, expr.PayloadBaseNetworkHeader, 8))
-			d.drop(discovery(untaggedKind), []expr.Any{equal(kind)}, in(s, expr.PayloadBaseNetworkHeader, 48))
+			d.drop(kept, discovery(untaggedKind), []expr.Any{equal(kind)}, in(s, expr.PayloadBaseNetworkHeader, 8))
+			d.drop(kept, discovery(untaggedKind), []expr.Any{equal(kind)}, in(s, expr.PayloadBaseNetworkHeader, 48))
 		}
 	}
 }

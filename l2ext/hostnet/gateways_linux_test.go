@@ -49,7 +49,7 @@ func TestDirectAnycast(t *testing.T) {
 		{"a host says that it has that", ask("fd77::5", "fd77::fe"), false},
 		{"who has another of IPv6", ask("fd77::8", "fd77::9"), true},
 	} {
-		if passed := leaves(t, n, tap, tt.frame); passed != tt.passes {
+		if passed := leaves(t, n, tap, tt.frame) == passes; passed != tt.passes {
 			t.Errorf("%s: passed %t", tt.name, passed)
 		}
 	}

@@ -30,7 +30,7 @@ func TestDirectOwnFrames(t *testing.T) {
 			}
 		}
 	}
-	if got := n.drops()[w.VNI]; got != 0 {
+	if got := n.drops()[w.VNI][overLimit]; got != 0 {
 		t.Errorf("%d frames were dropped over a limit", got)
 	}
 	if c, ok := n.Traffic(w.VNI); !ok || c.Sent != 0 {

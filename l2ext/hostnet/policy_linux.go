@@ -12,7 +12,8 @@ import (
 )
 
 // In mode direct the kernel also keeps to the policy of a segment, with chains
-// beside those that limit storms:
+// beside those that limit storms. The comment of a rule is the reason as which its
+// frames are counted (reasons_linux.go):
 //
 //	chain d100 {     frames that are about to leave by lhdx100
 //		broadcasts far over the limits: drop, as in s100
@@ -73,12 +74,12 @@ type direct struct {
 }
 
 // drop adds a rule.
-func (d direct) drop(match ...[]expr.Any) {
+func (d direct) drop(why reason, match ...[]expr.Any) {
 	var all []expr.Any
 	for _, m := range match {
 		all = append(all, m...)
 	}
-	d.c.AddRule(&nftables.Rule{Table: d.chain.Table, Chain: d.chain, Exprs: append(all, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})})
+	d.c.AddRule(&nftables.Rule{Table: d.chain.Table, Chain: d.chain, Exprs: append(all, &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}), UserData: why.mark()})
 }
 
 // ownStay keeps here what the gateway says to this LAN: its probes, ten a second, and
@@ -92,12 +93,12 @@ func (d direct) ownStay(a attachment) {
 func (d direct) policy() {
 	p := d.w.Policy
 	if d.w.Direct.Shut {
-		d.drop(grouped(expr.CmpOpNeq))
+		d.drop(shut, grouped(expr.CmpOpNeq))
 	}
 	d.never()
 	if p.RouterAdverts == l2ext.Local {
 		for _, kind := range []byte{134, 137} { // advertisements and redirects (RFC 4861, sections 4.2, 4.5)
-			d.drop(discovery(untaggedKind), []expr.Any{equal(kind)})
+			d.drop(kept, discovery(untaggedKind), []expr.Any{equal(kind)})
 		}
 	}
 	d.keepGateways()
@@ -108,8 +109,8 @@ func (d direct) policy() {
 	}
 	if p.FHRP != l2ext.Cross {
 		ports = append(ports, 1985, 2029, 3222) // HSRP, HSRP over IPv6, GLBP
-		d.drop(protocol(protoVRRP, false))
-		d.drop(protocol(protoVRRP, true))
+		d.drop(kept, protocol(protoVRRP, false))
+		d.drop(kept, protocol(protoVRRP, true))
 	}
 	d.dropUDP(ports)
 	if p.Multicast == l2ext.MulticastLinkLocal {
@@ -120,11 +121,11 @@ func (d direct) policy() {
 // never adds what no policy lets through (ether.Header.Forbidden).
 func (d direct) never() {
 	for _, kind := range [][]byte{{0x88, 0x08}, {0x88, 0x09}, {0x88, 0xcc}} {
-		d.drop([]expr.Any{load(expr.PayloadBaseLLHeader, 12, 2), equal(kind...)})
+		d.drop(forbidden, []expr.Any{load(expr.PayloadBaseLLHeader, 12, 2), equal(kind...)})
 	}
-	d.drop([]expr.Any{load(expr.PayloadBaseLLHeader, 0, 6), equal(probe.Dst[:]...)})
-	d.drop(masked([]byte{1, 0x80, 0xc2, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xf0}))
-	d.drop(masked([]byte{1, 0, 0x0c, 0xcc, 0xcc, 0xcc}, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xfe}))
+	d.drop(probed, []expr.Any{load(expr.PayloadBaseLLHeader, 0, 6), equal(probe.Dst[:]...)})
+	d.drop(forbidden, masked([]byte{1, 0x80, 0xc2, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xf0}))
+	d.drop(forbidden, masked([]byte{1, 0, 0x0c, 0xcc, 0xcc, 0xcc}, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xfe}))
 }
 
 // masked matches destinations.
@@ -162,7 +163,7 @@ func (d direct) dropUDP(ports []uint16) {
 	}
 	d.chain = own
 	for _, port := range ports {
-		d.drop([]expr.Any{load(expr.PayloadBaseTransportHeader, 2, 2), equal(byte(port>>8), byte(port))})
+		d.drop(kept, []expr.Any{load(expr.PayloadBaseTransportHeader, 2, 2), equal(byte(port>>8), byte(port))})
 	}
 }
 
@@ -186,7 +187,7 @@ func (d direct) wideMulticast() {
 	for _, own := range linkLocal[:2] {
 		limit(own.mac, own.mask)
 	}
-	d.drop(masked([]byte{1, 0, 0x5e, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0, 0, 0}))
+	d.drop(kept, masked([]byte{1, 0, 0x5e, 0, 0, 0}, []byte{0xff, 0xff, 0xff, 0, 0, 0}))
 	// Not solicited nodes, which are 33:33:ff, nor what is no multicast of IP.
-	d.drop([]expr.Any{load(expr.PayloadBaseLLHeader, 0, 2), equal(0x33, 0x33), load(expr.PayloadBaseLLHeader, 2, 1), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0xff}}})
+	d.drop(kept, []expr.Any{load(expr.PayloadBaseLLHeader, 0, 2), equal(0x33, 0x33), load(expr.PayloadBaseLLHeader, 2, 1), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0xff}}})
 }

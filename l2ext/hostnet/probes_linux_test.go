@@ -59,9 +59,9 @@ func TestProbesBesideStorm(t *testing.T) {
 	if passed(other, aProbe(3), 1) != 1 {
 		t.Error("probes that come by one port keep away those of another")
 	}
-	before := n.drops()[100]
+	before := n.drops()[100][overLimit]
 	passed(port, aProbe(4), many)
-	if n.drops()[100] == before {
+	if n.drops()[100][overLimit] == before {
 		t.Error("probes over their limit are not counted")
 	}
 }

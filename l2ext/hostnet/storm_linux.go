@@ -65,10 +65,10 @@ const portMemory = 10 * time.Second
 
 // storm is what was programmed.
 type storm struct {
-	rules  string            // as text; the same text needs no programming
-	before map[uint32]uint64 // drops that earlier rules have counted, by VNI
-	vlans  map[uint32]uint64 // likewise, of frames of other VLANs
-	err    error             // why the kernel does not limit; nil if it does
+	rules  string             // as text; the same text needs no programming
+	before map[uint32]dropped // what earlier rules have counted, by VNI
+	vlans  map[uint32]dropped // likewise, of frames of other VLANs
+	err    error              // why the kernel does not limit; nil if it does
 }
 
 // probesOfPort is how many loop probes pass that come by one port, in a second. They have a
@@ -341,14 +341,14 @@ func over(rate int) expr.Any {
 	return &expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(max(1, rate)), Unit: expr.LimitTimeSecond, Over: true, Burst: uint32(max(1, rate))}
 }
 
-// drops tells how many frames the rules have dropped, by VNI, as over a limit.
-func (n *Net) drops() map[uint32]uint64 {
+// drops tells how many frames the rules have dropped, by VNI.
+func (n *Net) drops() map[uint32]dropped {
 	return n.countedBy(n.storm.before, func(vni uint32, a attachment) []string { return countingChains(vni, a.direct != 0) })
 }
 
 // countedBy adds to what was counted before what the rules of chains have.
-func (n *Net) countedBy(before map[uint32]uint64, chains func(vni uint32, a attachment) []string) map[uint32]uint64 {
-	all := make(map[uint32]uint64)
+func (n *Net) countedBy(before map[uint32]dropped, chains func(vni uint32, a attachment) []string) map[uint32]dropped {
+	all := make(map[uint32]dropped)
 	maps.Copy(all, before)
 	if n.storm.rules == "" {
 		return all
@@ -361,9 +361,11 @@ func (n *Net) countedBy(before map[uint32]uint64, chains func(vni uint32, a atta
 		for _, chain := range chains(vni, a) {
 			_ = n.withRules(func(c *nftables.Conn) error {
 				rules, err := c.GetRules(t, &nftables.Chain{Name: chain, Table: t})
+				sum := all[vni]
 				for _, r := range rules {
-					all[vni] += counted(r)
+					sum[reasonOf(r)] += counted(r)
 				}
+				all[vni] = sum
 				return err // somebody has flushed the ruleset; the next Apply makes it anew
 			})
 		}

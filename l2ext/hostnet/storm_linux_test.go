@@ -168,7 +168,7 @@ func TestBrake(t *testing.T) {
 			if k := braked(); k > storm-200 || float64(k) < storm-200*(1+took)-2 {
 				t.Errorf("the brake has dropped %d in %.2f s, want about %d", k, took, storm-200)
 			}
-			if d := n.drops()[100]; d != storm-passed {
+			if d := n.drops()[100][overLimit]; d != storm-passed {
 				t.Errorf("%d are counted as dropped, %d did not pass", d, storm-passed)
 			}
 			if k := send(5, "\x88\xb6"); k != 5 {

@@ -92,7 +92,7 @@ func bare() []expr.Any {
 }
 
 // otherVLANs tells how many frames these rules have dropped, by VNI.
-func (n *Net) otherVLANs() map[uint32]uint64 {
+func (n *Net) otherVLANs() map[uint32]dropped {
 	return n.countedBy(n.storm.vlans, func(vni uint32, a attachment) []string {
 		if a.lan.alone() {
 			return nil
