@@ -189,9 +189,13 @@ until it is removed or the gateway restarts; one that shall stay goes into the c
 
 With --vlan the segment is one VLAN of the bridge, whose frames have its tag there. The
 other site may have another VLAN for it, or a bridge without tags. Several segments may
-share a bridge, each with a VLAN of its own.`,
+share a bridge, each with a VLAN of its own.
+
+Frames that are not for one known host are limited, by kind, in frames a second. One LAN
+port may send half of a limit. What is over it is dropped, and counted in segment show.`,
 		Example: `  longhaul segment add prod --vni 100 --bridge br-prod --site b
-  longhaul segment add web --vni 10100 --bridge vmbr0 --vlan 100 --site b`,
+  longhaul segment add web --vni 10100 --bridge vmbr0 --vlan 100 --site b
+  longhaul segment add video --vni 101 --bridge br-video --site b --limit-multicast 20000`,
 		Args: exactly("NAME"),
 	}
 	flags := c.Flags()
@@ -214,6 +218,9 @@ share a bridge, each with a VLAN of its own.`,
 		if c.Flags().Changed("vlan") && s.VLAN == 0 {
 			return &usageError{errors.New("--vlan 0: 1 to 4094"), c.CommandPath()}
 		}
+		if err := positive(c, "limit-resolve", "limit-broadcast", "limit-multicast", "limit-unknown"); err != nil {
+			return err
+		}
 		s.Name = args[0]
 		got, err := a.gateway().AddSegment(ctx, s)
 		if err != nil {
@@ -223,6 +230,16 @@ share a bridge, each with a VLAN of its own.`,
 		return a.show(got, func(w io.Writer) error { return writeSegments(w, []gateway.Segment{got}) })
 	})
 	return c
+}
+
+// positive refuses flags that were given as less than 1: nothing means the default.
+func positive(c *cobra.Command, names ...string) error {
+	for _, name := range names {
+		if n, err := c.Flags().GetInt(name); err != nil || n < 1 && c.Flags().Changed(name) {
+			return errors.Join(err, &usageError{fmt.Errorf("--%s %d: at least 1", name, n), c.CommandPath()})
+		}
+	}
+	return nil
 }
 
 // warnUnknown tells of sites that the gateway does not know. A segment may name one

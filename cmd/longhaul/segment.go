@@ -29,6 +29,11 @@ func (a *app) policyFlags(c *cobra.Command, p *gateway.SegmentPolicy) {
 	flags.StringVar(&p.RouterAdverts, "router-adverts", "", "IPv6 router advertisements: `carry` or local")
 	flags.StringVar(&p.Streams, "streams", "", "TCP by reliable streams: `auto` (the default), on or off")
 	flags.StringVar(&p.FHRP, "fhrp", "", "hellos of VRRP, HSRP, GLBP and CARP: `local` (the default) or carry")
+	l := &p.Limits
+	flags.IntVar(&l.Resolve, "limit-resolve", 0, "`rate` of ARP and neighbour discovery, frames a second (default 100)")
+	flags.IntVar(&l.Broadcast, "limit-broadcast", 0, "`rate` of other broadcast, frames a second (default 50)")
+	flags.IntVar(&l.Multicast, "limit-multicast", 0, "`rate` of multicast, frames a second (default 500)")
+	flags.IntVar(&l.Unknown, "limit-unknown", 0, "`rate` of unicast for a MAC that nobody knows, if limited (default 500)")
 	_ = c.RegisterFlagCompletionFunc("home", a.siteNames) // fails for unknown flags only
 	choices(c, "gateway", "home", "anycast")
 	choices(c, "unknown", "drop", "limited")
