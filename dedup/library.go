@@ -42,7 +42,8 @@ type Library struct {
 	dir            *store.Dir
 	id             uint64 // of the store that Agree makes
 	sent, received []store.Header
-	agreed         bool // the store is made
+	damaged        int64 // segments that were removed
+	agreed         bool  // the store is made
 	catalog        Catalog
 }
 
@@ -84,6 +85,7 @@ func (l *Library) list(name string) ([]store.Header, error) {
 	}
 	if removed > 0 {
 		l.cfg.Logger.Info("content store: damaged segments removed", "shelf", name, "segments", removed)
+		l.damaged += int64(removed)
 	}
 	ok := all[:0]
 	for _, h := range all {
@@ -124,6 +126,7 @@ func (l *Library) Agree(peer Catalog) (*Store, error) {
 		slabs = int(max(l.cfg.Memory/slabSize, minShelf))
 	}
 	s := newStore(c, slabs)
+	s.damaged.Store(l.damaged) // a page each, at least
 	s.peer.Store(peer.Store)
 	s.key = l.cfg.Key.between(l.id, peer.Store)
 	if l.dir == nil {

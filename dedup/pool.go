@@ -317,10 +317,18 @@ func (p *Pool) Segments() []uint64 {
 // Sums are the fingerprints of a segment's pages; nil when it has gone. They may
 // not be changed.
 func (p *Pool) Sums(id uint64) []uint64 {
+	if h := p.header(id); h != nil {
+		return h.Sums
+	}
+	return nil
+}
+
+// header is that of a segment that is complete; nil when it has gone.
+func (p *Pool) header(id uint64) *store.Header {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if g := p.segments[id]; g != nil {
-		return g.Sums
+		return &g.Header
 	}
 	return nil
 }
@@ -329,13 +337,11 @@ func (p *Pool) Sums(id uint64) []uint64 {
 // those that are what they were; 0 stands for one that is not. It is nil when the
 // segment has gone.
 func (p *Pool) Read(id uint64, mem *[slabSize]byte) []uint64 {
-	p.mu.Lock()
-	g := p.segments[id]
-	p.mu.Unlock()
-	if g == nil || p.disk.Load(&g.Header, mem[:]) != nil {
+	h := p.header(id)
+	if h == nil || p.disk.Load(h, mem[:]) != nil {
 		return nil
 	}
-	sums := slices.Clone(g.Sums)
+	sums := slices.Clone(h.Sums)
 	for i, h := range sums {
 		if fingerprint(mem[i*page.Size:(i+1)*page.Size]) != h {
 			sums[i] = 0

@@ -133,14 +133,15 @@ func TestPoolScrub(t *testing.T) {
 	if err := os.Truncate(files[2], 5000); err != nil {
 		t.Fatal(err)
 	}
+	flip(t, files[3], 20) // of its header
 	steps := 0
 	got := p.Scrub(func(s Scrubbed) bool { steps++; return true })
-	want := Scrubbed{Segments: 4, Bytes: 4 << 20, Total: 4 << 20, Damaged: 1 + 256, Dropped: 2}
+	want := Scrubbed{Segments: 4, Bytes: 4 << 20, Total: 4 << 20, Damaged: 1 + 2*256, Dropped: 3}
 	if got != want || steps != 4 {
 		t.Errorf("%+v in %d steps, want %+v in 4", got, steps, want)
 	}
-	if n := seed(t, p, pages); n != 512 {
-		t.Errorf("%d pages were seeded again, want 512", n)
+	if n := seed(t, p, pages); n != 3*256 {
+		t.Errorf("%d pages were seeded again, want 768", n)
 	}
 	if got := p.Scrub(func(s Scrubbed) bool { return false }); got.Segments != 1 || got.Damaged != 0 {
 		t.Errorf("stopped at once: %+v", got)
@@ -166,7 +167,11 @@ func TestScrubDir(t *testing.T) {
 	if again := ScrubDir(w.dirs[0], log, func(Scrubbed) bool { return true }); again.Damaged != 0 {
 		t.Errorf("the second time: %+v", again)
 	}
+	flip(t, segmentFiles(t, w.dirs[0].Path())[0], 20) // of its header
 	w.start()
+	if s := w.stores[0].Stats(); s.Damaged != 1 { // that was removed now
+		t.Errorf("%+v", s)
+	}
 	w.send(0, items) // compares
 }
 
@@ -188,7 +193,7 @@ func TestStoreScrub(t *testing.T) {
 	if got.Damaged != 2 || got.Dropped != 2 || got.Segments != 16 || got.Bytes != 16<<20 {
 		t.Errorf("%+v", got)
 	}
-	if s := w.stores[1].Stats(); s.Damaged != 2 {
+	if s := w.stores[1].Stats(); s.Damaged != 2 || s.Pages() != 14*256 || s.Disk != 14<<20 {
 		t.Errorf("%+v", s)
 	}
 	w.stores[1].Flush()

@@ -128,15 +128,15 @@ func (p *Pool) Scrub(step func(Scrubbed) bool) Scrubbed {
 	done := Scrubbed{Total: p.Stats().Bytes}
 	mem := new(slab)
 	for _, id := range p.Segments() {
-		sums := p.Sums(id)
-		if sums == nil {
+		h := p.header(id)
+		if h == nil {
 			continue
 		}
-		bad, err := p.disk.Verify(&store.Header{ID: id, Sums: sums}, mem[:])
+		bad, err := p.disk.Verify(h, mem[:])
 		done.Segments++
-		done.Bytes += int64(len(sums)) * page.Size
+		done.Bytes += int64(len(h.Sums)) * page.Size
 		if err != nil {
-			bad = make([]int, len(sums))
+			bad = make([]int, len(h.Sums))
 		}
 		if len(bad) > 0 && p.remove(id) {
 			done.Damaged += int64(len(bad))

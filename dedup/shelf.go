@@ -243,7 +243,8 @@ func (sh *shelf) forget() {
 	sh.target = sh.next
 }
 
-// holding is how much a shelf holds.
+// holding is how much a shelf holds. Pages of a segment that was lost, or dropped as
+// damaged, are none, though it has its place until the window has passed it.
 type holding struct{ segments, resident, pages, saved int64 }
 
 // held counts what is held.
@@ -256,11 +257,16 @@ func (sh *shelf) held() (h holding) {
 			continue
 		}
 		h.segments++
-		h.pages += int64(g.written.Load())
-		h.saved += int64(g.saved.Load())
+		pages := int64(g.saved.Load())
+		if g.lost.Load() {
+			pages = 0
+		}
+		h.saved += pages
 		if g.mem.Load() != nil {
 			h.resident++
+			pages = int64(g.written.Load())
 		}
+		h.pages += pages
 	}
 	return h
 }

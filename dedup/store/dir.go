@@ -140,7 +140,8 @@ func (s *Shelf) Remove(id uint64) error {
 }
 
 // List reads the headers of all segments, by number. What is no whole segment
-// is removed: removed counts the files.
+// is removed: removed counts the files. What cannot be read now, and what lies beside
+// the folders, is left alone: it is in nobody's way.
 func (s *Shelf) List() (all []Header, removed int, err error) {
 	folders, err := os.ReadDir(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -154,7 +155,7 @@ func (s *Shelf) List() (all []Header, removed int, err error) {
 		dir := filepath.Join(s.path, f.Name())
 		files, err := os.ReadDir(dir)
 		if err != nil {
-			return nil, removed, fmt.Errorf("listing segments: %w", err)
+			continue
 		}
 		for _, e := range files {
 			h, err := s.header(filepath.Join(dir, e.Name()), buf)
@@ -164,7 +165,7 @@ func (s *Shelf) List() (all []Header, removed int, err error) {
 			case errors.Is(err, ErrDamaged):
 				removed++
 				os.Remove(filepath.Join(dir, e.Name()))
-			} // else it cannot be read now; it is in nobody's way
+			}
 		}
 		if len(files) == 0 {
 			os.Remove(dir)
@@ -187,7 +188,7 @@ func (s *Shelf) header(name string, buf []byte) (h Header, err error) {
 		return h, err
 	}
 	defer f.Close()
-	n, err := io.ReadFull(f, buf)
+	n, err := io.ReadFull(f, buf[:headerSize(MaxPages)])
 	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
 		return h, err
 	}
@@ -205,8 +206,16 @@ func (s *Shelf) header(name string, buf []byte) (h Header, err error) {
 }
 
 // Verify reads a segment and returns the slots whose pages are not what was
-// written. mem is scratch memory for a whole segment.
+// written. A header that is not, which List would not take, is an error. mem is scratch
+// memory for a whole segment.
 func (s *Shelf) Verify(h *Header, mem []byte) (bad []int, err error) {
+	there, err := s.header(s.file(h.ID), mem)
+	if err != nil {
+		return nil, fmt.Errorf("reading segment %d: %w", h.ID, err)
+	}
+	if there.Birth != h.Birth || !slices.Equal(there.Sums, h.Sums) {
+		return nil, fmt.Errorf("%w: segment %d has the header of another", ErrDamaged, h.ID)
+	}
 	if err := s.Load(h, mem); err != nil {
 		return nil, err
 	}

@@ -129,6 +129,9 @@ func TestFlippedBits(t *testing.T) {
 		if err := os.WriteFile(s.file(5), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := s.Verify(&h, mem); (err != nil) != (n < h.Size()) {
+			t.Errorf("bit flipped in byte %d of a header of %d: verified with error %v", n, h.Size(), err)
+		}
 		all, removed, err := s.List()
 		switch {
 		case err != nil:
@@ -143,6 +146,23 @@ func TestFlippedBits(t *testing.T) {
 				t.Errorf("bit flipped in byte %d: slots %v are bad, error %v", n, bad, err)
 			}
 		}
+	}
+}
+
+// What lies beside the folders of segments keeps nobody from listing these.
+func TestBesideFolders(t *testing.T) {
+	s := open(t, t.TempDir()).Shelf("sent")
+	put(t, s, 5, 2)
+	readme := filepath.Join(s.path, "README")
+	if err := os.WriteFile(readme, []byte("hands off"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, removed, err := s.List()
+	if err != nil || removed != 0 || !slices.Equal(ids(all), []uint64{5}) {
+		t.Errorf("lists %v, %d removed, error %v", ids(all), removed, err)
+	}
+	if _, err := os.Stat(readme); err != nil {
+		t.Error(err)
 	}
 }
 
