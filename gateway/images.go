@@ -27,6 +27,7 @@ type ImageFile struct {
 	Name    string    // to open it by
 	Size    int64     // of the file in bytes; 0 if that is not known
 	Changed time.Time // when its content last changed; zero if that is not known
+	Touched time.Time // when that or its permissions last changed, which nobody can set; zero if not known
 }
 
 // An Image is read from its beginning to its end. It belongs to one goroutine.

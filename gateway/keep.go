@@ -12,6 +12,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/longhaul-project/longhaul/dedup"
+	"github.com/longhaul-project/longhaul/internal/page"
 )
 
 // keepEvery is how often the directories of the config are looked at. That costs
@@ -26,14 +29,18 @@ const settleTime = 10 * time.Second
 const longestPause = 15 * time.Minute
 
 // A keeper keeps the directories of the config seeded: it looks for files that are
-// new or have changed, by size and time. What was of a file that is gone makes
-// room in the pool some day.
+// new or have changed, by size and time, and for those of which the pool has lost
+// something, to a rotten disk say. What was of a file that is gone makes room in the
+// pool some day.
 type keeper struct {
 	g      *Gateway
-	seen   map[string]seenFile // by name, as on disk
-	failed map[string]seenFile // could not be read; tried again when they change
-	at     map[string]position // how far each peer has what was read
-	told   string              // the last problem, which is not told again and again
+	seen   map[string]seenFile  // by name, as on disk
+	failed map[string]ImageFile // could not be read; tried again when they change
+	at     map[string]position  // how far each peer has what was read
+	told   string               // the last problem, which is not told again and again
+
+	full  time.Duration // before files are read again, since the pool took no more
+	again time.Time     // when they are
 
 	pause time.Duration // before a peer that could not be brought up to date is tried again
 	after time.Time     // when it is
@@ -47,6 +54,20 @@ type seenFile struct {
 }
 
 func (s seenFile) is(f ImageFile) bool { return s.Size == f.Size && s.Changed.Equal(f.Changed) }
+
+// same tells whether nobody has touched a file in between.
+func (f ImageFile) same(g ImageFile) bool {
+	return f.Name == g.Name && f.Size == g.Size && f.Changed.Equal(g.Changed) && f.Touched.Equal(g.Touched)
+}
+
+// settled tells whether nobody has touched a file for a while.
+func (f ImageFile) settled(while time.Duration) bool {
+	at := f.Touched
+	if at.IsZero() {
+		at = f.Changed
+	}
+	return time.Since(at) >= while
+}
 
 // span is the segments from the first number to the second.
 type span [2]uint64
@@ -74,7 +95,7 @@ const seenName = "seen.json"
 
 // keepSeeded runs until ctx ends.
 func (g *Gateway) keepSeeded(ctx context.Context) {
-	k := &keeper{g: g, seen: map[string]seenFile{}, failed: map[string]seenFile{}, at: map[string]position{}}
+	k := &keeper{g: g, seen: map[string]seenFile{}, failed: map[string]ImageFile{}, at: map[string]position{}}
 	if err := k.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		g.log.Warn("which images were read is not known; they are read again", "err", err)
 	}
@@ -115,6 +136,10 @@ func (k *keeper) round(ctx context.Context, reads int) (read int) {
 			k.at, k.pause = at, 0
 		}
 		k.after = time.Now().Add(k.pause)
+		if k.full = min(max(2*k.full, k.g.keepEvery), longestPause); !errors.Is(err, errPool) {
+			k.full = 0
+		}
+		k.again = time.Now().Add(k.full)
 		return err
 	})
 	if err != nil {
@@ -128,10 +153,8 @@ func (k *keeper) round(ctx context.Context, reads int) (read int) {
 func (k *keeper) seed(ctx context.Context, s *seeding) error {
 	if len(s.files) > 0 {
 		err := s.readAll(ctx)
-		if ctx.Err() == nil {
-			for _, f := range s.files {
-				k.failed[f.Name] = seenFile{Size: f.Size, Changed: f.Changed}
-			}
+		for _, f := range s.broken {
+			k.failed[f.Name] = f
 		}
 		for _, f := range s.read {
 			delete(k.failed, f.Name)
@@ -186,13 +209,20 @@ func (k *keeper) have(at map[string]position) bool {
 
 // changed lists the files that were not read as they are now.
 func (k *keeper) changed(ctx context.Context) (files []ImageFile, err error) {
+	if time.Now().Before(k.again) {
+		return nil, nil
+	}
+	pool := k.pool()
 	for _, dir := range k.g.cfg.SeedDirs {
 		all, e := k.g.cfg.Images.List(ctx, dir)
 		err = errors.Join(err, e)
 		there := make(map[string]bool, len(all))
 		for _, f := range all {
 			there[f.Name] = true
-			if k.seen[f.Name].is(f) || k.failed[f.Name].is(f) || time.Since(f.Changed) < min(settleTime, k.g.keepEvery) {
+			if k.failed[f.Name].same(f) || !f.settled(min(settleTime, k.g.keepEvery)) {
+				continue
+			}
+			if s := k.seen[f.Name]; s.is(f) && !pool.lost(s.Segments) {
 				continue
 			}
 			files = append(files, f)
@@ -206,9 +236,42 @@ func (k *keeper) changed(ctx context.Context) (files []ImageFile, err error) {
 
 // forget drops what is known of files of a directory that are gone.
 func (k *keeper) forget(dir string, there map[string]bool) {
-	gone := func(name string, _ seenFile) bool { return strings.HasPrefix(name, dir) && !there[name] }
-	maps.DeleteFunc(k.seen, gone)
-	maps.DeleteFunc(k.failed, gone)
+	gone := func(name string) bool { return strings.HasPrefix(name, dir) && !there[name] }
+	maps.DeleteFunc(k.seen, func(name string, _ seenFile) bool { return gone(name) })
+	maps.DeleteFunc(k.failed, func(name string, _ ImageFile) bool { return gone(name) })
+}
+
+// shelfRoom is which segments the pool has, ascending, and how many more it can take.
+type shelfRoom struct {
+	has  []uint64
+	room uint64
+}
+
+func (k *keeper) pool() *shelfRoom {
+	p := k.g.images.pool
+	st := p.Stats()
+	return &shelfRoom{has: p.Segments(), room: uint64(max(st.Budget/(dedup.MaxWanted*page.Size)-st.Segments, 0))}
+}
+
+// lost tells whether the pool does not have some of these segments, though there is
+// room for them: so they did not make room for others. It counts on them to come again.
+func (r *shelfRoom) lost(all []span) bool {
+	missing := uint64(0)
+	for _, s := range all {
+		from, _ := slices.BinarySearch(r.has, s[0])
+		to, found := slices.BinarySearch(r.has, s[1])
+		if found {
+			to++
+		}
+		if have := uint64(max(to-from, 0)); s[1] >= s[0] && missing <= r.room {
+			missing += s[1] - s[0] + 1 - have
+		}
+	}
+	if missing == 0 || missing >= r.room {
+		return false
+	}
+	r.room -= missing
+	return true
 }
 
 func (k *keeper) path() string { return filepath.Join(k.g.cfg.StoreDir, imagesDir, seenName) }
@@ -218,7 +281,14 @@ func (k *keeper) load() error {
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(b, &k.seen)
+	seen := map[string]seenFile{}
+	if err := json.Unmarshal(b, &seen); err != nil {
+		return err
+	}
+	if seen != nil { // as "null" would have it
+		k.seen = seen
+	}
+	return nil
 }
 
 func (k *keeper) save() error {

@@ -50,6 +50,7 @@ type seeding struct {
 	files    []ImageFile
 	segments map[uint64]bool // of the pool, that have a page of what was read
 	read     []readFile      // whole
+	broken   []ImageFile     // could not be read
 	problems []error
 }
 
@@ -131,6 +132,7 @@ func (s *seeding) readAll(ctx context.Context) error {
 		case errors.Is(err, errPool):
 			return err
 		case err != nil:
+			s.broken = append(s.broken, f)
 			s.problem(err)
 		default:
 			s.read = append(s.read, readFile{f, segments})

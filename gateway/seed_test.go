@@ -22,15 +22,16 @@ import (
 
 // fakeImages are images in memory. A name that ends in a slash is a directory.
 type fakeImages struct {
-	mu    sync.Mutex // guards what follows
-	files map[string][]byte
-	times map[string]time.Time
-	opens map[string]int
-	gate  chan struct{} // if not nil, a block of an image is read for each value taken
+	mu      sync.Mutex // guards what follows
+	files   map[string][]byte
+	times   map[string]time.Time
+	touched map[string]time.Time // what was touched only
+	opens   map[string]int
+	gate    chan struct{} // if not nil, a block of an image is read for each value taken
 }
 
 func newImages() *fakeImages {
-	return &fakeImages{files: map[string][]byte{}, times: map[string]time.Time{}, opens: map[string]int{}}
+	return &fakeImages{files: map[string][]byte{}, times: map[string]time.Time{}, touched: map[string]time.Time{}, opens: map[string]int{}}
 }
 
 func (f *fakeImages) put(name string, b []byte) {
@@ -38,6 +39,14 @@ func (f *fakeImages) put(name string, b []byte) {
 	defer f.mu.Unlock()
 	f.files[name] = b
 	f.times[name] = time.Now().Add(-time.Hour).Add(time.Duration(len(f.times)+f.opens[name]) * time.Second)
+}
+
+// touch has f change a file of which the size and time stay what they are.
+func (f *fakeImages) touch(name string, change func([]byte) []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.files[name] = change(f.files[name])
+	f.touched[name] = time.Now()
 }
 
 func (f *fakeImages) opened(name string) int {
@@ -52,7 +61,7 @@ func (f *fakeImages) List(_ context.Context, name string) (all []gateway.ImageFi
 	defer f.mu.Unlock()
 	for n, b := range f.files {
 		if n == name || strings.HasPrefix(n, strings.TrimSuffix(name, "/")+"/") {
-			all = append(all, gateway.ImageFile{Name: n, Size: int64(len(b)), Changed: f.times[n]})
+			all = append(all, gateway.ImageFile{Name: n, Size: int64(len(b)), Changed: f.times[n], Touched: f.touched[n]})
 		}
 	}
 	slices.SortFunc(all, func(a, b gateway.ImageFile) int { return strings.Compare(a.Name, b.Name) })
@@ -414,6 +423,98 @@ func TestSeedBadImage(t *testing.T) {
 	if got := a.seed(gateway.SeedRequest{Sources: []string{"/none"}}); got.State != gateway.TaskFailed || !strings.Contains(got.Error, "no file /none") {
 		t.Errorf("%+v", got)
 	}
+}
+
+// A store whose disk cannot be read is one in memory: it costs bandwidth, some day, and
+// no move.
+func TestStoreWithoutDisk(t *testing.T) {
+	t.Parallel()
+	a, b, _ := newPairWith(t, hvtest.Guest{}, nil, func(s *site) {
+		if dir := filepath.Join(s.dir, "store", "a"); s.name == "b" {
+			if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "sent"), nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	stream := ramStream(disk(11, 4))
+	p := newThrough(t, a, b)
+	p.wire(a, stream)
+	if n := p.wire(a, stream); n > few {
+		t.Errorf("the second time a stream of 4 MiB cost %d bytes", n)
+	}
+	r, err := b.g.StoreReport(t.Context())
+	if err != nil || r.Peers[0].Pages < 1024 || r.Peers[0].Disk != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// What the pool has lost of a directory is read again, and so is a file that could not
+// be read, once somebody has touched it: its permissions, say.
+func TestKeptSeededAgain(t *testing.T) {
+	t.Parallel()
+	one, bad := disk(8, 2), append([]byte("bad!"), disk(9, 1)[4:]...)
+	a, _, _ := newPairWith(t, hvtest.Guest{}, nil, func(s *site) {
+		s.images = newImages()
+		if s.name == "a" {
+			s.images.put("/img/one", one)
+			s.images.put("/img/bad", bad)
+			s.dirs = []string{"/img/"}
+			// The list of what was read is whatever a disk makes of it.
+			dir := filepath.Join(s.dir, "store", "_images")
+			if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "seen.json"), []byte("null"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	has := func(pages int64, opened int) {
+		t.Helper()
+		await(t, "the images in the pool", func() (gateway.ImageStore, bool) {
+			r, err := a.g.StoreReport(t.Context())
+			return r.Images, err == nil && r.Images.Pages == pages && a.images.opened("/img/one") == opened
+		})
+	}
+	has(512, 1)
+	files, err := filepath.Glob(filepath.Join(a.dir, "store", "_images", "own", "*", "*.seg"))
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	if err := os.Truncate(files[0], 100_000); err != nil {
+		t.Fatal(err)
+	}
+	task, err := a.g.VerifyStore(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := a.waitTask(task.ID); got.Damaged != 256 || got.Dropped != 1 {
+		t.Errorf("%+v", got)
+	}
+	has(512, 2)
+	a.stop()
+	if err := os.RemoveAll(filepath.Join(a.dir, "store", "_images", "own")); err != nil {
+		t.Fatal(err)
+	}
+	a.start()
+	has(512, 3)
+
+	// What comes while the disk takes nothing is read when it does.
+	opened, own := a.images.opened("/img/bad"), filepath.Join(a.dir, "store", "_images", "own")
+	if err := errors.Join(os.Rename(own, own+"-away"), os.WriteFile(own, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	a.images.put("/img/two", disk(10, 1))
+	await(t, "a task that fails", func() ([]gateway.StoreTask, bool) {
+		all, err := a.g.StoreTasks(t.Context())
+		return all, err == nil && all[len(all)-1].State == gateway.TaskFailed && strings.Contains(all[len(all)-1].Error, "keeping what was read")
+	})
+	if err := errors.Join(os.Remove(own), os.Rename(own+"-away", own)); err != nil {
+		t.Fatal(err)
+	}
+	has(768, 3)
+	if n := a.images.opened("/img/bad"); n != opened {
+		t.Errorf("what cannot be read was read %d times, and again though nobody has touched it", opened)
+	}
+	a.images.touch("/img/bad", func([]byte) []byte { return disk(9, 1) })
+	has(1024, 3)
 }
 
 // A directory of the config is kept seeded: files that come and change are read

@@ -134,10 +134,15 @@ func (c *common) open(link *tunnel.Link) (dedup.Catalog, *dedup.Store, error) {
 // it keeps nothing on disk any more. The caller holds mu.
 func (c *common) begin() error {
 	c.drop()
-	lib, err := dedup.OpenLibrary(c.dir, dedup.LibraryConfig{
+	cfg := dedup.LibraryConfig{
 		Memory: c.g.tenantShare(c.g.cfg.StoreMemory, dedup.DefaultBudget), Disk: c.g.tenantShare(c.g.cfg.StoreDisk, dedup.DefaultDisk),
 		Key: c.g.tenantKey(c.tenant), Elsewhere: c.g.elsewhere(c.site, c.tenant), Logger: c.log(),
-	})
+	}
+	lib, err := dedup.OpenLibrary(c.dir, cfg)
+	if err != nil && c.dir != nil {
+		c.log().Error("content store is in memory only", "err", err)
+		lib, err = dedup.OpenLibrary(nil, cfg)
+	}
 	if err != nil {
 		return fmt.Errorf("content store of site %s: %w", c.site, err)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -25,7 +26,7 @@ func (images) List(ctx context.Context, name string) ([]gateway.ImageFile, error
 		return nil, err
 	}
 	if !st.IsDir() {
-		return []gateway.ImageFile{{Name: name, Size: st.Size(), Changed: st.ModTime()}}, nil
+		return []gateway.ImageFile{imageFile(name, st)}, nil
 	}
 	found, skipped := image.Walk(ctx, name)
 	files := make([]gateway.ImageFile, 0, len(found))
@@ -34,9 +35,13 @@ func (images) List(ctx context.Context, name string) ([]gateway.ImageFile, error
 		if err != nil {
 			continue // removed meanwhile
 		}
-		files = append(files, gateway.ImageFile{Name: f.Name, Size: st.Size(), Changed: st.ModTime()})
+		files = append(files, imageFile(f.Name, st))
 	}
 	return files, skipped
+}
+
+func imageFile(name string, st fs.FileInfo) gateway.ImageFile {
+	return gateway.ImageFile{Name: name, Size: st.Size(), Changed: st.ModTime(), Touched: touched(st)}
 }
 
 // Open implements gateway.Images.
