@@ -59,10 +59,32 @@ func (d *Dir) Wipe() error {
 func (d *Dir) Path() string { return d.path }
 
 // Shelf is the shelf called name.
-func (d *Dir) Shelf(name string) *Shelf { return &Shelf{path: filepath.Join(d.path, name)} }
+func (d *Dir) Shelf(name string) *Shelf {
+	return &Shelf{path: filepath.Join(d.path, name), room: func() (free, size int64, err error) { return room(d.path) }}
+}
 
 // A Shelf is the segments of one direction.
-type Shelf struct{ path string }
+type Shelf struct {
+	path string
+	room func() (free, size int64, err error) // bytes of the disk
+}
+
+// What stays free of the disk, where the journal of moves and the logs of the machine
+// may lie as well: content can cross again, an entry of a journal cannot be left out. It
+// is the smaller one of keepFree bytes and a part of keepPart of the disk.
+const (
+	keepFree = 256 << 20
+	keepPart = 32
+)
+
+// checkRoom refuses n bytes more that would leave too little free.
+func (s *Shelf) checkRoom(n int64) error {
+	free, size, err := s.room()
+	if keep := min(keepFree, size/keepPart); err == nil && free-n < keep {
+		return fmt.Errorf("the disk has %d MiB left, and %d MiB of it stay free for others", free>>20, keep>>20)
+	}
+	return nil // or not known: then the disk itself says when it is full
+}
 
 const (
 	suffix = ".seg"
@@ -75,11 +97,14 @@ func (s *Shelf) file(id uint64) string {
 }
 
 // Put writes a segment: pages are its pages, one behind the other. A segment of
-// the same number is replaced. After an error, of a full disk say, nothing of
-// it is left.
+// the same number is replaced. After an error, of a disk that is all but full say,
+// nothing of it is left.
 func (s *Shelf) Put(h Header, pages []byte) error {
 	name := s.file(h.ID)
-	err := write(name+half, h.Append(make([]byte, 0, h.Size())), pages)
+	err := s.checkRoom(h.FileSize())
+	if err == nil {
+		err = write(name+half, h.Append(make([]byte, 0, h.Size())), pages)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(name), 0o700); err == nil {
 			err = write(name+half, h.Append(make([]byte, 0, h.Size())), pages)

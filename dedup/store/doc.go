@@ -14,7 +14,8 @@
 // A segment is written once, under another name first, and never changed; it is
 // removed whole. Nothing is synced to disk: after a power cut a file may be
 // short, empty or wrong, its checksums say so, and then it is removed. Losing a
-// segment costs bandwidth and nothing else.
+// segment costs bandwidth and nothing else. So none is written that would fill the
+// disk: a thirty-second of it, at most 256 MiB, stays free for what is not to be lost.
 //
 // # A segment
 //

@@ -149,6 +149,38 @@ func TestFlippedBits(t *testing.T) {
 	}
 }
 
+// A disk is not filled to its last byte: others need some of it.
+func TestDiskKeepsRoom(t *testing.T) {
+	s := open(t, t.TempDir()).Shelf("sent")
+	if free, size, err := s.room(); err == nil && (free < 0 || free > size || size <= 0) {
+		t.Errorf("%d bytes free of %d", free, size)
+	}
+	h, pages := segment(5, 2)
+	for _, tc := range []struct {
+		free, size int64
+		err        error
+		ok         bool
+	}{
+		{300 << 20, 1 << 40, nil, true},
+		{keepFree + h.FileSize(), 1 << 40, nil, true},
+		{keepFree + h.FileSize() - 1, 1 << 40, nil, false},
+		{32<<20 + h.FileSize(), 1 << 30, nil, true},
+		{32<<20 + h.FileSize() - 1, 1 << 30, nil, false},
+		{0, 1 << 30, nil, false},
+		{0, 0, errors.ErrUnsupported, true},
+	} {
+		s.room = func() (int64, int64, error) { return tc.free, tc.size, tc.err }
+		err := s.Put(h, pages)
+		all, _, e := s.List()
+		if (err == nil) != tc.ok || (len(all) == 1) != tc.ok || e != nil {
+			t.Errorf("%d free of %d: %v, lists %v, %v", tc.free, tc.size, err, ids(all), e)
+		}
+		if err := s.Remove(5); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What lies beside the folders of segments keeps nobody from listing these.
 func TestBesideFolders(t *testing.T) {
 	s := open(t, t.TempDir()).Shelf("sent")
