@@ -194,7 +194,7 @@ type JobProgress struct {
 	Throttle     int     `json:"throttle_percent" doc:"per cent by which the guest's CPUs are slowed down"`
 	Codec        string  `json:"codec,omitempty" doc:"how what crosses now is compressed, and how many pages a page may be put together from" example:"zstd-3, 4 bases"`
 	LimitedBy    string  `json:"limited_by,omitempty" doc:"what holds the move up: the line, this site's CPUs, the destination that loads it, or the source that does not send more" enum:"line,cpu,destination,source"`
-	Sealed       string  `json:"sealed,omitempty" doc:"how the hypervisor compresses pages in a way that this gateway does not expand: they pass as they are, and nothing of them is known at the next move" enum:"qpl,uadk,qatzip"`
+	Sealed       string  `json:"sealed,omitempty" doc:"how the hypervisor compresses pages in a way that this gateway does not expand: they pass as they are, and nothing of them is known at the next move" enum:"compress,qpl,uadk,qatzip"`
 	Stalled      string  `json:"stalled,omitempty" doc:"why nothing crosses now, such as the WAN being away"`
 }
 

@@ -117,6 +117,6 @@ type Facts struct {
 	Rounds     int    // times that the scan of memory began again at a lower address, about the number of passes
 	Pages      uint64 // Full items so far
 	ZeroPages  uint64 // Zero items so far, and pages that Tables say are zero
-	Sealed     string // how the hypervisor has compressed pages that nobody here expands: "qpl", "uadk", "qatzip"; "" if there are none
+	Sealed     string // how the hypervisor has compressed pages that nobody here expands: "compress", "qpl", "uadk", "qatzip"; "" if there are none
 	Lost       string // why the parser has given up on structure; "" while it has not
 }

@@ -37,6 +37,9 @@ func TestSeeds(t *testing.T) {
 					t.Errorf("%+v", m)
 				}
 			}
+			if packed := strings.HasPrefix(name, "compress"); (got.Sealed != "") != packed || packed && got.Sealed != "compress" {
+				t.Errorf("pages are compressed by %q", got.Sealed)
+			}
 			if w, ok := want[name]; ok {
 				w.Name, w.Methods = got.Name, got.Methods
 				if d := cmp.Diff(w, got); d != "" {

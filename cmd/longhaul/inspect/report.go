@@ -14,7 +14,7 @@ type File struct {
 	ReturnPath bool   `json:"return_path"`
 	Postcopy   bool   `json:"postcopy"`
 	Rounds     int    `json:"rounds"`              // of all streams
-	Sealed     string `json:"sealed,omitempty"`    // how QEMU has compressed pages that Longhaul does not expand: "qpl", "uadk" or "qatzip"
+	Sealed     string `json:"sealed,omitempty"`    // how QEMU has compressed pages that Longhaul does not expand: "compress", "qpl", "uadk" or "qatzip"
 	Lost       string `json:"lost,omitempty"`      // why structure was lost, of the first stream that lost it
 	CutShort   bool   `json:"cut_short,omitempty"` // a stream ends before all memory was sent, or in the middle of something
 	Opaque     int64  `json:"opaque_bytes"`        // not pages or their heads

@@ -199,7 +199,7 @@ func (p *parser) visit(r record) {
 	m := &p.ram
 	m.block, m.named = r.addr.Space, true
 	if r.flags == ramCompress {
-		m.slack = compressSlack
+		m.slack, p.facts.Sealed = compressSlack, "compress"
 	}
 	a, last := r.addr, m.last
 	if a.Space == last.Space && a.Offset < last.Offset && last.Offset-a.Offset <= m.slack {
