@@ -207,6 +207,16 @@ func (e *Encoder) hold(b *Batch) {
 	e.stats = e.cut
 }
 
+// Asks tells that there are pages that came from the peer, to which the encoder does
+// not refer before the peer has decoded the batch that asks it to keep them, see
+// EncoderConfig.PeerReady. That batch has been cut.
+func (e *Encoder) Asks() bool {
+	e.mu.Lock()
+	asked := e.asked > 0
+	e.mu.Unlock()
+	return asked && !e.mayUse.Load() && e.store.received.any()
+}
+
 // Pending is the number of bytes of stream gathered and not yet cut.
 func (e *Encoder) Pending() int {
 	n := 0

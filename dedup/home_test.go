@@ -307,3 +307,34 @@ func TestLease(t *testing.T) {
 		})
 	}
 }
+
+// TestAsks: an encoder asks the peer to keep what came from it, if something did, until
+// the batch that says so was decoded.
+func TestAsks(t *testing.T) {
+	items := guest(2, 300)
+	a, b := NewStore(Config{}), NewStore(Config{})
+	out := newWire(t, a, b, EncoderConfig{})
+	out.add(items...)
+	if out.ack(); out.e.Asks() {
+		t.Error("it asks for what never came")
+	}
+	out.close()
+	for _, ready := range []bool{true, false} {
+		e := b.NewEncoder(EncoderConfig{PeerReady: ready})
+		if e.Asks() {
+			t.Error("it asks before there is a batch that says so")
+		}
+		for _, it := range items {
+			if e.Add(it) {
+				break
+			}
+		}
+		if e.Cut() == nil || e.Asks() == ready {
+			t.Errorf("peer ready %v: it asks: %v", ready, e.Asks())
+		}
+		if e.Acked(1); e.Asks() {
+			t.Error("it asks for what it has got")
+		}
+		e.Close()
+	}
+}

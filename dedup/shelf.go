@@ -271,6 +271,13 @@ func (sh *shelf) held() (h holding) {
 	return h
 }
 
+// any tells whether there is a segment.
+func (sh *shelf) any() bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.next > sh.free
+}
+
 // evicted counts the segments that are gone.
 func (sh *shelf) evicted() int64 {
 	sh.mu.Lock()

@@ -178,7 +178,7 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 		s.opened()
 	}
 	s.logical.Add(int64(len(head)))
-	o := &outbound{s: s, state: state, conn: conn, from: from, head: head, scan: scan, ch: ch, enc: enc}
+	o := &outbound{s: s, state: state, conn: conn, from: from, head: head, scan: scan, ch: ch, enc: enc, heard: make(chan struct{}, 1)}
 	if err := o.run(ctx); err != nil {
 		return fmt.Errorf("%s connection %d: %w", role, state.index, err)
 	}

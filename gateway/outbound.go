@@ -25,6 +25,10 @@ const (
 	// bytes leaves, whole item or not. A source waits for answers to bytes
 	// that a parser may hold (hypervisor-wire.md, rule 2).
 	silence = 5 * time.Millisecond
+
+	// homeTime bounds the wait for the peer to keep what it once sent to us: far
+	// above a round trip over any WAN, with a queue before it.
+	homeTime = 10 * time.Second
 )
 
 // An outbound carries one connection of the source hypervisor to the peer:
@@ -39,7 +43,9 @@ type outbound struct {
 	ch    *tunnel.Channel
 	enc   *dedup.Encoder
 
-	hurry bool // an item asked to leave at once
+	hurry bool          // an item asked to leave at once
+	heard chan struct{} // one place: a batch was acknowledged
+	asked bool          // the peer was waited for, once
 	sent  sentQueue
 	clock cpuClock // of steps 2 and 3; runs while parse does not wait
 }
@@ -196,7 +202,7 @@ func (o *outbound) cut(ctx context.Context, out chan<- parcel) error {
 	for {
 		b := o.enc.Cut()
 		if b == nil {
-			return nil
+			return o.home(ctx)
 		}
 		o.s.note(o.scan.Facts())
 		if b.Mark&page.Seal != 0 {
@@ -209,6 +215,32 @@ func (o *outbound) cut(ctx context.Context, out chan<- parcel) error {
 			return err
 		}
 	}
+}
+
+// home waits, once, until the peer keeps for this connection what it once sent to us:
+// what is read until then crosses in full, and that takes longer than the answer. It
+// does so while memory is sent for the first time; later it would keep a guest waiting.
+// The connections of a move need not wait, see newSinkMove.
+func (o *outbound) home(ctx context.Context) error {
+	memory := o.state.role == roleMain || o.state.role == roleMultifd
+	if o.asked || !memory || !o.enc.Asks() || o.scan.Facts().Rounds > 0 {
+		return nil
+	}
+	o.asked = true
+	o.clock.stop()
+	defer o.clock.start()
+	late := time.NewTimer(homeTime)
+	defer late.Stop()
+	for o.enc.Asks() {
+		select {
+		case <-o.heard:
+		case <-late.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // give hands p on.
@@ -283,6 +315,10 @@ func (o *outbound) acked(seq uint64) {
 	o.state.win.release(raw)
 	if batch > 0 {
 		o.enc.Acked(batch)
+		select {
+		case o.heard <- struct{}{}:
+		default:
+		}
 	}
 }
 

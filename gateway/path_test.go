@@ -126,7 +126,7 @@ func newThrough(tb testing.TB, a, b *site) *through {
 	tb.Cleanup(func() { ln.Close() })
 	listen := filepath.Join(a.run, "fwd.sock")
 	if _, err := a.g.AddForward(context.Background(), gateway.Forward{
-		Name: "path", Listen: "unix:" + listen, To: "b", Target: "unix:" + target, Kind: "migration",
+		Name: "path", Listen: "unix:" + listen, To: b.name, Target: "unix:" + target, Kind: "migration",
 	}); err != nil {
 		tb.Fatal(err)
 	}
