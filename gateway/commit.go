@@ -304,8 +304,10 @@ func (m *sinkMove) obey(ctx context.Context) control {
 func (m *sinkMove) ran(start time.Time) control {
 	m.resumeAt, m.took = time.Now().UTC(), time.Since(start)
 	if err := m.step(StepRunning); err != nil {
-		// It runs, and the step before says that it may: the answer stands.
+		// It runs, and the step before says that it may: the answer stands. The
+		// next step is written after this one, whatever has become of the VM by then.
 		m.g.log.Error("journal does not take that the VM runs here", "vm", m.vm, "err", err)
+		m.entry.Step = StepRunning
 	}
 	m.settled()
 	return control{Type: msgRunning, ResumeAt: m.resumeAt, Took: m.took}

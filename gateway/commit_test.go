@@ -143,6 +143,37 @@ func TestJournalOfDestinationRefuses(t *testing.T) {
 	noChannels(t, 0, a, b)
 }
 
+// The destination's journal does not take that the VM runs there, nor that the move is
+// done, and the VM moves on: its first move ends nevertheless, in the same run of the
+// gateway or in the next.
+func TestJournalRefusesThatItRuns(t *testing.T) {
+	for name, restart := range map[string]bool{"same run": false, "next run": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b, ledger := newPair(t, hvtest.Guest{})
+			b.g.RefuseJournal(func(e gateway.Entry) error {
+				if e.Role == gateway.RoleDestination && (e.Step == gateway.StepRunning || e.Step == gateway.StepDone) {
+					return errDisk
+				}
+				return nil
+			})
+			for _, s := range []*site{a, b} {
+				to := map[*site]string{a: "b", b: "a"}[s]
+				if end := s.migrate(to); end.State != gateway.JobDone {
+					t.Fatalf("from %s: %s: %s", s.name, end.State, end.Error)
+				}
+			}
+			b.g.RefuseJournal(nil)
+			if restart {
+				b.stop()
+				b.start()
+			}
+			noMoves(t, a, b)
+			onlyAt(t, a, b, ledger)
+		})
+	}
+}
+
 // In doubt, an operator decides: at the source alone suffices.
 func TestOperatorDecides(t *testing.T) {
 	for _, where := range []string{"source", "destination"} {

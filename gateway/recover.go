@@ -233,6 +233,10 @@ func (m *sinkMove) takeUp() {
 			m.job.enter(JobSwitching, "loaded; waiting for the order to run")
 		}
 	case StepStarting:
+		if since, err := m.g.journal.Superseded(m.entry); err == nil && since { // it has run here, and moved on
+			m.entry.Step = StepRunning
+			return
+		}
 		m.obey(ctx)
 	case StepRunning:
 		if state != Moved { // it may have left for the next site meanwhile
