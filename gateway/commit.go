@@ -346,6 +346,9 @@ func (m *sinkMove) abandon(ctx context.Context, why error) control {
 		if err == nil && state == Running {
 			return m.ran(time.Now())
 		}
+		if err == nil && state == Unknown { // it may run
+			err = errors.New("the hypervisor does not tell whether the VM runs")
+		}
 		if err != nil && !errors.Is(why, errOperator) {
 			m.doubt(err)
 			return control{Type: msgFailed, Reason: err.Error()}
