@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,17 +10,21 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/longhaul-project/longhaul/gateway"
 	"github.com/longhaul-project/longhaul/gateway/hvtest"
 	"github.com/longhaul-project/longhaul/internal/testwan"
+	"github.com/longhaul-project/longhaul/tunnel"
 )
 
 // A blow is something bad in a phase of a move: a gateway or both are killed or
 // stopped, and start again; control connections drop; the WAN is cut for a moment;
-// a call fails before or after it took effect.
+// a call fails before or after it took effect; the disk of a journal is full for some
+// entries; a hypervisor does not tell a VM's state for a while; a site is taken out of
+// the config and put back.
 type blow struct {
 	at      phase
 	what    string
@@ -30,6 +35,7 @@ type blow struct {
 
 var ills = []string{
 	"kill source", "kill sink", "kill both", "stop source", "stop sink", "cut", "drop source", "drop sink", "fail", "fail after",
+	"disk source", "disk sink", "blur source", "blur sink", "reload source", "reload sink",
 }
 
 // follow are calls that a move makes when something has gone wrong, or that other
@@ -79,14 +85,24 @@ func (b *blow) ends(from, to *site) []*site {
 // strike does it. What was killed or stopped has started when it returns.
 func (b *blow) strike(f *fight) {
 	b.struck = true
-	switch b.what {
+	at := f.from
+	if strings.HasSuffix(b.what, "sink") {
+		at = f.to
+	}
+	switch what, _, _ := strings.Cut(b.what, " "); what {
 	case "cut":
 		f.wan.Cut()
 		time.AfterFunc(time.Duration(f.r.IntN(500))*time.Millisecond, f.wan.Heal)
-	case "drop source":
-		f.from.host.DropGateway()
-	case "drop sink":
-		f.to.host.DropGateway()
+	case "drop":
+		at.host.DropGateway()
+	case "disk":
+		at.fillDisk(1 + f.r.IntN(6))
+	case "blur":
+		at.host.Blur("db1", 1+f.r.IntN(12))
+	case "reload":
+		at.reload(f.t, nil)
+		node := at.node // not that of its next run, which has them
+		time.AfterFunc(time.Duration(f.r.IntN(500))*time.Millisecond, func() { node.SetPeers(at.peers) })
 	}
 	ends := b.ends(f.from, f.to)
 	end := func(s *site) { s.stop() }
@@ -105,8 +121,28 @@ func (b *blow) strike(f *fight) {
 	}
 }
 
+// fillDisk has a site's journal not take the next entries.
+func (s *site) fillDisk(entries int) {
+	var left atomic.Int64
+	left.Store(int64(entries))
+	s.g.RefuseJournal(func(gateway.Entry) error {
+		if left.Add(-1) >= 0 {
+			return errDisk
+		}
+		return nil
+	})
+}
+
+// reload gives a gateway other peers.
+func (s *site) reload(t testing.TB, peers []tunnel.Peer) {
+	if err := s.node.SetPeers(peers); err != nil {
+		t.Error(err)
+	}
+}
+
 // A fight is one move under blows.
 type fight struct {
+	t        testing.TB
 	from, to *site
 	wan      *testwan.WAN
 	r        *rand.Rand
@@ -148,7 +184,7 @@ func chaos(t *testing.T, seed uint64, a, b *site, wan *testwan.WAN, ledger *hvte
 	lag := []time.Duration{0, 0, 30 * time.Millisecond, 100 * time.Millisecond}[r.IntN(4)]
 	a.host.Slow(seed, lag)
 	b.host.Slow(seed+1, lag)
-	f := &fight{from, to, wan, r, []*blow{newBlow(r, phases)}}
+	f := &fight{t, from, to, wan, r, []*blow{newBlow(r, phases)}}
 	if r.IntN(2) == 0 {
 		f.blows = append(f.blows, newBlow(r, slices.Concat(phases, follow)))
 	}
@@ -159,7 +195,7 @@ func chaos(t *testing.T, seed uint64, a, b *site, wan *testwan.WAN, ledger *hvte
 			t.Logf("%s; it took %v", note, took)
 		}
 		if t.Failed() {
-			t.Logf("%s\nat a:\n%sat b:\n%s", note, a.host, b.host)
+			t.Logf("%s\nat a:\n%s%sat b:\n%s%s", note, a.host, a.story(b.name), b.host, b.story(a.name))
 		}
 	}()
 	end := f.run(t)
@@ -177,6 +213,17 @@ func chaos(t *testing.T, seed uint64, a, b *site, wan *testwan.WAN, ledger *hvte
 	noMoves(t, a, b)
 	onlyAt(t, to, from, ledger)
 	noChannels(t, 0, a, b)
+}
+
+// story tells of the last move at a site and of its link to another.
+func (s *site) story(peer string) string {
+	jobs, _ := s.g.Jobs(context.Background()) // it has no error
+	if len(jobs) == 0 {
+		return "no move\n"
+	}
+	j, l := jobs[len(jobs)-1], s.node.Link(peer).State()
+	l.Flows, l.Paths, l.Drops = nil, nil, tunnel.Drops{}
+	return fmt.Sprintf("%s, %s, safe %q\nlink %+v\n", j.State, j.Phase, j.Safe, l)
 }
 
 // run moves db1 under the blows and returns how the job ended.
@@ -200,8 +247,11 @@ func (f *fight) run(t *testing.T) (end gateway.Job) {
 		end = v
 		return err == nil && v.State.Ended()
 	})
-	f.from.host.ClearFaults()
-	f.to.host.ClearFaults()
+	for _, s := range []*site{f.from, f.to} {
+		s.host.ClearFaults()
+		s.g.RefuseJournal(nil)
+		s.reload(t, s.peers)
+	}
 	for _, b := range f.blows {
 		if !b.struck {
 			close(b.goOn)

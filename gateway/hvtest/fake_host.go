@@ -27,6 +27,8 @@ type FakeHost struct {
 	procs   []*proc
 	faults  []*Fault
 	breakAt int64
+	blurred string // the VM whose state is not told
+	blurs   int    // times
 	log     []string
 }
 

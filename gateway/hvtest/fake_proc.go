@@ -202,7 +202,9 @@ func (h *handle) State(ctx context.Context) (s gateway.RunState, err error) {
 		return gateway.Gone, nil
 	}
 	err = h.call(ctx, StepState, func() error {
-		s = h.p.state
+		if s = h.p.state; h.p.host.blur(h.p.guest.Name) {
+			s = gateway.Unknown
+		}
 		return nil
 	})
 	return s, err

@@ -80,7 +80,26 @@ func (h *FakeHost) ClearFaults() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.faults = nil
-	h.breakAt = 0
+	h.breakAt, h.blurs = 0, 0
+}
+
+// Blur makes the hypervisor say Unknown the next times that it is asked for the state of
+// the VM, as QEMU does in states of which no command leads.
+func (h *FakeHost) Blur(vm string, times int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.blurred, h.blurs = vm, times
+}
+
+// blur tells whether the state of the VM is not told this time.
+func (h *FakeHost) blur(vm string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.blurred != vm || h.blurs == 0 {
+		return false
+	}
+	h.blurs--
+	return true
 }
 
 // BreakLeg makes the next migration at this host, out or in, break its main
