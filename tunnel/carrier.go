@@ -22,7 +22,8 @@ const (
 	// (wan-transport.md, section 1).
 	dataStreams = 4
 	// pingEvery and pongWithin watch each connection with full-sized packets:
-	// quic-go's keep-alives are small and live on when the path's MTU shrinks.
+	// quic-go's keep-alives are small and live on when the path's MTU shrinks. On a thin
+	// line whose queue is full an answer may take more than 8 s.
 	pingEvery  = 5 * time.Second
 	pongWithin = 20 * time.Second
 	// pingPad fills at least one packet of largePacket bytes.
@@ -138,7 +139,11 @@ func (c *carrier) fail(err error) {
 	}
 	c.link.mu.Lock()
 	defer c.link.mu.Unlock()
-	c.end(err, codeDead)
+	code := codeDead
+	if errors.Is(err, errNoPong) {
+		code = codeNoPong
+	}
+	c.end(err, code)
 }
 
 // sendData carries the cells on one stream that next gives.

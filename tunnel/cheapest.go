@@ -24,7 +24,7 @@ func (l *Link) goCheaper(ctx context.Context, wg *sync.WaitGroup) {
 	if c == nil {
 		return
 	}
-	d := dialing{path: c.path, role: frame.Priority, set: newID(), addr: c.conn.RemoteAddr().String(), via: l.set.via, instead: true}
+	d := dialing{path: c.path, role: frame.Priority, set: newID(), addr: c.conn.RemoteAddr().String(), via: l.set.via, move: true}
 	l.dials.busy = true
 	wg.Go(func() {
 		x, free, err := l.dial(ctx, d)

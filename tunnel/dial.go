@@ -122,14 +122,16 @@ type dialing struct {
 	set  frame.ID
 	addr string
 	via  Carrier
-	// instead of the set in use, which is still well.
-	instead bool
+	// move: the set takes the place of the one in use, which is still well.
+	move bool
+	// instead of this connection of the same set; nil: of none.
+	instead *carrier
 }
 
 // dial makes a connection of the link and puts it into use.
 func (l *Link) dial(ctx context.Context, d dialing) (*carrier, func(), error) {
-	c := &candidate{dialed: true, instead: d.instead, via: d.via, path: d.path, ours: l.node.hello(l, d.role, d.set, d.path.name)}
-	if d.instead {
+	c := &candidate{dialed: true, move: d.move, via: d.via, path: d.path, ours: l.node.hello(l, d.role, d.set, d.path.name)}
+	if d.move {
 		c.ours.Held = frame.ID{} // or the peer would go on with the set that we want to leave
 	}
 	c.meter = l.meter(d.path, d.role)
@@ -165,7 +167,7 @@ func (l *Link) connect(ctx context.Context, e ends, c *candidate, conf *tls.Conf
 	if l.node.stock == nil {
 		ctx = withSeat(ctx)
 	}
-	conn, free, err := connect(ctx, l.node.cfg.Sockets, e, c.meter, conf, l.packetFor(c.ours.Role))
+	conn, free, err := connect(ctx, l.node.cfg.Sockets, e, c.meter, conf, l.packetFor(c.path, c.ours.Role))
 	return quicConn{conn}, free, err
 }
 
@@ -179,11 +181,11 @@ func (l *Link) ends(d dialing) ends {
 }
 
 // packetFor is the size of the first packets of a connection.
-func (l *Link) packetFor(role frame.Role) uint16 {
+func (l *Link) packetFor(p *path, role frame.Role) uint16 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case time.Now().Before(l.dials.small):
+	case time.Now().Before(p.small):
 	case role == frame.Datagrams, role == frame.Bulk && l.node.stock == nil:
 		return l.node.firstPacket
 	}

@@ -26,13 +26,13 @@ type candidate struct {
 	ours   frame.Hello
 	theirs frame.Hello
 	dialed bool
-	// instead of a set that is in use, by our own wish.
-	instead bool
-	via     Carrier
-	path    *path
-	meter   *meter
-	moved   func(net.Addr) // see carrier
-	free    func()         // releases the socket or its meter; after the connection is closed
+	// move: in place of a set that is in use, by our own wish.
+	move  bool
+	via   Carrier
+	path  *path
+	meter *meter
+	moved func(net.Addr) // see carrier
+	free  func()         // releases the socket or its meter; after the connection is closed
 }
 
 func (c *candidate) theirSet() frame.ID {

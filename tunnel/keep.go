@@ -26,9 +26,9 @@ const (
 	backoffMax = 2 * time.Second
 	// readyWithin is how long a new set may take to tell where channels stand.
 	readyWithin = 10 * time.Second
-	// smallFor is how long connections begin with small packets after one could
-	// not be made with large ones; the discovery of the path's MTU may still
-	// find that larger ones pass.
+	// smallFor is how long connections of a path begin with small packets after large
+	// ones did not pass; the discovery of the path's MTU may still find that larger
+	// ones pass. Then large ones are tried again (mtu.go).
 	smallFor = 10 * time.Minute
 	// protocolPause is how long we leave a peer alone that broke the protocol.
 	protocolPause = 5 * time.Second
@@ -37,9 +37,8 @@ const (
 // dialState says when and what to dial next. Link.mu guards it.
 type dialState struct {
 	backoff
-	busy  bool      // a priority connection is being dialed
-	addr  string    // what the last success used
-	small time.Time // until then large packets are not tried: they did not pass
+	busy bool   // a priority connection is being dialed
+	addr string // what the last success used
 	// cheaper is when a cheaper path for what is urgent may be tried again.
 	cheaper time.Time
 }
@@ -79,6 +78,7 @@ func (l *Link) run(ctx context.Context) {
 		l.retryQUIC(ctx, &wg)
 		l.goCheaper(ctx, &wg)
 		l.dialOthers(ctx, &wg)
+		l.tryLarge(ctx, &wg)
 		select {
 		case <-ctx.Done():
 			return
@@ -220,10 +220,13 @@ func (l *Link) dialOther(ctx context.Context, d dialing, s *set) {
 	case l.set == s:
 		d.path.dials.failed(time.Now())
 		l.down(d.path, err)
-		if refused := (*quic.ApplicationError)(nil); !errors.As(err, &refused) {
-			l.dials.small = time.Now().Add(smallFor) // nothing came back, or too late
+		if _, silent := describe(err); silent && d.via == QUIC {
+			d.path.small = time.Now().Add(smallFor) // nothing came back, or too late
 		}
 		l.node.log.Debug("dial", "site", l.site, "path", d.path.name, "peer", d.addr, "role", roleName(d.role), "err", err)
+	}
+	if err == nil && d.instead != nil {
+		d.instead.end(errLarger, codeReplaced)
 	}
 	l.mu.Unlock()
 	if err == nil {

@@ -181,6 +181,61 @@ func TestShrinkingMTU(t *testing.T) {
 	})
 }
 
+// TestMTUComesBack: after the path's MTU has shrunk bulk goes on with small packets within
+// seconds, and when it is what it was, with large ones; whose messages are under way hardly
+// notice the latter.
+func TestMTUComesBack(t *testing.T) {
+	t.Parallel()
+	line := testwan.Line{Delay: 20 * time.Millisecond, Rate: 500_000}
+	inLab(t, line, options{}, func(t *testing.T, l *lab) {
+		l.up()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		link := l.a.Link("b")
+		flow := link.NewFlow("move")
+		flow.SetRate(20_000) // or half an hour would take long
+		s := l.streamOf(ctx, flow, 2_000)
+		time.Sleep(5 * time.Second)
+		full := link.MTU()
+		small := line
+		small.MTU = 1280 - headers4
+		l.wan.Set(small)
+		if _, gap := s.take(time.Minute); gap > 2*pongWithin {
+			t.Errorf("the MTU shrinks: nothing came for %v", gap)
+		}
+		if mtu := link.MTU(); mtu > 1280 || mtu < 1230 {
+			t.Errorf("packets of %d bytes where 1280 pass", mtu)
+		}
+		soon := func() { // or it would take half an hour
+			link.mu.Lock()
+			defer link.mu.Unlock()
+			if p := link.paths[0]; time.Until(p.small) < smallFor/2 {
+				t.Errorf("large packets are tried in %v", time.Until(p.small))
+			} else {
+				p.small = time.Now()
+			}
+		}
+		soon()
+		if _, gap := s.take(20 * time.Second); gap > 2*time.Second { // in vain
+			t.Errorf("still small: nothing came for %v", gap)
+		}
+		l.wan.Set(line)
+		soon()
+		if _, gap := s.take(20 * time.Second); gap > 2*time.Second || link.MTU() != full {
+			t.Errorf("large again: nothing came for %v, packets of %d bytes, want %d", gap, link.MTU(), full)
+		}
+		for _, at := range []*Link{link, l.b.Link("a")} {
+			at.mu.Lock()
+			for c := range at.set.others {
+				if n := c.packet(); n < largePacket-discoverySlack {
+					t.Errorf("at %s the %s connection sends packets of %d bytes", at.node.cfg.Site, roleName(c.role), n)
+				}
+			}
+			at.mu.Unlock()
+		}
+	})
+}
+
 func TestPeerRestarts(t *testing.T) {
 	t.Parallel()
 	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {

@@ -80,7 +80,8 @@ type path struct {
 	left   time.Duration      // when the last connection over it has ended, or was to be made
 	last   lastLine
 	loss   losses
-	why    string // there are no connections over it; "" while there are
+	small  time.Time // until then large packets are not tried, after it they are: they did not pass; zero: they do
+	why    string    // there are no connections over it; "" while there are
 }
 
 // A lastLine is where the peer answered on a path when the last set of connections

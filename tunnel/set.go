@@ -21,6 +21,7 @@ const (
 	codeRemoved                            // the site is no peer any more
 	codeDead                               // no answers on this connection
 	codeCarrier                            // the config wants another carrier than this
+	codeNoPong                             // no answer to full-sized packets
 )
 
 // A set is the connections of a link that are in use together: one for
@@ -114,7 +115,7 @@ func (l *Link) admit(c *candidate, serial uint64) error {
 		return nil
 	case l.set.via == TCP && c.via == QUIC:
 		return nil // the dialer has found that QUIC gets through
-	case c.instead:
+	case c.move:
 		return nil
 	case c.dialed, !l.set.ready, c.theirs.Held == l.set.id:
 		return errBusy
@@ -177,6 +178,9 @@ func (l *Link) lost(c *carrier, why error) {
 	defer l.mu.Unlock()
 	c.end(why, codeDead)
 	c.path.left = time.Since(l.born)
+	if errors.Is(why, errNoPong) || closedBy(why, codeNoPong) {
+		c.path.small = time.Now().Add(smallFor)
+	}
 	s := l.set
 	if s == nil || c.set != s {
 		return

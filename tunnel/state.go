@@ -236,6 +236,15 @@ func describe(err error) (why string, silent bool) {
 	return err.Error(), false
 }
 
+// closedBy tells whether the peer has closed a connection with this code.
+func closedBy(err error, code quic.ApplicationErrorCode) bool {
+	if e, ok := errors.AsType[*quic.ApplicationError](err); ok {
+		return e.Remote && e.ErrorCode == code
+	}
+	e, ok := errors.AsType[*mux.CloseError](err)
+	return ok && e.Remote && e.Code == uint64(code)
+}
+
 // certificateError finds what is wrong with a certificate, on either side.
 func certificateError(err error) string {
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
