@@ -49,8 +49,9 @@ type bedOptions struct {
 	carrier string
 	segment string // more of the segment's config
 	extra   func(*lab.Site) string
-	mtu     int // of the guest; 0 means lanMTU
-	fill    int // per cent of the guest's memory; 0 means 60
+	more    func(other string) string // segments, see pair.Options
+	mtu     int                       // of the guest; 0 means lanMTU
+	fill    int                       // per cent of the guest's memory; 0 means 60
 	dirty   control.Dirty
 	noGuest bool
 	noPair  bool
@@ -98,7 +99,7 @@ func newBed(t *testing.T, o bedOptions) *bed {
 
 func (b *bed) startPair(t *testing.T, o bedOptions) {
 	t.Helper()
-	p, err := pair.Start(t.Context(), b.lab, pair.Options{Binary: os.Getenv(binaryMark), Rate: o.rate, Carrier: o.carrier, Segment: o.segment, Extra: o.extra})
+	p, err := pair.Start(t.Context(), b.lab, pair.Options{Binary: os.Getenv(binaryMark), Rate: o.rate, Carrier: o.carrier, Segment: o.segment, Extra: o.extra, More: o.more})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,12 @@ type Options struct {
 
 	// Extra is more YAML for the config of a site. May be nil.
 	Extra func(s *lab.Site) string
+
+	// Third is one more site, which has a gateway as well. May be nil.
+	Third *lab.Site
+	// More is more segments of a site that has others: YAML, each line with two spaces before it.
+	// May be nil.
+	More func(others string) string
 }
 
 // Pair is the gateways of both sites.
@@ -54,9 +60,7 @@ dir: %s
 run_dir: %s
 listen: ":%d"
 peers:
-  - site: %s
-    address: ["%s:%d"]
-link:
+%slink:
   rate: %dbit
   carrier: %q
 hosts:
@@ -67,7 +71,7 @@ segments:
     vni: 100
     bridge: %s
     sites: [%s]
-%slog:
+%s%slog:
   level: debug
 `
 
@@ -82,10 +86,14 @@ func Start(ctx context.Context, l *lab.Lab, o Options) (*Pair, error) {
 	if err != nil {
 		return p, err
 	}
-	if err := id.Provision(pkiDir(l.B), "b", "gw1"); err != nil {
-		return p, err
+	for _, s := range p.sites() {
+		if s != l.A {
+			if err := id.Provision(pkiDir(s), s.Name, "gw1"); err != nil {
+				return p, err
+			}
+		}
 	}
-	for _, s := range []*lab.Site{l.A, l.B} {
+	for _, s := range p.sites() {
 		p.api[s.Name] = client.New(p.Socket(s))
 		if err := p.Run(ctx, s); err != nil {
 			return p, err
@@ -107,23 +115,33 @@ func (p *Pair) API(s *lab.Site) *client.Client { return p.api[s.Name] }
 // Process of the gateway of a site: the last that was run.
 func (p *Pair) Process(s *lab.Site) *lab.Process { return p.procs[s.Name] }
 
-// other is the site that s is paired with.
-func (p *Pair) other(s *lab.Site) *lab.Site {
-	if s == p.lab.A {
-		return p.lab.B
+// sites are all that have a gateway.
+func (p *Pair) sites() []*lab.Site {
+	if p.Third == nil {
+		return []*lab.Site{p.lab.A, p.lab.B}
 	}
-	return p.lab.A
+	return []*lab.Site{p.lab.A, p.lab.B, p.Third}
 }
 
 // Config of a site, as it is now.
 func (p *Pair) Config(s *lab.Site) []byte {
-	other := p.other(s)
+	peers, others := "", []string(nil)
+	for _, o := range p.sites() {
+		if o != s {
+			peers += fmt.Sprintf("  - site: %s\n    address: [\"%s:%d\"]\n", o.Name, s.Address(o), LinkPort)
+			others = append(others, o.Name)
+		}
+	}
 	segment := ""
 	for line := range strings.Lines(p.Segment) {
 		segment += "    " + strings.TrimSpace(line) + "\n"
 	}
+	sites, more := strings.Join(others, ", "), ""
+	if p.More != nil {
+		more = p.More(sites)
+	}
 	text := fmt.Sprintf(configText, s.Name, pkiDir(s), filepath.Join(s.Dir, "state"), runDir(s), LinkPort,
-		other.Name, other.WAN, LinkPort, p.Rate, p.Carrier, s.Name, s.QMPDir(), lab.Bridge, other.Name, segment)
+		peers, p.Rate, p.Carrier, s.Name, s.QMPDir(), lab.Bridge, sites, segment, more)
 	if p.Extra != nil {
 		text += p.Extra(s)
 	}
@@ -171,8 +189,13 @@ func notReady(ctx context.Context, c *client.Client) error {
 	if err != nil {
 		return err
 	}
-	if len(st.Peers) == 0 || !st.Peers[0].Alive {
-		return errors.New("the peer is not alive")
+	if len(st.Peers) == 0 {
+		return errors.New("there is no peer")
+	}
+	for _, peer := range st.Peers {
+		if !peer.Alive {
+			return fmt.Errorf("peer %s is not alive", peer.Site)
+		}
 	}
 	segments, err := c.Segments(ctx)
 	if err != nil {
@@ -181,8 +204,10 @@ func notReady(ctx context.Context, c *client.Client) error {
 	if len(segments) == 0 {
 		return errors.New("the segment is not there")
 	}
-	if segments[0].Problem != "" {
-		return errors.New("segment: " + segments[0].Problem)
+	for _, s := range segments {
+		if s.Problem != "" {
+			return errors.New("segment " + s.Name + ": " + s.Problem)
+		}
 	}
 	return nil
 }

@@ -1,0 +1,177 @@
+package lab
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// UDPInterval is how often a UDPProbe sends: so many probes lost are so many ms of loss.
+const UDPInterval = time.Millisecond
+
+// udpPatience is how long UDPProbe waits at its end for an answer when some are missing. It is as
+// long as a pause of a guest may be.
+const udpPatience = pingPatience
+
+// A UDPProbe sends numbered datagrams to an echo every UDPInterval.
+type UDPProbe struct {
+	conn net.Conn
+
+	mu   sync.Mutex // guards what follows
+	sent []time.Time
+	came []time.Time // when the answer came; zero: not yet
+	got  int
+	last time.Time // when one came last
+}
+
+// UDPSeen is what a UDPProbe has seen of a time.
+type UDPSeen struct {
+	Sent int `json:"sent"`
+	Lost int `json:"lost"`        // never answered
+	Late int `json:"late"`        // answered after more than a round trip and 10 ms: they waited for a guest that stood still
+	Gap  Gap `json:"longest_gap"` // without an answer
+}
+
+// UDPProbe opens a socket at the site, to ask an echo at ip.
+func (s *Site) UDPProbe(ip string, port int) (*UDPProbe, error) {
+	c, err := s.Dial(context.Background(), "udp", net.JoinHostPort(ip, strconv.Itoa(port)))
+	if err != nil {
+		return nil, fmt.Errorf("probing %s: %w", ip, err)
+	}
+	return &UDPProbe{conn: c}, nil
+}
+
+// Run sends until ctx ends, waits for answers that are still due, and returns nil. It is called once.
+func (p *UDPProbe) Run(ctx context.Context) error {
+	answers := make(chan error, 1) // the end of receive
+	go func() { answers <- p.receive() }()
+	tick := time.NewTicker(UDPInterval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		p.send()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	for since := time.Now(); p.waits(since); {
+		<-tick.C
+	}
+	p.conn.Close()
+	if err := <-answers; !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("probing %v: %w", p.conn.RemoteAddr(), err)
+	}
+	return nil
+}
+
+// send sends one. One that the machine cannot send is lost.
+func (p *UDPProbe) send() {
+	p.mu.Lock()
+	b := binary.BigEndian.AppendUint32([]byte("longhaul"), uint32(len(p.sent)))
+	p.sent, p.came = append(p.sent, time.Now()), append(p.came, time.Time{})
+	p.mu.Unlock()
+	_, _ = p.conn.Write(b)
+}
+
+// waits tells whether some are missing that may still come; since is the end of sending.
+func (p *UDPProbe) waits(since time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last.After(since) {
+		since = p.last
+	}
+	return p.got < len(p.sent) && time.Since(since) < udpPatience
+}
+
+func (p *UDPProbe) receive() error {
+	for b := make([]byte, 64); ; {
+		n, err := p.conn.Read(b)
+		switch {
+		case errors.Is(err, unix.ECONNREFUSED) || err != nil && unreachable(err):
+		case err != nil:
+			return err
+		case n == 12:
+			p.answered(int(binary.BigEndian.Uint32(b[8:])), time.Now())
+		}
+	}
+}
+
+func (p *UDPProbe) answered(seq int, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if seq >= len(p.came) || !p.came[seq].IsZero() {
+		return
+	}
+	p.came[seq], p.last = now, now
+	p.got++
+}
+
+// Answered is how many answers have come.
+func (p *UDPProbe) Answered() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.got
+}
+
+// Seen tells of the probes that were sent from one time to another. What is not answered counts as
+// lost, so it is asked after Run has ended. rtt is a round trip.
+func (p *UDPProbe) Seen(from, to time.Time, rtt time.Duration) (s UDPSeen) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := from
+	for i, at := range p.sent {
+		if at.Before(from) || at.After(to) {
+			continue
+		}
+		s.Sent++
+		came := p.came[i]
+		switch {
+		case came.IsZero():
+			s.Lost++
+			continue
+		case came.Sub(at) > rtt+10*time.Millisecond:
+			s.Late++
+		}
+		if came.After(last) {
+			if gap := came.Sub(last); gap > s.Gap.For {
+				s.Gap = Gap{last, gap}
+			}
+			last = came
+		}
+	}
+	return s
+}
+
+// EchoUDP answers datagrams at a port of the site until the context ends, and returns nil.
+func (s *Site) EchoUDP(ctx context.Context, port int) error {
+	var c net.PacketConn
+	err := s.Do(func() (err error) {
+		c, err = net.ListenPacket("udp", ":"+strconv.Itoa(port))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("answering at port %d: %w", port, err)
+	}
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	defer c.Close()
+	for b := make([]byte, 2048); ; {
+		n, from, err := c.ReadFrom(b)
+		if err == nil {
+			_, err = c.WriteTo(b[:n], from)
+		}
+		if err != nil && ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !unreachable(err) {
+			return fmt.Errorf("answering at port %d: %w", port, err)
+		}
+	}
+}
