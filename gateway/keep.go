@@ -149,10 +149,15 @@ func (k *keeper) round(ctx context.Context, reads int) (read int) {
 	return read
 }
 
-// seed reads the files of s, and sends what all files have.
+// seed reads the files of s, and sends what all files have: also when the disk of this site
+// takes no more of them.
 func (k *keeper) seed(ctx context.Context, s *seeding) error {
+	var full error
 	if len(s.files) > 0 {
 		err := s.readAll(ctx)
+		if errors.Is(err, errPool) {
+			full, err = err, nil
+		}
 		for _, f := range s.broken {
 			k.failed[f.Name] = f
 		}
@@ -161,11 +166,11 @@ func (k *keeper) seed(ctx context.Context, s *seeding) error {
 			k.seen[f.Name] = seenFile{f.Size, f.Changed, spans(f.segments)}
 		}
 		if err := errors.Join(err, k.save()); err != nil {
-			return err
+			return errors.Join(full, err)
 		}
 	}
 	s.task.update(func(v *StoreTask) { v.Phase = "sending to peers" })
-	err := k.g.crossAll(ctx, s.task, k.segments(), SeedRequest{Local: k.g.cfg.SeedLocal})
+	err := errors.Join(full, k.g.crossAll(ctx, s.task, k.segments(), SeedRequest{Local: k.g.cfg.SeedLocal}))
 	if len(s.problems) > 0 {
 		err = errors.Join(err, fmt.Errorf("%d images could not be read, the first: %w", len(s.problems), s.problems[0]))
 	}

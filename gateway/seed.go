@@ -142,7 +142,10 @@ func (s *seeding) readAll(ctx context.Context) error {
 	if len(s.read) == 0 && len(s.problems) > 0 {
 		return s.problems[0]
 	}
-	return im.pool.Flush()
+	if err := im.pool.Flush(); err != nil {
+		return fmt.Errorf("%w: %w", errPool, err)
+	}
+	return nil
 }
 
 // errPool is why nothing more is read: the pool does not take it.
