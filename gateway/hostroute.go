@@ -87,6 +87,8 @@ func (l *Layer2) leftRoutes(dir string) []l2ext.HostRoute {
 	aside := l.routes + ".bad"
 	if e := os.Rename(l.routes, aside); e != nil {
 		aside, err = l.routes, errors.Join(err, e)
+	} else { // this run need not change them, and the next has to know them as well
+		err = errors.Join(err, l.keepRoutes(routes))
 	}
 	l.lostRoutes = fmt.Sprintf("host routes that an earlier gateway has left may stay: %v (%s)", err, aside)
 	l.orders.Error("host routes that an earlier gateway has left are not all known, and may stay", "file", aside, "err", err)

@@ -89,6 +89,9 @@ func TestHostRoutesFileHarmed(t *testing.T) {
 		if got, err := os.ReadFile(path + ".bad"); string(got) != tt.text || err != nil {
 			t.Errorf("%q: set aside: %q, %v", tt.text, got, err)
 		}
+		if again, log := logged(t, dir); !slices.Equal(again.left, l.left) || log.Len() > 0 {
+			t.Errorf("%q: a run later there are %v; the log is %q", tt.text, again.left, log)
+		}
 		r := l2ext.HostRoute{Segment: "prod", IP: netip.MustParseAddr("10.0.0.1")}
 		if err := l.keepRoutes([]l2ext.HostRoute{r}); err != nil {
 			t.Error(err)
