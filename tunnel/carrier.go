@@ -70,7 +70,7 @@ func (l *Link) newCarrier(c *candidate, role frame.Role) *carrier {
 		l.unseated = err
 		l.node.log.Warn("congestion control is quic-go's NewReno", "site", l.site, "err", err)
 	}
-	c.path.why = ""
+	c.path.why, c.path.ended = "", false
 	return &carrier{
 		member: member, path: c.path,
 		link: l, id: l.node.lastCarrier.Add(1), role: role, set: l.set, conn: c.conn, ctl: c.ctl, frames: c.frames, moved: c.moved,

@@ -132,7 +132,7 @@ type dialing struct {
 func (l *Link) dial(ctx context.Context, d dialing) (*carrier, func(), error) {
 	c := &candidate{dialed: true, move: d.move, via: d.via, path: d.path, ours: l.node.hello(l, d.role, d.set, d.path.name)}
 	if d.move {
-		c.ours.Held = frame.ID{} // or the peer would go on with the set that we want to leave
+		c.ours.Held = d.set // see moves
 	}
 	c.meter = l.meter(d.path, d.role)
 	conf := l.node.cfg.ClientTLS.Clone()

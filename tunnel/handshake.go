@@ -42,6 +42,15 @@ func (c *candidate) theirSet() frame.ID {
 	return c.theirs.Set
 }
 
+// moves tells whether the set is to take the place of one that is well: its dialer says that
+// it holds what it dials. It says nothing of the set in use, or the peer would go on with that.
+func (c *candidate) moves() bool {
+	if c.dialed {
+		return c.move
+	}
+	return c.theirs.Role == frame.Priority && c.theirs.Held == c.theirs.Set
+}
+
 func (c *candidate) write(frames ...frame.Frame) error {
 	var b []byte
 	for _, f := range frames {
@@ -129,6 +138,9 @@ func (l *Link) greet(ctx context.Context, c *candidate) (*carrier, error) {
 	}
 	c.ctl, c.frames = ctl, newFrameReader(ctl)
 	ctl.SetPriority(0, false)
+	if err := l.mayMove(c); err != nil {
+		return nil, err
+	}
 	if _, err := ctl.Write(frame.Preface{Use: frame.Control}.Append(nil)); err != nil {
 		return nil, err
 	}
@@ -178,6 +190,10 @@ func (l *Link) answer(ctx context.Context, c *candidate) (*carrier, error) {
 			return nil, err
 		}
 		return x, c.write(c.ours, frame.Commit{Set: c.theirs.Set, Serial: serial})
+	}
+	if err := l.mayMove(c); err != nil { // before the peer is committed
+		c.refuse(refusal(err), err)
+		return nil, err
 	}
 	if err := c.write(c.ours); err != nil {
 		return nil, err

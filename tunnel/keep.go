@@ -39,8 +39,10 @@ type dialState struct {
 	backoff
 	busy bool   // a priority connection is being dialed
 	addr string // what the last success used
-	// cheaper is when a cheaper path for what is urgent may be tried again.
-	cheaper time.Time
+	// cheaper is when a cheaper path for what is urgent may be tried again, moved when the
+	// set in use was taken to one, and hold how long the next has to be up before.
+	cheaper, moved time.Time
+	hold           time.Duration
 }
 
 // A backoff says when to dial next, and how often that has failed.

@@ -78,6 +78,7 @@ type path struct {
 	extra  map[frame.Role]int // further connections being dialed
 	byPeer bool               // the peer has dialed it
 	left   time.Duration      // when the last connection over it has ended, or was to be made
+	ended  bool               // the peer has ended that, so it was not silent
 	last   lastLine
 	loss   losses
 	small  time.Time // until then large packets are not tried, after it they are: they did not pass; zero: they do
@@ -251,14 +252,15 @@ func (l *Link) makeRoom() bool {
 }
 
 // forgetLeft forgets the paths that the peer has left: it has ended its connections over
-// them and has made no other since. One that is silent is kept, for operators to see.
+// them and has made no other since. One that was silent is kept, for operators to see, and
+// because it is known no better than before what the line carries (shareRate).
 // The caller holds mu.
 func (l *Link) forgetLeft(now time.Duration) {
 	if l.set == nil || !l.set.ready || time.Since(l.set.priority.began) < leftAfter {
 		return
 	}
 	for _, p := range slices.Clone(l.paths) {
-		if l.onlyNamed(p) && !p.life.dead && now-p.left >= leftAfter {
+		if l.onlyNamed(p) && p.ended && now-p.left >= leftAfter {
 			l.forgetPath(p)
 		}
 	}

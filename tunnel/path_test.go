@@ -2,12 +2,10 @@ package tunnel
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -241,51 +239,6 @@ func TestPathCost(t *testing.T) {
 	})
 }
 
-// TestCheaperIsBack: what is urgent leaves a path that costs more when the cheaper one is
-// back or has become the cheaper one, and not for one that comes and goes; whose messages
-// are under way hardly notice.
-func TestCheaperIsBack(t *testing.T) {
-	t.Parallel()
-	inTwoPaths(t, 1, func(t *testing.T, l *lab) {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		s := l.stream(ctx, nil)
-		time.Sleep(3 * time.Second)
-		urgent := func() (names string) {
-			for _, link := range []*Link{l.a.Link("b"), l.b.Link("a")} {
-				for _, p := range link.State().Paths {
-					if p.Urgent {
-						names += p.Name + " "
-					}
-				}
-			}
-			return names
-		}
-		expect := func(when string, after time.Duration, want string) {
-			t.Helper()
-			_, gap := s.take(after)
-			if got := urgent(); got != want || gap > 3*time.Second {
-				t.Errorf("%s: urgent over %q, want %q; nothing came for %v", when, got, want, gap)
-			}
-		}
-		expect("at first", cheaperFor+10*time.Second, "wide wide ")
-		l.line(ipA, away)
-		expect("cut", 10*time.Second, "narrow narrow ")
-		for range 2 {
-			l.line(ipA, wide)
-			expect("back for a moment", cheaperFor/2, "narrow narrow ")
-			l.line(ipA, away)
-			expect("cut again", 10*time.Second, "narrow narrow ")
-		}
-		l.line(ipA, wide)
-		expect("back", cheaperFor+10*time.Second, "wide wide ")
-		costs := uplinks(0)
-		costs[0].Cost = 2
-		l.setPaths(costs)
-		expect("dear", cheaperFor+10*time.Second, "narrow narrow ")
-	})
-}
-
 // TestChangePaths adds and removes paths under a transfer.
 func TestChangePaths(t *testing.T) {
 	t.Parallel()
@@ -316,98 +269,6 @@ func TestChangePaths(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestRenamedPaths: the end that is dialed forgets what the other has no more, whatever
-// carries the link and whether the urgent connection was on it; else it would refuse the
-// fifth name for good, and show four that do not exist.
-func TestRenamedPaths(t *testing.T) {
-	t.Parallel()
-	for _, via := range []Carrier{QUIC, TCP} {
-		t.Run(string(via), func(t *testing.T) {
-			inTCPLab(t, wide, via, via, func(t *testing.T, l *lab) {
-				l.line(ipA2, narrow)
-				for i := range 3 * maxPaths {
-					both := uplinks(0)
-					both[i%2].Name = fmt.Sprintf("new-%d", i)
-					l.setPaths(both)
-					for n, want := 0, []string{both[0].Name, both[1].Name}; ; n++ {
-						names, up := []string(nil), true
-						for _, p := range l.b.Link("a").State().Paths {
-							names, up = append(names, p.Name), up && p.Conns > 0
-						}
-						slices.Sort(names)
-						slices.Sort(want)
-						if up && slices.Equal(names, want) {
-							break
-						}
-						if n > 400 {
-							t.Fatalf("change %d: %v at b, want %v; %+v", i, names, want, l.b.Link("a").State().Paths)
-						}
-						time.Sleep(100 * time.Millisecond)
-					}
-				}
-			})
-		})
-	}
-}
-
-// TestPathRemovedUnheard: a path that was removed while it was down stays known to the
-// end that is dialed, until its place is needed.
-func TestPathRemovedUnheard(t *testing.T) {
-	t.Parallel()
-	inLab(t, wide, options{}, func(t *testing.T, l *lab) {
-		l.line(ipA2, narrow)
-		for i := range 2 * maxPaths {
-			both := uplinks(0)
-			both[1].Name = fmt.Sprintf("new-%d", i)
-			l.setPaths(both)
-			for n := 0; conns(l.b, "a")[both[1].Name] == 0; n++ {
-				if n > 600 {
-					t.Fatalf("no connection over %s; %+v", both[1].Name, l.b.Link("a").State().Paths)
-				}
-				time.Sleep(100 * time.Millisecond)
-			}
-			l.line(ipA2, away)
-			time.Sleep(5 * time.Second)
-			l.setPaths(both[:1])
-			time.Sleep(5 * time.Second)
-			if n := len(l.b.Link("a").State().Paths); n != min(i+2, maxPaths) {
-				t.Errorf("%d paths at b after %d", n, i)
-			}
-			l.line(ipA2, narrow)
-		}
-	})
-}
-
-// TestTooManyPaths: a peer that names ever more paths gets no further than four.
-func TestTooManyPaths(t *testing.T) {
-	n, err := New(config("a", testwan.Site{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := newLink(n, "b")
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.set = &set{others: make(map[*carrier]struct{})}
-	for i := range 10 {
-		p, err := l.pathNamed(string(rune('a' + i)))
-		if err == nil {
-			l.set.priority = &carrier{path: p}
-			l.set.others[l.set.priority] = struct{}{}
-		}
-		if (err == nil) != (i < maxPaths) {
-			t.Errorf("path %d: %v", i, err)
-		}
-	}
-	for _, p := range []Peer{
-		{Site: "b", Paths: make([]Path, maxPaths+1)}, {Site: "b", Paths: []Path{{Name: "x"}, {Name: "x"}}},
-		{Site: "b", Paths: []Path{{Rate: -1}}}, {Site: "b", Paths: []Path{{Cost: -1}}}, {Site: "a"},
-	} {
-		if p.check("a") == nil {
-			t.Errorf("%+v is taken", p)
-		}
-	}
 }
 
 // TestLife: who is silent is asked, and then taken for dead; who has nothing to
@@ -552,67 +413,4 @@ func TestPathsOverUDP(t *testing.T) {
 func (n running) dialFrom(ctx context.Context, source, addr string) (net.PacketConn, error) {
 	pc, _, err := udpSockets{}.Dial(ctx, source, addr)
 	return pc, err
-}
-
-// TestPathTellsWhy: of a path that is down both ends say why, and of one that is up none
-// does.
-func TestPathTellsWhy(t *testing.T) {
-	t.Parallel()
-	inTwoPaths(t, 0, func(t *testing.T, l *lab) {
-		why := func(n running, peer string, of int) string {
-			s := n.Link(peer).State().Paths
-			i := slices.IndexFunc(s, func(p PathState) bool { return p.Name == uplinks(0)[of].Name })
-			return s[i].Why
-		}
-		expect := func(when string, of int, a, b string) {
-			t.Helper()
-			time.Sleep(8 * time.Second)
-			if gotA, gotB := why(l.a, "b", of), why(l.b, "a", of); !strings.Contains(gotA, a) || !strings.Contains(gotB, b) || (a == "") != (gotA == "") {
-				t.Errorf("%s: %q at a, %q at b; want %q and %q", when, gotA, gotB, a, b)
-			}
-		}
-		const silent = "no recent network activity"
-		expect("at first", 0, "", "")
-		expect("at first", 1, "", "")
-		l.line(ipA2, away)
-		expect("cut", 1, silent, silent)
-		expect("beside the cut", 0, "", "")
-		l.line(ipA2, narrow)
-		expect("healed", 1, "", "")
-		l.line(ipA, away) // often that with the urgent connection
-		expect("cut", 0, silent, silent)
-		expect("beside the cut", 1, "", "")
-		l.line(ipA, wide)
-		paths := uplinks(0)
-		paths[1].Source = "no address"
-		l.setPaths(paths)
-		expect("badly configured", 1, "no address", "the path has changed")
-	})
-}
-
-// TestPathRateIsShown: an operator sees whether the paths' rates are configured,
-// those of the link or their own.
-func TestPathRateIsShown(t *testing.T) {
-	t.Parallel()
-	inTwoPaths(t, 0, func(t *testing.T, l *lab) {
-		link := l.a.Link("b")
-		for _, tt := range []struct {
-			one, two, all int64 // rates of the paths and of the link
-			want          string
-		}{
-			{0, 0, 0, nameAutomatic},
-			{1_000_000, 0, 0, nameMixed},
-			{1_000_000, 500_000, 0, nameConfigured},
-			{0, 0, 1_000_000, nameAutomatic}, // shared by what is found out
-			{1_000_000, 500_000, 1_000_000, nameConfigured},
-		} {
-			paths := uplinks(0)
-			paths[0].Rate, paths[1].Rate = tt.one, tt.two
-			l.setPaths(paths)
-			link.SetRate(tt.all)
-			if got := link.State().Controller; got != tt.want {
-				t.Errorf("rates %d, %d and %d: %q, want %q", tt.one, tt.two, tt.all, got, tt.want)
-			}
-		}
-	})
 }

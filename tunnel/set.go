@@ -51,6 +51,10 @@ func (s *set) all() []*carrier {
 // errBusy: the link has connections already.
 var errBusy = errors.New("another connection is in use")
 
+// errTail: the set in use is well, and is not to change while a VM waits for the last of
+// its memory.
+var errTail = fmt.Errorf("%w, and a VM waits for what it carries", errBusy)
+
 // adopt puts a priority connection, and with it a new set, into use, in place
 // of the one there is. Of the two ends only the one that decides numbers sets;
 // it passes serial 0 here, and the other end passes what it was told.
@@ -106,6 +110,8 @@ func (l *Link) admit(c *candidate, serial uint64) error {
 		return errNoPath // nobody would watch it
 	case l.set == nil:
 		return nil
+	case l.decides && c.moves() && l.hasTail():
+		return errTail
 	case l.set.gateway != c.theirs.Gateway:
 		return fmt.Errorf("%w: with gateway %q of the site", errBusy, l.set.gateway)
 	case !l.decides:
@@ -159,6 +165,9 @@ func (l *Link) drop(why error, code quic.ApplicationErrorCode) {
 		return
 	}
 	l.set = nil
+	if code != codeReplaced {
+		l.dials.setDied(time.Now())
+	}
 	l.express.lane.Store(nil)
 	l.state.set(false)
 	for _, c := range s.all() {
@@ -177,7 +186,7 @@ func (l *Link) lost(c *carrier, why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.end(why, codeDead)
-	c.path.left = time.Since(l.born)
+	c.path.left, c.path.ended = time.Since(l.born), closedBy(why, codeReplaced) || closedBy(why, codeShutdown)
 	if errors.Is(why, errNoPong) || closedBy(why, codeNoPong) {
 		c.path.small = time.Now().Add(smallFor)
 	}

@@ -59,7 +59,7 @@ type Hello struct {
 	Role    Role
 	Epoch   ID // of the sender's process
 	Set     ID // the set of connections that this one begins or joins
-	Held    ID // the set that the sender uses now; zero for none
+	Held    ID // the set that the sender uses now; zero for none, and Set if that takes the place of one that is well
 	Site    string
 	Gateway string
 	Version string // of the sender's software, for people
