@@ -30,7 +30,7 @@ type badPeer struct {
 
 func (s *site) control(to, token string) *badPeer {
 	s.t.Helper()
-	h := fmt.Sprintf(`{"version":4,"token":%q}`, token)
+	h := fmt.Sprintf(`{"version":5,"token":%q}`, token)
 	return &badPeer{s.t, s.open(to, tunnel.Spec{Kind: kindControl, Header: []byte(h), Class: tunnel.Urgent})}
 }
 
@@ -121,7 +121,7 @@ func TestLegAtTheWrongTime(t *testing.T) {
 	p.say(a.prepareOrder("db1", someToken))
 	<-reached
 	leg := func(patience time.Duration) error {
-		h := fmt.Sprintf(`{"version":4,"session":%q,"index":0,"role":"qemu"}`, someToken)
+		h := fmt.Sprintf(`{"version":5,"session":%q,"index":0,"role":"qemu"}`, someToken)
 		ch := a.open("b", tunnel.Spec{Kind: kindLeg, Header: []byte(h)})
 		defer ch.Abort("test")
 		ctx, cancel := context.WithTimeout(t.Context(), patience)

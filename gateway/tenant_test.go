@@ -141,20 +141,20 @@ func TestForeignTenant(t *testing.T) {
 	a.g.TenantStore("b", "acme")
 	theirs := b.g.TenantStore("a", "acme").ID()
 	wanted := func(tenant string) string {
-		return fmt.Sprintf(`{"version":4,"tenant":%q,"wanted":{"store":%d,"theirs":false,"number":256,"count":1}}`, tenant, theirs)
+		return fmt.Sprintf(`{"version":5,"tenant":%q,"wanted":{"store":%d,"theirs":false,"number":256,"count":1}}`, tenant, theirs)
 	}
 	for name, tc := range map[string]struct {
 		kind   uint16
 		header string
 		want   string // "": it is answered
 	}{
-		"unknown":       {kindStore, `{"version":4,"tenant":"umbrella"}`, `site b has no tenant "umbrella"`},
-		"a path":        {kindStore, `{"version":4,"tenant":"../acme"}`, `site b has no tenant "../acme"`},
+		"unknown":       {kindStore, `{"version":5,"tenant":"umbrella"}`, `site b has no tenant "umbrella"`},
+		"a path":        {kindStore, `{"version":5,"tenant":"../acme"}`, `site b has no tenant "../acme"`},
 		"pages":         {kindPages, wanted("acme"), ""},
 		"other's pages": {kindPages, wanted("globex"), "no store is held in common"},
 		"default's":     {kindPages, wanted(""), "no store is held in common"},
 		"unknown's":     {kindPages, wanted("umbrella"), `site b has no tenant "umbrella"`},
-		"images":        {kindSeed, `{"version":4,"tenant":"acme"}`, "images are of no tenant"},
+		"images":        {kindSeed, `{"version":5,"tenant":"acme"}`, "images are of no tenant"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ch := a.open("b", tunnel.Spec{Kind: tc.kind, Header: []byte(tc.header), Class: tunnel.Urgent})
@@ -221,7 +221,7 @@ func TestForwardTenants(t *testing.T) {
 	}); !errors.Is(err, gateway.ErrNotFound) {
 		t.Errorf("got error %v", err)
 	}
-	h := fmt.Sprintf(`{"version":4,"session":%q,"index":0,"role":"qemu","target":%q,"tenant":"umbrella"}`, someToken, "unix:"+target)
+	h := fmt.Sprintf(`{"version":5,"session":%q,"index":0,"role":"qemu","target":%q,"tenant":"umbrella"}`, someToken, "unix:"+target)
 	ch := a.open("b", tunnel.Spec{Kind: kindLeg, Header: []byte(h), Class: tunnel.Bulk})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

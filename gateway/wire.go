@@ -21,7 +21,8 @@ import (
 //	2  streams of packed multifd channels are unpacked
 //	3  batches may be coded with record.Press
 //	4  with record.Fold
-const protoVersion = 4
+//	5  with that of another form
+const protoVersion = 5
 
 // maxControl bounds one control message in bytes. The longest is an order to
 // prepare, which holds a command line.

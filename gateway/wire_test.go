@@ -11,15 +11,15 @@ func TestParseLegHeaderRefuses(t *testing.T) {
 	for name, h := range map[string]string{
 		"empty":           ``,
 		"no JSON":         `QEVM`,
-		"unknown field":   `{"version":4,"session":"` + token + `","shell":"rm"}`,
-		"other version":   `{"version":5,"session":"` + token + `"}`,
-		"short token":     `{"version":4,"session":"abcd"}`,
-		"upper-case":      `{"version":4,"session":"` + strings.ToUpper(token) + `"}`,
-		"path in token":   `{"version":4,"session":"../../../../../../../../etc/pass"}`,
-		"negative index":  `{"version":4,"session":"` + token + `","index":-1}`,
-		"large index":     `{"version":4,"session":"` + token + `","index":260}`,
-		"bytes afterward": `{"version":4,"session":"` + token + `"}{}`,
-		"too long":        `{"version":4,"role":"` + strings.Repeat("x", maxControl) + `"}`,
+		"unknown field":   `{"version":5,"session":"` + token + `","shell":"rm"}`,
+		"other version":   `{"version":6,"session":"` + token + `"}`,
+		"short token":     `{"version":5,"session":"abcd"}`,
+		"upper-case":      `{"version":5,"session":"` + strings.ToUpper(token) + `"}`,
+		"path in token":   `{"version":5,"session":"../../../../../../../../etc/pass"}`,
+		"negative index":  `{"version":5,"session":"` + token + `","index":-1}`,
+		"large index":     `{"version":5,"session":"` + token + `","index":260}`,
+		"bytes afterward": `{"version":5,"session":"` + token + `"}{}`,
+		"too long":        `{"version":5,"role":"` + strings.Repeat("x", maxControl) + `"}`,
 	} {
 		if _, err := parseLegHeader([]byte(h)); err == nil {
 			t.Errorf("%s: %.80s is taken", name, h)
@@ -38,8 +38,8 @@ func TestOlderPeer(t *testing.T) {
 	_, control := parseControlHeader(encodeJSON(controlHeader{Version: protoVersion - 1, Token: session}))
 	_, leg := parseLegHeader(encodeJSON(legHeader{Version: protoVersion - 1, Session: session, Role: roleMain}))
 	for _, err := range []error{control, leg} {
-		if err == nil || !strings.HasSuffix(err.Error(), "version 3, this gateway speaks 4") {
-			t.Errorf("of a gateway before record.Fold: error %v", err)
+		if err == nil || !strings.HasSuffix(err.Error(), "version 4, this gateway speaks 5") {
+			t.Errorf("of a gateway with the first form of record.Fold: error %v", err)
 		}
 	}
 }

@@ -8,17 +8,35 @@ const (
 	total     = 1 << totalBits
 )
 
-// A coder writes symbols into a binary fraction, or reads them out of one. The interval
-// that stands for what has been coded begins at low and is size wide; when it reads, low
-// is how far from there the fraction is. size has more than 32 binary digits between two
-// symbols.
+// An interval of binary fractions begins at low and is size wide.
+type interval struct{ low, size uint64 }
+
+// part is the n 32768ths of v from start on. over tells that low has gone over its digits.
+func (v interval) part(start, n uint64) (in interval, over bool) {
+	r := v.size >> totalBits
+	in = interval{v.low + start*r, n * r}
+	return in, in.low < v.low
+}
+
+// rest is what part leaves of v for a coder that reads.
+func (v interval) rest(start, n uint64) interval {
+	r := v.size >> totalBits
+	return interval{v.low - start*r, n * r}
+}
+
+// at is where in v the fraction is, in 32768ths, for a coder that reads.
+func (v interval) at() uint64 { return min(v.low/(v.size>>totalBits), total-1) }
+
+// A coder writes symbols into a binary fraction, or reads them out of one. Its interval
+// stands for what has been coded; when it reads, low is how far from there the fraction
+// is. size has more than 32 binary digits between two symbols.
 type coder struct {
-	low, size uint64
-	decode    bool
-	out       []byte // when it writes
-	in        []byte // when it reads: what is left
-	behind    int    // words that were read behind its end
-	bad       bool   // in has ended too early, or says what cannot be
+	interval
+	decode bool
+	out    []byte // when it writes
+	in     []byte // when it reads: what is left
+	behind int    // words that were read behind its end
+	bad    bool   // in has ended too early, or says what cannot be
 }
 
 // begin reads the first words.
@@ -71,37 +89,38 @@ func (c *coder) carry() {
 
 // take narrows the interval to the n 32768ths of it from start on. n is not 0.
 func (c *coder) take(start, n uint64) {
-	r := c.size >> totalBits
-	start *= r
-	c.size = r * n
-	if c.decode {
-		c.low -= start
-		if c.size < 1<<32 {
-			c.low = c.low<<32 | c.next()
-			c.size <<= 32
+	if !c.decode {
+		in, over := c.part(start, n)
+		if over || in.size < 1<<32 {
+			in = c.settle(in, over)
 		}
+		c.interval = in
 		return
 	}
-	c.low += start
-	if c.low < start || c.size < 1<<32 {
-		c.settle(c.low < start)
+	c.interval = c.rest(start, n)
+	if c.size < 1<<32 {
+		c.interval = c.more(c.interval)
 	}
 }
 
-// settle writes what has become certain. over tells that low has gone over its digits.
-func (c *coder) settle(over bool) {
+// more reads a word into an interval that has become too small.
+func (c *coder) more(in interval) interval {
+	return interval{in.low<<32 | c.next(), in.size << 32}
+}
+
+// settle writes what has become certain of an interval, and returns what is left of it. over
+// tells that low has gone over its digits.
+func (c *coder) settle(in interval, over bool) interval {
 	if over {
 		c.carry()
 	}
-	if c.size < 1<<32 {
-		c.out = binary.BigEndian.AppendUint32(c.out, uint32(c.low>>32))
-		c.low <<= 32
-		c.size <<= 32
+	if in.size < 1<<32 {
+		c.out = binary.BigEndian.AppendUint32(c.out, uint32(in.low>>32))
+		in.low <<= 32
+		in.size <<= 32
 	}
+	return in
 }
-
-// at is where in the interval the fraction is, in 32768ths.
-func (c *coder) at() uint64 { return min(c.low/(c.size>>totalBits), total-1) }
 
 // digits codes the lower n bits of v, 15 at most, of which nothing is known.
 func (c *coder) digits(v uint32, n int) uint32 {

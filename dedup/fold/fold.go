@@ -9,7 +9,7 @@ import (
 // MaxBlock is how long a block may be, in bytes.
 const MaxBlock = 1 << 22
 
-// A Fold compresses and expands blocks, one at a time. It has 1 MB of tables.
+// A Fold compresses and expands blocks, one at a time. It has 240 KB of tables.
 type Fold struct {
 	m    models
 	last [3]int // distances of matches, the last one first
@@ -25,15 +25,10 @@ const (
 	classes = 4
 )
 
-// byteModels are those of a byte, by halves: of the upper one, and of the lower one by the upper.
-type byteModels [1 + symbols]model
-
 // models are all that learns.
 type models struct {
-	before    [256]byteModels      // of literals, by the byte before
-	above     [contexts]byteModels // and by that at the distance of the last match
-	trust     [4][2]trust          // by how many literals came before, and the half of a byte
-	runs      [classes]model       // numbers of literals, by the class of the last match
+	bytes     byteModels
+	runs      [classes]model // numbers of literals, by the class of the last match
 	runDigits model
 	plain     model
 	kinds     [classes * 4]model // of matches, by their literals and the class of the last match
@@ -53,17 +48,11 @@ func New() *Fold { return new(Fold) }
 // untaught are models that have learned nothing.
 var untaught = sync.OnceValue(func() *models {
 	m := new(models)
-	for _, all := range [][]byteModels{m.before[:], m.above[:]} {
-		for i := range all {
-			for j := range all[i] {
-				all[i][j] = even
-			}
-		}
+	b := &m.bytes
+	for i := range b.trust {
+		b.trust[i] = [2]trust{halfTrust, halfTrust}
 	}
-	for i := range m.trust {
-		m.trust[i] = [2]trust{halfTrust, halfTrust}
-	}
-	for _, all := range [][]model{m.runs[:], m.kinds[:], m.lengths[:], m.lenDigits[:], m.lows[:], m.middles[:], m.highs[:]} {
+	for _, all := range [][]model{b.before[:], b.above[:], b.lowBefore[:], b.lowAbove[:], m.runs[:], m.kinds[:], m.lengths[:], m.lenDigits[:], m.lows[:], m.middles[:], m.highs[:]} {
 		for i := range all {
 			all[i] = even
 		}

@@ -65,7 +65,7 @@ func TestForm(t *testing.T) {
 	if !bytes.Equal(folded, want) {
 		t.Errorf("%d bytes are folded to %d, not to the %d of %s; if it is meant to find other matches: go test ./dedup/fold -update", len(b), len(folded), len(want), vector)
 	}
-	if got := hex.EncodeToString(New().Append(nil, []byte("abcabcabcabc"))); got != "c616396070e09f33" {
+	if got := hex.EncodeToString(New().Append(nil, []byte("abcabcabcabc"))); got != "c6163d609c3c283c" {
 		t.Errorf("a short block is folded as %s", got)
 	}
 }
@@ -88,7 +88,7 @@ func rare(rng *rand.Rand) []byte {
 
 // TestRareForm: so does the form of what TestForm has nothing of.
 func TestRareForm(t *testing.T) {
-	const want = "51f2f1a1294f9e88889fe006e25958fb2c805d0ce4b197df80d060c1c2ef8de6"
+	const want = "960da75a6d1b205fe976eba8bb2cd2152fd8036bab2504c3d75431511c073c59"
 	b := rare(rand.New(rand.NewPCG(3, 4)))
 	folded := New().Append(nil, b)
 	if got := fmt.Sprintf("%x", sha256.Sum256(folded)); got != want {

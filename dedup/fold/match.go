@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	longBits  = 16 // binary digits of the places in the tables
-	shortBits = 15
+	longBits  = 14      // binary digits of the places in the tables: two more leave
+	shortBits = 14      // 0.3 per cent less, for up to a fifth more of the time
 	minMatch  = 4       // bytes
 	reach     = 1 << 20 // distances are shorter: kinds end there
 

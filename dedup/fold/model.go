@@ -118,22 +118,29 @@ const (
 	halfTrust = trust(1) << (trustBits - 1)
 )
 
-// two codes the symbol s by a and b, and returns it.
-func (c *coder) two(s uint32, a, b *model, t *trust) uint32 {
-	p := (uint64(*t) + 1<<(trustBits-3)) >> (trustBits - 2)
+// parts are how many parts of trusts the first of two models has.
+func (t trust) parts() uint64 { return (uint64(t) + 1<<(trustBits-3)) >> (trustBits - 2) }
+
+// two is where the symbol s begins in what a and b make of it together, and how many places
+// it has. Both learn from it.
+func two(s uint32, a, b *model, t *trust) (start, n uint64) {
+	p := t.parts()
 	q := trusts - p
-	if c.decode {
-		a0, a1, a2, a3 := a.words()
-		b0, b1, b2, b3 := b.words()
-		s = symbolAt(a0*p+b0*q, a1*p+b1*q, a2*p+b2*q, a3*p+b3*q, c.at())
-	}
 	sa, na := a.span(s)
 	sb, nb := b.span(s)
-	c.take(sa*p+sb*q, na*p+nb*q)
 	better := int64(nb-na) >> 63 & (1<<trustBits - 1) // all of it if a was, without a branch
 	*t += trust((better - int64(*t)) >> 4)
 	goal := &goals[s%symbols]
 	a.learn(goal)
 	b.learn(goal)
-	return s
+	return sa*p + sb*q, na*p + nb*q
+}
+
+// twoAt is the symbol that a and b together have at v.
+func twoAt(v uint64, a, b *model, t *trust) uint32 {
+	p := t.parts()
+	q := trusts - p
+	a0, a1, a2, a3 := a.words()
+	b0, b1, b2, b3 := b.words()
+	return symbolAt(a0*p+b0*q, a1*p+b1*q, a2*p+b2*q, a3*p+b3*q, v)
 }

@@ -26,7 +26,7 @@
 //	Items      items in the message, at most MaxItems
 //	Digest     first 16 bytes of SHA-256 over the Raw bytes, then the header
 //	           from Magic to Items
-//	Codec      1 raw, 2 LZ4, 3 Zstandard, 4 dedup/press, 5 dedup/fold
+//	Codec      1 raw, 2 LZ4, 3 Zstandard, 4 dedup/press, 6 dedup/fold (5 was its first form)
 //	Size       bytes of the column before compression
 //
 // The four columns are

@@ -82,6 +82,7 @@ const (
 	LZ4         // one LZ4 block
 	Zstd        // one Zstandard frame, RFC 8878
 	Press       // one block of dedup/press
+	_           // the first form of dedup/fold, which no gateway has any more
 	Fold        // one block of dedup/fold
 
 	lastCodec = Fold
@@ -229,7 +230,7 @@ func (m *Message) parts(r *reader) {
 		switch {
 		case r.err != nil || p.Codec == 0:
 			continue
-		case p.Codec > lastCodec:
+		case p.Codec > lastCodec || p.Codec == Fold-1:
 			r.fail(fmt.Errorf("%w: column %d: unknown codec %d", errForm, i, p.Codec))
 			return
 		}
