@@ -23,7 +23,7 @@ const (
 	LZ4
 	Zstd
 	Press // dedup/press: 9 to 16 per cent less than zstd 11, for five times its CPU time, and as much to expand
-	Fold  // dedup/fold: 4 to 8 per cent less than zstd 11, for a quarter of its CPU time, and as much to expand
+	Fold  // dedup/fold: 4 to 8 per cent less than zstd 11, for a fifth of its CPU time, and as much to expand
 )
 
 // Setting is how much is done to save bytes. The zero value is Auto.
@@ -96,10 +96,10 @@ const (
 	// worth is the share of a column that compression must save, 1/32 or
 	// about 3 per cent: below it the receiver's time is worth more.
 	worth = 32
-	// foldLeast is the size in bytes below which a column has not paid for the tables of
-	// dedup/fold, 1 MB that are cleared first and in no cache: zstd 7 takes half as long for
-	// 15 KiB of the instructions of deltas, and leaves 7 per cent more of them.
-	foldLeast = 32 << 10
+	// foldLeast is the size in bytes below which a column does not pay for the tables of
+	// dedup/fold, 240 KB that are made anew for it: from here on zstd 7 takes about as long, and
+	// leaves more (fold-2026-11-27b.txt).
+	foldLeast = 512
 )
 
 // zstdWindow covers a whole column: batches are closed at 1 MiB of
@@ -197,7 +197,7 @@ func expandPress(room, block []byte) error {
 	return p.Expand(room, block)
 }
 
-// folds recycles folds, of 1 MB each, for both ends.
+// folds recycles folds, of 240 KB each, for both ends.
 var folds = sync.Pool{New: func() any { return fold.New() }}
 
 // appendFold appends a block of dedup/fold.
