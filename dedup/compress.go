@@ -23,7 +23,7 @@ const (
 	LZ4
 	Zstd
 	Press // dedup/press: 9 to 16 per cent less than zstd 11, for five times its CPU time, and as much to expand
-	Fold  // dedup/fold: 4 to 8 per cent less than zstd 11, for a fifth of its CPU time, and as much to expand
+	Fold  // dedup/fold: 4 to 8 per cent less than zstd 11, for a quarter of its CPU time, and as much to expand
 )
 
 // Setting is how much is done to save bytes. The zero value is Auto.
