@@ -97,3 +97,6 @@ func SplitAddress(a string) (network, address string, err error) { return splitA
 
 // HurryLinkTests shortens the tests of links that begin from now on.
 func (g *Gateway) HurryLinkTests(idle, load time.Duration) { g.tests.idle, g.tests.load = idle, load }
+
+// ServesLinkTest tells whether a site's test of the link to here is being served.
+func (g *Gateway) ServesLinkTest(site string) bool { return g.served.serves(site) }

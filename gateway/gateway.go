@@ -170,6 +170,7 @@ func New(cfg Config) (*Gateway, error) {
 		jobs: newJobs(), commons: map[commonKey]*common{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, left: map[*leftover]struct{}{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}
+	g.served.own = g.goesFirst
 	g.openImages()
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	return g, nil

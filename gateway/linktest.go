@@ -36,6 +36,9 @@ func (g *Gateway) StartLinkTest(_ context.Context, site string) (LinkTest, error
 	if s := link.State(); !s.Up {
 		return LinkTest{}, fmt.Errorf("testing the link to %s: it is down: %s: %w", site, s.Why, ErrUnavailable)
 	}
+	if g.served.serves(site) {
+		return LinkTest{}, fmt.Errorf("testing the link to %s: %w: that site is testing it", site, ErrBusy)
+	}
 	t := &g.tests
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -78,6 +81,16 @@ func (g *Gateway) runTest(ctx context.Context, p *prober, test *linkTest) {
 		return
 	}
 	g.log.Info("link test", "peer", v.Site, "there", v.There.Steady, "back", v.Back.Steady)
+}
+
+// goesFirst tells whether a test of ours makes the one of the other site wait. Two tests
+// at once would each measure what the other leaves. Of two that begin together, when
+// neither knows of the other, that of the lower name goes on.
+func (g *Gateway) goesFirst(site string) bool {
+	g.tests.mu.Lock()
+	defer g.tests.mu.Unlock()
+	test := g.tests.bySite[site]
+	return test != nil && test.view.State == LinkTestRunning && (g.cfg.Site < site || time.Since(test.view.Started) > testIdle)
 }
 
 func (t *linkTests) set(test *linkTest, v LinkTest) {

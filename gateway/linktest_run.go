@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -38,6 +39,11 @@ type prober struct {
 func (p *prober) run(ctx context.Context) (LinkTest, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, testTotal, errors.New("the test took too long: the line is very slow, or was away"))
 	defer cancel()
+	ctx, lose := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer lose(nil)
+	watching.Go(func() { lose(lost(ctx, p.link)) })
 	ch, err := p.open(ctx, testHeader{Part: testEcho}, tunnel.Urgent)
 	if err != nil {
 		return p.now, err
@@ -53,6 +59,23 @@ func (p *prober) run(ctx context.Context) (LinkTest, error) {
 	p.now.Phase, p.now.Progress = "ended", 1
 	p.now.judge()
 	return p.now, nil
+}
+
+// lost waits for the end of the link as it is, or of ctx, and says why it went: what was
+// measured until then and after it says nothing of the line.
+func lost(ctx context.Context, link *tunnel.Link) error {
+	began, changed := link.Watch()
+	for s := began; ; {
+		if !s.Up || !s.Since.Equal(began.Since) {
+			return fmt.Errorf("the link was lost during the test: %s", cmp.Or(s.Why, "it is up again by now"))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+		s, changed = link.Watch()
+	}
 }
 
 // explainTest makes of an error what an operator can use.

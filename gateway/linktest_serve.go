@@ -80,6 +80,10 @@ func parseTestHeader(b []byte) (testHeader, error) {
 
 // served are the parts of tests that peers have here.
 type served struct {
+	// own tells whether this gateway tests the link to a site itself, so that the
+	// site has to wait. Nil: it never does.
+	own func(site string) bool
+
 	mu    sync.Mutex // guards parts
 	parts map[string]bool
 }
@@ -103,6 +107,13 @@ func (s *served) enter(site, part string) (leave func(), ok bool) {
 	}, true
 }
 
+// serves tells whether a site tests the link to here.
+func (s *served) serves(site string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.parts[site+"/"+testEcho]
+}
+
 // serve is the peer's side of one channel of a test.
 func (s *served) serve(ctx context.Context, ch *tunnel.Channel) {
 	ctx, cancel := context.WithTimeout(ctx, testServed)
@@ -119,6 +130,9 @@ func (s *served) serve(ctx context.Context, ch *tunnel.Channel) {
 var errTestBusy = errors.New("a test of this link is running already")
 
 func (s *served) part(ctx context.Context, ch *tunnel.Channel, h testHeader) error {
+	if h.Part == testEcho && s.own != nil && s.own(ch.Site()) {
+		return errTestBusy
+	}
 	leave, ok := s.enter(ch.Site(), h.Part)
 	if !ok {
 		return errTestBusy
