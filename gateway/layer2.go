@@ -144,7 +144,7 @@ func NewLayer2(cfg Layer2Config) (*Layer2, error) {
 	m, err := l2ext.New(l2ext.Config{
 		Site: cfg.Site, Host: cfg.Host, Underlay: cfg.Underlay, Logger: log,
 		Route: l.route, KeepRoutes: l.keepRoutes, LeftRoutes: left,
-		Carrier: c, Streams: c, Express: express{cfg.Node},
+		Carrier: c, Streams: c, Express: express{cfg.Node}, RTT: l.trip,
 	})
 	if err != nil {
 		return nil, err
@@ -460,7 +460,7 @@ func (l *Layer2) segmentView(v l2ext.View) Segment {
 	for _, b := range v.Bindings {
 		g := Binding{MAC: b.MAC.String(), Site: b.Site, Seq: b.Seq, State: string(b.State), Job: b.Job}
 		g.IPs = texts(b.IPs)
-		l.addWay(&g, v.Path(b.Site))
+		l.addWay(&g, v)
 		s.Bindings = append(s.Bindings, g)
 	}
 	for _, v := range v.Streams {

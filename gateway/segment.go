@@ -186,14 +186,15 @@ func (l *Layer2) CaptureSegment(ctx context.Context, name string, r CaptureReque
 
 // addWay tells by which sites a host's traffic enters and leaves, and what that
 // costs.
-func (l *Layer2) addWay(b *Binding, p l2ext.Path) {
+func (l *Layer2) addWay(b *Binding, v l2ext.View) {
+	p := v.Path(b.Site)
 	b.Egress, b.Ingress = p.Egress, p.Ingress
 	if p.Egress == "" || p.Ingress == "" {
 		return
 	}
 	var total time.Duration
 	for _, site := range []string{p.Egress, p.Ingress} {
-		rtt, ok := l.rtt(b.Site, site)
+		rtt, ok := l.rtt(v, b.Site, site)
 		if !ok {
 			return
 		}
@@ -203,18 +204,23 @@ func (l *Layer2) addWay(b *Binding, p l2ext.Path) {
 	b.AddedRTT = &ms
 }
 
-// rtt is the round trip between two sites, if this gateway knows it.
-func (l *Layer2) rtt(a, b string) (rtt time.Duration, ok bool) {
-	other := a
+// rtt is the round trip between two sites, if this gateway knows it: of two others by what
+// one of them has told.
+func (l *Layer2) rtt(v l2ext.View, a, b string) (rtt time.Duration, ok bool) {
 	switch {
 	case a == b:
 		return 0, true
 	case a == l.site:
-		other = b
-	case b != l.site:
-		return 0, false
+		return l.trip(b)
+	case b == l.site:
+		return l.trip(a)
 	}
-	link := l.node.Link(other)
+	return v.RTT(a, b)
+}
+
+// trip is the round trip to another site.
+func (l *Layer2) trip(site string) (rtt time.Duration, ok bool) {
+	link := l.node.Link(site)
 	if link == nil {
 		return 0, false
 	}

@@ -83,7 +83,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	seg.loop, seg.members = newLoop(), newMembers()
 	seg.answers, seg.echoes = newAnswers(), newAnswers()
 	seg.ways = newWays(time.Now(), w, m.cfg.Underlay)
-	seg.taps, seg.machines, seg.digested = &taps{}, make(map[string]MAC), time.Now()
+	seg.taps, seg.machines, seg.trips, seg.digested = &taps{}, make(map[string]MAC), make(map[string]trip), time.Now()
 	if old == nil && w.Everywhere { // not made by this run: an earlier one may have
 		seg.ways.strangers = time.Now().Add(strangersTime)
 	}
@@ -125,6 +125,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		}
 	}
 	maps.Copy(seg.machines, old.machines)
+	maps.Copy(seg.trips, old.trips)
 	seg.table.flips, seg.given, seg.tcpOnly, seg.digested = old.table.flips, old.given, old.tcpOnly, old.digested
 	seg.attached, seg.problem, seg.odd, seg.oddUntil, seg.oddTwin = old.attached, old.problem, old.odd, old.oddUntil, old.oddTwin
 	for i := range old.counts {

@@ -79,7 +79,7 @@
 // the way to gateways that have not announced that they take streams.
 //
 // For operators: where guests' traffic enters and leaves, and for whom a segment
-// is still stretched (home.go), routes to guests (hostroutes.go, routerun.go), which sites do not have it (absent.go), what the kernel goes on
+// is still stretched (home.go), what that costs at a third site (trips.go), routes to guests (hostroutes.go, routerun.go), which sites do not have it (absent.go), what the kernel goes on
 // carrying after a crash (adopt.go), what passes
 // (capture.go, l2ext/pcap), and whether full frames come back from another site (echo.go).
 //

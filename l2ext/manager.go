@@ -29,6 +29,10 @@ type Config struct {
 	// mode Direct. Invalid: there can be no such segment.
 	Underlay netip.Addr
 
+	// RTT is a round trip to another site, of which third sites are told; ok is false while the
+	// link is down. Nil: they are not.
+	RTT func(site string) (rtt time.Duration, ok bool)
+
 	// Express carries segments of mode secure-fast. Nil: there can be none.
 	Express Express
 

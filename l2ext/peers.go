@@ -25,6 +25,8 @@ type peer struct {
 	end    func()        // ends its sender: the site is no longer a peer
 	frames atomic.Uint32 // numbers the frames sent
 
+	takesTrips atomic.Bool // it has said that it takes announce.Trip
+
 	lanes   *lanes       // its streams, with a lock of their own; nil without Config.Streams
 	readers atomic.Int32 // streams that it has to us
 	express express
@@ -145,8 +147,11 @@ func (m *Manager) setUp(site string, up bool) bool {
 	p.mu.Lock()
 	p.up, p.changed = up, time.Now()
 	p.mu.Unlock()
-	if !up && p.lanes != nil {
-		p.lanes.setAble(false) // the next gateway there may be an older one
+	if !up { // the next gateway there may be an older one
+		p.takesTrips.Store(false)
+		if p.lanes != nil {
+			p.lanes.setAble(false)
+		}
 	}
 	for !up { // what waits would be old when the link is back
 		select {
@@ -250,6 +255,7 @@ func (m *Manager) sendDigests(now time.Time) {
 		for _, site := range seg.Sites {
 			m.sendWay(seg, site)
 			m.sendDigest(seg, site)
+			m.sendTrip(seg, site)
 		}
 		m.repeatAble(seg)
 	}

@@ -38,6 +38,7 @@ type segment struct {
 	table    *table
 	attached Attached
 	machines map[string]MAC  // by site, the bridge of its gateway
+	trips    map[string]trip // by the site that has told
 	problem  string          // of the host
 	lanes    map[string]Lane // by site, in mode secure-fast
 	odd      string          // seen in the bindings

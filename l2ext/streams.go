@@ -134,7 +134,7 @@ func (m *Manager) lookAtLines(now time.Time) {
 // sendAble tells a site what this gateway can.
 func (m *Manager) sendAble(seg *segment, site string) {
 	if m.cfg.Streams != nil {
-		m.enqueue(seg, site, announce.Message{Kind: announce.Able, VNI: seg.VNI, Abilities: announce.AbleStreams})
+		m.enqueue(seg, site, announce.Message{Kind: announce.Able, VNI: seg.VNI, Abilities: announce.AbleStreams | announce.AbleTrips})
 	}
 }
 
@@ -154,6 +154,7 @@ func (m *Manager) takeAble(seg *segment, from string, msg announce.Message) {
 	if p == nil || p.lanes == nil {
 		return
 	}
+	p.takesTrips.Store(msg.Abilities&announce.AbleTrips != 0)
 	if p.lanes.setAble(msg.Abilities&announce.AbleStreams != 0) {
 		m.sendAble(seg, from)
 	}

@@ -33,7 +33,7 @@ func (m *Manager) parseUrgent(site string, b []byte) (msg announce.Message, err 
 	if seg == nil || !slices.Contains(seg.Sites, site) {
 		return msg, fmt.Errorf("VNI %d: %w", msg.VNI, errStranger)
 	}
-	return msg, m.checkRight(seg, msg)
+	return msg, m.checkRight(seg, site, msg)
 }
 
 // countRefused counts a message of a site about a segment: where it is not on that one, at
@@ -60,7 +60,7 @@ func (m *Manager) countRefused(site string, vni uint32) {
 }
 
 // checkRight refuses a message that names sites that are not on the segment.
-func (m *Manager) checkRight(seg *segment, msg announce.Message) error {
+func (m *Manager) checkRight(seg *segment, site string, msg announce.Message) error {
 	on := func(site string) bool { return site == m.cfg.Site || slices.Contains(seg.Sites, site) }
 	for _, r := range msg.Records {
 		if !on(r.Site) {
@@ -72,6 +72,9 @@ func (m *Manager) checkRight(seg *segment, msg announce.Message) error {
 	}
 	if msg.Kind == announce.Prepare && !on(msg.Site) {
 		return fmt.Errorf("job %s to site %s, segment %s: %w", msg.Job, msg.Site, seg.Name, errStranger)
+	}
+	if msg.Kind == announce.Trip && (!on(msg.Site) || msg.Site == site) {
+		return fmt.Errorf("round trip to site %s, segment %s: %w", msg.Site, seg.Name, errStranger)
 	}
 	return nil
 }
@@ -105,6 +108,8 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		m.clear(seg, msg.MACs)
 	case announce.Terms:
 		seg.ways.agreeOn(from, msg.Terms)
+	case announce.Trip:
+		m.takeTrip(now, seg, from, msg)
 	case announce.Over:
 		m.takeOver(from, msg)
 	case announce.Able:

@@ -23,6 +23,8 @@ type View struct {
 	Counts   map[Count]uint64
 	Ways     []Way        // to the other sites
 	Streams  []StreamView // how TCP connections cross, by site; none without Config.Streams
+
+	trips map[[2]string]time.Duration // see RTT
 }
 
 // Lane is how frames of mode secure-fast get to another site.
@@ -91,6 +93,7 @@ func (s *segment) view(absent []string) View {
 	v.Err, v.Lanes = s.attached.Err, maps.Clone(s.lanes)
 	v.Machines = slices.AppendSeq([]MAC{s.attached.Bridge}, maps.Values(s.machines))
 	v.Counts[Flips] = s.table.flips
+	v.trips = s.tripView(now)
 	for mac, b := range s.table.byMAC {
 		if !b.withdrawn() {
 			v.Bindings = append(v.Bindings, b.view(now, mac))

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"time"
@@ -61,10 +62,14 @@ const (
 	Members Kind = 13
 	Over    Kind = 14
 	Terms   Kind = 15
+	Trip    Kind = 16
 )
 
-// AbleStreams of the Abilities: the sender takes frames by streams (l2ext/stream).
-const AbleStreams = 1
+// Abilities.
+const (
+	AbleStreams = 1 // the sender takes frames by streams (l2ext/stream)
+	AbleTrips   = 2 // it takes a Trip
+)
 
 // KeyLen is the length of a key, in bytes.
 const KeyLen = 32
@@ -98,7 +103,7 @@ type Message struct {
 	Count   uint32   // Digest: bindings
 	Sum     uint64   // Digest
 	Job     string   // Prepare, Arrived, Over
-	Site    string   // Prepare: where the MACs go; Loop: whose LAN it is
+	Site    string   // Prepare: where the MACs go; Loop: whose LAN it is; Trip: where it leads
 	MACs    []MAC    // Prepare, Clear
 
 	After time.Duration // Arrived: from the flip to the first frame; not negative
@@ -123,6 +128,8 @@ type Message struct {
 	More      bool  // Members: there are more groups
 
 	Terms []Term // Terms: in the order of their names
+
+	RTT time.Duration // Trip: in whole microseconds, below 2^32 of them
 }
 
 // Term is something that all sites of a segment ought to agree on.
@@ -171,6 +178,8 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return appendText(b, m.Site), checkNames(m.Site, "")
 	case Way:
 		return m.appendWay(b)
+	case Trip:
+		return m.appendTrip(b)
 	case Members:
 		return m.appendMembers(b)
 	case Terms:
@@ -228,6 +237,14 @@ func (m Message) appendWay(b []byte) ([]byte, error) {
 		return append(b, 0), nil
 	}
 	return appendIP(b, m.Addr), checkIP(m.Addr)
+}
+
+func (m Message) appendTrip(b []byte) ([]byte, error) {
+	micros := m.RTT.Microseconds()
+	if micros < 0 || micros > math.MaxUint32 {
+		return nil, fmt.Errorf("a round trip of %v: %w", m.RTT, ErrFormat)
+	}
+	return binary.BigEndian.AppendUint32(appendText(b, m.Site), uint32(micros)), checkNames(m.Site, "")
 }
 
 func (m Message) appendMembers(b []byte) ([]byte, error) {

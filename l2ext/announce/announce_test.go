@@ -43,6 +43,7 @@ var samples = []struct {
 	{"direct", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("10.1.0.2")}},
 	{"direct6", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("fd00:1::2")}},
 	{"able", Message{Kind: Able, VNI: 100, Abilities: 0x80000000 | AbleStreams}},
+	{"trip", Message{Kind: Trip, VNI: 100, Site: "b", RTT: 40123 * time.Microsecond}},
 	{"members", Message{Kind: Members, VNI: 100, Groups: []MAC{{1, 0, 0x5e, 1, 2, 3}, {0x33, 0x33, 0, 1, 2, 3}}, IGMP: true, MLD: true, More: true}},
 	{"no members", Message{Kind: Members, VNI: 100}},
 	{"over", Message{Kind: Over, VNI: 100, Job: "j1"}},

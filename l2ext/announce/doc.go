@@ -22,10 +22,11 @@
 //	9 Loop     | site                            the LAN of site, the sender, is joined with the receiver's, not by us
 //	10 Way     | mode | address                  how the sender carries the segment's frames
 //	11 Express | root (8) | epoch (8) | index (4) | flags (1)   seal datagrams of mode secure-fast for the sender so (l2ext/fast)
-//	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams
+//	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams; 2, take a Trip
 //	13 Members | flags (1) | count (2) | groups  to which multicast the sender's LAN listens, in mode direct
 //	14 Over    | job |                           the sender's job has ended, whichever way
 //	15 Terms   | count (1) | terms               what all sites of the segment ought to agree on
+//	16 Trip    | site | time (4)                 a round trip from the sender to site takes so many microseconds
 //
 //	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
 //	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
@@ -56,6 +57,8 @@
 //
 // Terms follow each Way. Their names are those of the segment's config; who does not know one
 // takes no notice of it. A gateway that does not know Terms refuses them and logs that.
+//
+// A Trip tells of the home site of the segment, to those that have said that they take it, with each Digest.
 //
 // An Over is sent by the source of a job to the sites that only watch it, for each segment
 // of its MACs, after the records that it has led to. A gateway that does not know it refuses it

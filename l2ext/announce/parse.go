@@ -76,6 +76,9 @@ func (r *reader) body(m *Message) {
 		r.members(m)
 	case Terms:
 		r.terms(m)
+	case Trip:
+		m.Site, m.RTT = r.text(), time.Duration(r.number(4))*time.Microsecond
+		r.fail(checkNames(m.Site, ""))
 	case Over:
 		m.Job = r.text()
 		r.fail(checkJob(m.Job))
