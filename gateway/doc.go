@@ -79,7 +79,8 @@
 //	                else the machine does for the stream
 //	turnstile.go    moves share the cores: whose batch is compressed next
 //
-//	layer2.go       the segments: what moves ask of them; segment.go, operators; hostroute.go, routes to guests
+//	layer2.go       the segments: what moves ask of them; configure.go, the config; segment.go, operators; hostroute.go,
+//	                routes to guests
 //	frames.go       their frames on the link; express.go, beside it
 //
 //	hypervisor.go   what is needed of a hypervisor; adaptors live in internal/
