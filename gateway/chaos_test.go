@@ -175,7 +175,7 @@ func (f *fight) pass(deed func()) {
 // chaos moves a VM to the other site while one or two blows strike, and then home
 // or on at once. It runs at exactly one site, the job says where, and nothing of
 // what was is left.
-func chaos(t *testing.T, seed uint64, a, b *site, wan *testwan.WAN, ledger *hvtest.Ledger) {
+func chaos(t *testing.T, seed uint64, a, b *site, wan *testwan.WAN, ledger *hvtest.Ledger, d *diary) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	from, to := a, b
 	if where := ledger.Running("db1"); !slices.Equal(where, []string{"host-a"}) {
@@ -190,12 +190,13 @@ func chaos(t *testing.T, seed uint64, a, b *site, wan *testwan.WAN, ledger *hvte
 	}
 	note := fmt.Sprintf("seed %d: from %s, with a lag of %v, %v", seed, from.name, lag, f.blows)
 	begun := time.Now()
+	d.clear()
 	defer func() {
 		if took := time.Since(begun); took > chaosTime {
-			t.Logf("%s; it took %v", note, took)
+			t.Logf("%s; it took %v\n%s", note, took, d)
 		}
 		if t.Failed() {
-			t.Logf("%s\nat a:\n%s%sat b:\n%s%s", note, a.host, a.story(b.name), b.host, b.story(a.name))
+			t.Logf("%s\n%sat a:\n%s%sat b:\n%s%s", note, d, a.host, a.story(b.name), b.host, b.story(a.name))
 		}
 	}()
 	end := f.run(t)
@@ -213,6 +214,37 @@ func chaos(t *testing.T, seed uint64, a, b *site, wan *testwan.WAN, ledger *hvte
 	noMoves(t, a, b)
 	onlyAt(t, to, from, ledger)
 	noChannels(t, 0, a, b)
+}
+
+// A diary keeps the last lines of what the gateways of a test log.
+type diary struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+// diaryLines is more than what two gateways log in a move and its restarts.
+const diaryLines = 400
+
+func (d *diary) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.lines) == diaryLines {
+		d.lines = slices.Delete(d.lines, 0, diaryLines/4)
+	}
+	d.lines = append(d.lines, string(p))
+	return len(p), nil
+}
+
+func (d *diary) clear() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lines = nil
+}
+
+func (d *diary) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return strings.Join(d.lines, "")
 }
 
 // story tells of the last move at a site and of its link to another.
@@ -283,14 +315,15 @@ const chaosTime = 8 * time.Second
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	wan := newWAN(t)
-	a, b, ledger := newPairOver(t, hvtest.Guest{}, wan)
+	d := new(diary)
+	a, b, ledger := newPairWith(t, hvtest.Guest{}, wan, func(s *site) { s.diary = d })
 	moves, end := cmp.Or(*chaosMoves, 50), time.Now().Add(chaosTime)
 	for n := range moves {
 		if *chaosMoves == 0 && time.Now().After(end) {
 			t.Logf("%d of %d moves", n, moves)
 			break
 		}
-		chaos(t, *chaosSeed+uint64(n), a, b, wan, ledger)
+		chaos(t, *chaosSeed+uint64(n), a, b, wan, ledger, d)
 		if t.Failed() {
 			return
 		}

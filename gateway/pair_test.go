@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -57,6 +58,7 @@ type site struct {
 	disk    int64          // of the store in bytes; 0: 256 MiB
 
 	others []gateway.Host // beside host
+	diary  io.Writer      // takes the log; nil for nobody
 
 	tenants     []string
 	hostTenants map[string]string
@@ -131,6 +133,9 @@ func (s *site) start() {
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("LONGHAUL_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("at", s.name)
+	}
+	if s.diary != nil {
+		log = slog.New(slog.NewTextHandler(s.diary, &slog.HandlerOptions{Level: slog.LevelDebug})).With("at", s.name)
 	}
 	node, err := tunnel.New(tunnel.Config{
 		Site: s.name, Gateway: "gw1", ServerTLS: s.id.ServerTLS(), ClientTLS: s.id.ClientTLS(), Listen: s.addr, Logger: log, Sockets: s.sockets,
