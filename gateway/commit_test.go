@@ -174,6 +174,26 @@ func TestJournalRefusesThatItRuns(t *testing.T) {
 	}
 }
 
+// A move that is asked for while the gateway has not read its journal yet is not taken
+// for one of an earlier run.
+func TestMoveBeforeTheJournalIsRead(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	a.stop()
+	a.late = make(chan struct{})
+	a.start()
+	a.waitUp("b")
+	if _, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b"}); !errors.Is(err, gateway.ErrUnavailable) {
+		t.Errorf("got %v, want ErrUnavailable", err)
+	}
+	close(a.late)
+	if end := a.wait(a.begin("b").ID); end.State != gateway.JobDone {
+		t.Errorf("%s: %s", end.State, end.Error)
+	}
+	noMoves(t, a, b)
+	onlyAt(t, b, a, ledger)
+}
+
 // In doubt, an operator decides: at the source alone suffices.
 func TestOperatorDecides(t *testing.T) {
 	for _, where := range []string{"source", "destination"} {

@@ -126,6 +126,8 @@ type Gateway struct {
 	spoil                func([]byte)  // of tests, see session
 	noPages              atomic.Bool   // of tests: peers do not get what they have lost
 
+	ready chan struct{} // closed when what an earlier run has left is known
+
 	ctx  context.Context // of Run; set before anything is served
 	stop context.CancelFunc
 	wg   sync.WaitGroup // all goroutines but Run's
@@ -167,7 +169,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), patience: patience{query: queryEvery, standstill: standstill, switchover: switchPatience},
 		hearEvery: hearEvery, keepEvery: keepEvery,
-		jobs: newJobs(), commons: map[commonKey]*common{}, sinks: map[string]*sinkMove{},
+		jobs: newJobs(), ready: make(chan struct{}), commons: map[commonKey]*common{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, left: map[*leftover]struct{}{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}
 	g.served.own = g.goesFirst
@@ -187,6 +189,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if err := g.recover(); err != nil {
 		return err
 	}
+	close(g.ready)
 	if g.cfg.LinkChanged != nil {
 		g.wg.Go(func() { g.watchLinks(g.ctx) })
 	}

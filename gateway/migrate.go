@@ -27,6 +27,9 @@ func (g *Gateway) Migrate(ctx context.Context, req MigrateRequest) (Job, error) 
 	if err := reachable(ctx, link); err != nil {
 		return Job{}, err
 	}
+	if err := g.begun(ctx); err != nil {
+		return Job{}, err
+	}
 	host, src, err := g.findVM(ctx, req.VM)
 	if err != nil {
 		return Job{}, err
@@ -83,6 +86,19 @@ func reachable(ctx context.Context, link *tunnel.Link) error {
 		return fmt.Errorf("site %s is not reachable: %s: %w", link.Site(), cmp.Or(link.State().Why, err.Error()), ErrUnavailable)
 	}
 	return nil
+}
+
+// begun waits until what an earlier run has left is known: a move that is journaled
+// before that would be taken for one of that run, and be given up while it goes on.
+func (g *Gateway) begun(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, linkGrace)
+	defer cancel()
+	select {
+	case <-g.ready:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the gateway is starting and has not read its journal yet: %w", ErrUnavailable)
+	}
 }
 
 func (g *Gateway) newSourceMove(ctx context.Context, req MigrateRequest, host Host, src Source) (*sourceMove, error) {

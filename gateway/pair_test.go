@@ -59,6 +59,7 @@ type site struct {
 
 	others []gateway.Host // beside host
 	diary  io.Writer      // takes the log; nil for nobody
+	late   chan struct{}  // Run waits until it is closed; nil: it does not
 
 	tenants     []string
 	hostTenants map[string]string
@@ -167,7 +168,13 @@ func (s *site) start() {
 	runCtx, stopRun := context.WithCancel(context.Background())
 	nodeDone, runDone := make(chan error, 1), make(chan error, 1)
 	go func() { nodeDone <- node.Run(nodeCtx) }()
-	go func() { runDone <- g.Run(runCtx) }()
+	late := s.late
+	go func() {
+		if late != nil {
+			<-late
+		}
+		runDone <- g.Run(runCtx)
+	}()
 	ended := false
 	s.stop = func() {
 		if ended {
