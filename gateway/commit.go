@@ -148,9 +148,15 @@ var errDoubt = errors.New("in doubt")
 // order sends the order to run once.
 func (m *sourceMove) order(ctx context.Context, fresh bool) (control, error) {
 	order := control{Type: msgCommit}
-	if !fresh && m.runsHere(ctx) {
-		// Somebody has resumed it by hand: two must not run.
-		order = control{Type: msgAbort, Reason: "the VM was resumed at its source"}
+	if !fresh {
+		state, err := m.here(ctx)
+		if err != nil || state == Unknown {
+			m.doubt(fmt.Errorf("host %s does not tell whether the VM was resumed here: %w", m.entry.Host, cmp.Or(err, errUntold)))
+			return control{}, errDoubt
+		}
+		if state == Running { // somebody has resumed it by hand: two must not run
+			order = control{Type: msgAbort, Reason: "the VM was resumed at its source"}
+		}
 	}
 	m.commitSent = time.Now()
 	answer, err := m.ask(ctx, order)
@@ -174,12 +180,33 @@ func (m *sourceMove) order(ctx context.Context, fresh bool) (control, error) {
 	return answer, errDoubt
 }
 
-// runsHere tells whether the source hypervisor says that the VM executes.
-func (m *sourceMove) runsHere(ctx context.Context) bool {
+// errUntold is why a state is not known that the hypervisor was asked for.
+var errUntold = errors.New("the hypervisor says that its state is unknown")
+
+// here asks the source hypervisor for the VM's state, over another control connection
+// if that which there is does not do.
+func (m *sourceMove) here(ctx context.Context) (RunState, error) {
+	ctx, cancel := context.WithTimeout(ctx, strangerTime) // a new connection may take as long
+	defer cancel()
+	state, err := m.stateSoon(ctx)
+	if err == nil {
+		return state, nil
+	}
+	switch e := m.reattach(ctx); {
+	case errors.Is(e, ErrNoVM):
+		m.src.Close()
+		m.src = goneSource{e}
+		return Gone, nil
+	case e != nil:
+		return Unknown, errors.Join(err, e)
+	}
+	return m.stateSoon(ctx)
+}
+
+func (m *sourceMove) stateSoon(ctx context.Context) (RunState, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	state, err := m.src.State(ctx)
-	return err == nil && state == Running
+	return m.src.State(ctx)
 }
 
 // decided carries out that an operator wants the VM at its source. An order to
@@ -203,16 +230,6 @@ func (m *sourceMove) doubt(why error) {
 		v.Safe = fmt.Sprintf("wait: %s was told to run the VM and has not answered, so the copy here stays paused and is asked about again. "+
 			"Only if you have seen that the VM does not run at %s and never will: longhaul job recover %s --run source. "+
 			"Only if you have seen that it runs there: longhaul job recover %s --run destination", m.entry.Peer, m.entry.Peer, v.ID, v.ID)
-	})
-}
-
-// strange tells operators of a process that keeps the move from going on.
-func (m *sourceMove) strange(other error) {
-	m.job.update(func(v *Job) {
-		v.State, v.Phase = JobInDoubt, other.Error()
-		v.Safe = fmt.Sprintf("end that process if it is not needed: the move then goes on by itself. "+
-			"If it is the VM now, and %s does not run it: longhaul job recover %s --run source. "+
-			"If the VM runs at %s: longhaul job recover %s --run destination", m.entry.Peer, v.ID, m.entry.Peer, v.ID)
 	})
 }
 

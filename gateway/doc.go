@@ -55,8 +55,8 @@
 //	commit.go       who owns the VM; journal.go is what each has written down
 //	query.go        a destination without orders asks for them; late orders
 //	sink_process.go the process that waits at the destination
-//	recover.go      what a restart finds in the journal; left.go, what a move has
-//	                left behind
+//	recover.go      what a restart finds in the journal; stranger.go, who else has
+//	                the VM's name; left.go, what a move has left behind
 //	deadline.go     a move in a hurry uses the paths that cost more
 //
 //	late.go         a connection that was silent when it was opened

@@ -408,10 +408,14 @@ func (m *sourceMove) runHere(ctx context.Context) error {
 		case state == Gone:
 			return m.lost()
 		case state == Paused || state == Moved:
-			if other := m.stranger(ctx); other != nil {
-				return fmt.Errorf("the VM is not resumed at its source: %w", other)
+			err = m.stranger(ctx)
+			if errors.Is(err, errStranger) {
+				return fmt.Errorf("the VM is not resumed at its source: %w", err)
 			}
-			if err := m.src.Resume(ctx); err != nil {
+			if err == nil {
+				err = m.src.Resume(ctx)
+			}
+			if err != nil {
 				m.g.log.Debug("resuming at the source", "vm", m.entry.Spec.VM, "err", err)
 			}
 		}

@@ -53,15 +53,7 @@ func TestStartedByHandInTheMove(t *testing.T) {
 func TestStartedByHandInDoubt(t *testing.T) {
 	t.Parallel()
 	a, b, _ := newPair(t, hvtest.Guest{})
-	reached, goOn := b.hold(hvtest.StepState, errors.New("the gateway died"))
-	j := a.begin("b")
-	a.await(reached, j.ID, "the order to run")
-	b.kill()
-	close(goOn)
-	a.stop()
-	a.byHand()
-	b.start()
-	a.start()
+	j := whileAway(t, a, b, a.byHand)
 	until(t, "the job tells of the other process", func() bool {
 		v, err := a.g.Job(t.Context(), j.ID)
 		return err == nil && v.State == gateway.JobInDoubt && strings.Contains(v.Phase, "another process") && strings.Contains(v.Safe, "end that process")
@@ -74,6 +66,132 @@ func TestStartedByHandInDoubt(t *testing.T) {
 	}
 	noMoves(t, a, b)
 	b.untouched(gateway.Running)
+}
+
+// whileAway ends both gateways when the order to run may have been sent, has deed happen
+// at a, and starts them.
+func whileAway(t *testing.T, a, b *site, deed func()) gateway.Job {
+	t.Helper()
+	reached, goOn := b.hold(hvtest.StepState, errors.New("the gateway died"))
+	j := a.begin("b")
+	a.await(reached, j.ID, "the order to run")
+	b.kill()
+	close(goOn)
+	a.stop()
+	deed()
+	b.start()
+	a.start()
+	return j
+}
+
+// pass lets the next calls of a step at a site pass.
+func (s *site) pass(step hvtest.Step, times int) {
+	s.host.Inject(hvtest.Fault{Step: step, Times: times})
+}
+
+// inDoubtFor waits until a job is in doubt for a reason.
+func (s *site) inDoubtFor(id, why string) {
+	s.t.Helper()
+	until(s.t, "in doubt for: "+why, func() bool {
+		v, err := s.g.Job(s.t.Context(), id)
+		return err == nil && v.State == gateway.JobInDoubt && strings.Contains(v.Phase, why)
+	})
+}
+
+// onceAt fails if the VM has executed at a site beside another copy of it.
+func onceAt(t *testing.T, s *site, ledger *hvtest.Ledger) {
+	t.Helper()
+	for _, f := range ledger.Faults() {
+		if strings.Contains(f, " and at host-"+s.name) {
+			t.Error(f)
+		}
+	}
+}
+
+// As many as two of the VM's name are started at the source, or the host cannot be asked
+// for it: that is no word that there is none.
+func TestStrangersThatAreNotTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		strangers int
+		err       error
+		why       string
+	}{
+		"two":              {strangers: 2, why: "several processes"},
+		"one, not told of": {strangers: 1, err: gateway.ErrUnavailable, why: "it is not known whether another process"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b, ledger := newPair(t, hvtest.Guest{})
+			j := whileAway(t, a, b, func() {
+				a.host.Crash("db1")
+				for range c.strangers {
+					a.host.Add(hvtest.Guest{Name: "db1"})
+				}
+				if c.err != nil {
+					a.pass(hvtest.StepSource, 1) // Reopen
+					a.host.Inject(hvtest.Fault{Step: hvtest.StepSource, Err: c.err, Times: -1})
+				}
+			})
+			a.inDoubtFor(j.ID, c.why)
+			b.untouched(gateway.Paused)
+			a.host.ClearFaults()
+			a.host.Crash("db1")
+			if end := a.wait(j.ID); end.State != gateway.JobDone {
+				t.Errorf("%s: %s", end.State, end.Error)
+			}
+			noMoves(t, a, b)
+			b.untouched(gateway.Running)
+			onceAt(t, b, ledger)
+		})
+	}
+}
+
+// The destination has ended, and the VM is to run at its source again: not while it is
+// unknown whether another process of its name runs there.
+func TestNotResumedBesideAStranger(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	var reached, goOn chan struct{}
+	j := whileAway(t, a, b, func() {
+		b.host.Crash("db1")
+		a.pass(hvtest.StepSource, 2) // Reopen, and before the order
+		reached, goOn = a.hold(hvtest.StepSource, gateway.ErrUnavailable)
+	})
+	<-reached
+	a.host.Add(hvtest.Guest{Name: "db1"})
+	close(goOn)
+	if end := a.wait(j.ID); end.State != gateway.JobFailed || !strings.Contains(end.Error, "not resumed at its source: another process") {
+		t.Errorf("%s: %s", end.State, end.Error)
+	}
+	noMoves(t, a, b)
+	onceAt(t, a, &hvtest.Ledger{})
+	if where := ledger.Running("db1"); len(where) != 1 {
+		t.Errorf("db1 runs at %v", where)
+	}
+}
+
+// The source was resumed by hand, and does not tell so at once: the destination is not
+// told to run beside it.
+func TestResumedByHandAndNotTold(t *testing.T) {
+	for name, tell := range map[string]func(*hvtest.FakeHost){
+		"no answer": func(h *hvtest.FakeHost) {
+			h.Inject(hvtest.Fault{Step: hvtest.StepState, Err: gateway.ErrUnavailable, Times: 2})
+		},
+		"unknown": func(h *hvtest.FakeHost) { h.Blur("db1", 1) },
+		"dropped": func(h *hvtest.FakeHost) { h.Fail(hvtest.StepState, gateway.ErrUnavailable) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b, ledger := newPair(t, hvtest.Guest{})
+			j := whileAway(t, a, b, func() {
+				a.resume()
+				tell(a.host)
+			})
+			a.inState(j.ID, gateway.JobFailed)
+			noMoves(t, a, b)
+			onlyAt(t, a, b, ledger)
+		})
+	}
 }
 
 // In doubt an operator resumes the source by hand, thinks better of it and pauses it,

@@ -169,30 +169,6 @@ func (s goneSource) Resume(context.Context) error                     { return s
 func (goneSource) Release(context.Context) error                      { return nil }
 func (goneSource) Close() error                                       { return nil }
 
-// stranger tells of a process that somebody has given the VM's name at its host while
-// the gateway was away, and which may be the VM or another one: it is not the one that
-// is journaled, and while it can run nothing else is made to.
-func (m *sourceMove) stranger(ctx context.Context) error {
-	h := m.g.hostNamed(m.entry.Host)
-	if !m.takenUp || m.entry.Process == "" || h == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	src, err := h.Source(ctx, m.entry.Spec.VM)
-	if err != nil { // nothing is seen; what is not told of decides nothing
-		return nil
-	}
-	defer src.Close()
-	if id := src.Process(); id == "" || id == m.entry.Process {
-		return nil
-	}
-	if state, err := src.State(ctx); err == nil && (state == Running || state == Paused) {
-		return fmt.Errorf("another process than that of the move has the name %s at host %s and is %s; it is left alone", m.entry.Spec.VM, h.Name(), state)
-	}
-	return nil
-}
-
 func (g *Gateway) newRecoveredSink(e Entry, j *job) *sinkMove {
 	m := &sinkMove{g: g, job: j, entry: e, peer: e.Peer, vm: e.Spec.VM}
 	j.recover = m.decide
