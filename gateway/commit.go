@@ -133,7 +133,6 @@ func (m *sourceMove) settle(ctx context.Context) (control, error) {
 			if decision == DecideSource {
 				return m.decided(ctx)
 			}
-			m.heard = true
 			return control{ResumeAt: time.Now().UTC()}, nil
 		case <-time.After(askAgain):
 		case <-ctx.Done():
@@ -145,16 +144,23 @@ func (m *sourceMove) settle(ctx context.Context) (control, error) {
 // errDoubt says that an order has decided nothing, and that the job says why.
 var errDoubt = errors.New("in doubt")
 
-// order sends the order to run once.
+// order sends the order to run once: or that to give up, if the copy here has executed
+// since it was handed over, by hand. Its state is the newer one then, also of the disks,
+// and whether it executes now or is paused again, nothing else may run from the older.
 func (m *sourceMove) order(ctx context.Context, fresh bool) (control, error) {
-	order := control{Type: msgCommit}
+	order, state := control{Type: msgCommit}, Moved
 	if !fresh {
-		state, err := m.here(ctx)
-		if err != nil || state == Unknown {
+		var err error
+		if state, err = m.here(ctx); err != nil || state == Unknown {
 			m.doubt(fmt.Errorf("host %s does not tell whether the VM was resumed here: %w", m.entry.Host, cmp.Or(err, errUntold)))
 			return control{}, errDoubt
 		}
-		if state == Running { // somebody has resumed it by hand: two must not run
+		if state == Paused && m.takenUp && m.entry.Process == "" { // found by its name
+			m.doubt(fmt.Errorf("a process of that name is paused at host %s; it is not known whether it is that of the move", m.entry.Host))
+			return control{}, errDoubt
+		}
+		if state == Running || state == Paused { // else it is Moved, as it has been since it was handed over
+			m.resumed = true
 			order = control{Type: msgAbort, Reason: "the VM was resumed at its source"}
 		}
 	}
@@ -165,10 +171,9 @@ func (m *sourceMove) order(ctx context.Context, fresh bool) (control, error) {
 		return answer, context.Cause(ctx)
 	case err != nil:
 		m.doubt(err)
-	case answer.Type == msgRunning && order.Type == msgAbort:
+	case answer.Type == msgRunning && state == Running:
 		m.doubt(fmt.Errorf("the VM was resumed here by hand, and runs at %s as well; pause it here", m.entry.Peer))
 	case answer.Type == msgRunning:
-		m.heard = true
 		return answer, nil
 	case answer.Type == msgAborted:
 		return answer, fmt.Errorf("%w: %s", errAborted, answer.Reason)
@@ -269,20 +274,19 @@ func (m *sourceMove) endSource(ctx context.Context) error {
 	}
 }
 
-// mayEnd fails if the source may be another than that of the move, where it was taken
-// up: it may have been found by its name, which somebody may have given to another.
-// One that is known to be it, and was paused by hand when the destination said that it
-// runs the VM, is left behind as well as one that was never resumed.
+// mayEnd fails if the source is not what the move has left there. One that was taken up
+// may be another than that of the move: it may have been found by its name, which somebody
+// may have given to another. And one that was resumed by hand in doubt holds a newer state
+// than that which the destination runs from: what it is worth only operators know.
 func (m *sourceMove) mayEnd(ctx context.Context) error {
-	if !m.takenUp {
+	if !m.takenUp && !m.resumed {
 		return nil
 	}
 	state, err := m.src.State(ctx)
 	if err != nil || state == Gone {
 		return err
 	}
-	stale := state == Paused && m.heard && m.entry.Process != ""
-	if state != Moved && !stale {
+	if state != Moved {
 		return fmt.Errorf("%s is %s: %w", m.entry.Spec.VM, state, ErrBusy)
 	}
 	return m.g.stillIts(m.entry)

@@ -67,7 +67,7 @@ type sourceMove struct {
 	decisions chan Decision // of an operator, for a move in doubt; one waits
 
 	takenUp    bool // by recover.go: an earlier run of the gateway has begun it
-	heard      bool // the destination or an operator has said in this run that the VM runs there
+	resumed    bool // in doubt, its source was seen to have executed since the handover
 	begun      time.Time
 	completed  bool          // the hypervisor says that it has handed everything over
 	agreed     bool          // the destination has loaded everything, with our digests

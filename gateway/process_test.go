@@ -194,24 +194,57 @@ func TestResumedByHandAndNotTold(t *testing.T) {
 	}
 }
 
-// In doubt an operator resumes the source by hand, thinks better of it and pauses it,
-// while its gateway is away. When the destination runs the VM, that copy is ended.
+// In doubt an operator resumes the source by hand, thinks better of it and pauses it. What
+// the VM did there counts: the destination does not run from before that.
 func TestPausedByHandInDoubt(t *testing.T) {
 	t.Parallel()
-	a, b, _ := newPair(t, hvtest.Guest{})
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	j := whileAway(t, a, b, func() {
+		a.resume()
+		a.host.Pause("db1")
+	})
+	a.inState(j.ID, gateway.JobFailed)
+	noMoves(t, a, b)
+	onlyAt(t, a, b, ledger)
+}
+
+// The same without a restart of the source's gateway.
+func TestPausedByHandInTheSameRun(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
 	reached, goOn := b.hold(hvtest.StepState, errors.New("the gateway died"))
 	j := a.begin("b")
 	a.await(reached, j.ID, "the order to run")
-	b.kill()
-	close(goOn)
-	a.stop()
 	a.resume()
 	a.host.Pause("db1")
+	b.kill()
+	close(goOn)
 	b.start()
+	if end := a.wait(j.ID); end.State != gateway.JobFailed {
+		t.Errorf("%s: %s", end.State, end.Error)
+	}
+	noMoves(t, a, b)
+	onlyAt(t, a, b, ledger)
+}
+
+// The destination runs the VM, its answer is lost, and the source is resumed by hand
+// beside it, and paused: the move is done, and that copy is left to operators.
+func TestPausedByHandBesideTheDestination(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	reached, goOn := b.hold(hvtest.StepSinkResume, nil)
+	j := a.begin("b")
+	a.await(reached, j.ID, "the order to run")
+	a.kill()
+	close(goOn)
+	until(t, "db1 runs at b", func() bool { return len(ledger.Running("db1")) == 1 })
+	a.resume()
+	a.host.Pause("db1")
 	a.start()
 	a.inState(j.ID, gateway.JobDone)
 	noMoves(t, a, b)
-	until(t, "the source ends", func() bool { return a.host.Count("db1") == 0 })
+	a.leftAt("end it by hand")
+	a.untouched(gateway.Paused)
 	b.untouched(gateway.Running)
 }
 
@@ -229,27 +262,41 @@ func (s *site) resume() {
 }
 
 // A journal of a version that did not tell processes apart: the source is found by its
-// name, as it was.
+// name, as it was. One of that name that is paused may be another, which decides nothing.
 func TestJournalWithoutProcess(t *testing.T) {
-	t.Parallel()
-	a, b, ledger := newPair(t, hvtest.Guest{})
-	reached, goOn := b.hold(hvtest.StepState, errors.New("the gateway died"))
-	j := a.begin("b")
-	a.await(reached, j.ID, "the order to run")
-	b.kill()
-	close(goOn)
-	open, err := a.g.OpenMoves()
-	if err != nil || len(open) != 1 || open[0].Process == "" {
-		t.Fatalf("the journal has %+v, %v", open, err)
+	for name, another := range map[string]bool{"its own": false, "another": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b, ledger := newPair(t, hvtest.Guest{})
+			reached, goOn := b.hold(hvtest.StepState, errors.New("the gateway died"))
+			j := a.begin("b")
+			a.await(reached, j.ID, "the order to run")
+			b.kill()
+			close(goOn)
+			open, err := a.g.OpenMoves()
+			if err != nil || len(open) != 1 || open[0].Process == "" {
+				t.Fatalf("the journal has %+v, %v", open, err)
+			}
+			open[0].Process = ""
+			if err := a.g.WriteJournal(open[0]); err != nil {
+				t.Fatal(err)
+			}
+			a.kill()
+			if another {
+				a.byHand()
+				a.host.Pause("db1")
+			}
+			b.start()
+			a.start()
+			if another {
+				a.inDoubtFor(j.ID, "not known whether it is that of the move")
+				a.untouched(gateway.Paused)
+				b.untouched(gateway.Paused)
+				return
+			}
+			a.inState(j.ID, gateway.JobDone)
+			noMoves(t, a, b)
+			onlyAt(t, b, a, ledger)
+		})
 	}
-	open[0].Process = ""
-	if err := a.g.WriteJournal(open[0]); err != nil {
-		t.Fatal(err)
-	}
-	a.kill()
-	b.start()
-	a.start()
-	a.inState(j.ID, gateway.JobDone)
-	noMoves(t, a, b)
-	onlyAt(t, b, a, ledger)
 }
