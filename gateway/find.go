@@ -61,7 +61,9 @@ func (g *Gateway) askHosts(ctx context.Context, vm string) []*copyAt {
 }
 
 // choose picks the one copy that can be the VM, or one that only was: the move then says
-// that it cannot be moved. Hosts that have none but a problem count if no other has it.
+// that it cannot be moved. A host that cannot tell which of its processes is the VM has one
+// as well. Of hosts that cannot be asked none counts beside a copy that runs; one that is
+// paused may be of another time, and what runs at such a host.
 func choose(all []*copyAt, vm string) (best *copyAt, err error) {
 	var problems []error
 	for _, c := range all {
@@ -72,12 +74,16 @@ func choose(all []*copyAt, vm string) (best *copyAt, err error) {
 		case best == nil || best.state == Moved:
 			best = c
 		case c.state != Moved:
-			return nil, fmt.Errorf("vm %s: host %s has it (%s), and so has host %s (%s); give one of them another name or end it: %w",
+			return best, fmt.Errorf("vm %s: host %s has it (%s), and so has host %s (%s); give one of them another name or end it: %w",
 				vm, best.host.Name(), best.state, c.host.Name(), c.state, ErrBusy)
 		}
 	}
-	if best == nil && len(problems) > 0 {
-		return nil, fmt.Errorf("vm %s: %w", vm, errors.Join(problems...))
+	why := errors.Join(problems...)
+	switch {
+	case why == nil, best != nil && best.state == Running && !errors.Is(why, ErrBusy):
+		return best, nil
+	case best != nil:
+		return best, fmt.Errorf("vm %s: host %s has it (%s), and another may have it too: %w", vm, best.host.Name(), best.state, why)
 	}
-	return best, nil
+	return nil, fmt.Errorf("vm %s: %w", vm, why)
 }
