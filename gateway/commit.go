@@ -53,6 +53,7 @@ var errAborted = errors.New("the destination has given up")
 // source is released, and errAborted when the VM belongs to the source again.
 // Any other error leaves the entry open: both copies are paused.
 func (m *sourceMove) commit(ctx context.Context) error {
+	defer m.job.settle()
 	if m.entry.Step == StepMoving {
 		m.noteCrossed() // for the report, should a restart come between
 		if err := m.step(StepHandover); err != nil {
@@ -65,6 +66,7 @@ func (m *sourceMove) commit(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		m.job.settle()
 		m.noteRunning(ctx, answer)
 		if err := m.insist(ctx, StepReleased); err != nil {
 			return err

@@ -46,7 +46,8 @@
 //
 // # The rest of the story
 //
-//	gateway.go      takes the channels that peers open; links.go hears of links
+//	gateway.go      takes the channels that peers open; links.go hears of links;
+//	                goback.go, what becomes of moves when it is stopped
 //
 //	migrate.go      an operator asks for a move; find.go, of a VM at which host
 //	move_source.go  the move at the site the VM leaves

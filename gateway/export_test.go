@@ -17,6 +17,16 @@ func (g *Gateway) Crash() {
 	g.stop()
 }
 
+// EndsWithin tells whether the gateway stops all that it does within d.
+func (g *Gateway) EndsWithin(d time.Duration) bool {
+	select {
+	case <-g.ctx.Done():
+		return true
+	case <-time.After(d):
+		return false
+	}
+}
+
 // OpenMoves lists the moves that the journal holds open.
 func (g *Gateway) OpenMoves() (open []Entry, err error) {
 	all, err := g.journal.All()

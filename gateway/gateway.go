@@ -132,7 +132,8 @@ type Gateway struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup // all goroutines but Run's
 
-	clearing sync.Mutex // held by clear, see left.go
+	clearing sync.Mutex   // held by clear, see left.go
+	orders   sync.RWMutex // held while an order to run is carried out; for writing, none is any more
 
 	mu       sync.Mutex // guards what follows
 	commons  map[commonKey]*common
@@ -182,7 +183,8 @@ func New(cfg Config) (*Gateway, error) {
 var errStopping = errors.New("the gateway is being stopped")
 
 // Run takes up what an earlier run has left, and serves peers until ctx is
-// done. Moves that have not come to their commit then go back to their source.
+// done. Moves that have not come to their commit then go back to their source; see
+// goback.go.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.journal.Close()
 	defer g.closeStores()
@@ -201,31 +203,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	err := g.accept(ctx)
 	g.goBack()
-	g.stop()
 	g.wg.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
-}
-
-// goBackTime is how long moves may take to go back to their source when the gateway is
-// stopped, and to tell their destinations: the half of what systemd gives a service
-// (TimeoutStopSec of longhauld.service).
-const goBackTime = 15 * time.Second
-
-// goBack ends the moves that have not come to their commit. Their destinations are told
-// while the gateway can still talk to them: else each would keep its process until this
-// gateway runs again.
-func (g *Gateway) goBack() {
-	late := time.After(goBackTime)
-	for _, j := range g.abortAll(errStopping) {
-		select {
-		case <-j.over:
-		case <-late:
-			return
-		}
-	}
 }
 
 // accept takes the channels that peers open.

@@ -22,6 +22,7 @@ type job struct {
 	abort    context.CancelCauseFunc // nil when the job can no longer be aborted
 	over     chan struct{}           // closed when all is done of what can be aborted; set with abort
 	aborted  bool
+	settled  chan struct{} // closed when a commit has come to where the VM runs; set by commit
 	setRate  func(bitsPerSecond int64)
 	recover  func(d Decision) error // nil when the job needs no decision here
 	ended    func(Job)              // is told once how the job ended; nil for nobody
@@ -81,13 +82,36 @@ func (j *job) end(s JobState, err error) {
 	}
 }
 
-// commit makes the job one that can no longer be aborted; it tells whether it
-// has not been.
+// commit makes the job one that can no longer be aborted, and whose VM stands still
+// until settle is called; it tells whether it has not been aborted.
 func (j *job) commit() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.abort = nil
-	return !j.aborted
+	if j.aborted {
+		return false
+	}
+	j.settled = make(chan struct{})
+	return true
+}
+
+// settle notes that a commit has come to where the VM runs, or cannot in this run of the
+// gateway. It may be called again.
+func (j *job) settle() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.settled != nil {
+		close(j.settled)
+		j.settled = nil
+	}
+}
+
+// settling returns what is closed when the commit has come to where the VM runs; nil
+// when none is under way.
+func (j *job) settling() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.settled
 }
 
 // stop aborts the job; false when it is too late for that.

@@ -63,13 +63,29 @@ func (g *Gateway) serveControl(ctx context.Context, ch *tunnel.Channel) {
 			return
 		}
 		ch.Done(msg.Seq)
-		if answer, ok := g.obey(ctx, ch, h.Token, c); ok {
-			if _, err := ch.Send(ctx, encodeJSON(answer)); err != nil {
-				g.lostControl(h.Token, ch, err)
-				return
-			}
+		if err := g.carryOut(ctx, ch, h.Token, c); err != nil {
+			g.lostControl(h.Token, ch, err)
+			return
 		}
 	}
+}
+
+// carryOut obeys an order and answers it. One to run is not begun by a gateway that is
+// being stopped, and when it has been, the gateway waits for it; see goback.go.
+func (g *Gateway) carryOut(ctx context.Context, ch *tunnel.Channel, token string, c control) error {
+	if c.Type == msgCommit || c.Type == msgDone {
+		g.orders.RLock()
+		defer g.orders.RUnlock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	answer, ok := g.obey(ctx, ch, token, c)
+	if !ok {
+		return nil
+	}
+	_, err := ch.Send(ctx, encodeJSON(answer))
+	return err
 }
 
 // obey carries out one order of a peer, or answers its question.

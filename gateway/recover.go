@@ -72,6 +72,7 @@ func (g *Gateway) recoverSource(e Entry, j *job) {
 		m.giveUp(errors.New("the gateway at the source was restarted before the switchover"))
 		return
 	}
+	m.job.commit()
 	err := m.commit(g.ctx)
 	switch {
 	case errors.Is(err, errAborted):
