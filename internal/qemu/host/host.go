@@ -92,7 +92,11 @@ func (h *Host) sockets() ([]string, error) {
 			}
 		}
 	}
-	for _, p := range h.sweep() {
+	places, err := h.sweep()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
 		paths = append(paths, p.qmp())
 	}
 	slices.Sort(paths)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
+	"syscall"
 
 	"github.com/longhaul-project/longhaul/internal/qemu/launch"
 	"github.com/longhaul-project/longhaul/internal/qemu/qmp"
@@ -95,8 +97,16 @@ func (m *monitor) dial(ctx context.Context) {
 		return
 	}
 	if pid, err := m.PID(); err == nil && pid > 0 {
-		m.proc, _ = launch.Find(pid) // zero if it has just ended
+		m.proc, err = launch.Find(pid) // zero if it has just ended
+		if err != nil && !ended(err) {
+			m.err = errors.Join(err, m.Close())
+		}
 	}
+}
+
+// ended tells whether launch.Find has said that there is no such process.
+func ended(err error) bool {
+	return errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH)
 }
 
 // release gives a connection back. The last one closes it.

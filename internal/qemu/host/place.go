@@ -94,10 +94,13 @@ func (h *Host) remove(p place) error {
 }
 
 // sweep removes the places whose process has gone, and returns the others.
-func (h *Host) sweep() []place {
+func (h *Host) sweep() ([]place, error) {
 	entries, err := os.ReadDir(h.cfg.RunDir)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+		return nil, nil // nothing has been started here yet, or not by this user
+	}
 	if err != nil {
-		return nil // nothing has been started here yet
+		return nil, fmt.Errorf("reading the run directory: %w: %w", err, gateway.ErrUnavailable)
 	}
 	var live []place
 	for _, e := range entries {
@@ -113,7 +116,7 @@ func (h *Host) sweep() []place {
 		}
 		live = append(live, p)
 	}
-	return live
+	return live, nil
 }
 
 // abandoned tells whether a place's process is known to have ended. A place

@@ -37,8 +37,11 @@ func (h *Host) openSource(ctx context.Context, f found, vm string) (gateway.Sour
 // Reopen implements gateway.Host.
 func (h *Host) Reopen(ctx context.Context, vm, process string) (gateway.Source, error) {
 	proc, err := launch.ParseID(process)
-	if err != nil {
+	if errors.Is(err, launch.ErrID) {
 		return nil, fmt.Errorf("opening %s at %s: %w: %w", vm, h.cfg.Name, gateway.ErrInvalid, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening %s at %s: %w: %w", vm, h.cfg.Name, gateway.ErrUnavailable, err)
 	}
 	all, err := h.scan(ctx)
 	if err != nil {

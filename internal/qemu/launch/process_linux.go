@@ -49,22 +49,33 @@ func stat(pid int) (start uint64, state byte, err error) {
 	return start, fields[0][0], nil
 }
 
-// Alive tells whether the process runs. If it is a child of ours that has
-// ended, this lets it rest.
+// Alive tells whether the process runs. One that cannot be seen, because this process has
+// no descriptor left for instance, counts as one that does.
 func (p Process) Alive() bool {
+	lives, err := p.lives()
+	return lives || err != nil
+}
+
+// lives tells whether the process runs, or why that is not known. If it is a child of ours
+// that has ended, this lets it rest.
+func (p Process) lives() (bool, error) {
 	if p.PID <= 0 {
-		return false
+		return false, nil
 	}
 	start, state, err := stat(p.PID)
-	if err != nil || start != p.Start {
-		return false
-	}
-	if state != 'Z' && state != 'X' {
-		return true
+	switch {
+	case errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH): // ESRCH: it ended while we read
+		return false, nil
+	case err != nil:
+		return false, err
+	case start != p.Start:
+		return false, nil
+	case state != 'Z' && state != 'X':
+		return true, nil
 	}
 	var ws syscall.WaitStatus
 	syscall.Wait4(p.PID, &ws, syscall.WNOHANG, nil) // ECHILD: it is not ours
-	return false
+	return false, nil
 }
 
 // Age is how long the process has been running.
@@ -97,16 +108,16 @@ func (p Process) Wait(ctx context.Context) error {
 // Kill ends the process, and never another one that has got its number.
 func (p Process) Kill() error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
-	if errors.Is(err, unix.ESRCH) || (err == nil && !p.Alive()) {
-		if err == nil {
-			unix.Close(fd)
-		}
+	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("opening process %d: %w", p.PID, err)
 	}
 	defer unix.Close(fd)
+	if lives, err := p.lives(); !lives { // what cannot be seen may be another one
+		return err
+	}
 	// fd names what had the number when we opened it, and that was p.
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("killing process %d: %w", p.PID, err)
@@ -168,9 +179,13 @@ func Start(args, env []string, dir string, log *os.File) (Process, error) {
 	}
 	defer proc.Release()
 	p, err := Find(proc.Pid)
-	if err != nil { // it has ended already: let it rest
+	if err != nil { // it has ended already, or cannot be seen: let it rest
+		proc.Kill()
 		var ws syscall.WaitStatus
 		syscall.Wait4(proc.Pid, &ws, 0, nil)
+		if !errors.Is(err, os.ErrProcessDone) {
+			return Process{}, fmt.Errorf("starting %s: %w", args[0], err)
+		}
 		return Process{}, fmt.Errorf("starting %s: it ended at once, status %d", args[0], ws.ExitStatus())
 	}
 	return p, nil
