@@ -101,7 +101,7 @@ func (g *Gateway) clear(ctx context.Context, l *leftover) error {
 }
 
 // clearProcess ends the process that a move has left. One that has come to run was
-// resumed by hand, and is left alone.
+// resumed by hand: it is left alone, and operators are told.
 //
 // The journal is asked anew: once the process has ended, or the VM has been at the
 // host again, a source of that name may be one whose move has not come to its commit.
@@ -133,6 +133,13 @@ func (g *Gateway) clearSink(ctx context.Context, e Entry) error {
 		return err
 	}
 	defer sink.Close()
+	state, err := sink.State(ctx)
+	if err == nil && state == Running {
+		if err := g.stillIts(e); err != nil {
+			return err
+		}
+		return resumedByHand(e, state)
+	}
 	return sink.Discard(ctx)
 }
 
@@ -155,10 +162,8 @@ func (g *Gateway) clearSource(ctx context.Context, e Entry) error {
 		return err
 	case state == Gone:
 		return nil
-	case state == Running:
-		return fmt.Errorf("it is %s: %w", state, ErrBusy)
-	case state == Paused: // nobody but its operator knows for what
-		return fmt.Errorf("it was resumed by hand since and is paused; if %s runs at site %s, end it by hand", e.Spec.VM, e.Peer)
+	case state == Running || state == Paused:
+		return resumedByHand(e, state)
 	case state != Moved:
 		return fmt.Errorf("it is %s", state)
 	}
@@ -166,6 +171,19 @@ func (g *Gateway) clearSource(ctx context.Context, e Entry) error {
 		return err
 	}
 	return src.Release(ctx)
+}
+
+// resumedByHand says what an operator has to see to, who alone knows what for: the process
+// of a move that executes, or has, though its VM was to run at the other site only. Where
+// the process was found by its name it need not be that of the move: ErrBusy.
+func resumedByHand(e Entry, state RunState) error {
+	switch {
+	case e.Role == RoleSource && e.Process == "":
+		return fmt.Errorf("a process of the name %s is %s at %s: %w", e.Spec.VM, state, e.Host, ErrBusy)
+	case state == Running:
+		return fmt.Errorf("it was resumed by hand and runs; if %s runs at site %s as well, end one of them by hand at once", e.Spec.VM, e.Peer)
+	}
+	return fmt.Errorf("it was resumed by hand since and is paused; if %s runs at site %s, end it by hand", e.Spec.VM, e.Peer)
 }
 
 // stillIts fails with ErrBusy when a process of the VM at the host of e need not be
