@@ -125,7 +125,9 @@ func pause(ctx context.Context, d time.Duration) error {
 // settle sends the order to run until the destination has answered.
 func (m *sourceMove) settle(ctx context.Context) (control, error) {
 	for fresh := m.agreed; ; fresh = false { // fresh: the hypervisor has said completed just now
+		m.doubted = m.doubted || !fresh
 		if other := m.stranger(ctx); other != nil {
+			m.recall(other)
 			m.strange(other)
 		} else if answer, err := m.order(ctx, fresh); !errors.Is(err, errDoubt) {
 			return answer, err
@@ -146,31 +148,24 @@ func (m *sourceMove) settle(ctx context.Context) (control, error) {
 // errDoubt says that an order has decided nothing, and that the job says why.
 var errDoubt = errors.New("in doubt")
 
-// order sends the order to run once: or that to give up, if the copy here has executed
-// since it was handed over, by hand. Its state is the newer one then, also of the disks,
-// and whether it executes now or is paused again, nothing else may run from the older.
+// order sends the order to run, or to give up, once.
 func (m *sourceMove) order(ctx context.Context, fresh bool) (control, error) {
-	order, state := control{Type: msgCommit}, Moved
-	if !fresh {
-		var err error
-		if state, err = m.here(ctx); err != nil || state == Unknown {
-			m.doubt(fmt.Errorf("host %s does not tell whether the VM was resumed here: %w", m.entry.Host, cmp.Or(err, errUntold)))
-			return control{}, errDoubt
-		}
-		if state == Paused && m.takenUp && m.entry.Process == "" { // found by its name
-			m.doubt(fmt.Errorf("a process of that name is paused at host %s; it is not known whether it is that of the move", m.entry.Host))
-			return control{}, errDoubt
-		}
-		if state == Running || state == Paused { // else it is Moved, as it has been since it was handed over
-			m.resumed = true
-			order = control{Type: msgAbort, Reason: "the VM was resumed at its source"}
-		}
+	order, state, err := m.choose(ctx, fresh)
+	if err != nil || order.Type != msgCommit {
+		m.recall(errors.Join(errors.New(order.Reason), err))
 	}
+	if err != nil {
+		m.doubt(err)
+		return control{}, errDoubt
+	}
+	m.ordered = order.Type == msgCommit
 	m.commitSent = time.Now()
 	answer, err := m.ask(ctx, order)
 	switch {
 	case ctx.Err() != nil:
 		return answer, context.Cause(ctx)
+	case err != nil && order.Type == msgAbort:
+		m.doubt(fmt.Errorf("the VM was resumed here by hand, and %s is told to give up: %w", m.entry.Peer, err))
 	case err != nil:
 		m.doubt(err)
 	case answer.Type == msgRunning && state == Running:
@@ -185,6 +180,38 @@ func (m *sourceMove) order(ctx context.Context, fresh bool) (control, error) {
 		m.doubt(fmt.Errorf("site %s answered %q: %s", m.entry.Peer, answer.Type, answer.Reason))
 	}
 	return answer, errDoubt
+}
+
+// choose decides between the order to run and that to give up, by the state of the copy
+// here. If that has executed since it was handed over, by hand, its state is the newer one,
+// also of the disks, and whether it executes now or is paused again, nothing else may run
+// from the older.
+func (m *sourceMove) choose(ctx context.Context, fresh bool) (control, RunState, error) {
+	if fresh {
+		return control{Type: msgCommit}, Moved, nil
+	}
+	state, err := m.here(ctx)
+	if err == nil && state == Unknown {
+		err = errUntold
+	}
+	switch {
+	case err != nil:
+		return control{}, state, fmt.Errorf("host %s does not tell whether the VM was resumed here: %w", m.entry.Host, err)
+	case state == Paused && m.takenUp && m.entry.Process == "": // found by its name
+		return control{}, state, fmt.Errorf("a process of that name is paused at host %s; it is not known whether it is that of the move", m.entry.Host)
+	case state == Running || state == Paused: // else it is Moved, as it was when it was handed over
+		m.resumed = true
+		return control{Type: msgAbort, Reason: "the VM was resumed at its source"}, state, nil
+	}
+	return control{Type: msgCommit}, state, nil
+}
+
+// recall lets an order to run that is still on its way not arrive any more.
+func (m *sourceMove) recall(why error) {
+	if m.ordered {
+		m.lose(why)
+		m.ordered = false
+	}
 }
 
 // errUntold is why a state is not known that the hypervisor was asked for.

@@ -67,6 +67,8 @@ type sourceMove struct {
 	decisions chan Decision // of an operator, for a move in doubt; one waits
 
 	takenUp    bool // by recover.go: an earlier run of the gateway has begun it
+	ordered    bool // the control channel may hold an order to run
+	doubted    bool // an order to run has not been answered at once: operators may have acted
 	resumed    bool // in doubt, its source was seen to have executed since the handover
 	begun      time.Time
 	completed  bool          // the hypervisor says that it has handed everything over

@@ -77,11 +77,56 @@ func whileAway(t *testing.T, a, b *site, deed func()) gateway.Job {
 	a.await(reached, j.ID, "the order to run")
 	b.kill()
 	close(goOn)
-	a.stop()
+	a.kill()
 	deed()
 	b.start()
 	a.start()
 	return j
+}
+
+// The same in one run of the source's gateway.
+func TestStartedByHandInTheSameRun(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	reached, goOn := b.hold(hvtest.StepState, errors.New("the gateway died"))
+	j := a.begin("b")
+	a.await(reached, j.ID, "the order to run")
+	b.kill()
+	close(goOn)
+	a.byHand()
+	b.start()
+	a.inDoubtFor(j.ID, "another process")
+	b.untouched(gateway.Paused)
+	a.host.Crash("db1")
+	if end := a.wait(j.ID); end.State != gateway.JobDone {
+		t.Errorf("%s: %s", end.State, end.Error)
+	}
+	noMoves(t, a, b)
+	b.untouched(gateway.Running)
+	onceAt(t, b, ledger)
+}
+
+// The WAN is cut when the order to run is sent, and the source is resumed by hand. When
+// the WAN is back that order does not arrive any more, but that to give up does.
+func TestOrderIsRecalled(t *testing.T) {
+	t.Parallel()
+	wan := newWAN(t)
+	a, b, ledger := newPairOver(t, hvtest.Guest{}, wan)
+	a.g.RefuseJournal(func(e gateway.Entry) error {
+		if e.Step == gateway.StepHandover {
+			wan.Cut()
+		}
+		return nil
+	})
+	j := a.begin("b")
+	a.inDoubtFor(j.ID, "no answer")
+	a.resume()
+	a.inDoubtFor(j.ID, "told to give up")
+	until(t, "the link is down", func() bool { return !a.node.Link("b").State().Up && !b.node.Link("a").State().Up })
+	wan.Heal()
+	a.inState(j.ID, gateway.JobFailed)
+	noMoves(t, a, b)
+	onlyAt(t, a, b, ledger)
 }
 
 // pass lets the next calls of a step at a site pass.

@@ -7,9 +7,9 @@ import (
 )
 
 // A stranger is a process that somebody has given a VM's name at its host while the
-// gateway was away. It may be the VM or another one, but it is not the one that is
-// journaled, and while it can run nothing else is made to. That none is there has to be
-// said: a host that cannot be asked, or that cannot tell, decides nothing.
+// gateway was away, or the move in doubt. It may be the VM or another one, but it is not
+// the one that is journaled, and while it can run nothing else is made to. That none is
+// there has to be said: a host that cannot be asked, or that cannot tell, decides nothing.
 
 // errStranger says that a stranger was seen.
 var errStranger = errors.New("it is left alone")
@@ -22,7 +22,7 @@ const strangerTime = 4 * answerTime
 // when that is not known.
 func (m *sourceMove) stranger(ctx context.Context) error {
 	h := m.g.hostNamed(m.entry.Host)
-	if !m.takenUp || m.entry.Process == "" || h == nil {
+	if !m.takenUp && !m.doubted || m.entry.Process == "" || h == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, strangerTime)
