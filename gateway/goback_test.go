@@ -49,13 +49,15 @@ func TestStoppedInTheHandover(t *testing.T) {
 func TestStoppedInTheHandoverTakenUp(t *testing.T) {
 	t.Parallel()
 	a, b, ledger := newPair(t, hvtest.Guest{})
-	var reached, goOn chan struct{}
+	var opened, open, reached, goOn chan struct{}
 	j := whileAway(t, a, b, func() {
-		a.pass(hvtest.StepSource, 1) // Reopen
+		opened, open = a.hold(hvtest.StepSource, nil) // Reopen
 		reached, goOn = a.hold(hvtest.StepSource, nil)
 	})
-	<-reached
+	<-opened
 	a.waitUp("b")
+	close(open)
+	<-reached
 	a.stopIn(goOn)
 	ledger.Check(t, "db1", "host-b")
 	a.start()
