@@ -24,6 +24,10 @@ const (
 	// answersTime is how long the kernel answers questions for hosts of a site that says nothing. Then
 	// the hosts answer themselves, or nobody does: their site may be out of reach.
 	answersTime = 10 * time.Second
+
+	// tellingTime is how long it does for a site whose link is up and that says something of the segment,
+	// but never all that it counts: some 30 digests, each of which has it tell all again.
+	tellingTime = 5 * time.Minute
 )
 
 // Adopted is what of a segment an earlier gateway may have left in the kernel, and is to stay as
@@ -40,10 +44,11 @@ func (a Adopted) Any() bool { return len(a.Sites) > 0 || a.Strangers }
 
 // telling is what a site has told of its hosts since this gateway has started.
 type telling struct {
-	hosts   map[MAC]bool
-	count   uint32 // of its last digest
-	counted bool   // there was one
-	same    bool   // and it was that of our own table
+	began   time.Time    // when this gateway has met it: other than of way, it cannot make it later
+	hosts   map[MAC]bool // also of sites that are not on the segment here: its digest counts them
+	count   uint32       // of its last digest
+	counted bool         // there was one
+	same    bool         // and it was that of our own table
 }
 
 // note takes records of the site. There are at most MaxMACs hosts on a segment.
@@ -53,6 +58,20 @@ func (t *telling) note(records []announce.Record) {
 			t.hosts[r.MAC] = true
 		}
 	}
+}
+
+// isVain tells that a site whose link is up will never tell all: it has no such segment, which shows by its
+// silence, or goes on and on. heard is when it said something of the segment last.
+func (t *telling) isVain(now, linkSince, heard time.Time) bool {
+	since := linkSince
+	if since.Before(t.began) {
+		since = t.began
+	}
+	talks := heard
+	if talks.Before(since) {
+		talks = since
+	}
+	return now.Sub(talks) >= absentAfter || now.Sub(since) >= tellingTime
 }
 
 func (t *telling) isAll() bool { return t.counted && (t.same || len(t.hosts) >= int(t.count)) }
@@ -89,11 +108,7 @@ func (w *ways) adopts(now time.Time, linkSince func(site string) (since time.Tim
 			continue
 		}
 		since, up := linkSince(site)
-		if since.Before(y.since) {
-			since = y.since
-		}
-		silent := up && now.Sub(since) >= absentAfter // it has no such segment, or will never tell all
-		if silent || y.mode != "" && (y.mode != Direct || y.telling.isAll()) {
+		if up && y.telling.isVain(now, since, y.heard) || y.mode != "" && (y.mode != Direct || y.telling.isAll()) {
 			y.telling = nil
 			continue
 		}

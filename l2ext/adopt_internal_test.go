@@ -46,3 +46,36 @@ func TestTelling(t *testing.T) {
 		t.Error("it knows what we know, and is waited for")
 	}
 }
+
+// TestTellingInVain has a site that never tells all. While it says nothing it is waited for as long as for
+// one that has no such segment, while it says something much longer, but not for ever; and by none of what
+// it says it can begin anew.
+func TestTellingInVain(t *testing.T) {
+	began := time.Unix(1000, 0)
+	for _, tt := range []struct {
+		what string
+		says func(now time.Time, w *ways)
+		ends time.Duration
+	}{
+		{"nothing", func(time.Time, *ways) {}, absentAfter},
+		{"a digest", func(now time.Time, w *ways) { w.heardOf(now, "b"); w.heardDigest("b", 2, false) }, tellingTime},
+		{"another address each time", func(now time.Time, w *ways) {
+			w.told(now, "b", Direct, netip.AddrFrom4([4]byte{10, 0, byte(now.Unix() >> 8), byte(now.Unix())}))
+		}, tellingTime},
+	} {
+		w := newWays(began, Segment{Mode: Direct, Sites: []string{"b"}}, netip.MustParseAddr("10.0.0.1"))
+		for after := time.Duration(0); ; after += time.Second {
+			now := began.Add(after)
+			if sites, _ := w.adopts(now, func(string) (time.Time, bool) { return began, true }); len(sites) == 0 {
+				if after != tt.ends {
+					t.Errorf("%s: it is waited for %v, want %v", tt.what, after, tt.ends)
+				}
+				break
+			}
+			if tt.says(now, w); after > 2*tellingTime {
+				t.Errorf("%s: it is waited for without end", tt.what)
+				break
+			}
+		}
+	}
+}

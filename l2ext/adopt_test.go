@@ -168,3 +168,30 @@ func TestDirectAdoptionStrangers(t *testing.T) {
 		w.wantAdopted(a, "0 sites, strangers false, neighbours false", 3*time.Second)
 	})
 }
+
+// TestDirectAdoptionForeign restarts the gateway of a, which does not know of site b. What c says of the hosts
+// of b is left out, and all else that it says with it holds: c has told all with it.
+func TestDirectAdoptionForeign(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a := adopting(t, func(s *l2ext.Segment) { s.Sites = []string{"c"} }, "a", "b", "c")
+		w.wire.Isolate("a")
+		w.wire.Heal()
+		const hosts = 700 // of each: more than are told with one message, and in any order
+		for i := range hosts {
+			check(t, w.hosts["b"].Send("lan", ether.AppendAnnounce(nil, l2ext.MAC{2, 0, 0, 8, byte(i >> 8), byte(i)}, netip.Addr{})))
+			check(t, w.hosts["c"].Send("lan", ether.AppendAnnounce(nil, l2ext.MAC{2, 0, 0, 7, byte(i >> 8), byte(i)}, netip.Addr{})))
+		}
+		w.pass(11 * time.Second)
+		w.wire.Isolate("b")
+		w.wire.Rejoin("a")
+		w.wantAdopted(a, "0 sites, strangers false, neighbours false", 3*time.Second)
+		v := w.ms["a"].Segments()[0]
+		of := make(map[string]int)
+		for _, b := range v.Bindings {
+			of[b.Site]++
+		}
+		if of["c"] < hosts || of["b"] != 0 || v.Counts[l2ext.Refused] < hosts {
+			t.Errorf("a knows %v, and has refused %d", of, v.Counts[l2ext.Refused])
+		}
+	})
+}

@@ -29,12 +29,12 @@ func TestHostilePeer(t *testing.T) {
 			check(t, err)
 			return m.HandleUrgent(from, b)
 		}
-		foreign, huge := good, good
-		foreign.Site, huge.Seq = "z", 1<<63
+		foreign, huge, other := good, good, good
+		foreign.Site, huge.Seq, other.MAC = "z", 1<<63, l2ext.MAC{2, 0, 0, 0, 0, 5}
 		for name, err := range map[string]error{
 			"a stranger":        say("z", announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{good}}),
 			"another segment":   say("b", announce.Message{Kind: announce.Update, VNI: 101, Records: []announce.Record{good}}),
-			"for a stranger":    say("b", announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{foreign}}),
+			"for a stranger":    say("b", announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{foreign, other}}),
 			"the last number":   say("b", announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{huge}}),
 			"a job to nowhere":  say("b", announce.Message{Kind: announce.Prepare, VNI: 100, Job: "j", Site: "z"}),
 			"garbage":           m.HandleUrgent("b", []byte("garbage!")),
@@ -49,6 +49,7 @@ func TestHostilePeer(t *testing.T) {
 		}
 		w.settle()
 		w.want(vmMAC, "a: nowhere; b: nowhere")
+		w.want(other.MAC, "a: b 1 confirmed; b: b 1 confirmed") // what is said beside of its own holds
 		before := w.count("a", l2ext.DropMalformed)
 		for _, frame := range [][]byte{
 			frameTo(l2ext.MAC{1, 0x80, 0xc2, 0, 0, 0}, vmMAC, 60), // BPDU

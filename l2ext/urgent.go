@@ -13,14 +13,19 @@ import (
 // HandleUrgent takes a message that a site has sent by SendUrgent. It borrows
 // b. Messages of one site must come in order; the call waits while the loop is
 // busy, and so slows down a peer that says too much. What is wrong with the
-// message is returned for a log; the message is then ignored.
+// message is returned for a log; the message is then ignored, but for bindings to
+// sites that are not on the segment here: these alone are.
 func (m *Manager) HandleUrgent(site string, b []byte) error {
 	msg, err := m.parseUrgent(site, b)
 	if err != nil {
 		m.countRefused(site, msg.VNI)
 		return fmt.Errorf("announcement from %s: %w", site, err)
 	}
+	err = m.foreignIn(msg) // before the loop has them
 	m.notify(func() { m.take(time.Now(), site, msg) })
+	if err != nil {
+		return fmt.Errorf("announcement from %s: %w", site, err)
+	}
 	return nil
 }
 
@@ -33,7 +38,10 @@ func (m *Manager) parseUrgent(site string, b []byte) (msg announce.Message, err 
 	if seg == nil || !slices.Contains(seg.Sites, site) {
 		return msg, fmt.Errorf("VNI %d: %w", msg.VNI, errStranger)
 	}
-	return msg, m.checkRight(seg, site, msg)
+	if err = m.checkRight(seg, site, msg); err != nil {
+		seg.ways.heardOf(time.Now(), site) // it has the segment, whatever it says of it
+	}
+	return msg, err
 }
 
 // countRefused counts a message of a site about a segment: where it is not on that one, at
@@ -59,24 +67,50 @@ func (m *Manager) countRefused(site string, vni uint32) {
 	}
 }
 
-// checkRight refuses a message that names sites that are not on the segment.
+// checkRight refuses a message that a site has no right to send: with a number that nobody
+// could raise, or of a job or a round trip to a site that is not on the segment.
 func (m *Manager) checkRight(seg *segment, site string, msg announce.Message) error {
-	on := func(site string) bool { return site == m.cfg.Site || slices.Contains(seg.Sites, site) }
 	for _, r := range msg.Records {
-		if !on(r.Site) {
-			return fmt.Errorf("MAC %v bound to site %s, segment %s: %w", MAC(r.MAC), r.Site, seg.Name, errStranger)
-		}
 		if r.Seq > maxSeq {
 			return fmt.Errorf("MAC %v has number %d: %w", MAC(r.MAC), r.Seq, announce.ErrFormat)
 		}
 	}
-	if msg.Kind == announce.Prepare && !on(msg.Site) {
+	if msg.Kind == announce.Prepare && !m.spans(seg, msg.Site) {
 		return fmt.Errorf("job %s to site %s, segment %s: %w", msg.Job, msg.Site, seg.Name, errStranger)
 	}
-	if msg.Kind == announce.Trip && (!on(msg.Site) || msg.Site == site) {
+	if msg.Kind == announce.Trip && (!m.spans(seg, msg.Site) || msg.Site == site) {
 		return fmt.Errorf("round trip to site %s, segment %s: %w", msg.Site, seg.Name, errStranger)
 	}
 	return nil
+}
+
+// spans tells whether a segment is stretched to a site: to this one, or to another.
+func (m *Manager) spans(seg *segment, site string) bool {
+	return site == m.cfg.Site || slices.Contains(seg.Sites, site)
+}
+
+// foreignIn tells of the records that name sites that are not on the segment; nil if there are none.
+// A site knows others before this one does, while a site is being added or its gateway has yet to dial
+// this one: all else that it says holds.
+func (m *Manager) foreignIn(msg announce.Message) error {
+	seg := m.segments()[msg.VNI]
+	if seg == nil {
+		return nil // changed in the meantime
+	}
+	var first announce.Record
+	n := 0
+	for _, r := range msg.Records {
+		if m.spans(seg, r.Site) {
+			continue
+		}
+		if n++; n == 1 {
+			first = r
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d MACs left out, such as %v bound to site %s, segment %s: %w", n, MAC(first.MAC), first.Site, seg.Name, errStranger)
 }
 
 // take is the loop's part of HandleUrgent.
@@ -138,6 +172,9 @@ type taken struct {
 func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records []announce.Record) {
 	t := taken{from: from, back: make(map[string][]MAC)}
 	seg.ways.heardHosts(from, records)
+	n := len(records)
+	records = slices.DeleteFunc(records, func(r announce.Record) bool { return !m.spans(seg, r.Site) })
+	seg.counts.add(Refused, n-len(records))
 	seg.mu.Lock()
 	for _, r := range records {
 		if !seg.Policy.binds(MAC(r.MAC)) {

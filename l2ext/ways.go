@@ -77,7 +77,7 @@ type asked struct {
 func newWays(now time.Time, s Segment, local netip.Addr) *ways {
 	w := &ways{mode: s.Mode, local: local, full: ether.HeaderLen + s.MTU, began: now, bySite: make(map[string]*way), terms: make(map[string][]announce.Term)}
 	for _, site := range s.Sites {
-		w.bySite[site] = &way{since: now, telling: &telling{hosts: make(map[MAC]bool)}}
+		w.bySite[site] = &way{since: now, telling: &telling{began: now, hosts: make(map[MAC]bool)}}
 	}
 	w.refused.Store(&map[string]bool{})
 	return w
