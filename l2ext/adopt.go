@@ -51,6 +51,14 @@ type telling struct {
 	same    bool         // and it was that of our own table
 }
 
+// tellingFrom is nil in modes in which the kernel carries nothing by itself.
+func tellingFrom(now time.Time, mode Mode) *telling {
+	if mode != Direct {
+		return nil
+	}
+	return &telling{began: now, hosts: make(map[MAC]bool)}
+}
+
 // note takes records of the site. There are at most MaxMACs hosts on a segment.
 func (t *telling) note(records []announce.Record) {
 	for _, r := range records {

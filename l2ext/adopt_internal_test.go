@@ -79,3 +79,27 @@ func TestTellingInVain(t *testing.T) {
 		}
 	}
 }
+
+// TestTellingOnlyDirect: in other modes nobody asks for what a site has told since the start, and nobody keeps it;
+// nor when a segment goes to one of them.
+func TestTellingOnlyDirect(t *testing.T) {
+	now := time.Unix(1000, 0)
+	made := func(mode Mode) *ways {
+		return newWays(now, Segment{Mode: mode, Sites: []string{"b"}}, netip.MustParseAddr("10.0.0.1"))
+	}
+	was, secure, direct := made(Direct), made(Secure), made(Direct)
+	direct.inherit(was)
+	secure.inherit(was)
+	for mode, tt := range map[string]struct {
+		w    *ways
+		want bool
+	}{
+		"direct": {made(Direct), true}, "secure": {made(Secure), false}, "secure-fast": {made(SecureFast), false},
+		"direct, as before": {direct, true}, "secure, before it was direct": {secure, false},
+	} {
+		tt.w.heardHosts("b", []announce.Record{{MAC: announce.MAC{2}, Site: "b", Cause: announce.Learned}})
+		if got := tt.w.bySite["b"].telling != nil; got != tt.want {
+			t.Errorf("%s: what a site tells is kept: %t", mode, got)
+		}
+	}
+}

@@ -57,7 +57,7 @@ type way struct {
 	since time.Time  // when that, or the way before it, began
 	heard time.Time  // when the site said something of the segment last
 
-	telling *telling // nil: it has told all that it knows, since this gateway has started
+	telling *telling // nil: it has told all that it knows, since this gateway has started; or the mode is another than Direct
 
 	// In mode Direct, of probes.
 	asked    map[uint64]asked
@@ -77,7 +77,7 @@ type asked struct {
 func newWays(now time.Time, s Segment, local netip.Addr) *ways {
 	w := &ways{mode: s.Mode, local: local, full: ether.HeaderLen + s.MTU, began: now, bySite: make(map[string]*way), terms: make(map[string][]announce.Term)}
 	for _, site := range s.Sites {
-		w.bySite[site] = &way{since: now, telling: &telling{began: now, hosts: make(map[MAC]bool)}}
+		w.bySite[site] = &way{since: now, telling: tellingFrom(now, s.Mode)}
 	}
 	w.refused.Store(&map[string]bool{})
 	return w
@@ -93,6 +93,9 @@ func (w *ways) inherit(old *ways) {
 		if w.bySite[site] != nil {
 			own := *was
 			own.asked = maps.Clone(was.asked)
+			if w.mode != Direct {
+				own.telling = nil // nobody waits for it
+			}
 			w.bySite[site] = &own
 			if t, ok := old.terms[site]; ok {
 				w.terms[site] = t
