@@ -80,7 +80,7 @@
 //	                else the machine does for the stream
 //	turnstile.go    moves share the cores: whose batch is compressed next
 //
-//	layer2.go       the segments: what moves ask of them; configure.go, the config; segment.go, operators; hostroute.go,
+//	layer2.go       the segments: what moves ask of them; configure.go, the config; segment.go, operators; hostroute.go, routeorder.go,
 //	                routes to guests
 //	frames.go       their frames on the link; express.go, beside it
 //

@@ -10,18 +10,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext"
 )
-
-// routeDying is how long what a host_route command has started may hold on to its output when
-// the command has ended, or was killed.
-const routeDying = time.Second
 
 // route calls the host_route command of a segment. Its arguments follow those
 // that the operator gave: arrive or depart, segment, MAC, IP.
@@ -33,16 +26,13 @@ func (l *Layer2) route(ctx context.Context, what string, r l2ext.HostRoute) erro
 		return nil // it wants none any more
 	}
 	args := append(argv[1:len(argv):len(argv)], what, r.Segment, r.MAC.String(), r.IP.String())
-	cmd := exec.CommandContext(ctx, argv[0], args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with what it starts: it is killed as a whole
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = routeDying
-	out, err := cmd.CombinedOutput()
+	argv = append(argv[:1:1], args...)
+	out, err := runOrder(ctx, argv, routeHolding)
 	if ctx.Err() != nil && err != nil {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(append(argv[:1:1], args...), " "), err, strings.TrimSpace(string(out[:min(len(out), 1024)])))
+		return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(out))
 	}
 	return nil
 }

@@ -171,6 +171,54 @@ func TestHostRouteHangs(t *testing.T) {
 	}
 }
 
+// TestHostRouteLeavesBehind has commands that leave a process that holds their output. That of one that succeeds
+// goes on, and the command has succeeded; that of one that fails is killed.
+func TestHostRouteLeavesBehind(t *testing.T) {
+	for _, status := range []string{"0", "1"} {
+		pid := filepath.Join(t.TempDir(), "pid")
+		_, err := runOrder(t.Context(), []string{"/bin/sh", "-c", `sleep 1000 & echo $! > "$0"; exit "$1"`, pid, status}, time.Millisecond)
+		text, e := os.ReadFile(pid)
+		if e != nil {
+			t.Fatal(e)
+		}
+		child, e := strconv.Atoi(strings.TrimSpace(string(text)))
+		if e != nil {
+			t.Fatal(e)
+		}
+		defer syscall.Kill(child, syscall.SIGKILL)
+		if succeeds := status == "0"; succeeds != (err == nil) {
+			t.Errorf("status %s: %v", status, err)
+		} else if succeeds {
+			if !isAlive(child) {
+				t.Errorf("status %s: what it has left is dead", status)
+			}
+			continue
+		}
+		for began := time.Now(); isAlive(child); runtime.Gosched() {
+			if time.Since(began) > time.Minute {
+				t.Fatalf("status %s: process %d lives on", status, child)
+			}
+		}
+	}
+}
+
+// TestHostRouteTalks has a command that prints a lot: it goes on, and of the gateway's memory it takes little.
+func TestHostRouteTalks(t *testing.T) {
+	out, err := runOrder(t.Context(), []string{"/bin/sh", "-c", "head -c 10000000 /dev/zero && exit 7"}, time.Minute)
+	if err == nil || !strings.Contains(err.Error(), "exit status 7") || len(out) != maxOrderOutput {
+		t.Errorf("%d bytes, %v", len(out), err)
+	}
+	var h head
+	for _, text := range []string{"ab", "", strings.Repeat("c", maxOrderOutput), "d"} {
+		if n, err := h.Write([]byte(text)); n != len(text) || err != nil || len(h) > maxOrderOutput {
+			t.Errorf("of %d bytes %d are written, with %v; it has %d", len(text), n, err, len(h))
+		}
+	}
+	if want := "ab" + strings.Repeat("c", maxOrderOutput-2); string(h) != want {
+		t.Errorf("it begins with %.10q", h)
+	}
+}
+
 // isAlive tells whether a process runs; one that nobody has waited for does not.
 func isAlive(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
