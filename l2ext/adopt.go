@@ -1,6 +1,7 @@
 package l2ext
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -10,7 +11,8 @@ import (
 
 // In mode Direct the kernel goes on carrying frames when a gateway dies, and the next one knows
 // nothing of the hosts at first. So what the kernel sends to a site stays until that site has told
-// all that it knows: how it carries the segment, and as many hosts as its digest counts. What goes
+// all that it knows: how it carries the segment, and as many hosts as its digest counts. Entries of hosts
+// that it does not name stay some minutes longer, if nobody else has the host. What goes
 // to sites that are not on the segment any more ends with the first wish. A site's machine is known
 // by the kernel's entry of its gateway, see Adopted.
 
@@ -28,6 +30,11 @@ const (
 	// tellingTime is how long it does for a site whose link is up and that says something of the segment,
 	// but never all that it counts: some 30 digests, each of which has it tell all again.
 	tellingTime = 5 * time.Minute
+
+	// settlingTime is how long entries of hosts that a site does not name stay when it has told all: its gateway
+	// may have started with ours, and know no more than what its bridge has heard since, or for
+	// BR_DEFAULT_AGEING_TIME (include/linux/if_bridge.h) before. Whoever talks to such a host makes it known.
+	settlingTime = 5 * time.Minute
 )
 
 // Adopted is what of a segment an earlier gateway may have left in the kernel, and is to stay as
@@ -37,10 +44,11 @@ type Adopted struct {
 	Sites      []UnderlaySite // that have yet to tell all. Their machines are where the entries of their gateways lead; Addr is not used
 	Strangers  bool           // likewise sites that are not known yet: all other machines but those of Underlay.Sites
 	Neighbours bool           // and what the kernel answers for
+	Settling   []UnderlaySite // that have told all: only entries of hosts stay, and only those that lead to Addr
 }
 
 // Any tells whether anything is to stay.
-func (a Adopted) Any() bool { return len(a.Sites) > 0 || a.Strangers }
+func (a Adopted) Any() bool { return len(a.Sites) > 0 || a.Strangers || len(a.Settling) > 0 }
 
 // telling is what a site has told of its hosts since this gateway has started.
 type telling struct {
@@ -59,10 +67,14 @@ func tellingFrom(now time.Time, mode Mode) *telling {
 	return &telling{began: now, hosts: make(map[MAC]bool)}
 }
 
-// note takes records of the site. There are at most MaxMACs hosts on a segment.
+// note takes records of the site, of which its digest does not count those withdrawn. There are at most
+// MaxMACs hosts on a segment.
 func (t *telling) note(records []announce.Record) {
 	for _, r := range records {
-		if r.Cause != announce.Withdrawn && len(t.hosts) < MaxMACs {
+		switch {
+		case r.Cause == announce.Withdrawn:
+			delete(t.hosts, r.MAC)
+		case len(t.hosts) < MaxMACs:
 			t.hosts[r.MAC] = true
 		}
 	}
@@ -116,14 +128,31 @@ func (w *ways) adopts(now time.Time, linkSince func(site string) (since time.Tim
 			continue
 		}
 		since, up := linkSince(site)
-		if up && y.telling.isVain(now, since, y.heard) || y.mode != "" && (y.mode != Direct || y.telling.isAll()) {
+		if up && y.telling.isVain(now, since, y.heard) || y.mode != "" && y.mode != Direct {
 			y.telling = nil
+			continue
+		}
+		if y.mode != "" && y.telling.isAll() {
+			y.telling, y.settled = nil, now
 			continue
 		}
 		sites = append(sites, site)
 	}
 	slices.Sort(sites)
 	return sites, now.Before(w.strangers)
+}
+
+// settling are the sites of which entries stay though they do not name the hosts, and where they are.
+func (w *ways) settling(now time.Time) map[string]netip.Addr {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sites := make(map[string]netip.Addr)
+	for site, y := range w.bySite {
+		if w.mode == Direct && !y.settled.IsZero() && now.Sub(y.settled) < settlingTime && w.usable(y) == "" {
+			sites[site] = y.addr
+		}
+	}
+	return sites
 }
 
 // adopted is what of a segment stays now.
@@ -133,7 +162,10 @@ func (m *Manager) adopted(now time.Time, seg *segment) (a Adopted) {
 		a.Sites = append(a.Sites, UnderlaySite{Site: seg.endpoint[site], MAC: probe.GatewayOf(seg.VNI, site)})
 	}
 	a.Strangers = strangers
-	a.Neighbours = a.Any() && now.Sub(seg.ways.began) < answersTime
+	a.Neighbours = (len(a.Sites) > 0 || a.Strangers) && now.Sub(seg.ways.began) < answersTime
+	for site, addr := range seg.ways.settling(now) {
+		a.Settling = append(a.Settling, UnderlaySite{Site: seg.endpoint[site], Addr: addr, MAC: probe.GatewayOf(seg.VNI, site)})
+	}
 	return a
 }
 
@@ -146,9 +178,9 @@ func (m *Manager) linkSince(site string) (since time.Time, ok bool) {
 	return since, ok
 }
 
-// summary of it tells whether it has changed: it only becomes less.
+// summary of it tells whether it has changed: it only becomes less, and a site goes from Sites to Settling.
 func (a Adopted) summary() (n int) {
-	n = 4 * len(a.Sites)
+	n = 8*len(a.Sites) + 4*len(a.Settling)
 	if a.Strangers {
 		n += 2
 	}

@@ -25,6 +25,8 @@ func TestTelling(t *testing.T) {
 	}{
 		{"nothing was told", func() {}},
 		{"how it carries the segment", func() { w.told(time.Now(), "b", Direct, netip.MustParseAddr("10.0.0.2")) }},
+		{"a host, before its digest", func() { w.heardHosts("b", []announce.Record{record(5, announce.Learned)}) }},
+		{"that it has gone", func() { w.heardHosts("b", []announce.Record{record(5, announce.Withdrawn)}) }},
 		{"a digest", func() { w.heardDigest("b", 2, false) }},
 		{"a host", func() { w.heardHosts("b", []announce.Record{record(1, announce.Learned)}) }},
 		{"the same again, and one that has gone", func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -128,6 +129,44 @@ func TestDirectAdoption(t *testing.T) {
 	}
 }
 
+// TestDirectAdoptionTogether restarts the gateways of a and b together: b has told all that it knows, which is
+// not all of its hosts. Entries of these stay for some minutes, where b is now.
+func TestDirectAdoptionTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a := adopting(t, nil, "a", "b")
+		settling := func(when, want string) {
+			t.Helper()
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			var got []string
+			for _, s := range a.last.Settling {
+				got = append(got, s.Addr.String())
+			}
+			if strings.Join(got, " ") != want {
+				t.Errorf("%s entries stay for %v, want %s", when, got, want)
+			}
+		}
+		settling("before b has told", "")
+		w.wire.Heal()
+		w.wantAdopted(a, "0 sites, strangers false, neighbours false", 3*time.Second)
+		settling("when b has told", "10.9.0.98")
+		w.appear("a", "lan", vmMAC, "10.0.0.9")
+		a.mu.Lock()
+		if !a.out[vmMAC] {
+			t.Error("a host that is here has its entries of before")
+		}
+		a.mu.Unlock()
+		w.pass(4*time.Minute + 50*time.Second)
+		settling("after nearly five minutes", "10.9.0.98")
+		w.pass(15 * time.Second)
+		settling("after five minutes", "")
+		w.wire.Cut()
+		w.wire.Heal()
+		w.pass(15 * time.Second)
+		settling("when b is back", "")
+	})
+}
+
 // TestDirectAdoptionAbsent has a site whose link is up and that has no such segment any more: what is
 // there for it goes when a segment counts as absent.
 func TestDirectAdoptionAbsent(t *testing.T) {
@@ -138,6 +177,9 @@ func TestDirectAdoptionAbsent(t *testing.T) {
 		w.pass(30 * time.Second)
 		w.wantAdopted(a, "1 sites, strangers false, neighbours false", 0)
 		w.wantAdopted(a, "0 sites, strangers false, neighbours false", 10*time.Second)
+		if len(a.last.Settling) > 0 {
+			t.Error("entries stay for a site that has no such segment")
+		}
 	})
 }
 

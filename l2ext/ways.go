@@ -57,7 +57,8 @@ type way struct {
 	since time.Time  // when that, or the way before it, began
 	heard time.Time  // when the site said something of the segment last
 
-	telling *telling // nil: it has told all that it knows, since this gateway has started; or the mode is another than Direct
+	telling *telling  // nil: it has told all that it knows, since this gateway has started; or the mode is another than Direct
+	settled time.Time // when it had told all; zero while it has not
 
 	// In mode Direct, of probes.
 	asked    map[uint64]asked
@@ -130,7 +131,7 @@ func (w *ways) told(now time.Time, site string, mode Mode, addr netip.Addr) (fre
 		return false, false
 	}
 	if fresh = y.mode != mode || y.addr != addr; fresh {
-		w.bySite[site] = &way{mode: mode, addr: addr, since: now, heard: now, telling: y.telling}
+		w.bySite[site] = &way{mode: mode, addr: addr, since: now, heard: now, telling: y.telling, settled: y.settled}
 		w.sort()
 	}
 	return fresh, mode == w.mode

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/probe"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -16,12 +17,14 @@ import (
 // to tell all goes on: entries, copies and neighbours of the bridge stay, and the tables of
 // nftables, which are made anew, let in frames from the machines of these sites. Which these are
 // the kernel knows as well, by the entries of their gateways. What is there for other machines goes:
-// these are of sites that have left the segment while nobody looked.
+// these are of sites that have left the segment while nobody looked. Of sites that have told all, entries of hosts
+// stay a while longer where they lead to where these sites are.
 
 // left is what has stayed of a segment.
 type left struct {
 	machines map[l2ext.MAC]netip.Addr // by the gateway's MAC, those of the sites that have yet to tell all
 	addrs    map[netip.Addr]bool      // the same, and those of strangers
+	settling map[netip.Addr]bool      // machines of which only hosts that nobody names are left
 	away     map[l2ext.MAC]bool       // hosts with entries that send there
 	gone     map[l2ext.MAC]bool       // hosts whose entries have been removed
 }
@@ -40,7 +43,7 @@ func (n *Net) leftOf(device int, u *l2ext.Underlay, known map[l2ext.MAC]netip.Ad
 		return l, fmt.Errorf("listing what there is: %w", err)
 	}
 	there := make(map[l2ext.MAC]netip.Addr)
-	l = left{machines: make(map[l2ext.MAC]netip.Addr), addrs: make(map[netip.Addr]bool), away: make(map[l2ext.MAC]bool), gone: make(map[l2ext.MAC]bool)}
+	l = left{machines: make(map[l2ext.MAC]netip.Addr), addrs: make(map[netip.Addr]bool), settling: make(map[netip.Addr]bool), away: make(map[l2ext.MAC]bool), gone: make(map[l2ext.MAC]bool)}
 	for _, e := range list {
 		if a, ok := netip.AddrFromSlice(e.IP); ok && e.LinkIndex == device && e.MasterIndex == 0 && len(e.HardwareAddr) == 6 {
 			there[l2ext.MAC(e.HardwareAddr)] = a.Unmap()
@@ -60,11 +63,19 @@ func (n *Net) leftOf(device int, u *l2ext.Underlay, known map[l2ext.MAC]netip.Ad
 	for _, at := range l.machines {
 		l.addrs[at] = true
 	}
+	for _, s := range u.Adopted.Settling {
+		l.settling[s.Addr] = true
+	}
 	return l, nil
 }
 
 // keeps tells whether what leads to a machine stays.
 func (l left) keeps(at netip.Addr) bool { return l.addrs[at] }
+
+// keepsHost tells whether the entry of a MAC that leads to one does.
+func (l left) keepsHost(mac l2ext.MAC, at netip.Addr) bool {
+	return l.keeps(at) || l.settling[at] && !probe.IsGateway(mac)
+}
 
 // sitesOf are the machines to which the kernel is to send: those that sites have told, and
 // until then those that were theirs before.

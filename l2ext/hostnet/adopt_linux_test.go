@@ -191,6 +191,39 @@ func TestDirectAdopt(t *testing.T) {
 	}
 }
 
+// TestDirectAdoptSettling kills a gateway. The next one has heard from b and c all that they know, which may not be
+// all: what hosts they do not name have stays, but where it leads elsewhere, or the host is found here or there.
+func TestDirectAdoptSettling(t *testing.T) {
+	ns, before := crashed(t)
+	next := newNet(t, ns)
+	w := blank()
+	w.Direct.Sites = []l2ext.UnderlaySite{{Site: 16, Addr: machineB, MAC: gatewayB}, {Site: 17, Addr: netip.MustParseAddr("10.78.0.33"), MAC: gatewayC}}
+	w.Direct.Adopted.Settling = w.Direct.Sites
+	for range 2 {
+		apply(t, next, w)
+		got := next.has(t, ns)
+		if strings.Count(got.entries, "dst 10.78.0.2 ") != strings.Count(before.entries, "dst 10.78.0.2 ") || strings.Contains(got.entries, "dst 10.78.0.3 ") ||
+			got.machines != 2 || got.away != 3 || got.copies != 0 || got.limit != before.limit || got.neighbours != 0 {
+			t.Errorf("of hosts that are not named there is %+v", got)
+		}
+	}
+	check(t, next.Point(100, []l2ext.Entry{{MAC: adoptHost(1)}, {MAC: adoptHost(2), Site: 17}}))
+	w.Entries = []l2ext.Entry{{MAC: adoptHost(2), Site: 17}}
+	for range 2 {
+		apply(t, next, w)
+		got := next.has(t, ns)
+		if strings.Contains(got.entries, adoptHost(1).String()) || !strings.Contains(got.entries, adoptHost(2).String()+" dst 10.78.0.33 ") ||
+			!strings.Contains(got.entries, adoptHost(3).String()+" dst 10.78.0.2 ") || got.away != 2 {
+			t.Errorf("of hosts that turn up elsewhere there is %+v", got)
+		}
+	}
+	w.Direct.Adopted = l2ext.Adopted{}
+	apply(t, next, w)
+	if got := next.has(t, ns); strings.Contains(got.entries, adoptHost(3).String()) || got.away != 1 {
+		t.Errorf("in the end there is %+v", got)
+	}
+}
+
 // TestDirectAdoptNotRemoved kills a gateway. When the next one starts, site c has been removed: it is cut off
 // at once, and what is there for b stays.
 func TestDirectAdoptNotRemoved(t *testing.T) {

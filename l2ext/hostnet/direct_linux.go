@@ -159,7 +159,7 @@ func (n *Net) setDirectEntries(a attachment, wished []l2ext.Entry) error {
 		delete(have, e.MAC)
 	}
 	for mac, h := range have {
-		if h.port == a.direct && a.left.keeps(h.to) {
+		if h.port == a.direct && a.left.keepsHost(mac, h.to) {
 			set(a.left.away, mac, !probe.IsGateway(mac))
 			continue
 		}
