@@ -31,11 +31,11 @@ const (
 type routeRunner struct {
 	have    map[HostRoute]*routeState // that may be there
 	kept    map[HostRoute]bool        // what Config.KeepRoutes was told last
+	queue   map[string][]dueRoute     // by segment, what is to be done next, in order: made with each wish
 	running int
 	byName  map[string]int     // of these, by segment
 	busy    map[routeHost]bool // hosts for which one runs
 	ended   chan routeEnd      // unbuffered: who ends waits for the runner
-	last    bool               // the gateway ends: nothing is tried twice
 }
 
 // routeState is one route.
@@ -90,13 +90,14 @@ func (n *routeRunner) all() map[HostRoute]bool {
 func (m *Manager) runRoutes(ctx context.Context) {
 	n := m.routes.runner
 	for {
-		m.startRoutes(ctx, time.Now())
+		m.startRoutes(ctx)
 		select {
 		case <-ctx.Done():
 			m.endRoutes(context.WithoutCancel(ctx))
 			return
 		case wish := <-m.routes.wish:
 			n.take(wish)
+			n.line(time.Now())
 			m.keepRoutes()
 			m.tellRoutes()
 		case e := <-n.ended:
@@ -116,9 +117,9 @@ func (m *Manager) endRoutes(ctx context.Context) {
 	for _, s := range n.have {
 		s.failed, s.next = 0, time.Time{}
 	}
-	n.last = true
 	n.take(routeWish{})
-	for m.startRoutes(ctx, time.Now()); n.running > 0; m.startRoutes(ctx, time.Now()) {
+	n.line(time.Now()) // once
+	for m.startRoutes(ctx); n.running > 0; m.startRoutes(ctx) {
 		m.routeEnded(time.Now(), <-n.ended)
 	}
 	m.keepRoutes()
@@ -155,36 +156,84 @@ func (s *routeState) what() string {
 	return ""
 }
 
-// due are the routes about which something is to be done now: those that have not failed first, and
-// of these what is to be taken away.
-func (n *routeRunner) due(now time.Time) (all []HostRoute) {
+// dueRoute is one about which something is to be done.
+type dueRoute struct {
+	HostRoute
+	what  string
+	again bool // it has failed
+}
+
+// compare has those that have not failed be first, and of these what is to be taken away.
+func (d dueRoute) compare(o dueRoute) int {
+	if d.again != o.again {
+		if o.again {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(-cmp.Compare(d.what, o.what), cmp.Compare(d.Segment, o.Segment), d.IP.Compare(o.IP), bytes.Compare(d.MAC[:], o.MAC[:]))
+}
+
+// line makes the queue: once for each wish, as an evacuation brings thousands.
+func (n *routeRunner) line(now time.Time) {
+	n.queue = make(map[string][]dueRoute)
 	for r, s := range n.have {
-		if s.what() != "" && !s.running && !now.Before(s.next) && !(n.last && s.failed > 0) {
-			all = append(all, r)
+		if what := s.what(); what != "" && !s.running && !now.Before(s.next) {
+			n.queue[r.Segment] = append(n.queue[r.Segment], dueRoute{HostRoute: r, what: what, again: s.failed > 0})
 		}
 	}
-	slices.SortFunc(all, func(a, b HostRoute) int {
-		x, y := n.have[a], n.have[b]
-		return cmp.Or(cmp.Compare(min(x.failed, 1), min(y.failed, 1)), -cmp.Compare(x.what(), y.what()),
-			cmp.Compare(a.Segment, b.Segment), a.IP.Compare(b.IP), bytes.Compare(a.MAC[:], b.MAC[:]))
-	})
-	return all
+	for _, q := range n.queue {
+		slices.SortFunc(q, dueRoute.compare)
+	}
+}
+
+// pushIn puts a route first in the queue if something is to be done about it now that was not before.
+func (n *routeRunner) pushIn(r HostRoute) {
+	if what := n.have[r].what(); what != "" {
+		n.queue[r.Segment] = slices.Insert(n.queue[r.Segment], 0, dueRoute{HostRoute: r, what: what})
+	}
+}
+
+// pull takes out of the queue what is to be started now; ok is false for nothing. It passes over hosts for
+// which one runs, which are few, and over segments of which as many run as may.
+func (n *routeRunner) pull() (first dueRoute, ok bool) {
+	at := 0
+	for segment, q := range n.queue {
+		if n.byName[segment] == routesOfOne {
+			continue
+		}
+		i := slices.IndexFunc(q, n.isFree)
+		if i >= 0 && (!ok || q[i].compare(first) < 0) {
+			first, at, ok = q[i], i, true
+		}
+	}
+	if !ok {
+		return first, false
+	}
+	q := n.queue[first.Segment]
+	copy(q[1:at+1], q[:at]) // those that were passed over stay first
+	if n.queue[first.Segment] = q[1:]; len(q) == 1 {
+		delete(n.queue, first.Segment)
+	}
+	return first, true
+}
+
+// isFree tells that nothing runs for the hosts of a route.
+func (n *routeRunner) isFree(d dueRoute) bool {
+	hosts := d.hosts()
+	return !n.busy[hosts[0]] && !n.busy[hosts[1]]
 }
 
 // startRoutes starts as many as may run.
-func (m *Manager) startRoutes(ctx context.Context, now time.Time) {
+func (m *Manager) startRoutes(ctx context.Context) {
 	n := m.routes.runner
-	if n.running == routesAtOnce || ctx.Err() != nil {
-		return
-	}
-	for _, r := range n.due(now) {
-		hosts := r.hosts()
-		if n.byName[r.Segment] == routesOfOne || n.busy[hosts[0]] || n.busy[hosts[1]] {
-			continue
+	for n.running < routesAtOnce && ctx.Err() == nil {
+		d, ok := n.pull()
+		if !ok {
+			return
 		}
-		s := n.have[r]
-		what := s.what()
-		s.running = true
+		r, what, hosts := d.HostRoute, d.what, d.hosts()
+		n.have[r].running = true
 		n.running++
 		n.byName[r.Segment]++
 		n.busy[hosts[0]], n.busy[hosts[1]] = true, true
@@ -193,9 +242,6 @@ func (m *Manager) startRoutes(ctx context.Context, now time.Time) {
 			defer cancel()
 			n.ended <- routeEnd{r, what, m.cfg.Route(ctx, what, r)}
 		}()
-		if n.running == routesAtOnce {
-			return
-		}
 	}
 }
 
@@ -216,15 +262,24 @@ func (m *Manager) routeEnded(now time.Time, e routeEnd) {
 	}
 	m.log.Info("host route", "stage", e.what, "segment", r.Segment, "mac", r.MAC, "ip", r.IP)
 	s.failed, s.next, s.err, s.made = 0, time.Time{}, nil, e.what == arrive
-	if e.what == arrive {
-		return
+	if e.what == depart {
+		n.tookAway(r)
 	}
+	if n.have[r] != nil {
+		n.pushIn(r) // the wish has changed meanwhile
+	}
+}
+
+// tookAway notes that a route has been taken away.
+func (n *routeRunner) tookAway(r HostRoute) {
 	for o, other := range n.have { // what took this one away may have taken that of another MAC with its IP
-		if o.Segment == r.Segment && o.IP == r.IP {
-			other.made = false
+		if o != r && o.Segment == r.Segment && o.IP == r.IP && other.made {
+			if other.made = false; other.wanted {
+				n.pushIn(o)
+			}
 		}
 	}
-	if !s.wanted {
+	if !n.have[r].wanted {
 		delete(n.have, r)
 	}
 }
