@@ -146,9 +146,8 @@ func (n *Net) limitStorms(wishes []l2ext.Wish) {
 	if rules == n.storm.rules {
 		return
 	}
-	n.keepDrops()
 	told := n.storm.err != nil
-	err := n.program(wishes)
+	err := n.keepDrops(func() error { return n.program(wishes) })
 	n.storm.err = err
 	if err == nil {
 		n.storm.rules = rules
@@ -391,8 +390,16 @@ func countingChains(vni uint32, direct bool) (names []string) {
 	return names
 }
 
-// keepDrops saves what the rules have counted before they go.
-func (n *Net) keepDrops() { n.storm.before, n.storm.vlans = n.drops(), n.otherVLANs() }
+// keepDrops saves what the rules have counted when others replace them. Those that could not be
+// replaced go on counting.
+func (n *Net) keepDrops(replace func() error) error {
+	drops, vlans := n.drops(), n.otherVLANs()
+	if err := replace(); err != nil {
+		return err
+	}
+	n.storm.before, n.storm.vlans = drops, vlans
+	return nil
+}
 
 // tableThere tells whether a table is still there: "nft flush ruleset" takes
 // it away, and so do tools that reload a firewall.

@@ -1,6 +1,7 @@
 package hostnet
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -87,6 +88,50 @@ func TestStorm(t *testing.T) {
 	check(t, err)
 	if again[0].Limited < a[0].Limited {
 		t.Errorf("other limits made %d frames of %d", again[0].Limited, a[0].Limited)
+	}
+}
+
+// TestDropsAreCountedOnce has rules that cannot be replaced for a while, and are in the end: what they have
+// dropped is counted once.
+func TestDropsAreCountedOnce(t *testing.T) {
+	ns := nstest.New(t)
+	check(t, ns.Sysctl("ipv6.conf.default.disable_ipv6", "1"), ns.Bridge("br0"))
+	tap, err := ns.Tap("tap0")
+	check(t, err, ns.Plug("tap0", "br0"))
+	t.Cleanup(func() { tap.Close() })
+	n := newNet(t, ns)
+	w := prod("br0")
+	w.Policy = l2ext.Policy{Limits: l2ext.Limits{Resolve: 40, Broadcast: 20, Multicast: 100, Unknown: 1}}
+	counted := func() uint64 {
+		a, err := n.Apply(t.Context(), []l2ext.Wish{w})
+		check(t, err)
+		return a[0].Limited
+	}
+	counted()
+	var least, sent uint64
+	for began := time.Now(); least == 0; least = counted() { // the port may have yet to forward
+		if time.Since(began) > time.Minute {
+			t.Fatal("nothing is over the limits")
+		}
+		for range 500 {
+			tap.Write(frame("\xff\xff\xff\xff\xff\xff", "\x88\xb6", 46))
+			sent++
+		}
+	}
+	refused := errors.New("no memory")
+	for range 3 {
+		if err := n.keepDrops(func() error { return refused }); !errors.Is(err, refused) {
+			t.Errorf("got %v", err)
+		}
+		if got := counted(); got < least || got > sent {
+			t.Errorf("with rules that are not replaced %d frames of %d are counted, and were %d", got, sent, least)
+		}
+	}
+	w.Policy.Limits.Broadcast = 30
+	for range 2 {
+		if got := counted(); got < least || got > sent {
+			t.Errorf("with rules that are replaced %d frames of %d are counted, and were %d", got, sent, least)
+		}
 	}
 }
 
