@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,15 +73,32 @@ type site struct {
 	kill  func() // as kill -9 does
 }
 
-// freeAddr finds a UDP port for a gateway that will restart on it.
+// ports are those that gateways of this process have had, below those that the kernel gives to
+// who asks for none (ip_local_port_range): between two runs of a gateway nobody else has its port.
+var ports atomic.Uint32
+
+const firstPort, allPorts = 10240, 32768 - 10240
+
+// freeAddr finds a port, of UDP and of TCP, for a gateway that will restart on it.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range allPorts {
+		n := (uint32(os.Getpid())*97 + ports.Add(1)) % allPorts
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(firstPort+n)))
+		u, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			continue
+		}
+		u.Close()
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return addr
 	}
-	defer c.Close()
-	return c.LocalAddr().String()
+	t.Fatal("all ports are in use")
+	return ""
 }
 
 // newPair makes sites a and b, with their link up and one VM, db1, at a.
