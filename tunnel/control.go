@@ -53,7 +53,9 @@ func (ch *Channel) compose(b []byte) []byte {
 	if n&needReset != 0 {
 		return frame.Reset{Channel: ch.id, Reason: ch.reset}.Append(b)
 	}
-	if n&needAck != 0 {
+	// An acknowledgement tells the peer that we know the channel. Data may have overtaken the
+	// Open, which is lost if the set changes now.
+	if n&needAck != 0 && ch.described {
 		b = ch.in.ack(ch.id).Append(b)
 	}
 	if n&needFin != 0 {
