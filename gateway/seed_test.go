@@ -443,7 +443,8 @@ func TestStoreWithoutDisk(t *testing.T) {
 		t.Errorf("the second time a stream of 4 MiB cost %d bytes", n)
 	}
 	r, err := b.g.StoreReport(t.Context())
-	if err != nil || r.Peers[0].Pages < 1024 || r.Peers[0].Disk != 0 {
+	// Pages in whose middle the source pauses are cut: few, if it is slow.
+	if err != nil || r.Peers[0].Pages < 1024-few/page.Size || r.Peers[0].Disk != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
