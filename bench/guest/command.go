@@ -33,6 +33,7 @@ type Options struct {
 
 	Seed uint64 // of all content; zero means 1
 	Fill int    // per cent of free memory to fill; zero means 85
+	Hard bool   // all content is random and cannot be reduced
 	Rate int    // pages to rewrite each second from the start
 }
 
@@ -108,6 +109,9 @@ func (o Options) memory() int64 {
 func (o Options) cmdline() string {
 	line := fmt.Sprintf("console=ttyS0 quiet panic=-1 lh.seed=%d lh.fill=%d lh.rate=%d lh.mtu=%d",
 		cmp.Or(o.Seed, 1), cmp.Or(o.Fill, 85), o.Rate, cmp.Or(o.MTU, 1500))
+	if o.Hard {
+		line += " lh.hard=true"
+	}
 	if o.IP.IsValid() {
 		line += " lh.ip=" + o.IP.String()
 	}

@@ -126,11 +126,12 @@ $b mount -t devtmpfs dev /dev
 	for _, m := range modules {
 		fmt.Fprintf(&b, "$b insmod /lib/%s\n", filepath.Base(m.path))
 	}
-	b.WriteString(`seed=1 fill=85 rate=0 mtu=1500 disk=
+	b.WriteString(`seed=1 fill=85 hard=false rate=0 mtu=1500 disk=
 for word in $($b cat /proc/cmdline); do
 	case $word in
 	lh.seed=*) seed=${word#*=} ;;
 	lh.fill=*) fill=${word#*=} ;;
+	lh.hard=*) hard=${word#*=} ;;
 	lh.rate=*) rate=${word#*=} ;;
 	lh.mtu=*) mtu=${word#*=} ;;
 	lh.ip=*) ip=${word#*=} ;;
@@ -145,7 +146,7 @@ if [ -e /sys/class/net/eth0 ]; then
 fi
 [ -e /dev/vda ] && disk=/dev/vda
 echo "longhaul guest: started"
-exec /workload -seed $seed -fill $fill -rate $rate -disk "$disk"
+exec /workload -seed $seed -fill $fill -hard=$hard -rate $rate -disk "$disk"
 `)
 	return b.String()
 }

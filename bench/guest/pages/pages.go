@@ -83,6 +83,16 @@ func New(seed uint64) *Source {
 	return s
 }
 
+// Hard makes a source of which every page is Random: what carries it waits for the line,
+// and not for a processor that looks for something to reduce.
+func Hard(seed uint64) *Source {
+	s := New(seed)
+	for i := range s.deal {
+		s.deal[i] = Random
+	}
+	return s
+}
+
 // Kind of the page at index, as it is in even full versions; a page of kind
 // Zero is Text in the odd ones.
 func (s *Source) Kind(index uint64) Kind {

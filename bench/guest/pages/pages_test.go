@@ -112,3 +112,28 @@ func BenchmarkFill(b *testing.B) {
 		})
 	}
 }
+
+// TestHard: no page of a hard source is any smaller when it is compressed, in any version.
+func TestHard(t *testing.T) {
+	s := Hard(3)
+	var all bytes.Buffer
+	w, err := flate.NewWriter(&all, flate.BestCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := make([]byte, Size)
+	for index := range uint64(200) {
+		for _, v := range []Version{0, Version(0).Full()} {
+			s.Fill(page, index, v)
+			if _, err := w.Write(page); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := all.Len(); n < 400*Size*99/100 {
+		t.Errorf("%d bytes became %d", 400*Size, n)
+	}
+}

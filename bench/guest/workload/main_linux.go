@@ -35,17 +35,21 @@ type guest struct {
 func main() {
 	seed := flag.Uint64("seed", 1, "seed of all content")
 	fill := flag.Int("fill", 85, "per cent of the free memory to fill")
+	hard := flag.Bool("hard", false, "content that cannot be reduced")
 	device := flag.String("disk", "", "block device to fill")
 	rate := flag.Int("rate", 0, "pages to rewrite each second")
 	flag.Parse()
-	if err := run(*seed, *fill, *device, *rate); err != nil {
+	src := pages.New(*seed)
+	if *hard {
+		src = pages.Hard(*seed)
+	}
+	if err := run(src, *fill, *device, *rate); err != nil {
 		fmt.Fprintln(os.Stderr, "workload:", err)
 		os.Exit(1)
 	}
 }
 
-func run(seed uint64, fill int, device string, rate int) error {
-	src := pages.New(seed)
+func run(src *pages.Source, fill int, device string, rate int) error {
 	g := &guest{boot: bootID(), start: time.Now()}
 	var err error
 	if device != "" {

@@ -52,6 +52,7 @@ type bedOptions struct {
 	more    func(other string) string // segments, see pair.Options
 	mtu     int                       // of the guest; 0 means lanMTU
 	fill    int                       // per cent of the guest's memory; 0 means 60
+	hard    bool                      // its content cannot be reduced
 	dirty   control.Dirty
 	noGuest bool
 	noPair  bool
@@ -134,7 +135,7 @@ func (b *bed) boot(t *testing.T, o bedOptions) {
 		fill = 60
 	}
 	vm, err := b.lab.A.StartGuest(ctx, guest.Options{
-		Name: vmName, Image: img, Memory: 96 << 20, Disk: disk, Seed: 7, Fill: fill, MTU: cmp.Or(o.mtu, lanMTU), Accel: guest.Accel(ctx, img),
+		Name: vmName, Image: img, Memory: 96 << 20, Disk: disk, Seed: 7, Fill: fill, Hard: o.hard, MTU: cmp.Or(o.mtu, lanMTU), Accel: guest.Accel(ctx, img),
 	})
 	if err != nil {
 		t.Fatal(err)
