@@ -44,6 +44,10 @@ import (
 // gateway may have less time for that than we: where the destination holds the move
 // up, zstd does.
 //
+// What has been gone over to while the line was not known may be what it cannot bear.
+// If that shows, and less of the stream passes than did before, the effort of before
+// is made again, however little of the cores it leaves free: it has been seen to work.
+//
 // Without a search nothing tells what one would find. So one tick in twenty
 // searches: what was cold may be followed by what resembles a VM that crossed
 // before, where a search saves more work than it makes.
@@ -68,6 +72,9 @@ type chooser struct {
 	late   bool          // in the last tick: it is a late round, or a postcopy
 	credit float64       // changes that may still be made
 	short  int           // ticks in a row that asked for less
+
+	was     effort  // before the last change
+	wasRate float64 // and how much of the stream passed then, bytes per second; 0: not known
 }
 
 const (
@@ -268,9 +275,21 @@ func (c *chooser) choose(n seen) {
 		c.short = 0
 		return
 	}
-	if !c.takeLess(b) && held && c.age >= hold && !c.takeMore(b) {
+	if !c.takeLess(b) && held && c.age >= hold && !c.takeMore(b) && !c.takeBack(b) {
 		c.spare()
 	}
+}
+
+// takeBack goes over to the effort of before again, where more of the stream passed,
+// if the line is why.
+func (c *chooser) takeBack(b bounds) bool {
+	gain := min(c.rate(c.was, b)/c.rate(c.now, b), c.wasRate/c.recent.stream())
+	fewer := c.content.price(c.was).wire < c.content.price(c.now).wire
+	if c.limited != limitLine || !fewer || gain < gainLess || c.credit < 1 {
+		return false
+	}
+	c.change(c.was, gain)
+	return true
 }
 
 // takeLess goes over to an effort that takes less of the CPU, or leaves more for
@@ -342,6 +361,7 @@ func (c *chooser) change(e effort, gain float64) {
 	if gain < gainMuch {
 		c.credit--
 	}
+	c.was, c.wasRate = c.now, c.recent.stream()
 	c.now, c.age, c.short = e, 0, 0
 	c.recent = recent{}
 }

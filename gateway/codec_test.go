@@ -424,3 +424,18 @@ func TestCodecTwoMoves(t *testing.T) {
 		}
 	}
 }
+
+// TestCodecTakesBack: raw is fastest while the line is not known, and what the line is
+// then found to carry of it is less than passed before. The codec of before is made
+// again, though it leaves no fifth of the cores free.
+func TestCodecTakesBack(t *testing.T) {
+	w, c := newWorld(), newChooser()
+	w.cores, w.others, w.line, w.channels = 3, 1.7, 125e6, 8
+	w.content = scaled(1.3)
+	w.content.fresh, w.content.found, w.content.plain, w.content.yields = 0.945, 0.321, 0.688, 1.8
+	w.content.slows[1] *= 0.9
+	w.run(t, c, 5*time.Second)
+	if best, at := w.best(); effortOf(c.now.setting()).codec == 0 || w.stream < 0.9*best {
+		t.Errorf("%.1f MB/s with %v, held up by %s, but %.1f with %v", w.stream/1e6, c.now.setting(), c.limited, best/1e6, at.setting())
+	}
+}
