@@ -13,11 +13,9 @@ import (
 	"github.com/longhaul-project/longhaul/tunnel/frame"
 )
 
-// The application consumes the last message after an ack was written that does not
-// tell so, and before it asks for another one: the channel is not forgotten until
-// the peer has been told, which waits for it in Flush.
-func TestForgetsNoChannelUntold(t *testing.T) {
-	t.Parallel()
+// halfLink is b's end of a link to a, with a set in use that nothing carries.
+func halfLink(t *testing.T) (*Link, *carrier) {
+	t.Helper()
 	n, err := New(config("b", nil))
 	if err != nil {
 		t.Fatal(err)
@@ -29,6 +27,15 @@ func TestForgetsNoChannelUntold(t *testing.T) {
 	c := &carrier{link: l, role: frame.Priority, wake: make(chan struct{}, 1)}
 	c.set = &set{priority: c, ready: true}
 	l.set = c.set
+	return l, c
+}
+
+// The application consumes the last message after an ack was written that does not
+// tell so, and before it asks for another one: the channel is not forgotten until
+// the peer has been told, which waits for it in Flush.
+func TestForgetsNoChannelUntold(t *testing.T) {
+	t.Parallel()
+	l, c := halfLink(t)
 	ch, err := l.Open(t.Context(), Spec{})
 	if err != nil {
 		t.Fatal(err)

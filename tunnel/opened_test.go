@@ -11,17 +11,7 @@ import (
 // with the Open in it is replaced.
 func TestAcknowledgesNothingUnopened(t *testing.T) {
 	t.Parallel()
-	n, err := New(config("b", nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := n.linkTo("a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &carrier{link: l, role: frame.Priority, wake: make(chan struct{}, 1)}
-	c.set = &set{priority: c, ready: true}
-	l.set = c.set
+	l, c := halfLink(t)
 	id := uint64(1)
 	if l.opens(id) {
 		id++
@@ -33,7 +23,7 @@ func TestAcknowledgesNothingUnopened(t *testing.T) {
 		t.Errorf("before the channel was opened: %+v", acks)
 	}
 	l.mu.Lock()
-	_, err = l.dispatch(frame.Open{Channel: id})
+	_, err := l.dispatch(frame.Open{Channel: id})
 	l.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)

@@ -54,16 +54,13 @@ type Lab struct {
 	Client *Site // the third host; it has no WAN
 	WAN    wanem.Emulator
 
-	log     *slog.Logger
-	tcp     string // congestion control on the WAN
-	options Options
-	guard   *watchdog
-	taps    []*wanem.Tap
-	endWAN  func() error   // nil until it runs
-	others  []*Site        // hosts and sites beside those above
-	stops   []func() error // of the lines to them
-	close   sync.Once
-	closed  error
+	log    *slog.Logger
+	tcp    string // congestion control on the WAN
+	guard  *watchdog
+	taps   []*wanem.Tap
+	endWAN func() error // nil until it runs
+	close  sync.Once
+	closed error
 }
 
 // New makes a lab. It needs root.
@@ -81,7 +78,7 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{ID: id, Dir: dirOf(id), log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), guard: guard, tcp: tcp, options: o}
+	l := &Lab{ID: id, Dir: dirOf(id), log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), guard: guard, tcp: tcp}
 	if err := l.build(o); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -129,7 +126,7 @@ func (l *Lab) build(o Options) (err error) {
 	if err := errors.Join(l.A.net.Plug("client", Bridge), l.Client.net.Addr("eth0", ClientIP+"/24")); err != nil {
 		return err
 	}
-	return l.startWAN()
+	return l.startWAN(o)
 }
 
 // plugWAN opens a site's end of the WAN.
@@ -163,9 +160,26 @@ const wanNet = "198.51.100.0/24" // RFC 5737, TEST-NET-2
 // the emulator's own queue drops.
 const wanQueue = "10000"
 
-func (l *Lab) startWAN() (err error) {
-	l.WAN, l.endWAN, err = l.emulate(l.taps[0], l.taps[1])
-	return err
+func (l *Lab) startWAN(o Options) error {
+	c := wanem.Config{AB: o.Link.Profile(), BA: o.Link.Profile(), Seed: o.Seed, Logger: l.log}
+	if len(o.Emulator) > 0 {
+		child, err := wanem.StartChild(o.Emulator, l.taps[0], l.taps[1], c)
+		if err != nil {
+			return err
+		}
+		l.WAN, l.endWAN = child, child.Close
+		return nil
+	}
+	wan, err := wanem.New(l.taps[0], l.taps[1], c)
+	if err != nil {
+		return err
+	}
+	// Its end is Close, not the end of New's context.
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1) // one message
+	go func() { ended <- wan.Run(ctx) }()
+	l.WAN, l.endWAN = wan, func() error { stop(); return <-ended }
+	return nil
 }
 
 // SetLink changes both directions of the WAN.
@@ -197,10 +211,7 @@ func (l *Lab) Close() error {
 		if l.endWAN != nil {
 			errs = append(errs, l.endWAN())
 		}
-		for _, stop := range l.stops {
-			errs = append(errs, stop())
-		}
-		for _, s := range append([]*Site{l.A, l.B, l.Client}, l.others...) {
+		for _, s := range []*Site{l.A, l.B, l.Client} {
 			if s != nil {
 				errs = append(errs, s.close())
 			}

@@ -23,7 +23,6 @@ type Site struct {
 	WAN       netip.Addr // its address on the WAN; zero for the client
 	Dir       string     // sockets, logs and configs of the site
 	net       *nstest.NS
-	toward    map[*Site]netip.Addr // of sites that it does not reach at their WAN
 }
 
 // qmpDir is the folder of a site for the QMP sockets of its guests.
