@@ -68,6 +68,18 @@ func TestStartedByHandInDoubt(t *testing.T) {
 	b.untouched(gateway.Running)
 }
 
+// runsOn ends the process at a that keeps a move in doubt: the VM runs at b then, as the one copy.
+func runsOn(t *testing.T, a, b *site, j gateway.Job, ledger *hvtest.Ledger) {
+	t.Helper()
+	a.host.Crash("db1")
+	if end := a.wait(j.ID); end.State != gateway.JobDone {
+		t.Errorf("%s: %s", end.State, end.Error)
+	}
+	noMoves(t, a, b)
+	b.untouched(gateway.Running)
+	onceAt(t, b, ledger)
+}
+
 // whileAway ends both gateways when the order to run may have been sent, has deed happen
 // at a, and starts them.
 func whileAway(t *testing.T, a, b *site, deed func()) gateway.Job {
@@ -97,13 +109,7 @@ func TestStartedByHandInTheSameRun(t *testing.T) {
 	b.start()
 	a.inDoubtFor(j.ID, "another process")
 	b.untouched(gateway.Paused)
-	a.host.Crash("db1")
-	if end := a.wait(j.ID); end.State != gateway.JobDone {
-		t.Errorf("%s: %s", end.State, end.Error)
-	}
-	noMoves(t, a, b)
-	b.untouched(gateway.Running)
-	onceAt(t, b, ledger)
+	runsOn(t, a, b, j, ledger)
 }
 
 // The WAN is cut when the order to run is sent, and the source is resumed by hand. When
@@ -180,13 +186,7 @@ func TestStrangersThatAreNotTold(t *testing.T) {
 			a.inDoubtFor(j.ID, c.why)
 			b.untouched(gateway.Paused)
 			a.host.ClearFaults()
-			a.host.Crash("db1")
-			if end := a.wait(j.ID); end.State != gateway.JobDone {
-				t.Errorf("%s: %s", end.State, end.Error)
-			}
-			noMoves(t, a, b)
-			b.untouched(gateway.Running)
-			onceAt(t, b, ledger)
+			runsOn(t, a, b, j, ledger)
 		})
 	}
 }
