@@ -59,6 +59,7 @@ type Lab struct {
 	guard  *watchdog
 	taps   []*wanem.Tap
 	endWAN func() error // nil until it runs
+	others []*Site      // hosts beside those above
 	close  sync.Once
 	closed error
 }
@@ -195,7 +196,7 @@ func (l *Lab) Heal() error { return wanem.Both(l.WAN.Heal) }
 
 // Site finds a site by name: "a", "b", or "c" for the client.
 func (l *Lab) Site(name string) (*Site, error) {
-	for _, s := range []*Site{l.A, l.B, l.Client} {
+	for _, s := range append([]*Site{l.A, l.B, l.Client}, l.others...) {
 		if s.Name == name {
 			return s, nil
 		}

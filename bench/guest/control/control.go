@@ -13,7 +13,6 @@ import (
 const (
 	Port        = 7000 // requests
 	SessionPort = 7    // ticks and echo
-	EchoPort    = 7    // of UDP: what comes goes back
 )
 
 // Beat is how often the guest's heartbeat counter grows, in milliseconds of

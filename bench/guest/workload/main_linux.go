@@ -64,12 +64,7 @@ func run(src *pages.Source, fill int, device string, rate int) error {
 		return err
 	}
 	g.dirty.set(control.Dirty{Rate: rate, Sparse: 75})
-	failed := make(chan error, 5) // one for each goroutine below
-	datagrams, err := net.ListenPacket("udp", fmt.Sprintf(":%d", control.EchoPort))
-	if err != nil {
-		return err
-	}
-	go func() { failed <- echo(datagrams) }()
+	failed := make(chan error, 4) // one for each goroutine below
 	for port, serve := range map[int]func(net.Conn){control.SessionPort: g.session, control.Port: g.control} {
 		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 		if err != nil {

@@ -25,17 +25,6 @@ func accept(l net.Listener, serve func(net.Conn)) error {
 	}
 }
 
-// echo sends datagrams back.
-func echo(c net.PacketConn) error {
-	for b := make([]byte, 2048); ; {
-		n, from, err := c.ReadFrom(b)
-		if err != nil {
-			return err
-		}
-		_, _ = c.WriteTo(b[:n], from) // one that cannot be sent is lost, as on any line
-	}
-}
-
 // control answers requests until the host hangs up.
 func (g *guest) control(c net.Conn) {
 	lines := bufio.NewScanner(c)

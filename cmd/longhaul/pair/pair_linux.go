@@ -38,11 +38,9 @@ type Options struct {
 	// Extra is more YAML for the config of a site. May be nil.
 	Extra func(s *lab.Site) string
 
-	// Third is one more site, which has a gateway as well. May be nil.
-	Third *lab.Site
-	// More is more segments of a site that has others: YAML, each line with two spaces before it.
+	// More is more segments of a site, with the other one: YAML, each line with two spaces before it.
 	// May be nil.
-	More func(others string) string
+	More func(other string) string
 }
 
 // Pair is the gateways of both sites.
@@ -60,7 +58,9 @@ dir: %s
 run_dir: %s
 listen: ":%d"
 peers:
-%slink:
+  - site: %s
+    address: ["%s:%d"]
+link:
   rate: %dbit
   carrier: %q
 hosts:
@@ -86,14 +86,10 @@ func Start(ctx context.Context, l *lab.Lab, o Options) (*Pair, error) {
 	if err != nil {
 		return p, err
 	}
-	for _, s := range p.sites() {
-		if s != l.A {
-			if err := id.Provision(pkiDir(s), s.Name, "gw1"); err != nil {
-				return p, err
-			}
-		}
+	if err := id.Provision(pkiDir(l.B), "b", "gw1"); err != nil {
+		return p, err
 	}
-	for _, s := range p.sites() {
+	for _, s := range []*lab.Site{l.A, l.B} {
 		p.api[s.Name] = client.New(p.Socket(s))
 		if err := p.Run(ctx, s); err != nil {
 			return p, err
@@ -115,33 +111,27 @@ func (p *Pair) API(s *lab.Site) *client.Client { return p.api[s.Name] }
 // Process of the gateway of a site: the last that was run.
 func (p *Pair) Process(s *lab.Site) *lab.Process { return p.procs[s.Name] }
 
-// sites are all that have a gateway.
-func (p *Pair) sites() []*lab.Site {
-	if p.Third == nil {
-		return []*lab.Site{p.lab.A, p.lab.B}
+// other is the site that s is paired with.
+func (p *Pair) other(s *lab.Site) *lab.Site {
+	if s == p.lab.A {
+		return p.lab.B
 	}
-	return []*lab.Site{p.lab.A, p.lab.B, p.Third}
+	return p.lab.A
 }
 
 // Config of a site, as it is now.
 func (p *Pair) Config(s *lab.Site) []byte {
-	peers, others := "", []string(nil)
-	for _, o := range p.sites() {
-		if o != s {
-			peers += fmt.Sprintf("  - site: %s\n    address: [\"%s:%d\"]\n", o.Name, s.Address(o), LinkPort)
-			others = append(others, o.Name)
-		}
-	}
+	other := p.other(s)
 	segment := ""
 	for line := range strings.Lines(p.Segment) {
 		segment += "    " + strings.TrimSpace(line) + "\n"
 	}
-	sites, more := strings.Join(others, ", "), ""
+	more := ""
 	if p.More != nil {
-		more = p.More(sites)
+		more = p.More(other.Name)
 	}
 	text := fmt.Sprintf(configText, s.Name, pkiDir(s), filepath.Join(s.Dir, "state"), runDir(s), LinkPort,
-		peers, p.Rate, p.Carrier, s.Name, s.QMPDir(), lab.Bridge, sites, segment, more)
+		other.Name, other.WAN, LinkPort, p.Rate, p.Carrier, s.Name, s.QMPDir(), lab.Bridge, other.Name, segment, more)
 	if p.Extra != nil {
 		text += p.Extra(s)
 	}
