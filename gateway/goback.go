@@ -7,8 +7,8 @@ import "time"
 // their commit go back to their source, those in it come to where the VM runs, and an
 // order to run that has come in is carried out.
 
-// goBackTime is how long all of that may take. What ends after it has as much again in the
-// time that systemd gives the service (TimeoutStopSec of longhauld.service).
+// goBackTime is how long all of that may take. What ends after it, processes and host routes,
+// has the rest of what systemd gives the service (TimeoutStopSec of longhauld.service).
 const goBackTime = 15 * time.Second
 
 // doubtTime is how much of that moves in doubt have: enough to send an order again that
