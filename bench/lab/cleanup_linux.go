@@ -59,7 +59,7 @@ func Cleanup() error {
 
 // leftovers finds the labs of dead processes.
 func leftovers() ([]string, error) {
-	name := regexp.MustCompile(`^lh-((\d+)-(\d+)-[0-9a-f]{4})(-[abc])?$`)
+	name := regexp.MustCompile(`^lh-((\d+)-(\d+)-[0-9a-f]{4})(-[0-9a-z]+)?$`)
 	found := make(map[string]bool)
 	for _, dir := range []string{"/run/netns", os.TempDir()} {
 		entries, err := os.ReadDir(dir)
@@ -84,9 +84,11 @@ func leftovers() ([]string, error) {
 }
 
 func remove(id string) error {
-	var errs []error
-	for _, site := range []string{"a", "b", "c"} {
-		errs = append(errs, killInside(namespaceOf(id, site)), nstest.Remove(namespaceOf(id, site)))
+	all, err := filepath.Glob(filepath.Join("/run/netns", namespaceOf(id, "*")))
+	errs := []error{err}
+	for _, path := range all {
+		name := filepath.Base(path)
+		errs = append(errs, killInside(name), nstest.Remove(name))
 	}
 	return errors.Join(append(errs, os.RemoveAll(dirOf(id)))...)
 }
@@ -99,9 +101,9 @@ type watchdog struct {
 }
 
 const watchdogScript = `cat >/dev/null
-for s in a b c; do
-	n=lh-$1-$s
-	[ -e /run/netns/$n ] || continue
+for f in /run/netns/lh-$1-*; do
+	[ -e "$f" ] || continue
+	n=${f##*/}
 	for p in $(ip netns pids $n 2>/dev/null); do kill -9 $p; done
 	ip netns delete $n
 done 2>/dev/null

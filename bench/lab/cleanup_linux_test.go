@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,12 +27,21 @@ func crashing() error {
 	if err != nil {
 		return err
 	}
-	p, err := l.B.Start(context.Background(), "sleep", "sleep", "1000")
+	p, err := startInHost(context.Background(), l)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	fmt.Println(l.ID, p.PID(), l.guard.cmd.Process.Pid)
 	select {}
+}
+
+// startInHost runs a program in a host that a lab has beside its sites.
+func startInHost(ctx context.Context, l *Lab) (*Process, error) {
+	h, err := l.AddHost(l.B, Bridge, "h1", "10.77.0.3")
+	if err != nil {
+		return nil, err
+	}
+	return h.Start(ctx, "sleep", "sleep", "1000")
 }
 
 // start makes a lab in another process.
@@ -109,7 +119,7 @@ func waitGone(t *testing.T, id string, pid int) {
 // TestClose: nothing is left of a lab that is closed.
 func TestClose(t *testing.T) {
 	l := newLab(t, Link{})
-	p, err := l.A.Start(t.Context(), "sleep", "sleep", "1000")
+	p, err := startInHost(t.Context(), l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,11 +134,9 @@ func TestClose(t *testing.T) {
 
 // left says what is left of a lab.
 func left(id string, pid int) string {
-	var found []string
-	for _, path := range []string{"/run/netns/" + namespaceOf(id, "a"), "/run/netns/" + namespaceOf(id, "b"), "/run/netns/" + namespaceOf(id, "c"), dirOf(id)} {
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			found = append(found, path)
-		}
+	found, _ := filepath.Glob("/run/netns/" + namespaceOf(id, "*"))
+	if _, err := os.Stat(dirOf(id)); !errors.Is(err, fs.ErrNotExist) {
+		found = append(found, dirOf(id))
 	}
 	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(b), ") Z ") {
 		found = append(found, fmt.Sprint("process ", pid))

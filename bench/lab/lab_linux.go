@@ -196,13 +196,16 @@ func (l *Lab) Heal() error { return wanem.Both(l.WAN.Heal) }
 
 // Site finds a site by name: "a", "b", or "c" for the client.
 func (l *Lab) Site(name string) (*Site, error) {
-	for _, s := range append([]*Site{l.A, l.B, l.Client}, l.others...) {
+	for _, s := range l.all() {
 		if s.Name == name {
 			return s, nil
 		}
 	}
 	return nil, fmt.Errorf("the lab has no site %q", name)
 }
+
+// all sites and hosts; some are nil when the lab was not made in full.
+func (l *Lab) all() []*Site { return append([]*Site{l.A, l.B, l.Client}, l.others...) }
 
 // Close ends all processes of the lab and removes it. A second Close does
 // nothing.
@@ -212,7 +215,7 @@ func (l *Lab) Close() error {
 		if l.endWAN != nil {
 			errs = append(errs, l.endWAN())
 		}
-		for _, s := range []*Site{l.A, l.B, l.Client} {
+		for _, s := range l.all() {
 			if s != nil {
 				errs = append(errs, s.close())
 			}
