@@ -314,7 +314,10 @@ func (m *sinkMove) settled() {
 	m.g.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(m.g.ctx, answerTime)
 		defer cancel()
-		if err := sink.Announce(ctx); err != nil {
+		err := sink.Announce(ctx)
+		if err != nil && m.ctx.Err() != nil { // asked, and not waited for: the move has ended first
+			m.g.log.Debug("announcing the VM", "vm", m.vm, "err", err)
+		} else if err != nil {
 			m.g.log.Warn("the hypervisor does not announce the VM; the gateway has", "vm", m.vm, "err", err)
 		}
 	})
