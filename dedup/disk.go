@@ -27,6 +27,7 @@ type writer struct {
 type saver struct {
 	disk *store.Shelf
 	w    *writer
+	view bool // the disk is only read: what is new stays in memory
 }
 
 // saving is a segment to be written, which is pinned; or somebody who waits until
@@ -132,6 +133,9 @@ func (w *writer) removeGone() {
 
 // remove has the file of segment id removed.
 func (d *saver) remove(id uint64) {
+	if d.view {
+		return
+	}
 	d.w.mu.Lock()
 	d.w.gone = append(d.w.gone, removal{d.disk, id})
 	d.w.mu.Unlock()
@@ -144,7 +148,7 @@ func (d *saver) remove(id uint64) {
 // save brings a segment that is not filled any more to disk. The caller has it
 // pinned, and waits while the disk is too far behind.
 func (sh *shelf) save(g *segment) {
-	if sh.disk == nil || g.queued.Swap(true) || !g.pin(false) {
+	if sh.disk == nil || sh.disk.view || g.queued.Swap(true) || !g.pin(false) {
 		return
 	}
 	select {

@@ -16,6 +16,7 @@
 //
 //	store.go        what this gateway and one peer both hold
 //	library.go      what is left of it on disk after a restart
+//	view.go         the same, looked at while its gateway uses it
 //	catalog.go      tells the peer what that is; outline.go says it in short first
 //	elsewhere.go    pages that one end has from elsewhere, sent as hashes; key.go
 //	summary.go      what a peer has from elsewhere, as it tells

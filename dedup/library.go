@@ -42,9 +42,12 @@ type Library struct {
 	dir            *store.Dir
 	id             uint64 // of the store that Agree makes
 	sent, received []store.Header
-	damaged        int64 // segments that were removed
-	agreed         bool  // the store is made
-	catalog        Catalog
+
+	sentName, receivedName string // of the shelves
+
+	damaged int64 // segments that were removed
+	agreed  bool  // the store is made
+	catalog Catalog
 }
 
 // OpenLibrary reads what dir holds. Segments that a crash or the disk has
@@ -56,7 +59,7 @@ func OpenLibrary(dir *store.Dir, c LibraryConfig) (*Library, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Library{cfg: c, dir: dir}
+	l := &Library{cfg: c, dir: dir, sentName: sentShelf, receivedName: receivedShelf}
 	if dir == nil {
 		l.cfg.Disk = c.Memory
 	}
@@ -133,8 +136,9 @@ func (l *Library) Agree(peer Catalog) (*Store, error) {
 		return s, nil
 	}
 	s.writer = newWriter(l.cfg.Logger)
-	s.sent.disk = &saver{l.dir.Shelf(sentShelf), s.writer}
-	s.received.disk = &saver{l.dir.Shelf(receivedShelf), s.writer}
+	view := l.dir.View()
+	s.sent.disk = &saver{l.dir.Shelf(l.sentName), s.writer, view}
+	s.received.disk = &saver{l.dir.Shelf(l.receivedName), s.writer, view}
 	s.sent.adopt(l.sent, peer.Received)
 	s.received.adopt(l.received, peer.Sent)
 	n := s.recount() + record.SegmentPages

@@ -43,6 +43,8 @@ type shelf struct {
 	target uint64     // ours only: where floor should be, at most at retire
 	heard  uint64     // ours only: floor that the peer is known to have heard of
 	gone   int64      // segments evicted so far
+	last   uint64     // ours only: no segment is opened from this number on; 0: the window is the bound
+	full   bool       // one would have been
 	leases map[*lease]struct{}
 }
 
@@ -97,6 +99,10 @@ func (sh *shelf) at(id uint64) *segment {
 func (sh *shelf) open(owner any) *segment {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if sh.last > 0 && sh.next >= sh.last {
+		sh.full = true
+		return nil
+	}
 	size := uint64(len(sh.ring))
 	raise := func(p, part uint64) uint64 {
 		return max(p, sh.next+1-min(sh.next, size-max(size/part, 1)))

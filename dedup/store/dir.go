@@ -14,11 +14,25 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// A Dir is a store on disk. One process has it open at a time. All methods are
-// safe for concurrent use, but those on the same segment.
+// A Dir is a store on disk. One process has it open at a time, others may View it.
+// All methods are safe for concurrent use, but those on the same segment.
 type Dir struct {
 	path string
 	lock *os.File
+	view bool // nothing is changed
+}
+
+// ErrView means that a store is only looked at.
+var ErrView = errors.New("the content store is only looked at")
+
+// View opens the store in the directory path to look at it. It changes nothing, takes no
+// lock and asks for none, so the process that has the store open goes on as if nobody
+// looked: segments may come and go meanwhile.
+func View(path string) (*Dir, error) {
+	if _, err := os.ReadDir(path); err != nil {
+		return nil, fmt.Errorf("looking at a content store: %w", err)
+	}
+	return &Dir{path: path, view: true}, nil
 }
 
 // Open opens the store in the directory path, which it makes if need be, and
@@ -39,10 +53,18 @@ func Open(path string) (*Dir, error) {
 }
 
 // Close lets another process open the store.
-func (d *Dir) Close() error { return d.lock.Close() }
+func (d *Dir) Close() error {
+	if d.view {
+		return nil
+	}
+	return d.lock.Close()
+}
 
 // Wipe removes all segments.
 func (d *Dir) Wipe() error {
+	if d.view {
+		return ErrView
+	}
 	all, err := os.ReadDir(d.path)
 	if err != nil {
 		return fmt.Errorf("emptying a content store: %w", err)
@@ -58,14 +80,18 @@ func (d *Dir) Wipe() error {
 // Path is where the store is.
 func (d *Dir) Path() string { return d.path }
 
+// View tells whether the store is only looked at.
+func (d *Dir) View() bool { return d.view }
+
 // Shelf is the shelf called name.
 func (d *Dir) Shelf(name string) *Shelf {
-	return &Shelf{path: filepath.Join(d.path, name), room: func() (free, size int64, err error) { return room(d.path) }}
+	return &Shelf{path: filepath.Join(d.path, name), view: d.view, room: func() (free, size int64, err error) { return room(d.path) }}
 }
 
 // A Shelf is the segments of one direction.
 type Shelf struct {
 	path string
+	view bool
 	room func() (free, size int64, err error) // bytes of the disk
 }
 
@@ -100,6 +126,9 @@ func (s *Shelf) file(id uint64) string {
 // the same number is replaced. After an error, of a disk that is all but full say,
 // nothing of it is left.
 func (s *Shelf) Put(h Header, pages []byte) error {
+	if s.view {
+		return ErrView
+	}
 	name := s.file(h.ID)
 	err := s.checkRoom(h.FileSize())
 	if err == nil {
@@ -158,6 +187,9 @@ func (s *Shelf) read(h *Header, slot int, b []byte) error {
 
 // Remove removes a segment. One that is not there is removed already.
 func (s *Shelf) Remove(id uint64) error {
+	if s.view {
+		return ErrView
+	}
 	if err := os.Remove(s.file(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing segment %d: %w", id, err)
 	}
@@ -166,7 +198,8 @@ func (s *Shelf) Remove(id uint64) error {
 
 // List reads the headers of all segments, by number. What is no whole segment
 // is removed: removed counts the files. What cannot be read now, and what lies beside
-// the folders, is left alone: it is in nobody's way.
+// the folders, is left alone: it is in nobody's way. A view leaves all alone and counts
+// nothing, for what is no whole segment may be one that is being written.
 func (s *Shelf) List() (all []Header, removed int, err error) {
 	folders, err := os.ReadDir(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -187,12 +220,12 @@ func (s *Shelf) List() (all []Header, removed int, err error) {
 			switch {
 			case err == nil:
 				all = append(all, h)
-			case errors.Is(err, ErrDamaged):
+			case errors.Is(err, ErrDamaged) && !s.view:
 				removed++
 				os.Remove(filepath.Join(dir, e.Name()))
 			}
 		}
-		if len(files) == 0 {
+		if len(files) == 0 && !s.view {
 			os.Remove(dir)
 		}
 	}
