@@ -10,7 +10,7 @@ import (
 
 // StoreReport tells what the content stores hold.
 func (g *Gateway) StoreReport(context.Context) (StoreReport, error) {
-	r := StoreReport{Total: g.storeStatus()}
+	r := StoreReport{Dir: g.cfg.StoreDir, Total: g.storeStatus()}
 	for _, c := range g.allHeld() {
 		var p PeerStore
 		if s := c.live.Load(); s != nil {

@@ -4,6 +4,7 @@ import "time"
 
 // StoreReport is what `longhaul store stats` shows.
 type StoreReport struct {
+	Dir    string      `json:"dir,omitempty" doc:"directory below which the stores are on disk; without it nothing is kept there"`
 	Peers  []PeerStore `json:"peers" doc:"what this site and each peer both hold, for each tenant"`
 	Images ImageStore  `json:"images" doc:"what this site has of its own: templates, ISO files and disks"`
 	Total  StoreStatus `json:"total" doc:"all peers and images together"`

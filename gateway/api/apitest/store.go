@@ -16,6 +16,7 @@ func (f *Fake) StoreReport(context.Context) (gateway.StoreReport, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := gateway.StoreReport{
+		Dir: "/var/lib/longhaul/store",
 		Peers: []gateway.PeerStore{{
 			Site: "b", Agreed: true, Pages: 65536, SentPages: 60000, ReceivedPages: 5536, Segments: 256,
 			Memory: 200 << 20, MemoryBudget: 512 << 20, Disk: 256 << 20, Budget: 16 << 30,

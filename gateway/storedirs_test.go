@@ -1,0 +1,70 @@
+package gateway_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/longhaul-project/longhaul/dedup"
+	"github.com/longhaul-project/longhaul/gateway"
+)
+
+// What a gateway holds with a peer can be looked at while it runs, at either end, and it
+// goes on as if nobody did.
+func TestStoreIsLookedAt(t *testing.T) {
+	t.Parallel()
+	a, b := newSeeders(t)
+	img := disk(21, 4)
+	a.images.put("/img/tpl", img)
+	if got := a.seed(gateway.SeedRequest{Sources: []string{"/img/tpl"}}); got.State != gateway.TaskDone {
+		t.Fatalf("%+v", got)
+	}
+	for s, peer := range map[*site]string{a: "b", b: "a"} {
+		r, err := s.g.StoreReport(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		dirs, err := gateway.StoreDirs(r.Dir)
+		if want := []gateway.StoreDir{{Site: peer, Path: filepath.Join(r.Dir, peer)}}; err != nil || cmp.Diff(want, dirs) != "" {
+			t.Fatalf("got %v, %v, want %v", dirs, err, want)
+		}
+		pages := await(t, "all pages on disk", func() (int64, bool) {
+			v, err := dedup.OpenView(dirs[0].Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v.Pages(), v.Pages() == 1024
+		})
+		t.Logf("site %s holds %d pages with %s", s.name, pages, peer)
+	}
+	if n := newThrough(t, a, b).wire(a, ramStream(img)); n > few {
+		t.Errorf("a stream of 4 MiB that was seeded cost %d bytes", n)
+	}
+}
+
+// Stores of tenants are found, and neither what is beside stores nor a site's own.
+func TestStoreDirs(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"b/lock", "c/lock", "_images/lock", "_tenants/red/b/lock", "notes/x", "_tenants/x", "_tenants/blue/x/y"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := gateway.StoreDirs(dir)
+	want := []gateway.StoreDir{
+		{Site: "b", Path: filepath.Join(dir, "b")}, {Site: "c", Path: filepath.Join(dir, "c")},
+		{Site: "b", Tenant: "red", Path: filepath.Join(dir, "_tenants/red/b")},
+	}
+	if d := cmp.Diff(want, got); err != nil || d != "" {
+		t.Errorf("%v\n%s", err, d)
+	}
+	if _, err := gateway.StoreDirs(filepath.Join(dir, "none")); err == nil {
+		t.Error("no error where there is nothing")
+	}
+}
