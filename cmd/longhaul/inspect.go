@@ -30,6 +30,15 @@ store.memory does in a gateway's config; half of it is for pages of one directio
 command takes up to twice as much memory, with several files up to four times, and
 some hundred MiB.
 
+With --to SITE the peer is that site, and knows before the first FILE what the content
+store of this gateway holds with it on disk. --store DIR looks there, and not where this
+gateway says that its stores are: the store directory in a gateway's dir, or one of the
+stores in it, or a copy. The store is read where it lies; nothing in it is changed, and
+a gateway that uses it goes on. What the peer has lost of it counts as known; what is
+not on disk yet, and what one site has of its own, such as images that have not crossed,
+does not. Up to half of --store-memory is for pages that are new. The command takes up to
+six times as much memory then, and 50 MiB for each GiB of the store.
+
 A line that is thin beside the cores of both gateways gets fewer bytes: Longhaul uses
 what "job show" calls press. --press tells how many, and takes its time: about 0.6 s of a
 core for each MiB of pages that are new, on all cores. It takes half as much memory again.
@@ -38,18 +47,22 @@ Pages are told apart by 64-bit fingerprints, so their numbers are estimates. Abo
 32 GiB of different pages only a sample is counted, and the report says so; whether a
 page has changed only a little is looked up in a sample of 256 MiB.
 
-Exit codes: 0 if all files were looked at; 1 if one cannot be read, is empty or is
-damaged gzip, or if what was decoded is not the same; 2 for wrong usage; 130 for
-Ctrl-C. The files before the one that failed are reported all the same.`
+Exit codes: 0 if all files were looked at; 1 if one or the store cannot be read, if
+one is empty or is damaged gzip, or if what was decoded is not the same; 2 for wrong
+usage; 3 if there is no gateway to ask where the store is; 130 for Ctrl-C. The files
+before the one that failed are reported all the same.`
 
 const inspectExample = `  longhaul inspect db1.stream
   longhaul inspect web1.stream.gz web2.stream.gz --store-memory 4GiB
   longhaul inspect db1.stream db1-back.stream --press
+  longhaul inspect db1.stream --to b
+  longhaul inspect db1.stream --store /var/lib/longhaul/store --to b
   ssh kvm1 'cat db1.stream' | longhaul inspect - --json | jq '.files[].methods'`
 
 func (a *app) inspectCmd() *cobra.Command {
 	memory := conffile.Size(inspect.DefaultStore)
 	press := false
+	var held heldStore
 	c := &cobra.Command{
 		Use:     "inspect FILE...",
 		Short:   "What is in a captured stream and what reduction would save",
@@ -64,8 +77,12 @@ func (a *app) inspectCmd() *cobra.Command {
 		if memory < minStore {
 			return &usageError{fmt.Errorf("--store-memory: %s is too little: at least %s", memory, conffile.Size(minStore)), c.CommandPath()}
 		}
-		return a.inspect(ctx, inspect.Options{Store: int64(memory), Press: press}, args)
+		if held.Tenant != "" && !held.asked() {
+			return &usageError{errors.New("--tenant is of a store: --to or --store is missing"), c.CommandPath()}
+		}
+		return a.inspect(ctx, inspect.Options{Store: int64(memory), Press: press}, &held, args)
 	})
+	a.heldFlags(c, &held)
 	return c
 }
 
@@ -95,13 +112,14 @@ func captures(c *cobra.Command, args []string) error {
 // inspection is the document of inspect.
 type inspection struct {
 	StoreMemory int64          `json:"store_memory_bytes"` // of each site
+	Store       *heldStore     `json:"store,omitempty"`    // what the peer knows before the first of the files
 	Files       []inspect.File `json:"files"`
 	Total       *inspect.Total `json:"total,omitempty"` // of several files
 }
 
 // inspect looks at all files and shows those at which it could look. A file
 // that is not there is found before the first of the others is read.
-func (a *app) inspect(ctx context.Context, o inspect.Options, names []string) error {
+func (a *app) inspect(ctx context.Context, o inspect.Options, held *heldStore, names []string) error {
 	for _, name := range names {
 		if err := isCapture(name); err != nil {
 			return err
@@ -112,7 +130,18 @@ func (a *app) inspect(ctx context.Context, o inspect.Options, names []string) er
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	doc := inspection{StoreMemory: o.Store, Files: []inspect.File{}}
 	in := inspect.New(o)
+	defer in.Close()
 	var err error
+	if held.asked() {
+		if err = a.know(ctx, in, held); err != nil {
+			return err
+		}
+		if doc.Store = held; !a.json {
+			if err = writeHeld(a.stdout, held); err != nil {
+				return err
+			}
+		}
+	}
 	for _, name := range names {
 		var f inspect.File
 		if f, err = a.inspectFile(ctx, in, name); err != nil {
@@ -122,7 +151,7 @@ func (a *app) inspect(ctx context.Context, o inspect.Options, names []string) er
 		if a.json {
 			continue
 		}
-		if err = writeCapture(a.stdout, f, len(doc.Files) > 1); err != nil {
+		if err = writeCapture(a.stdout, f, doc.known()); err != nil {
 			break
 		}
 	}
@@ -134,6 +163,19 @@ func (a *app) inspect(ctx context.Context, o inspect.Options, names []string) er
 		return err
 	}
 	return errors.Join(err, a.show(doc, func(w io.Writer) error { return writeTotal(w, doc) }))
+}
+
+// known is what the peer knows before the last of the files; "" if it knows nothing.
+func (d *inspection) known() string {
+	switch before := len(d.Files) > 1; {
+	case d.Store != nil && before:
+		return "the store and the files before"
+	case d.Store != nil:
+		return "the store"
+	case before:
+		return "the files before"
+	}
+	return ""
 }
 
 func isCapture(name string) error {

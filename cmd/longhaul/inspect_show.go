@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/longhaul-project/longhaul/cmd/longhaul/inspect"
 )
 
-// writeCapture shows what was found in one capture.
-func writeCapture(w io.Writer, f inspect.File, known bool) error {
+// writeCapture shows what was found in one capture; known says from where the peer
+// knows pages, if from anywhere.
+func writeCapture(w io.Writer, f inspect.File, known string) error {
 	name := captureName(f.Name)
 	if f.Gzip {
 		name += " (gzip)"
@@ -85,7 +87,7 @@ func kind(f inspect.File) string {
 	return text
 }
 
-func writePages(w io.Writer, p inspect.Pages, known bool) error {
+func writePages(w io.Writer, p inspect.Pages, known string) error {
 	fmt.Fprintln(w)
 	t := newTable(w, "  PAGES", "COUNT", "OF ALL")
 	row := func(name string, n int64) { t.row("  "+name, n, share(n, p.All)) }
@@ -97,8 +99,8 @@ func writePages(w io.Writer, p inspect.Pages, known bool) error {
 	if p.Differences > 0 {
 		row("differences (XBZRLE)", p.Differences)
 	}
-	if known {
-		row("  known from files before", p.Known)
+	if known != "" {
+		row("  known from "+known, p.Known)
 	}
 	row("resent and changed", p.ResentChanged)
 	row("  in less than 64 of 512 words", p.ChangedLittle)
@@ -121,18 +123,18 @@ func methodName(m inspect.Method) string {
 	}[m.Name], m.Name)
 }
 
-func writeMethods(w io.Writer, all int64, methods []inspect.Method, known bool) error {
+func writeMethods(w io.Writer, all int64, methods []inspect.Method, known string) error {
 	fmt.Fprintln(w)
 	head := []any{"  METHOD", "LEFT", "OF STREAM"}
-	if known {
-		head = append(head, "AFTER THE FILES BEFORE", "OF STREAM")
+	if known != "" {
+		head = append(head, "AFTER "+strings.ToUpper(known), "OF STREAM")
 	}
 	t := newTable(w, head...)
 	for _, m := range methods {
 		cells := []any{"  " + methodName(m), size(m.Left), share(m.Left, all)}
-		if known && m.Known != nil {
+		if known != "" && m.Known != nil {
 			cells = append(cells, size(*m.Known), share(*m.Known, all))
-		} else if known {
+		} else if known != "" {
 			cells = append(cells, "-", "-")
 		}
 		t.row(cells...)
@@ -146,7 +148,7 @@ func writeTotal(w io.Writer, doc inspection) error {
 		return nil
 	}
 	fmt.Fprintf(w, "all %d files\n  stream  %s\n", len(doc.Files), size(doc.Total.Bytes))
-	return writeMethods(w, doc.Total.Bytes, doc.Total.Methods, true)
+	return writeMethods(w, doc.Total.Bytes, doc.Total.Methods, doc.known())
 }
 
 // share is a part of a whole for people: "12.5 %".

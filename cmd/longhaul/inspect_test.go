@@ -40,7 +40,7 @@ func everything() inspect.File {
 
 func TestWriteCapture(t *testing.T) {
 	var got bytes.Buffer
-	if err := writeCapture(&got, everything(), true); err != nil {
+	if err := writeCapture(&got, everything(), "the files before"); err != nil {
 		t.Fatal(err)
 	}
 	want := `db1 [2J (gzip)
@@ -58,7 +58,7 @@ func TestWriteCapture(t *testing.T) {
   resent as they were             35000    3.5 %
   duplicates                      60000    6 %
   distinct                        674000   67.4 %
-    known from files before       480000   48 %
+    known from the files before   480000   48 %
   resent and changed              28000    2.8 %
     in less than 64 of 512 words  20000    2 %
   From "resent" on estimated from a sample of the pages.
@@ -84,7 +84,7 @@ func TestWriteCapture(t *testing.T) {
 func TestWriteOpaque(t *testing.T) {
 	var got bytes.Buffer
 	f := inspect.File{Name: "-", Bytes: 1000, Streams: 1, Format: "tls", Opaque: 1000, Methods: everything().Methods[:1]}
-	if err := writeCapture(&got, f, false); err != nil {
+	if err := writeCapture(&got, f, ""); err != nil {
 		t.Fatal(err)
 	}
 	want := `stdin

@@ -2,7 +2,8 @@
 // consist, and how many bytes each way to carry them would leave. It is the
 // core of "longhaul inspect": it reads from an io.Reader and prints nothing.
 //
-//	Inspector.Inspect   a capture, in chunks          inspect.go
+//	Inspector.Know      what a gateway's store holds  inspect.go
+//	Inspector.Inspect   a capture, in chunks
 //	cutter.next         bytes to items, gzip, streams one after the other   cutter.go, plain.go
 //	pages.write         of what pages it consists     pages.go, sample.go
 //	whole, reducer      how many bytes are left       whole.go, reducer.go
@@ -52,4 +53,9 @@
 // VMs do. So duplicates and Longhaul are measured twice: on their own, and with
 // what the captures before have left at the peer, which for Longhaul is as much
 // as the budget of a store holds.
+//
+// The content store of a gateway is, with Inspector.Know, what the peer has before the
+// first capture. It is read where it lies and not changed, and the gateway that uses it
+// goes on: what is new stays in memory. If the gateway removes a segment meanwhile, its
+// pages cross in full.
 package inspect

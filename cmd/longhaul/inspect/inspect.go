@@ -34,10 +34,10 @@ type Options struct {
 }
 
 // An Inspector looks at captures, one after the other: the moves of several
-// VMs to the same peer. It belongs to one goroutine.
+// VMs to the same peer. It belongs to one goroutine. The caller closes it.
 type Inspector struct {
 	store    int64
-	files    uint32
+	files    uint32 // so far; what a store holds counts as one
 	seen     contents
 	settings []setting
 	stores   []*pair // by setting, with what all captures so far have left
@@ -71,6 +71,39 @@ func New(o Options) *Inspector {
 		in.stores = append(in.stores, newPair(o.Store))
 	}
 	return in
+}
+
+// Know takes in what a store holds, before the first capture: the peer has it. It reads
+// of the disk what near copies are found by, which takes about a second for each GiB of
+// the Store that the options say, at most, and ends early with ctx.
+func (in *Inspector) Know(ctx context.Context, v *dedup.View) error {
+	in.files++
+	v.Sums(func(sums []uint64) {
+		for _, h := range sums {
+			in.seen.add(max(h, 1), in.files)
+		}
+	})
+	var g errgroup.Group
+	for i := range in.stores {
+		near, far, err := v.Pair(in.store)
+		if err != nil {
+			return errors.Join(err, g.Wait())
+		}
+		in.stores[i].close()
+		in.stores[i] = &pair{near: near, far: far, held: true}
+		g.Go(func() error {
+			near.Warm(func() bool { return ctx.Err() != nil })
+			return context.Cause(ctx)
+		})
+	}
+	return g.Wait()
+}
+
+// Close lets go of the stores.
+func (in *Inspector) Close() {
+	for _, p := range in.stores {
+		p.close()
+	}
 }
 
 // Inspect looks at the capture that r gives, to its end. After an error the
@@ -207,6 +240,6 @@ func (m *measures) fill(f *File) {
 			got.Known, got.Left = &r.wire, m.alone[i].wire
 		}
 		f.Methods = append(f.Methods, got)
-		f.Evicted = f.Evicted || r.stores.near.Stats().Evicted > 0
+		f.Evicted = f.Evicted || r.stores.near.Stats().Evicted > 0 || r.stores.near.Full()
 	}
 }

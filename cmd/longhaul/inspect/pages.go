@@ -22,8 +22,16 @@ const (
 const little = 64
 
 // contents are the contents seen so far: fingerprint to the number of the
-// last capture that had it, from 1. All captures share them.
+// last capture that had it, from 1; what a store holds is the first of them. All
+// captures share them.
 type contents struct{ *sample[uint32] }
+
+// add notes that a capture, or what comes before all of them, has a content.
+func (c contents) add(h uint64, file uint32) {
+	if c.weight(h) > 0 {
+		c.put(h, file)
+	}
+}
 
 // pageCounter counts the pages of a capture.
 type pageCounter struct {

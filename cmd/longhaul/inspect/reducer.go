@@ -15,11 +15,19 @@ import (
 var ErrChanged = errors.New("the decoded stream is not the capture")
 
 // A pair is the stores of two sites that send to each other.
-type pair struct{ near, far *dedup.Store }
+type pair struct {
+	near, far *dedup.Store
+	held      bool // they began with what a store on disk holds
+}
 
 func newPair(memory int64) *pair {
 	c := dedup.Config{Budget: memory}
 	return &pair{near: dedup.NewStore(c), far: dedup.NewStore(c)}
+}
+
+func (p *pair) close() {
+	p.near.Close()
+	p.far.Close()
 }
 
 // A reducer carries a stream from one store to the other, as two gateways do,
@@ -43,16 +51,24 @@ type reducer struct {
 const mostFlying = 16
 
 func (p *pair) newReducer(set setting) *reducer {
-	r := &reducer{
-		stores: p,
-		method: set.method,
-		enc:    p.near.NewEncoder(dedup.EncoderConfig{Setting: set.codec}),
-		dec:    p.far.NewDecoder(dedup.DecoderConfig{}),
-	}
+	r := &reducer{stores: p, method: set.method}
+	r.dec = p.far.NewDecoder(dedup.DecoderConfig{Fetch: r.fetch})
+	r.enc = p.near.NewEncoder(dedup.EncoderConfig{Setting: set.codec, PeerReady: p.held})
 	if set.codec.Codec == dedup.Press { // all else waits for it, and leaves it the cores
 		r.most = min(runtime.GOMAXPROCS(0), mostFlying)
 	}
 	return r
+}
+
+// fetch gives the decoder pages that it has lost, since whoever uses the store has removed
+// them from disk meanwhile. They cross in full.
+func (r *reducer) fetch(w dedup.Wanted) ([]byte, error) {
+	b, err := r.stores.near.Pages(w)
+	if err != nil {
+		return nil, fmt.Errorf("the content store has changed while it was looked at: %w", err)
+	}
+	r.wire += int64(len(b))
+	return b, nil
 }
 
 // close ends the channel; the stores keep what it sent.

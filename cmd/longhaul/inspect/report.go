@@ -23,7 +23,7 @@ type File struct {
 	Methods []Method `json:"methods"`
 
 	// Evicted tells that the store of Longhaul was too small for all that it
-	// was sent so far.
+	// was sent so far. One that began with what is on disk keeps what came first.
 	Evicted bool `json:"store_evicted,omitempty"`
 }
 
@@ -36,7 +36,7 @@ type Pages struct {
 	Duplicate     int64 `json:"duplicate"`
 	Distinct      int64 `json:"distinct"`
 	Differences   int64 `json:"differences,omitempty"` // sent by XBZRLE
-	Known         int64 `json:"known"`                 // of the distinct, those that an earlier capture has
+	Known         int64 `json:"known"`                 // of the distinct, those that a store or an earlier capture has
 	ResentChanged int64 `json:"resent_changed"`        // of all
 	ChangedLittle int64 `json:"changed_little"`        // of the changed
 
@@ -47,8 +47,8 @@ type Pages struct {
 type Method struct {
 	Name string `json:"method"`
 	Left int64  `json:"left_bytes"`
-	// Known is Left with what the captures before this one have left at the
-	// peer. Nil: the method knows nothing of them, or there are none.
+	// Known is Left with what the peer has of a store, and of the captures before
+	// this one. Nil: the method knows nothing of them, or there are none.
 	Known *int64 `json:"left_known_bytes,omitempty"`
 	// Verified: what is left was decoded, and gave the capture's bytes.
 	Verified bool `json:"verified,omitempty"`
