@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/longhaul-project/longhaul/gateway"
 	"github.com/longhaul-project/longhaul/gateway/hvtest"
 )
@@ -49,9 +51,61 @@ func TestMoveTellsItsCodec(t *testing.T) {
 			if !told {
 				t.Errorf("no batch is compressed as expected: %+v", j.Report.Codecs)
 			}
+			checkTotals(t, a, j.Report.Codecs)
 			if far := b.wait(j.ID); far.Report == nil || len(far.Report.Codecs) != len(j.Report.Codecs) {
 				t.Errorf("the destination does not tell of it: %+v", far.Report)
 			}
 		})
+	}
+}
+
+// checkTotals checks what a gateway tells of all its sessions, after one.
+func checkTotals(t *testing.T, s *site, want []gateway.CodecReport) {
+	t.Helper()
+	if d := cmp.Diff(want, s.g.CodecTotals()); d != "" {
+		t.Errorf("the gateway tells of other work than the move (-move +gateway):\n%s", d)
+	}
+}
+
+// TestAbortedMoveTellsItsCodec: what was chosen for a move that comes to nothing is shown
+// as well, at both ends.
+func TestAbortedMoveTellsItsCodec(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{Memory: 8 << 20, Rounds: -1})
+	j, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b", Rate: 20e6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "a part of the memory", func() (int64, bool) {
+		j, err := a.g.Job(t.Context(), j.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j.Progress.WireBytes, j.Progress.WireBytes > 1<<20
+	})
+	if _, err := a.g.AbortJob(t.Context(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	end := a.wait(j.ID)
+	if end.State != gateway.JobAborted || end.Report != nil {
+		t.Fatalf("job: %s: %s, report %v", end.State, end.Error, end.Report)
+	}
+	ledger.Check(t, "db1", "host-a")
+	var logical, wire int64
+	for _, part := range end.Progress.Codecs {
+		t.Logf("%+v", part)
+		logical, wire = logical+part.LogicalBytes, wire+part.WireBytes
+	}
+	if p := end.Progress; wire < 1<<20 || logical < wire || logical > p.LogicalBytes {
+		t.Errorf("the parts add up to %d bytes as %d, the progress says %d as %d", logical, wire, p.LogicalBytes, p.WireBytes)
+	}
+	checkTotals(t, a, end.Progress.Codecs)
+	var told int64
+	far := b.wait(j.ID)
+	for _, part := range far.Progress.Codecs {
+		told += part.WireBytes
+	}
+	if far.State != gateway.JobAborted || told < 1<<20 || told > wire { // it was told while the last batches were made
+		t.Errorf("the destination, whose job is %s, does not tell of it: %+v", far.State, far.Progress.Codecs)
 	}
 }

@@ -164,7 +164,9 @@ func (m *sourceMove) tellAbort(ctx context.Context, why error) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	a, err := m.ask(ctx, control{Type: msgAbort, State: m.endState(why), Reason: why.Error()})
+	m.noteLost()
+	v := m.job.snapshot()
+	a, err := m.ask(ctx, control{Type: msgAbort, State: m.endState(why), Progress: &v.Progress, Reason: why.Error()})
 	if err != nil {
 		m.g.log.Debug("telling the destination to abort", "vm", m.entry.Spec.VM, "err", err)
 		return why

@@ -11,6 +11,7 @@ import (
 type cores struct {
 	sharers atomic.Int32 // sessions that have something to send
 	turns   turnstile    // of their batches
+	works   tally        // what all of them did to batches so far
 
 	mu     sync.Mutex // guards what follows
 	at     time.Time  // of the last look

@@ -67,7 +67,7 @@ func (t *workTable) less(o *workTable) (d workTable) {
 	return d
 }
 
-// A tally is the work of all channels of a session.
+// A tally is the work of all channels of a session, or of all sessions of a gateway.
 type tally struct {
 	mu    sync.Mutex // guards what follows
 	works workTable

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -32,7 +33,7 @@ type job struct {
 func jobID(token string) string { return "m-" + token[:8] }
 
 func newJob(view Job, token string) *job {
-	if view.Progress == (JobProgress{}) { // nothing is known yet, and nothing foretold
+	if reflect.DeepEqual(view.Progress, JobProgress{}) { // nothing is known yet, and nothing foretold
 		view.Progress.ETALow, view.Progress.ETAHigh, view.Progress.Downtime = -1, -1, -1
 	}
 	return &job{id: view.ID, token: token, view: view, watchers: map[chan struct{}]struct{}{}}

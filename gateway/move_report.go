@@ -49,6 +49,18 @@ func (m *sourceMove) noteCrossed() {
 	m.job.update(func(v *Job) { v.Progress.LogicalBytes, v.Progress.WireBytes = m.s.logical.Load(), m.s.wire.Load() })
 }
 
+// noteLost notes how much has crossed and how it was compressed, of a move that does not
+// come to a report.
+func (m *sourceMove) noteLost() {
+	if m.s == nil { // a restart has lost it
+		return
+	}
+	m.noteCrossed()
+	if parts := m.s.tally.report(); len(parts) > 0 {
+		m.job.update(func(v *Job) { v.Progress.Codecs = parts })
+	}
+}
+
 // noteRunning computes the report once the destination has said that it runs.
 func (m *sourceMove) noteRunning(ctx context.Context, a control) {
 	if p, err := m.src.Progress(ctx); err == nil {

@@ -115,15 +115,21 @@ func (g *Gateway) obey(ctx context.Context, ch *tunnel.Channel, token string, c 
 		if c.State == JobAborted {
 			m.ends = JobAborted
 		}
+		m.progress(c)
 		return m.abandon(ctx, fmt.Errorf("site %s: %s", m.entry.Peer, c.Reason)), true
 	case msgProgress:
-		if c.Progress != nil {
-			m.job.update(func(v *Job) { v.Progress = *c.Progress })
-		}
+		m.progress(c)
 	case msgDone:
 		m.sourceEnded(ctx, c)
 	}
 	return control{}, false
+}
+
+// progress notes how far the source says that the move is, if it does.
+func (m *sinkMove) progress(c control) {
+	if c.Progress != nil {
+		m.job.update(func(v *Job) { v.Progress = *c.Progress })
+	}
 }
 
 // takeIn prepares the destination of a move that a peer announces.

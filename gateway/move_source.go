@@ -460,6 +460,9 @@ func (m *sourceMove) closeMove(s JobState, err error) {
 	if m.legs != nil {
 		m.legs.finish(legsGrace)
 	}
+	if s != JobDone {
+		m.noteLost()
+	}
 	m.job.end(s, err)
 	m.entry.Job, m.entry.Step = m.job.snapshot(), StepAborted
 	if s == JobDone {

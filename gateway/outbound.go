@@ -280,6 +280,7 @@ func (o *outbound) compress(ctx context.Context, p parcel) (parcel, error) {
 	}
 	p.msg = msg
 	o.s.tally.add(p.batch, p.took, took)
+	o.s.cores.works.add(p.batch, p.took, took)
 	return p, nil
 }
 

@@ -38,6 +38,10 @@ func (g *Gateway) Status(ctx context.Context) (Status, error) {
 	return st, nil
 }
 
+// CodecTotals tells how what moves and forwards sent was compressed since the gateway
+// started: a part for each setting that was used, the weakest first.
+func (g *Gateway) CodecTotals() []CodecReport { return g.jobs.cores.works.report() }
+
 // MoveTimes tells how long the moves took that have left this site and succeeded.
 func (g *Gateway) MoveTimes() MoveTimes { return g.jobs.took() }
 

@@ -196,6 +196,8 @@ type JobProgress struct {
 	LimitedBy    string  `json:"limited_by,omitempty" doc:"what holds the move up: the line, this site's CPUs, the destination that loads it, or the source that does not send more" enum:"line,cpu,destination,source"`
 	Sealed       string  `json:"sealed,omitempty" doc:"how the hypervisor compresses pages in a way that this gateway does not expand: they pass as they are, and nothing of them is known at the next move" enum:"compress,qpl,uadk,qatzip"`
 	Stalled      string  `json:"stalled,omitempty" doc:"why nothing crosses now, such as the WAN being away"`
+
+	Codecs []CodecReport `json:"codecs,omitempty" doc:"how what has crossed was compressed, once the move has failed or was aborted; of one that is done the report tells it"`
 }
 
 // JobReport is what a finished move took.

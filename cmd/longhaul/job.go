@@ -120,11 +120,18 @@ func writeJob(w io.Writer, j gateway.Job) error {
 		}
 		t.row("pages", fmt.Sprintf("%d: %d zero, %d known, %d changed", r.Pages, r.ZeroPages, r.Refs, r.Deltas))
 		t.row("digest", r.Digest)
-		for _, c := range r.Codecs {
-			t.row("codec", fmt.Sprintf("%s: %s as %s on the wire, %s of CPU time", c.Codec, size(c.LogicalBytes), size(c.WireBytes), millis(c.CPU)))
-		}
+		codecRows(t, r.Codecs)
+	} else {
+		codecRows(t, p.Codecs)
 	}
 	return t.flush()
+}
+
+// codecRows show how what has crossed was compressed.
+func codecRows(t *table, all []gateway.CodecReport) {
+	for _, c := range all {
+		t.row("codec", fmt.Sprintf("%s: %s as %s on the wire, %s of CPU time", c.Codec, size(c.LogicalBytes), size(c.WireBytes), millis(c.CPU)))
+	}
 }
 
 func (a *app) jobAbortCmd() *cobra.Command {

@@ -20,6 +20,7 @@ const scrapeTime = 5 * time.Second
 type Source interface {
 	Status(ctx context.Context) (gateway.Status, error)
 	MoveTimes() gateway.MoveTimes
+	CodecTotals() []gateway.CodecReport
 	Jobs(ctx context.Context) ([]gateway.Job, error)
 	Forwards(ctx context.Context) ([]gateway.Forward, error)
 	Segments(ctx context.Context) ([]gateway.Segment, error)
@@ -96,6 +97,7 @@ func (c *Collector) status(ctx context.Context, m metrics) error {
 	m.gauge("store_disk_bytes", "Disk that the content stores use, in bytes.", float64(st.Store.Disk))
 	m.gauge("store_pages", "Pages that the content stores hold.", float64(st.Store.Pages))
 	moves(m, st.Moves, c.src.MoveTimes())
+	codecs(m, c.src.CodecTotals())
 	portDrops(m, st.Drops)
 	for _, h := range st.Hosts {
 		m.gauge("host_up", "1 when the hypervisor host can be asked.", one(h.Problem == ""), "host", h.Name)

@@ -37,6 +37,10 @@ func (source) MoveTimes() gateway.MoveTimes {
 	}
 }
 
+func (source) CodecTotals() []gateway.CodecReport {
+	return []gateway.CodecReport{{Codec: "lz4, no search", Batches: 4, LogicalBytes: 400, WireBytes: 200, CPU: 1500}}
+}
+
 func (source) Jobs(context.Context) ([]gateway.Job, error) {
 	moving := gateway.JobProgress{Codec: "zstd-3, 4 bases", LimitedBy: "line"}
 	return []gateway.Job{{ID: "m-1", VM: "db1", State: gateway.JobMoving, Progress: moving}, {ID: "m-2", VM: "db1", State: gateway.JobDone}}, nil
@@ -108,6 +112,10 @@ func TestCollect(t *testing.T) {
 		`longhaul_move_duration_seconds histogram:{sample_count:6 sample_sum:400 ` +
 			`bucket:{cumulative_count:1 upper_bound:1} bucket:{cumulative_count:3 upper_bound:60}}`,
 		`longhaul_move_downtime_seconds histogram:{sample_count:5 sample_sum:1 bucket:{cumulative_count:5 upper_bound:0.3}}`,
+		`longhaul_codec_batches_total label:{name:"codec" value:"lz4, no search"} counter:{value:4}`,
+		`longhaul_codec_logical_bytes_total label:{name:"codec" value:"lz4, no search"} counter:{value:400}`,
+		`longhaul_codec_wire_bytes_total label:{name:"codec" value:"lz4, no search"} counter:{value:200}`,
+		`longhaul_codec_cpu_seconds_total label:{name:"codec" value:"lz4, no search"} counter:{value:1.5}`,
 		`longhaul_job_codec_info label:{name:"codec" value:"zstd-3, 4 bases"} label:{name:"job" value:"m-1"} ` +
 			`label:{name:"limited_by" value:"line"} label:{name:"vm" value:"db1"} gauge:{value:1}`,
 		`longhaul_scrape_errors gauge:{value:0}`,

@@ -20,6 +20,17 @@ func moves(m metrics, t gateway.MoveTotals, took gateway.MoveTimes) {
 	m.histogram("move_downtime_seconds", "How long the VMs of moves that succeeded stood still.", took.Downtime)
 }
 
+// codecs shows what was chosen to compress with.
+func codecs(m metrics, all []gateway.CodecReport) {
+	for _, r := range all {
+		label := []string{"codec", r.Codec}
+		m.counter("codec_batches_total", "Batches of moves and forwards that were compressed, by setting.", r.Batches, label...)
+		m.counter("codec_logical_bytes_total", "Bytes that hypervisors wrote for these batches.", r.LogicalBytes, label...)
+		m.counter("codec_wire_bytes_total", "Bytes sent for these batches, without packet headers.", r.WireBytes, label...)
+		m.send(prometheus.CounterValue, "codec_cpu_seconds_total", "CPU time to encode and compress these batches.", float64(r.CPU)/1e3, label)
+	}
+}
+
 // histogram sends durations; Prometheus wants each part to hold those below it.
 func (m metrics) histogram(name, help string, h gateway.Histogram) {
 	below, n := make(map[float64]uint64, len(h.Bounds)), uint64(0)

@@ -90,6 +90,7 @@ func steps(vm string) []func(*gateway.Job) {
 		return []func(*gateway.Job){moving, func(j *gateway.Job) {
 			j.State, j.Phase = gateway.JobFailed, "ended"
 			j.Error = "destination: loading the stream: QEMU ended: exit status 1"
+			j.Progress.Codecs = codecs(j.Progress)
 		}}
 	case "doubt":
 		return []func(*gateway.Job){moving, switching, commit, func(j *gateway.Job) {
@@ -108,10 +109,14 @@ func done(j *gateway.Job) {
 		Total: 12_345, Downtime: 187, Rounds: p.Rounds, LogicalBytes: p.LogicalBytes, WireBytes: p.WireBytes,
 		Reduction: p.Reduction, Pages: 262_144, ZeroPages: 100_000, Refs: 50_000, Deltas: 12_000,
 		Digest: "5d41402abc4b2a76b9719d911017c592",
-		Codecs: []gateway.CodecReport{
-			{Codec: "zstd-1, 4 bases", Batches: 64, LogicalBytes: p.LogicalBytes / 8, WireBytes: p.WireBytes / 8, CPU: 900},
-			{Codec: "zstd-3, 4 bases", Batches: 448, LogicalBytes: p.LogicalBytes / 8 * 7, WireBytes: p.WireBytes / 8 * 7, CPU: 8100},
-		},
+		Codecs: codecs(p),
+	}
+}
+
+func codecs(p gateway.JobProgress) []gateway.CodecReport {
+	return []gateway.CodecReport{
+		{Codec: "zstd-1, 4 bases", Batches: 64, LogicalBytes: p.LogicalBytes / 8, WireBytes: p.WireBytes / 8, CPU: 900},
+		{Codec: "zstd-3, 4 bases", Batches: 448, LogicalBytes: p.LogicalBytes / 8 * 7, WireBytes: p.WireBytes / 8 * 7, CPU: 8100},
 	}
 }
 
