@@ -23,8 +23,8 @@ func (g *Gateway) Seed(_ context.Context, r SeedRequest) (StoreTask, error) {
 		return StoreTask{}, fmt.Errorf("nothing to seed: %w", ErrInvalid)
 	}
 	for _, s := range r.Sources {
-		if !strings.HasPrefix(s, "nbd") && !filepath.IsAbs(s) {
-			return StoreTask{}, fmt.Errorf("%q is no absolute path, and no export of an NBD server: %w", s, ErrInvalid)
+		if err := CheckSource(s); err != nil {
+			return StoreTask{}, err
 		}
 	}
 	if r.Rate < 0 {
@@ -41,6 +41,17 @@ func (g *Gateway) Seed(_ context.Context, r SeedRequest) (StoreTask, error) {
 		return StoreTask{}, err
 	}
 	return t.snapshot(), nil
+}
+
+// CheckSource refuses what cannot be seeded, and says what can.
+func CheckSource(s string) error {
+	if filepath.IsAbs(s) || strings.HasPrefix(s, "nbd://") || strings.HasPrefix(s, "nbd+unix://") {
+		return nil
+	}
+	if scheme, _, ok := strings.Cut(s, "://"); ok {
+		return fmt.Errorf("%q: %q is no scheme to seed from; want nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH (neither with TLS) or an absolute path: %w", s, scheme, ErrInvalid)
+	}
+	return fmt.Errorf("%q is no absolute path, and no export of an NBD server: %w", s, ErrInvalid)
 }
 
 // A seeding is one round of reading images and of sending them to peers.

@@ -448,3 +448,49 @@ func TestStoreWithoutDisk(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// Names of files and errors come to the operator's terminal by what a task shows: nothing
+// in them may move its cursor.
+func TestSeedQuotesNames(t *testing.T) {
+	t.Parallel()
+	a, _ := newSeeders(t)
+	const name, quoted = "/img/\x1b[2J\u009b31m\u202e\n\xffé", `/img/\x1b[2J\u009b31m\u202e\n\xffé`
+	a.images.put(name, disk(31, 1))
+	a.images.gate = make(chan struct{})
+	task, err := a.g.Seed(t.Context(), gateway.SeedRequest{Sources: []string{name}, Local: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the phase of reading", func() (string, bool) {
+		v, err := a.g.StoreTask(t.Context(), task.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Phase, v.Phase == "reading "+quoted
+	})
+	close(a.images.gate)
+	if got := a.waitTask(task.ID); got.State != gateway.TaskDone || got.Sources[0] != name {
+		t.Errorf("%+v", got)
+	}
+	a.images.put(name, []byte("bad!"))
+	oneLine := strings.ReplaceAll(quoted, `\n`, "; ")
+	if got := a.seed(gateway.SeedRequest{Sources: []string{name}}); got.State != gateway.TaskFailed || got.Error != "cannot open "+oneLine {
+		t.Errorf("%s: %s", got.State, got.Error)
+	}
+}
+
+// What is no source is refused at once, and told what is.
+func TestSeedRefusesSources(t *testing.T) {
+	t.Parallel()
+	a, _ := newSeeders(t)
+	for source, want := range map[string]string{
+		"nbds://h/x":    `"nbds" is no scheme`,
+		"https://h/x":   "want nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH (neither with TLS) or an absolute path",
+		"nbd-image.raw": "is no absolute path",
+		"img/x":         "is no absolute path",
+	} {
+		if _, err := a.g.Seed(t.Context(), gateway.SeedRequest{Sources: []string{source}}); !errors.Is(err, gateway.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", source, err, want)
+		}
+	}
+}

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // maxTasks is how many tasks that have ended are remembered.
@@ -32,12 +35,44 @@ type storeTask struct {
 	view StoreTask
 }
 
-// update changes what is shown.
+// update changes what is shown. Names of files and what peers say are quoted where they
+// would move the cursor of whoever reads them on a terminal.
 func (t *storeTask) update(f func(*StoreTask)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f(&t.view)
+	t.view.Phase, t.view.Error = printable(t.view.Phase), printable(t.view.Error)
+	for i := range t.view.Peers {
+		t.view.Peers[i].Note = printable(t.view.Peers[i].Note)
+	}
 }
+
+// printable is s with what cannot be printed quoted as in Go: "\x1b".
+func printable(s string) string {
+	if utf8.ValidString(s) && strings.IndexFunc(s, unprintable) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case unprintable(r):
+			q := strconv.QuoteRune(r)
+			b.WriteString(q[1 : len(q)-1])
+		default:
+			b.WriteRune(r)
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+
+// inOneLine is an error, which may be several, each in a line of its own.
+func inOneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // peer changes what is shown of one peer.
 func (t *storeTask) peer(site string, f func(*TaskPeer)) {
@@ -90,9 +125,9 @@ func (t *storeTask) end(err error, stopping bool) {
 		case err == nil:
 			v.State = TaskDone
 		case errors.Is(err, errOperator), stopping:
-			v.State, v.Error = TaskAborted, err.Error()
+			v.State, v.Error = TaskAborted, inOneLine(err)
 		default:
-			v.State, v.Error = TaskFailed, err.Error()
+			v.State, v.Error = TaskFailed, inOneLine(err)
 		}
 	})
 }

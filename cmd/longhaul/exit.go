@@ -119,6 +119,16 @@ func codeName(err error) string {
 	return "failed"
 }
 
+// cleanLines is an error's text, which may have several lines, for a terminal: parts of it
+// come from names of files, from hypervisors and from peers.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = clean(l)
+	}
+	return strings.Join(lines, "\n  ")
+}
+
 // report tells the operator what went wrong and returns the exit code.
 func report(w io.Writer, asJSON bool, err error) int {
 	code := exitCode(err)
@@ -133,7 +143,7 @@ func report(w io.Writer, asJSON bool, err error) int {
 		}{err.Error(), codeName(err), code})
 		return code
 	}
-	fmt.Fprintln(w, "longhaul: "+strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	fmt.Fprintln(w, "longhaul: "+cleanLines(err.Error()))
 	var usage *usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(w, "  see %s --help\n", usage.command)

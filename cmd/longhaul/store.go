@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -111,7 +112,7 @@ func (a *app) storeSeedCmd() *cobra.Command {
 	flags.BoolVar(&detach, "detach", false, "do not wait")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		for _, s := range args {
-			if !strings.HasPrefix(s, "nbd://") && !strings.HasPrefix(s, "nbd+unix://") {
+			if !hasScheme.MatchString(s) {
 				abs, err := filepath.Abs(s) // the gateway has another working directory
 				if err != nil {
 					return err
@@ -129,6 +130,10 @@ func (a *app) storeSeedCmd() *cobra.Command {
 	}
 	return c
 }
+
+// hasScheme tells a URI from a path (RFC 3986, section 3.1): what is no path is the gateway's
+// to refuse, which knows from where it can seed.
+var hasScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 
 func (a *app) storeVerifyCmd() *cobra.Command {
 	var detach bool

@@ -109,7 +109,7 @@ func (d *taskDisplay) update(t gateway.StoreTask) {
 // note writes a line that stays.
 func (d *taskDisplay) note(format string, args ...any) {
 	d.end()
-	fmt.Fprintf(d.w, format+"\n", args...)
+	fmt.Fprintln(d.w, clean(fmt.Sprintf(format, args...)))
 }
 
 // end leaves the line.

@@ -199,8 +199,8 @@ func TestURIs(t *testing.T) {
 		}
 	}
 	for uri, want := range map[string]string{
-		"nbds://host/disk":                        "nbds: TLS is not supported",
-		"nbds+unix:///disk?socket=x":              "nbds+unix: TLS is not supported",
+		"nbds://host/disk":                        "nbds: TLS is not supported; want nbd or nbd+unix",
+		"nbds+unix:///disk?socket=x":              "nbds+unix: TLS is not supported; want nbd or nbd+unix",
 		"nbd:///disk":                             "no host",
 		"nbd://host/disk?socket=x":                "a socket goes with nbd+unix",
 		"nbd+unix:///disk":                        "no parameter socket",

@@ -48,7 +48,7 @@ func target(u *url.URL) (Target, error) {
 	}
 	switch {
 	case u.Scheme == "nbds" || u.Scheme == "nbds+unix":
-		return Target{}, fmt.Errorf("%s: TLS is not supported", u.Scheme)
+		return Target{}, fmt.Errorf("%s: TLS is not supported; want nbd or nbd+unix", u.Scheme)
 	case u.Scheme == "nbd" && socket != "":
 		return Target{}, errors.New("a socket goes with nbd+unix")
 	case u.Scheme == "nbd" && u.Hostname() == "":

@@ -37,8 +37,8 @@ func (f *Fake) StoreReport(context.Context) (gateway.StoreReport, error) {
 // goes on until it is aborted.
 func (f *Fake) Seed(_ context.Context, r gateway.SeedRequest) (gateway.StoreTask, error) {
 	for _, s := range r.Sources {
-		if !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "nbd") {
-			return gateway.StoreTask{}, fmt.Errorf("%q is no absolute path, and no export of an NBD server: %w", s, gateway.ErrInvalid)
+		if err := gateway.CheckSource(s); err != nil {
+			return gateway.StoreTask{}, err
 		}
 	}
 	t := gateway.StoreTask{Kind: gateway.TaskSeed, Sources: r.Sources, Phase: "reading " + r.Sources[0], Total: 3 << 20}
