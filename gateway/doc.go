@@ -66,7 +66,7 @@
 //
 //	stores.go       what a peer and we both hold, over restarts of either
 //	tenants.go      for whom: tenants share no content
-//	storedirs.go    where all that lies on disk
+//	storedirs.go    where all that lies on disk; leftstores.go, what is nobody's there
 //	fetch.go        pages of it that one end has lost, from the other
 //	images.go       what this site has of its own: templates, ISO files, disks
 //	seed.go         reads them; keep.go keeps the directories of the config

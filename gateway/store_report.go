@@ -19,6 +19,11 @@ func (g *Gateway) StoreReport(context.Context) (StoreReport, error) {
 		p.Site, p.Tenant = c.site, c.tenant
 		r.Peers = append(r.Peers, p)
 	}
+	left, err := g.leftStores()
+	if err != nil {
+		g.log.Warn("content stores", "err", err)
+	}
+	r.Left = left
 	r.Images.Dirs = slices.Clone(g.cfg.SeedDirs)
 	if p := g.images.pool; p != nil {
 		st := p.Stats()

@@ -8,6 +8,16 @@ type StoreReport struct {
 	Peers  []PeerStore `json:"peers" doc:"what this site and each peer both hold, for each tenant"`
 	Images ImageStore  `json:"images" doc:"what this site has of its own: templates, ISO files and disks"`
 	Total  StoreStatus `json:"total" doc:"all peers and images together"`
+
+	Left []LeftStore `json:"left,omitempty" doc:"stores on disk of sites and tenants that the config does not have; no budget counts them, and nothing uses them"`
+}
+
+// LeftStore is a store on disk whose peer or tenant is not known here any more.
+type LeftStore struct {
+	Site   string `json:"site" doc:"name of the peer's site"`
+	Tenant string `json:"tenant,omitempty" doc:"tenant whose content it is; the default tenant has no name"`
+	Dir    string `json:"dir" doc:"its directory; to free the disk, remove it: should the site or tenant come back, its content crosses again"`
+	Disk   int64  `json:"disk_bytes" doc:"bytes on disk"`
 }
 
 // PeerStore is what this site and one peer both hold for one tenant.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/hvtest"
 )
 
 // What a gateway holds with a peer can be looked at while it runs, at either end, and it
@@ -66,5 +67,40 @@ func TestStoreDirs(t *testing.T) {
 	}
 	if _, err := gateway.StoreDirs(filepath.Join(dir, "none")); err == nil {
 		t.Error("no error where there is nothing")
+	}
+}
+
+// What a peer or a tenant of an older config has left is told with its size, and is not of
+// those that are in use.
+func TestLeftStores(t *testing.T) {
+	t.Parallel()
+	a, _, _ := newPairWith(t, hvtest.Guest{}, nil, func(s *site) { s.tenants = []string{"red"} })
+	stores := filepath.Join(a.dir, "store")
+	report := func() []gateway.LeftStore {
+		r, err := a.g.StoreReport(t.Context()) // opens those of all peers and tenants
+		if err != nil || len(r.Peers) != 2 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		return r.Left
+	}
+	if left := report(); len(left) > 0 {
+		t.Errorf("left: %+v", left)
+	}
+	want := []gateway.LeftStore{
+		{Site: "old", Dir: filepath.Join(stores, "old"), Disk: 3000},
+		{Site: "b", Tenant: "blue", Dir: filepath.Join(stores, "_tenants", "blue", "b"), Disk: 3000},
+	}
+	for _, l := range want {
+		if err := os.MkdirAll(filepath.Join(l.Dir, "sent", "000000"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for name, n := range map[string]int{"lock": 0, "sent/000000/00000001.seg": 2000, "sent/000000/00000002.seg": 1000} {
+			if err := os.WriteFile(filepath.Join(l.Dir, name), make([]byte, n), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if d := cmp.Diff(want, report()); d != "" {
+		t.Error(d)
 	}
 }

@@ -38,7 +38,9 @@ func (a *app) storeStatsCmd() *cobra.Command {
 		Long: `Shows what this site holds in common with each peer, for each tenant, in memory
 and on disk, and what it has of its own. A peer that was not reached since the
 gateway started shows dashes: the two have not told each other yet what they
-still hold.`,
+still hold. What lies on disk of sites and tenants that the config does not have any
+more comes last: nothing uses it, no budget counts it, and removing its directory
+frees the disk.`,
 		Example: `  longhaul store stats
   longhaul store stats --json | jq .total.disk_bytes`,
 		Args: exactly(),
@@ -55,10 +57,7 @@ still hold.`,
 func writeStore(w io.Writer, r gateway.StoreReport) error {
 	t := newTable(w, "HELD WITH", "PAGES", "MEMORY", "DISK", "BUDGET", "SEGMENTS", "INDEX", "ANCHORS", "HITS", "HASHES", "EVICTED", "DAMAGED")
 	for _, p := range r.Peers {
-		with := clean(p.Site)
-		if p.Tenant != "" {
-			with += " for " + clean(p.Tenant)
-		}
+		with := heldName(p.Site, p.Tenant)
 		if !p.Agreed {
 			t.row(with, "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-")
 			continue
@@ -69,10 +68,30 @@ func writeStore(w io.Writer, r gateway.StoreReport) error {
 	im := r.Images
 	t.row("(images)", im.Pages, "-", size(im.Disk), size(im.Budget), im.Segments, size(im.Index), "-", im.Hits, "-", im.Evicted, im.Damaged)
 	t.row("(total)", r.Total.Pages, size(r.Total.Memory), size(r.Total.Disk), size(r.Total.Budget), "-", "-", "-", "-", "-", "-", "-")
-	if err := t.flush(); err != nil || len(im.Dirs) == 0 {
+	if err := t.flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\nkept seeded: %s\n", clean(strings.Join(im.Dirs, ", ")))
+	if len(im.Dirs) > 0 {
+		fmt.Fprintf(w, "\nkept seeded: %s\n", clean(strings.Join(im.Dirs, ", ")))
+	}
+	return writeLeftStores(w, r.Left)
+}
+
+// writeLeftStores shows what lies on disk and is nobody's.
+func writeLeftStores(w io.Writer, left []gateway.LeftStore) error {
+	if len(left) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	t := newTable(w, "LEFT OF", "DISK", "DIRECTORY")
+	for _, l := range left {
+		t.row(heldName(l.Site, l.Tenant), size(l.Disk), l.Dir)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w, "The config has no such site or tenant, so nothing uses these and no budget counts them.\n"+
+		"To free the disk, remove the directories.")
 	return err
 }
 

@@ -22,6 +22,7 @@ func (f *Fake) StoreReport(context.Context) (gateway.StoreReport, error) {
 			Memory: 200 << 20, MemoryBudget: 512 << 20, Disk: 256 << 20, Budget: 16 << 30,
 			Index: 3 << 20, Anchors: 6 << 20, Hits: 812345, Claims: 1024, Hints: 300, Evicted: 2, Damaged: 1,
 		}, {Site: "c"}},
+		Left:   []gateway.LeftStore{{Site: "d", Tenant: "red", Dir: "/var/lib/longhaul/store/_tenants/red/d", Disk: 3 << 30}},
 		Images: gateway.ImageStore{Budget: 16 << 30, Dirs: []string{"/srv/templates"}},
 		Total:  gateway.StoreStatus{Pages: 65536, Bytes: 256 << 20, Budget: 32 << 30, Memory: 200 << 20, Disk: 256 << 20},
 	}
