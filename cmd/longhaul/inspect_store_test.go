@@ -91,7 +91,7 @@ func items(t *testing.T, stream []byte) func(func(page.Item) bool) {
 // With --to, a capture is compared with what the store in use holds with that site: sent
 // or received, of the default tenant or another.
 func TestInspectKnowsStore(t *testing.T) {
-	stream := qemutest.Relay(t, qemutest.Config{Memory: 16, Dirty: 4}).Channels[0].Forward
+	stream := qemutest.Relay(t, qemutest.Config{Memory: 8, Dirty: 2}).Channels[0].Forward
 	dir := t.TempDir()
 	capture := filepath.Join(dir, "db1.stream")
 	if err := os.WriteFile(capture, stream, 0o600); err != nil {
