@@ -88,7 +88,8 @@
 //	hypervisor.go   what is needed of a hypervisor; adaptors live in internal/
 //	linktest.go     what a link carries: linktest_run.go asks, linktest_serve.go
 //	                answers, curve.go is what came by when
-//	doctor.go       what is wrong with this gateway, its links, its segments
+//	doctor.go       what is wrong with this gateway, its links, its segments;
+//	                doctorstore.go, the disk of its stores
 //	job.go          a move as operators watch it: move_report.go fills it in from
 //	                forecast.go, meter.go; histogram.go sums up those that have ended
 //	view.go         what the API shows; status.go fills it in. Parts of it are in

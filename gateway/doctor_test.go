@@ -7,6 +7,21 @@ import (
 	"time"
 )
 
+// A disk so full that nothing more is kept is told, from the first segment on that is not.
+func TestExamineRoom(t *testing.T) {
+	const keep = 256 << 20
+	for free, want := range map[int64]string{
+		keep + aSegment:     "ok its disk has 257 MiB left",
+		keep + aSegment - 1: "warn its disk has 256 MiB left, and 256 MiB of it stay free for others: nothing more is kept",
+		0:                   "warn its disk has 0 MiB left",
+	} {
+		c := examineRoom("/store", free, keep)
+		if got := fmt.Sprint(c.State, " ", c.Detail); !strings.HasPrefix(got, want) || c.Subject != "/store" {
+			t.Errorf("%d bytes free: got %s of %s, want %s", free, got, c.Subject, want)
+		}
+	}
+}
+
 func TestExamine(t *testing.T) {
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	good := Status{

@@ -103,4 +103,11 @@ func TestLeftStores(t *testing.T) {
 	if d := cmp.Diff(want, report()); d != "" {
 		t.Error(d)
 	}
+	var told []string
+	for _, c := range a.g.ExamineStore() {
+		told = append(told, c.Name+" "+c.Subject)
+	}
+	if d := cmp.Diff([]string{"store " + stores, "left store old", "left store b for blue"}, told); d != "" {
+		t.Error(d)
+	}
 }

@@ -15,8 +15,9 @@ func (a *app) doctorCmd() *cobra.Command {
 		Use:   "doctor",
 		Short: "Look for what is wrong, or soon will be",
 		Long: `Has the gateway look at itself, its machine and its links: kernel, rights and
-ports, certificate, hosts, the other sites and their clocks, whether full frames
-pass end to end on each segment, loops, duplicate MACs and storms.
+ports, certificate, hosts, the other sites and their clocks, room on the disk of the
+content stores, whether full frames pass end to end on each segment, loops, duplicate
+MACs and storms.
 
 What failed comes first. The exit code is 1 when something has failed, 0 when there
 is nothing or only a warning.`,

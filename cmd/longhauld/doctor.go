@@ -20,7 +20,8 @@ func (b *backend) Doctor(ctx context.Context) (gateway.Checkup, error) {
 		return gateway.Checkup{}, err
 	}
 	checks := gateway.Examine(time.Now(), st, segments)
-	checks = append(append(checks, b.ExamineRoutes()...), examineMachine(ctx)...)
+	checks = append(append(checks, b.ExamineRoutes()...), b.ExamineStore()...)
+	checks = append(checks, examineMachine(ctx)...)
 	return gateway.NewCheckup(append(checks, b.CheckPaths(ctx)...)), nil
 }
 

@@ -103,10 +103,23 @@ const (
 	keepPart = 32
 )
 
+// kept is what stays free of a disk of size bytes.
+func kept(size int64) int64 { return min(keepFree, size/keepPart) }
+
+// Room tells how many bytes are free on the disk of the directory path, and how many of
+// them stay free: a store writes nothing that would take of these.
+func Room(path string) (free, keep int64, err error) {
+	free, size, err := room(path)
+	if err != nil {
+		return 0, 0, fmt.Errorf("room on the disk of %s: %w", path, err)
+	}
+	return free, kept(size), nil
+}
+
 // checkRoom refuses n bytes more that would leave too little free.
 func (s *Shelf) checkRoom(n int64) error {
 	free, size, err := s.room()
-	if keep := min(keepFree, size/keepPart); err == nil && free-n < keep {
+	if keep := kept(size); err == nil && free-n < keep {
 		return fmt.Errorf("the disk has %d MiB left, and %d MiB of it stay free for others", free>>20, keep>>20)
 	}
 	return nil // or not known: then the disk itself says when it is full
