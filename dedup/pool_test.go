@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -214,5 +215,41 @@ func TestStoreScrub(t *testing.T) {
 	}
 	if got := w.stores[1].Scrub(func(Scrubbed) bool { return true }); got.Damaged != 0 {
 		t.Errorf("the second time: %+v", got)
+	}
+}
+
+// What is damaged on disk, or gone from it, and whole in memory is written anew: it is
+// referred to as before. What is rotten in memory as well is dropped.
+func TestStoreScrubMends(t *testing.T) {
+	w := newTwin(t, LibraryConfig{Memory: 64 << 20})
+	var items []page.Item
+	for i, p := range image(5, 1024) {
+		items = append(items, fullPage(1, uint64(i), p))
+	}
+	w.send(0, items)
+	w.stores[1].Flush()
+	files := segmentFiles(t, w.dirs[1].Path())
+	flip(t, files[0], 1<<19)
+	if err := errors.Join(os.Remove(files[1]), os.Truncate(files[2], 5000)); err != nil {
+		t.Fatal(err)
+	}
+	flip(t, files[3], 1<<19)
+	w.stores[1].received.at(4).mem.Load()[100]++
+	all := func(Scrubbed) bool { return true }
+	got, want := w.stores[1].Scrub(all), Scrubbed{Segments: 4, Bytes: 4 << 20, Total: 4 << 20, Damaged: 1 + 2*256 + 1, Dropped: 1, Mended: 3}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	w.stores[1].Flush()
+	if got := w.stores[1].Scrub(all); got.Damaged > 0 || got.Segments != 3 || len(segmentFiles(t, w.dirs[1].Path())) != 3 {
+		t.Errorf("the second time: %+v", got)
+	}
+	if s := w.stores[1].Stats(); s.Damaged != 1 || s.Disk != 3<<20 {
+		t.Errorf("%+v", s)
+	}
+	w.stop()
+	w.start() // without what was in memory
+	if c := w.send(0, items); c.Literals+c.Deltas > 256 || c.Refs < 3*256 {
+		t.Errorf("%+v", c)
 	}
 }

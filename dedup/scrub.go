@@ -17,6 +17,7 @@ type Scrubbed struct {
 	Total    int64 // bytes of pages to read, about
 	Damaged  int64 // pages that are not what was written
 	Dropped  int64 // segments that were dropped for it
+	Mended   int64 // segments that were written anew instead, since memory had them whole
 }
 
 // Add adds o to s.
@@ -26,11 +27,12 @@ func (s *Scrubbed) Add(o Scrubbed) {
 	s.Total += o.Total
 	s.Damaged += o.Damaged
 	s.Dropped += o.Dropped
+	s.Mended += o.Mended
 }
 
-// Scrub reads all segments that are on disk and drops those of which a page is
-// not what was written. Nothing refers to them from then on; what the peer still
-// refers to, it is asked for. It calls step after each segment, until that
+// Scrub reads all segments that are on disk. Those of which a page is not what was
+// written are written anew if they are whole in memory, or else dropped: nothing refers to
+// them from then on; what the peer still refers to, it is asked for. It calls step after each segment, until that
 // returns false.
 func (s *Store) Scrub(step func(Scrubbed) bool) Scrubbed {
 	s.Flush()
@@ -75,12 +77,38 @@ func (s *Store) scrub(sh *shelf, g *segment, mem *slab, done *Scrubbed) {
 		damaged = int64(len(h.Sums))
 	}
 	done.Damaged += damaged
+	if sh.mend(g, h) {
+		done.Mended++
+		sh.disk.w.log.Warn("content store: a segment is damaged and was written anew from memory", "segment", g.id, "pages", damaged, "err", err)
+		return
+	}
 	done.Dropped++
 	s.damaged.Add(damaged)
 	g.shunned.Store(true)
 	g.saved.Store(0)
 	sh.disk.remove(g.id)
 	sh.disk.w.log.Warn("content store: a segment is damaged and was dropped", "segment", g.id, "pages", damaged, "err", err)
+}
+
+// mend writes a pinned segment anew from memory; false if it is not whole there, or cannot
+// be written.
+func (sh *shelf) mend(g *segment, h *store.Header) bool {
+	mem := g.mem.Load()
+	if mem == nil {
+		return false
+	}
+	for i, sum := range h.Sums {
+		if fingerprint(mem[i*page.Size:(i+1)*page.Size]) != sum {
+			return false
+		}
+	}
+	if sh.disk.disk.Put(*h, mem[:len(h.Sums)*page.Size]) != nil {
+		return false
+	}
+	if sh.at(g.id) != g { // it has gone meanwhile; its removal may have been before
+		sh.disk.remove(g.id)
+	}
+	return true
 }
 
 // ScrubDir is Store.Scrub for what is on disk in common with a peer that was not

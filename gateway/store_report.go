@@ -43,7 +43,8 @@ func peerStore(st dedup.Stats) PeerStore {
 	}
 }
 
-// VerifyStore reads all segments that are on disk and drops the damaged ones. What
+// VerifyStore reads all segments that are on disk. It writes the damaged ones anew, where
+// memory has them whole, and drops the others. What
 // is dropped crosses again when it is needed, or is asked of the peer.
 func (g *Gateway) VerifyStore(context.Context) (StoreTask, error) {
 	if g.cfg.StoreDir == "" {
@@ -109,5 +110,5 @@ func (g *Gateway) scrub(ctx context.Context, t *storeTask) error {
 
 func (v *StoreTask) scrubbed(s dedup.Scrubbed, total int64) {
 	v.Total, v.Done = max(total, s.Bytes), s.Bytes
-	v.Segments, v.Damaged, v.Dropped = s.Segments, s.Damaged, s.Dropped
+	v.Segments, v.Damaged, v.Dropped, v.Mended = s.Segments, s.Damaged, s.Dropped, s.Mended
 }

@@ -99,6 +99,7 @@ type StoreTask struct {
 	Segments int64 `json:"segments" doc:"segments verified"`
 	Damaged  int64 `json:"damaged_pages" doc:"pages found damaged by a verification"`
 	Dropped  int64 `json:"dropped_segments" doc:"segments that were dropped for that"`
+	Mended   int64 `json:"mended_segments" doc:"segments that were written anew instead, since memory had them whole"`
 
 	Peers []TaskPeer `json:"peers" doc:"how far the content is at each peer"`
 }

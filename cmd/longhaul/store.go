@@ -158,11 +158,12 @@ func (a *app) storeVerifyCmd() *cobra.Command {
 	var detach bool
 	c := &cobra.Command{
 		Use:   "verify",
-		Short: "Read the store's disk and drop what is damaged",
-		Long: `Reads every segment that is on disk, compares it with its checksums and drops
-those that are damaged. What is dropped crosses again when it is needed. It ends with
-exit code 1 if something was damaged. Nothing damaged is ever used, also without
-this command: pages are checked whenever they are read.`,
+		Short: "Read the store's disk, and mend or drop what is damaged",
+		Long: `Reads every segment that is on disk and compares it with its checksums. One that
+is damaged is written anew if the store still has it in memory, and dropped if not.
+What is dropped crosses again when it is needed. It ends with exit code 1 if
+something was damaged. Nothing damaged is ever used, also without this command: pages
+are checked whenever they are read.`,
 		Example: `  longhaul store verify
   longhaul store verify --json | jq .damaged_pages`,
 		Args: exactly(),
@@ -181,7 +182,7 @@ this command: pages are checked whenever they are read.`,
 // writeTask says what a task has done.
 func writeTask(w io.Writer, t gateway.StoreTask) error {
 	if t.Kind == gateway.TaskVerify {
-		_, err := fmt.Fprintf(w, "%s in %d segments read; damaged: %d pages, dropped: %d segments\n", size(t.Done), t.Segments, t.Damaged, t.Dropped)
+		_, err := fmt.Fprintf(w, "%s in %d segments read; damaged: %d pages, dropped: %d segments, written anew: %d segments\n", size(t.Done), t.Segments, t.Damaged, t.Dropped, t.Mended)
 		return err
 	}
 	if _, err := fmt.Fprintf(w, "%d images, %s read: %d pages, %d of them new here\n", t.Files, size(t.Done), t.Pages, t.Fresh); err != nil || len(t.Peers) == 0 {

@@ -77,7 +77,7 @@ func taskOutcome(t gateway.StoreTask) error {
 	case t.State == gateway.TaskFailed:
 		return fmt.Errorf("%s failed: %s", t.ID, t.Error)
 	case t.Damaged > 0:
-		return fmt.Errorf("%d pages were damaged; the %d segments that they were in are dropped", t.Damaged, t.Dropped)
+		return fmt.Errorf("%d pages were damaged; of the segments that they were in, %d are dropped and %d written anew from memory", t.Damaged, t.Dropped, t.Mended)
 	}
 	return nil
 }

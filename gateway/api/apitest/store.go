@@ -121,7 +121,7 @@ func (f *Fake) stepTask(t *gateway.StoreTask) {
 	case strings.Contains(names, "bad"):
 		t.State, t.Error = gateway.TaskFailed, "image "+t.Sources[0]+": is neither a file nor a block device"
 	case t.Kind == gateway.TaskVerify:
-		t.Damaged, t.Dropped = 2, 1
+		t.Damaged, t.Dropped, t.Mended = 3, 1, 2
 	default:
 		t.Files = len(t.Sources)
 	}
