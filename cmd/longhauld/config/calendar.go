@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -35,8 +36,8 @@ func (w Window) parse() (out shaper.Window, err error) {
 	if out.To, err = parseClock(to); err != nil {
 		return out, err
 	}
-	if w.Rate < 0 {
-		return out, fmt.Errorf("rate %s is negative", w.Rate)
+	if w.Rate == nil { // forgotten, it would let the link send what it can in the very hours that are to be spared
+		return out, errors.New("rate is missing; 0 for no cap")
 	}
 	out.Rate = w.Rate.BytesPerSecond()
 	return out, nil

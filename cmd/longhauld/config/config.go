@@ -145,9 +145,9 @@ func (w Weights) Tunnel() tunnel.Weights {
 
 // Window is a part of the day on some days of the week.
 type Window struct {
-	Days string        `yaml:"days"` // "mon-fri" or "sat, sun"; each day if not given
-	Time string        `yaml:"time"` // "08:00-18:00"; "22:00-06:00" ends on the next day
-	Rate conffile.Rate `yaml:"rate"` // as of the link; 0 for no cap
+	Days string         `yaml:"days"` // "mon-fri" or "sat, sun"; each day if not given
+	Time string         `yaml:"time"` // "08:00-18:00"; "22:00-06:00" ends on the next day
+	Rate *conffile.Rate `yaml:"rate"` // as of the link; 0 for no cap, which has to be said
 }
 
 // Store is the content that this gateway and a peer both know.

@@ -402,6 +402,36 @@ func TestCalendar(t *testing.T) {
 	}
 }
 
+// TestCalendarRate: a window says what its cap is. One that only lacks it would lift the cap
+// in the hours in which the line is to be spared.
+func TestCalendarRate(t *testing.T) {
+	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		rate  string
+		want  int64
+		fails string
+	}{
+		{", rate: 80Mbit", 10_000_000, ""},
+		{", rate: 0", 0, ""},
+		{"", 0, "link.calendar[0]: rate is missing; 0 for no cap"},
+		{", rate:", 0, "link.calendar[0]: rate is missing; 0 for no cap"},
+		{", rate: -1Mbit", 0, "rate \"-1Mbit\": is negative"},
+	} {
+		c, err := Parse("x", fmt.Appendf(nil, "site: a\nlink:\n  rate: 8Mbit\n  calendar:\n    - {time: \"08:00-18:00\"%s}\n", tt.rate))
+		if tt.fails != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.fails) {
+				t.Errorf("%q: %v, want %s", tt.rate, err, tt.fails)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", tt.rate, err)
+		} else if got := c.Link.Rates().At(at); got != tt.want {
+			t.Errorf("%q: %d bytes a second, want %d", tt.rate, got, tt.want)
+		}
+	}
+}
+
 func TestPaths(t *testing.T) {
 	const good = "site: a\npeers:\n  - site: b\n    paths:\n      - {name: mpls, source: 10.0.0.1, address: [\"10.1.0.1:7447\"], rate: 200Mbit}\n" +
 		"      - {name: internet, address: [\"gw-b.example.net:7447\"], cost: 1}\n"
