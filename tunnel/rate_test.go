@@ -106,3 +106,37 @@ func (s *seconds) check(t *testing.T, what string, rate int64) {
 		t.Errorf("%s: any second from %+.1f to %+.1f %% of %d", what, 100*(low-1), 100*(high-1), rate)
 	}
 }
+
+// TestLeastRate: with the least cap that a config may give, 128 kbit/s, a link uses each of
+// its paths, stays up, and has more than half of the cap for what it carries.
+func TestLeastRate(t *testing.T) {
+	t.Parallel()
+	const least = 128_000 / 8
+	for _, via := range []Carrier{QUIC, TCP} {
+		for _, paths := range [][]Path{{{Addrs: uplinks(0)[0].Addrs}}, uplinks(0)} {
+			t.Run(fmt.Sprintf("%s over %d paths", via, len(paths)), func(t *testing.T) {
+				capped := func(c *Config) { c.Rate, c.Carrier, c.Sockets = least, via, streamsOf(c.Sockets) }
+				inLab(t, wide, options{a: capped, b: capped}, func(t *testing.T, l *lab) {
+					l.setPaths(paths)
+					l.up()
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					s, link := l.streamOf(ctx, nil, 2000), l.a.Link("b")
+					up := link.State().Since
+					time.Sleep(2 * time.Minute) // handshakes take a while
+					if rate, _ := s.take(5 * time.Minute); rate < least/2 {
+						t.Errorf("%.0f bytes a second of %d", rate, least)
+					}
+					if s := link.State(); !s.Up || s.Since != up {
+						t.Errorf("it does not last: %+v", s)
+					}
+					for name, n := range conns(l.a, "b") {
+						if n == 0 {
+							t.Errorf("no connection over path %q", name)
+						}
+					}
+				})
+			})
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/longhaul-project/longhaul/internal/conffile"
 	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
@@ -39,8 +40,27 @@ func (w Window) parse() (out shaper.Window, err error) {
 	if w.Rate == nil { // forgotten, it would let the link send what it can in the very hours that are to be spared
 		return out, errors.New("rate is missing; 0 for no cap")
 	}
+	if err := checkRate(*w.Rate); err != nil {
+		return out, err
+	}
 	out.Rate = w.Rate.BytesPerSecond()
 	return out, nil
+}
+
+// minRate is the least with which a link is of use, with all headers: it uses each of two
+// paths and has more than half of the rate for moves (tunnel, TestLeastRate). With 100 kbit/s
+// the second path gets no connection, with 48 little is left of it for moves, with 32 nothing.
+const minRate conffile.Rate = 128_000
+
+// checkRate refuses a rate with which a link does not work; 0 is none.
+func checkRate(r conffile.Rate) error {
+	switch {
+	case r < 0:
+		return fmt.Errorf("rate %s is negative", r)
+	case r > 0 && r < minRate:
+		return fmt.Errorf("rate %s is too little for a link: at least %s", r, minRate)
+	}
+	return nil
 }
 
 var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"} // as time.Weekday counts

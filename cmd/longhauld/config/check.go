@@ -100,8 +100,8 @@ func (k *checker) tenants(c Config) {
 }
 
 func (k *checker) link(l Link) {
-	if l.Rate < 0 {
-		k.fail("link.rate", "%s is negative", l.Rate)
+	if err := checkRate(l.Rate); err != nil {
+		k.fail("link.rate", "%w", err)
 	}
 	for i, w := range l.Calendar {
 		if _, err := w.parse(); err != nil {
@@ -168,8 +168,11 @@ func (k *checker) addresses(key string, p Peer) {
 		for n, a := range path.Address {
 			k.dial(fmt.Sprintf("%s.address[%d]", at, n), a)
 		}
-		if path.Rate < 0 || path.Cost < 0 {
-			k.fail(at, "rate %s, cost %d: one is negative", path.Rate, path.Cost)
+		if err := checkRate(path.Rate); err != nil {
+			k.fail(at+".rate", "%w", err)
+		}
+		if path.Cost < 0 {
+			k.fail(at+".cost", "%d is negative", path.Cost)
 		}
 	}
 }

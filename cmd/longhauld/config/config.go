@@ -98,14 +98,14 @@ type Path struct {
 	Name    string        `yaml:"name"`
 	Source  string        `yaml:"source"`  // IP address to send from; the system chooses if not given
 	Address []string      `yaml:"address"` // HOST:PORT, one or more; none if the peer dials
-	Rate    conffile.Rate `yaml:"rate"`    // what the way carries from here; found out if not given
+	Rate    conffile.Rate `yaml:"rate"`    // what the way carries from here, at least 128kbit; found out if not given
 	Cost    int           `yaml:"cost"`    // what costs more is left to moves that are in a hurry; 0 if not given
 }
 
 // Link is how this gateway uses the WAN, for each peer.
 type Link struct {
-	// Rate caps what the link sends, in bits per second on the wire. 0, the
-	// default, is no cap. It changes on reload.
+	// Rate caps what the link sends, in bits per second on the wire, at least
+	// 128kbit. 0, the default, is no cap. It changes on reload.
 	Rate conffile.Rate `yaml:"rate"`
 
 	// Calendar has other caps for parts of the week, by the machine's local

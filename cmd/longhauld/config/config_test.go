@@ -358,7 +358,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestCalendar(t *testing.T) {
-	const form = "site: a\nlink:\n  rate: 80bit\n  calendar:\n    - {days: %q, time: %q, rate: 8bit}\n"
+	const form = "site: a\nlink:\n  rate: 80Mbit\n  calendar:\n    - {days: %q, time: %q, rate: 8Mbit}\n"
 	for _, tt := range []struct {
 		days, time string
 		on, off    []string // 2026-11-23 is a Monday
@@ -391,9 +391,9 @@ func TestCalendar(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := int64(10)
+			want := int64(10_000_000)
 			if i < len(tt.on) {
-				want = 1
+				want = 1_000_000
 			}
 			if got := c.Link.Rates().At(at); got != want {
 				t.Errorf("%q %q: on %s %d, want %d", tt.days, tt.time, moment, got, want)
@@ -432,6 +432,25 @@ func TestCalendarRate(t *testing.T) {
 	}
 }
 
+// TestLeastRate: rates with which no link works are refused, wherever a link gets one.
+func TestLeastRate(t *testing.T) {
+	for _, form := range []struct{ text, key string }{
+		{"link: {rate: %s}\n", "link.rate"},
+		{"link: {calendar: [{time: \"08:00-18:00\", rate: %s}]}\n", "link.calendar[0]"},
+		{"peers: [{site: b, paths: [{name: x, address: [\"192.0.2.1:1\"], rate: %s}]}]\n", "peers[0].paths[0].rate"},
+	} {
+		for rate, works := range map[string]bool{"1bit": false, "8kbit": false, "127999bit": false, "128kbit": true, "1Gbit": true, "0": true} {
+			_, err := Parse("x", fmt.Appendf(nil, "site: a\n"+form.text, rate))
+			if works && err != nil {
+				t.Errorf("%s: %v", form.key, err)
+			}
+			if want := form.key + ": rate " + rate + " is too little for a link: at least 128kbit"; !works && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%v, want %s", err, want)
+			}
+		}
+	}
+}
+
 func TestPaths(t *testing.T) {
 	const good = "site: a\npeers:\n  - site: b\n    paths:\n      - {name: mpls, source: 10.0.0.1, address: [\"10.1.0.1:7447\"], rate: 200Mbit}\n" +
 		"      - {name: internet, address: [\"gw-b.example.net:7447\"], cost: 1}\n"
@@ -449,7 +468,7 @@ func TestPaths(t *testing.T) {
 	for _, tt := range []struct{ old, new, fails string }{
 		{"name: internet", "name: mpls", "peers[0].paths[1].name: mpls is there twice"},
 		{"10.0.0.1", "uplink1", "peers[0].paths[0].source: ParseAddr"},
-		{"cost: 1", "cost: -1", "peers[0].paths[1]: rate 0, cost -1: one is negative"},
+		{"cost: 1", "cost: -1", "peers[0].paths[1].cost: -1 is negative"},
 		{"10.1.0.1:7447", "10.1.0.1", "peers[0].paths[0].address[0]"},
 		{"    paths:", "    address: [\"x:1\"]\n    paths:", "peers[0].paths: have the addresses; leave address out"},
 	} {
