@@ -162,9 +162,7 @@ func (k *checker) addresses(key string, p Peer) {
 		if slices.ContainsFunc(p.Paths[:i], func(o Path) bool { return o.Name == path.Name }) {
 			k.fail(at+".name", "%s is there twice", path.Name)
 		}
-		if _, err := netip.ParseAddr(path.Source); path.Source != "" && err != nil {
-			k.fail(at+".source", "%w", err)
-		}
+		k.source(at+".source", path)
 		for n, a := range path.Address {
 			k.dial(fmt.Sprintf("%s.address[%d]", at, n), a)
 		}
@@ -174,6 +172,27 @@ func (k *checker) addresses(key string, p Peer) {
 		if path.Cost < 0 {
 			k.fail(at+".cost", "%d is negative", path.Cost)
 		}
+	}
+}
+
+// source is an IP address from which one of the path's addresses can be reached: of the
+// same family, unless that is a name, which may turn out to have either.
+func (k *checker) source(key string, path Path) {
+	if path.Source == "" {
+		return
+	}
+	source, err := netip.ParseAddr(path.Source)
+	if err != nil {
+		k.fail(key, "%w", err)
+		return
+	}
+	other := func(address string) bool {
+		host, _, _ := net.SplitHostPort(address)
+		to, err := netip.ParseAddr(host)
+		return err == nil && to.Unmap().Is4() != source.Unmap().Is4()
+	}
+	if len(path.Address) > 0 && !slices.ContainsFunc(path.Address, func(a string) bool { return !other(a) }) {
+		k.fail(key, "%s: nothing can be sent from it to %s, of another IP family, over path %s", path.Source, strings.Join(path.Address, ", "), path.Name)
 	}
 }
 
