@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -375,14 +376,14 @@ func (udpSockets) Dial(ctx context.Context, from, addr string) (net.PacketConn, 
 	if err != nil {
 		return nil, nil, err
 	}
-	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(ips[0].Unmap(), uint16(n)))
-	network := "udp6"
-	if to.IP.To4() != nil {
-		network = "udp4"
-	}
 	local, err := sourceOf(from)
 	if err != nil {
 		return nil, nil, err
+	}
+	to := net.UDPAddrFromAddrPort(netip.AddrPortFrom(reachable(ips, local), uint16(n)))
+	network := "udp6"
+	if to.IP.To4() != nil {
+		network = "udp4"
 	}
 	pc, err := net.ListenUDP(network, local)
 	if err != nil {
@@ -402,4 +403,16 @@ func sourceOf(from string) (*net.UDPAddr, error) {
 		return nil, fmt.Errorf("source address: %w", err)
 	}
 	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)), nil
+}
+
+// reachable is the first of the addresses of a host that is of the IP family of the local end,
+// or just the first if none is, or the system chooses that end.
+func reachable(ips []netip.Addr, local *net.UDPAddr) netip.Addr {
+	if local != nil {
+		v4 := local.IP.To4() != nil
+		if i := slices.IndexFunc(ips, func(ip netip.Addr) bool { return ip.Unmap().Is4() == v4 }); i >= 0 {
+			return ips[i].Unmap()
+		}
+	}
+	return ips[0].Unmap()
 }

@@ -367,3 +367,28 @@ func benchmarkChannel(b *testing.B, x, y running, size int) {
 	}
 	b.ReportMetric(float64(size)*float64(b.N)/1e6/(cpuUsed(b)-began).Seconds(), "MB/cpu-s")
 }
+
+// TestSourceChoosesFamily: of a host with addresses of both IP families the one is taken that
+// can be reached from the path's source.
+func TestSourceChoosesFamily(t *testing.T) {
+	four, mapped, six := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("::ffff:192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	for _, tt := range []struct {
+		from string
+		ips  []netip.Addr
+		want netip.Addr
+	}{
+		{"", []netip.Addr{six, four}, six},
+		{"10.0.0.1", []netip.Addr{six, four}, four},
+		{"10.0.0.1", []netip.Addr{six, mapped}, four},
+		{"fd00::1", []netip.Addr{mapped, six}, six},
+		{"fd00::1", []netip.Addr{four}, four}, // opening the socket says what is wrong
+	} {
+		local, err := sourceOf(tt.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := reachable(tt.ips, local); got != tt.want {
+			t.Errorf("from %q to %v: %v, want %v", tt.from, tt.ips, got, tt.want)
+		}
+	}
+}
