@@ -88,8 +88,11 @@ func (c *current) get() config.Config {
 }
 
 // reload reads the config file again and applies what can change while the
-// gateway runs. It returns the keys that wait for a restart.
+// gateway runs. It returns the keys that wait for a restart. SIGHUP and the API may ask
+// for it at once: then the file that was read last is what holds.
 func (d *daemon) reload() (restart []string, err error) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	next, err := config.Load(d.path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", gateway.ErrInvalid, err)
@@ -107,7 +110,7 @@ func (d *daemon) reload() (restart []string, err error) {
 	if err := d.node.SetWeights(now.Link.Weights.Tunnel()); err != nil {
 		return nil, err
 	}
-	rate, _ := d.setRate(time.Now())
+	rate, _ := d.conf.setRate(time.Now(), d.node.SetRate)
 	d.log.Info("config reloaded", "rate", rate)
 	if len(restart) > 0 {
 		d.log.Warn("some keys of the config wait for a restart", "keys", strings.Join(restart, ", "))

@@ -7,16 +7,17 @@ import (
 	"github.com/longhaul-project/longhaul/internal/conffile"
 )
 
-// setRate gives the links the cap that the config has for now. It returns the
-// cap, and whether it is another one than before.
-func (d *daemon) setRate(now time.Time) (rate conffile.Rate, changed bool) {
-	d.conf.mu.Lock()
-	most := d.conf.cfg.Link.Rates().At(now)
-	changed = most != d.conf.rate
-	d.conf.rate = most
-	d.conf.mu.Unlock()
+// setRate gives the links, by set, the cap that the config has for now. It returns the
+// cap, and whether it is another one than before. The lock is held meanwhile: of a
+// reload and the clock, the one that reckoned first must not have the last word.
+func (c *current) setRate(now time.Time, set func(bytesPerSecond int64)) (rate conffile.Rate, changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	most := c.cfg.Link.Rates().At(now)
+	changed = most != c.rate
+	c.rate = most
 	if changed {
-		d.node.SetRate(most)
+		set(most)
 	}
 	return conffile.Rate(8 * most), changed
 }
@@ -24,7 +25,7 @@ func (d *daemon) setRate(now time.Time) (rate conffile.Rate, changed bool) {
 // followCalendar changes the cap when the calendar says so, until ctx is done.
 func (d *daemon) followCalendar(ctx context.Context) error {
 	everyMinute(ctx, func(now time.Time) {
-		if rate, changed := d.setRate(now); changed {
+		if rate, changed := d.conf.setRate(now, d.node.SetRate); changed {
 			d.log.Info("calendar changes the cap of the link", "rate", rate)
 		}
 	})

@@ -2,10 +2,15 @@ package main
 
 import (
 	"context"
+	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/longhaul-project/longhaul/cmd/longhauld/config"
 )
 
 // TestEveryMinute: a window that begins at 08:00 must begin at 08:00.
@@ -23,4 +28,35 @@ func TestEveryMinute(t *testing.T) {
 			t.Errorf("called at %q, want %q", got, want)
 		}
 	})
+}
+
+// TestRateInOrder: of reloads and the clock, which set the cap at the same time, the one that
+// saw the newest config has the last word with the links, too.
+func TestRateInOrder(t *testing.T) {
+	for range 100 {
+		c := &current{}
+		var mu sync.Mutex // guards what follows
+		var links int64
+		set := func(rate int64) {
+			for range rand.N(5) { // as a link may take long
+				runtime.Gosched()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			links = rate
+		}
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				c.mu.Lock()
+				c.cfg = config.Config{Link: config.Link{Rate: 8_000_000 << i}}
+				c.mu.Unlock()
+				c.setRate(time.Now(), set)
+			})
+		}
+		wg.Wait()
+		if want := c.cfg.Link.Rate.BytesPerSecond(); links != want || c.rate != want {
+			t.Fatalf("the links have %d, we think they have %d, the config says %d", links, c.rate, want)
+		}
+	}
 }

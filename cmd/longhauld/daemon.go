@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,6 +37,8 @@ type daemon struct {
 	path  string // of the config
 	level *slog.LevelVar
 	log   *slog.Logger
+
+	reloading sync.Mutex // one reload at a time, from the file to the last part that takes it; before any other lock
 
 	conf    *current
 	id      *pki.Identity
