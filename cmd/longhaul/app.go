@@ -132,6 +132,9 @@ func exactly(names ...string) cobra.PositionalArgs {
 		if len(args) < len(names) {
 			return &usageError{fmt.Errorf("%s is missing", names[len(args)]), c.CommandPath()}
 		}
+		if i := slices.Index(args[:len(names)], ""); i >= 0 {
+			return &usageError{fmt.Errorf("%s is empty", names[i]), c.CommandPath()}
+		}
 		if len(args) > len(names) {
 			return &usageError{fmt.Errorf("unexpected argument %q", args[len(names)]), c.CommandPath()}
 		}
@@ -139,12 +142,15 @@ func exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// require makes flags mandatory. cobra's own check has a text of its own and
-// no exit code.
+// require makes flags mandatory, also where a script's variable that is not set leaves
+// one empty. cobra's own check has a text of its own and no exit code.
 func require(c *cobra.Command, flags ...string) error {
 	for _, name := range flags {
 		if !c.Flags().Changed(name) {
 			return &usageError{fmt.Errorf("--%s is missing", name), c.CommandPath()}
+		}
+		if v := c.Flags().Lookup(name).Value.String(); v == "" || v == "[]" {
+			return &usageError{fmt.Errorf("--%s is empty", name), c.CommandPath()}
 		}
 	}
 	return nil

@@ -212,9 +212,6 @@ port may send half of a limit. What is over it is dropped, and counted in segmen
 		if err := require(c, "vni", "bridge", "site"); err != nil {
 			return err
 		}
-		if len(s.Sites) == 0 {
-			return &usageError{errors.New("--site is empty"), c.CommandPath()}
-		}
 		if c.Flags().Changed("vlan") && s.VLAN == 0 {
 			return &usageError{errors.New("--vlan 0: 1 to 4094"), c.CommandPath()}
 		}
