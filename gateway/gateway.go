@@ -80,7 +80,8 @@ type Config struct {
 // Network is what a move asks of the stretched segments; Layer2 is one. Every
 // call may be repeated, and none waits for the WAN.
 type Network interface {
-	// Prepare says that a job will move these NICs to a site.
+	// Prepare says that a job will move these NICs to a site. One that was
+	// revoked begins anew.
 	Prepare(job string, nics []NIC, to string)
 	// Flip sends their traffic there; the VM has stopped here.
 	Flip(job string)

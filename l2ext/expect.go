@@ -28,17 +28,27 @@ func (m *Manager) Expect(ctx context.Context, id string, nics []NIC) error {
 			return fmt.Errorf("expecting job %s: %w", id, ErrJobOver)
 		}
 		for _, nic := range nics {
-			if len(m.cfg.Host.PortSegments(nic.Tap)) == 0 || slices.Contains(j.muted, nic.Tap) {
-				continue
+			if len(m.cfg.Host.PortSegments(nic.Tap)) > 0 && !slices.Contains(j.ports, nic.Tap) {
+				j.ports = append(j.ports, nic.Tap)
 			}
-			if err := m.cfg.Host.Mute(nic.Tap); err != nil {
-				m.orders.Warn("VM will read broadcasts of the time before it runs", "job", id, "port", nic.Tap, "err", err)
-				continue
-			}
-			j.muted = append(j.muted, nic.Tap)
 		}
+		m.mute(j)
 		return nil
 	})
+}
+
+// mute keeps broadcasts from the ports of a job's VM.
+func (m *Manager) mute(j *job) {
+	for _, port := range j.ports {
+		if slices.Contains(j.muted, port) {
+			continue
+		}
+		if err := m.cfg.Host.Mute(port); err != nil {
+			m.orders.Warn("VM will read broadcasts of the time before it runs", "job", j.id, "port", port, "err", err)
+			continue
+		}
+		j.muted = append(j.muted, port)
+	}
 }
 
 // unmute opens the ports of a job's VM.

@@ -47,7 +47,9 @@ type job struct {
 
 	origin    string    // the source, if that is another site and known
 	flippedAt time.Time // when the flip was ordered, or arrived
-	muted     []string  // ports of this site
+	ports     []string  // of this site, behind which its VM will come to run
+	muted     []string  // of these
+	returned  bool      // revoked by its source, which may prepare it anew; see revive
 	gap       Gap
 	ended     chan struct{} // at the source, once flipped; closed when the gap has ended
 }
@@ -68,19 +70,20 @@ type moved struct {
 // Prepare announces, at the source, that a job will take a VM's NICs to another
 // site. NICs that are on no segment shared with that site are left alone.
 // Preparing a job again is no error: after a restart of this gateway it makes
-// the job known again, such that it can be revoked or confirmed.
+// the job known again, such that it can be revoked or confirmed. One that was revoked
+// begins anew: its VM had only been paused for a while.
 func (m *Manager) Prepare(ctx context.Context, id string, nics []NIC, to string) error {
 	if !validJob(id) || to == m.cfg.Site || to == "" {
 		return fmt.Errorf("l2ext: preparing job %q to site %q: not possible", id, to)
 	}
 	return m.call(ctx, func() error {
-		if j := m.jobs[id]; j != nil {
-			if j.to != to || j.over() {
-				return fmt.Errorf("preparing job %s to site %s: %w", id, to, ErrJobOver)
-			}
-			return nil
+		switch j := m.jobs[id]; {
+		case j == nil, j.to == to && j.phase == revoked:
+			return m.prepare(time.Now(), &job{id: id, to: to}, nics)
+		case j.to != to || j.over():
+			return fmt.Errorf("preparing job %s to site %s: %w", id, to, ErrJobOver)
 		}
-		return m.prepare(time.Now(), &job{id: id, to: to}, nics)
+		return nil
 	})
 }
 
@@ -156,8 +159,11 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 	if j.origin == "" && j.to == m.cfg.Site { // Expect was first
 		j.origin = from
 	}
-	if j.to != msg.Site || j.phase != prepared || j.origin != from {
+	if j.to != msg.Site || j.origin != from {
 		return // of another job, or not from its source
+	}
+	if m.revive(now, j); j.phase != prepared {
+		return
 	}
 	if m.knownNICs()+len(msg.MACs) > maxNICs {
 		seg.counts.add(Refused, 1)
@@ -273,6 +279,7 @@ func (m *Manager) Revoke(ctx context.Context, id string) error {
 		case j.phase == confirmed:
 			return fmt.Errorf("revoking job %s: %w", id, ErrJobOver)
 		case j.phase == revoked:
+			j.returned = false // whatever its source says later
 			return nil
 		}
 		now := time.Now()
@@ -421,10 +428,21 @@ func (m *Manager) jobMoved(now time.Time, r announce.Record) {
 			j.enter(now, flipped)
 		}
 	case j.phase == flipped:
-		j.phase = revoked // its source has taken the MACs back
+		j.phase, j.returned = revoked, true // its source has taken the MACs back
 		m.unmark(j)
 		m.unmute(j)
 	}
+}
+
+// revive begins a job anew, at its destination, that its source has revoked and prepares once more: its
+// VM was paused for a while, by who may do that, and will stop again.
+func (m *Manager) revive(now time.Time, j *job) {
+	if !j.returned {
+		return
+	}
+	j.returned = false
+	j.enter(now, prepared)
+	m.mute(j)
 }
 
 // sendOver tells, at the source, the sites that only watch a job that it has ended.

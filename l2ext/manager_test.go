@@ -266,7 +266,7 @@ func TestJobCalls(t *testing.T) {
 		is("revoke again", a.Revoke(ctx, "j"), nil)
 		is("flip after the revoke", a.Flip(ctx, "j"), l2ext.ErrJobOver)
 		is("confirm after the revoke", a.Confirm(ctx, "j"), l2ext.ErrJobOver)
-		is("prepare after the revoke", a.Prepare(ctx, "j", nics, "b"), l2ext.ErrJobOver)
+		is("prepare to another site", a.Prepare(ctx, "j", nics, "c"), l2ext.ErrJobOver)
 		w.settle()
 		w.want(vmMAC, "a: a 4 confirmed j; b: a 4 confirmed j")
 		is("settle after the revoke", b.Settle(ctx, "j", nics), l2ext.ErrJobOver)
@@ -284,6 +284,7 @@ func TestJobCalls(t *testing.T) {
 		w.settle()
 		w.want(vmMAC, "a: b 5 flipped k; b: b 5 flipped k")
 		is("confirm", errors.Join(a.Confirm(ctx, "k"), b.Confirm(ctx, "k")), nil)
+		is("prepare after the end", a.Prepare(ctx, "k", nics, "b"), l2ext.ErrJobOver)
 
 		// Nobody tells of the STOP: the last step does it all.
 		is("prepare", b.Prepare(ctx, "l", nics, "a"), nil)

@@ -109,7 +109,7 @@ func (b *binding) view(now time.Time, mac MAC) Binding {
 	case now.Before(b.frozen):
 		v.State = Frozen
 	case b.job == "":
-	case b.rec.Cause == announce.Moved && b.rec.Job == b.job:
+	case b.rec.Cause == announce.Moved && b.rec.Job == b.job && (b.ear == nil || b.ear.to == b.rec.Site):
 		v.State = Flipped
 	default:
 		v.State, v.Job = Pending, b.job
