@@ -20,13 +20,18 @@ type HostRoute struct {
 // bridge knows for so long (BR_DEFAULT_AGEING_TIME, include/linux/if_bridge.h).
 const routeGrace = 5 * time.Minute
 
+// routesRest is how long no wish follows another because of a job, see wishSoon.
+const routesRest = probeFast
+
 // routes keeps the host routes of this site as the bindings want them.
 type routes struct {
 	runner *routeRunner   // of runRoutes
 	wish   chan routeWish // 1: only the newest counts
 
-	left  map[HostRoute]bool // of an earlier run, and not decided yet. Of the loop
-	until time.Time          // when they go that nobody has asked for; likewise
+	left     map[HostRoute]bool // of an earlier run, and not decided yet. Of the loop
+	until    time.Time          // when they go that nobody has asked for; likewise
+	followed time.Time          // when there was a wish because of a job last; likewise
+	due      bool               // a job has moved hosts since then; likewise
 
 	mu      sync.Mutex        // guards what follows
 	trouble map[string]string // by segment, what does not work
@@ -53,8 +58,25 @@ func (r *routes) problem(segment string) string {
 	return r.trouble[segment]
 }
 
+// wishSoon is wishRoutes, now or within routesRest: that looks at all hosts, and the flips of an evacuation come
+// one behind the other.
+func (m *Manager) wishSoon(now time.Time) {
+	if m.routes.due = now.Sub(m.routes.followed) < routesRest; !m.routes.due {
+		m.routes.followed = now
+		m.wishRoutes(now)
+	}
+}
+
+// wishDue does what wishSoon has left.
+func (m *Manager) wishDue(now time.Time) {
+	if m.routes.due {
+		m.wishSoon(now)
+	}
+}
+
 // wishRoutes hands the routes that ought to be to run. It belongs to the loop.
-func (m *Manager) wishRoutes() {
+func (m *Manager) wishRoutes(now time.Time) {
+	m.routes.due = false
 	if m.cfg.Route == nil {
 		return
 	}
@@ -76,7 +98,7 @@ func (m *Manager) wishRoutes() {
 		}
 		seg.mu.RUnlock()
 	}
-	m.decideLeft(time.Now(), want)
+	m.decideLeft(now, want)
 	select {
 	case <-m.routes.wish:
 	default:

@@ -325,7 +325,7 @@ func (m *Manager) moveAll(now time.Time, j *job, site string, step uint64) {
 		m.publish(seg, &b)
 		m.tellLAN(seg, told)
 	}
-	m.wishRoutes()
+	m.wishSoon(now)
 }
 
 // lanBurst is how many hosts are announced in the LAN in one step of the loop: some

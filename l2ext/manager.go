@@ -195,6 +195,7 @@ func (m *Manager) loop(ctx context.Context) {
 			m.restoreTaken(time.Now())
 			m.followWays(ctx, time.Now())
 			m.askWays(time.Now())
+			m.wishDue(time.Now())
 		}
 	}
 }
@@ -357,7 +358,7 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 	m.expireJobs(now)
 	m.expireParked(now)
 	m.lookAfterExpress(now)
-	m.wishRoutes()
+	m.wishRoutes(now)
 	m.lookAtLines(now)
 	m.lookAtMembers(now)
 	for _, seg := range m.segments() {

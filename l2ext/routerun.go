@@ -30,6 +30,7 @@ const (
 // the other: for its MAC, or for an IP that goes from one to another. It belongs to runRoutes.
 type routeRunner struct {
 	have    map[HostRoute]*routeState // that may be there
+	byIP    map[routeHost][]HostRoute // these by their addresses: one, or a few while an address changes its guest
 	kept    map[HostRoute]bool        // what Config.KeepRoutes was told last
 	queue   map[string][]dueRoute     // by segment, what is to be done next, in order: made with each wish
 	running int
@@ -58,8 +59,10 @@ type routeHost struct {
 
 // hosts are both.
 func (r HostRoute) hosts() [2]routeHost {
-	return [2]routeHost{{segment: r.Segment, mac: r.MAC}, {segment: r.Segment, ip: r.IP.String()}}
+	return [2]routeHost{{segment: r.Segment, mac: r.MAC}, r.address()}
 }
+
+func (r HostRoute) address() routeHost { return routeHost{segment: r.Segment, ip: r.IP.String()} }
 
 // routeEnd is how a call of Config.Route has ended.
 type routeEnd struct {
@@ -69,12 +72,35 @@ type routeEnd struct {
 }
 
 func newRouteRunner(left []HostRoute) *routeRunner {
-	n := &routeRunner{have: make(map[HostRoute]*routeState), byName: make(map[string]int), busy: make(map[routeHost]bool), ended: make(chan routeEnd)}
+	n := &routeRunner{
+		have: make(map[HostRoute]*routeState), byIP: make(map[routeHost][]HostRoute),
+		byName: make(map[string]int), busy: make(map[routeHost]bool), ended: make(chan routeEnd),
+	}
 	for _, l := range left {
-		n.have[l] = &routeState{stays: true}
+		n.meet(l).stays = true
 	}
 	n.kept = n.all()
 	return n
+}
+
+// meet finds a route, which may be there from now on, whatever becomes of us.
+func (n *routeRunner) meet(r HostRoute) *routeState {
+	s := n.have[r]
+	if s == nil {
+		s = &routeState{}
+		n.have[r] = s
+		n.byIP[r.address()] = append(n.byIP[r.address()], r)
+	}
+	return s
+}
+
+// forget takes a route out that is there no more.
+func (n *routeRunner) forget(r HostRoute) {
+	delete(n.have, r)
+	rest := slices.DeleteFunc(n.byIP[r.address()], func(o HostRoute) bool { return o == r })
+	if n.byIP[r.address()] = rest; len(rest) == 0 {
+		delete(n.byIP, r.address())
+	}
 }
 
 func (n *routeRunner) all() map[HostRoute]bool {
@@ -128,9 +154,7 @@ func (m *Manager) endRoutes(ctx context.Context) {
 // take notes what is wished from now on.
 func (n *routeRunner) take(wish routeWish) {
 	for r := range wish.want {
-		if n.have[r] == nil {
-			n.have[r] = &routeState{} // it may be there from now on, whatever becomes of us
-		}
+		n.meet(r)
 	}
 	for r, s := range n.have {
 		if before := s.what(); s.become(wish.want[r], wish.leave[r]) != before {
@@ -272,15 +296,15 @@ func (m *Manager) routeEnded(now time.Time, e routeEnd) {
 
 // tookAway notes that a route has been taken away.
 func (n *routeRunner) tookAway(r HostRoute) {
-	for o, other := range n.have { // what took this one away may have taken that of another MAC with its IP
-		if o != r && o.Segment == r.Segment && o.IP == r.IP && other.made {
+	for _, o := range n.byIP[r.address()] { // what took this one away may have taken that of another MAC with its IP
+		if other := n.have[o]; o != r && other.made {
 			if other.made = false; other.wanted {
 				n.pushIn(o)
 			}
 		}
 	}
 	if !n.have[r].wanted {
-		delete(n.have, r)
+		n.forget(r)
 	}
 }
 

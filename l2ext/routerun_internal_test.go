@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/longhaul-project/longhaul/l2ext/ether"
 )
 
 func numberedRoute(segment string, i int) HostRoute {
@@ -94,5 +96,84 @@ func TestRoutesOfMany(t *testing.T) {
 	}
 	if bytes := each(MaxMACs); bytes > 64<<10 {
 		t.Errorf("%d bytes for each that ends", bytes)
+	}
+}
+
+// TestRoutesAreIndexed takes away the routes of an address that has gone from guest to guest, among those of many
+// others: only its own are looked at, and nothing of them is kept in the end.
+func TestRoutesAreIndexed(t *testing.T) {
+	const hosts, same = 10_000, 3
+	n := newRouteRunner([]HostRoute{numberedRoute("prod", 0)})
+	wish := routeWish{want: make(map[HostRoute]bool)}
+	for i := range hosts {
+		wish.want[numberedRoute("prod", i)] = true
+		wish.want[numberedRoute("other", i)] = true
+	}
+	var shared []HostRoute
+	for i := range same {
+		r := numberedRoute("prod", 7)
+		r.MAC[1] = byte(i)
+		shared = append(shared, r)
+		wish.want[r] = true
+	}
+	n.take(wish)
+	n.take(wish)
+	for _, s := range n.have {
+		s.made = true
+	}
+	n.line(time.Now())
+	if got := n.byIP[shared[0].address()]; len(got) != same {
+		t.Errorf("for one that is taken away %d are looked at, of %d", len(got), len(n.have))
+	}
+	n.take(routeWish{want: map[HostRoute]bool{shared[2]: true}})
+	n.tookAway(shared[0])
+	if s := n.have[shared[2]]; s == nil || s.made || n.have[shared[0]] != nil || n.have[shared[1]].made {
+		t.Errorf("the others of its address: %+v, %+v", n.have[shared[1]], s)
+	}
+	if q := n.queue["prod"]; len(q) != 1 || q[0].HostRoute != shared[2] {
+		t.Errorf("to be made again: %v", q)
+	}
+	n.take(routeWish{})
+	for r := range n.all() {
+		n.tookAway(r)
+	}
+	if len(n.have)+len(n.byIP) != 0 {
+		t.Errorf("in the end there are %d routes, and %d addresses", len(n.have), len(n.byIP))
+	}
+}
+
+// TestFlipsWishNoRoutes has jobs move hosts one after the other on a segment with routes to many: the next flip
+// waits for each, so that few look at all hosts. It would take memory for all.
+func TestFlipsWishNoRoutes(t *testing.T) {
+	const hosts, flips = 10_000, 50
+	m, err := New(Config{Site: "b", Host: &sinkHost{}, Carrier: sinkCarrier{}, Route: func(context.Context, string, HostRoute) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seg := m.keepOrMake(nil, Segment{Name: "prod", VNI: 100, Sites: []string{"a"}, Policy: Policy{Home: "a", HostRoutes: true}})
+	m.state.Store(&map[uint32]*segment{100: seg})
+	now := time.Now()
+	for i := range hosts {
+		r := numberedRoute("prod", i)
+		seg.table.see(now, r.MAC, true)
+		seg.table.note(now, r.MAC, ether.Claim{IP: r.IP})
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range flips {
+		j := &job{id: "j", to: "a"}
+		j.add(100, numberedRoute("prod", i).MAC)
+		m.moveAll(now, j, "a", 1)
+	}
+	runtime.ReadMemStats(&after)
+	if bytes := (after.TotalAlloc - before.TotalAlloc) / flips; bytes > 64<<10 {
+		t.Errorf("%d bytes for each flip", bytes)
+	}
+	m.wishDue(now.Add(routesRest))
+	if wish := <-m.routes.wish; len(wish.want) != hosts-flips {
+		t.Errorf("%d routes are wished", len(wish.want))
+	}
+	if m.wishDue(now.Add(2 * routesRest)); len(m.routes.wish) != 0 {
+		t.Error("nothing has moved, and routes are wished")
 	}
 }
