@@ -18,23 +18,23 @@ import (
 
 // route calls the host_route command of a segment. Its arguments follow those
 // that the operator gave: arrive or depart, segment, MAC, IP.
-func (l *Layer2) route(ctx context.Context, what string, r l2ext.HostRoute) error {
+func (l *Layer2) route(ctx context.Context, what string, r l2ext.HostRoute) (left <-chan struct{}, err error) {
 	l.mu.Lock()
 	argv := l.hooks[r.Segment]
 	l.mu.Unlock()
 	if len(argv) == 0 {
-		return nil // it wants none any more
+		return nil, nil // it wants none any more
 	}
 	args := append(argv[1:len(argv):len(argv)], what, r.Segment, r.MAC.String(), r.IP.String())
-	argv = append(argv[:1:1], args...)
-	out, err := runOrder(ctx, argv, routeHolding)
+	o := order{argv: append(argv[:1:1], args...), holding: routeHolding}
+	err = o.run(ctx)
 	if ctx.Err() != nil && err != nil {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(out))
+		return nil, fmt.Errorf("%s: %w: %s", strings.Join(o.argv, " "), err, strings.TrimSpace(string(o.output)))
 	}
-	return nil
+	return o.left, nil
 }
 
 // Host routes outlive a gateway that dies, and its guests may be elsewhere when the next one

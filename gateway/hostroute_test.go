@@ -47,7 +47,7 @@ func TestHostRoutesOfTheDead(t *testing.T) {
 	if d := cmp.Diff([]l2ext.HostRoute{r}, left, cmpopts.EquateComparable(netip.Addr{})); d != "" {
 		t.Error(d)
 	}
-	if err := next.route(t.Context(), "depart", r); err != nil {
+	if _, err := next.route(t.Context(), "depart", r); err != nil {
 		t.Error(err)
 	}
 	if got, err := os.ReadFile(calls); string(got) != "depart prod 52:54:00:00:00:09 10.0.0.9\n" {
@@ -150,7 +150,8 @@ func TestHostRouteHangs(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1) // one message
 	go func() {
-		ended <- l.route(ctx, "arrive", l2ext.HostRoute{Segment: "prod", IP: netip.MustParseAddr("10.0.0.1")})
+		_, err := l.route(ctx, "arrive", l2ext.HostRoute{Segment: "prod", IP: netip.MustParseAddr("10.0.0.1")})
+		ended <- err
 	}()
 	text, err := os.ReadFile(pid) // waits for the command to write it
 	if err != nil {
@@ -176,7 +177,8 @@ func TestHostRouteHangs(t *testing.T) {
 func TestHostRouteLeavesBehind(t *testing.T) {
 	for _, status := range []string{"0", "1"} {
 		pid := filepath.Join(t.TempDir(), "pid")
-		_, err := runOrder(t.Context(), []string{"/bin/sh", "-c", `sleep 1000 & echo $! > "$0"; exit "$1"`, pid, status}, time.Millisecond)
+		o := order{argv: []string{"/bin/sh", "-c", `sleep 1000 & echo $! > "$0"; exit "$1"`, pid, status}, holding: time.Millisecond}
+		err := o.run(t.Context())
 		text, e := os.ReadFile(pid)
 		if e != nil {
 			t.Fatal(e)
@@ -202,11 +204,48 @@ func TestHostRouteLeavesBehind(t *testing.T) {
 	}
 }
 
+// TestHostRouteIsNotWaitedFor: what a command that has succeeded has left holds up nobody who does not ask for it: it is told
+// of when it has let go of the output, or when that is heard no more. In between it may talk.
+func TestHostRouteIsNotWaitedFor(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const leave = `(read x < "$0"; echo heard) &`
+	o := order{argv: []string{"/bin/sh", "-c", leave, fifo}, holding: time.Hour}
+	if err := o.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-o.left:
+		t.Error("what is left is taken to be gone")
+	default:
+	}
+	if err := os.WriteFile(fifo, []byte("go\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if <-o.left; string(o.output) != "heard\n" {
+		t.Errorf("it has said %q", o.output)
+	}
+	o = order{argv: []string{"/bin/sh", "-c", leave, fifo}, holding: time.Millisecond}
+	if err := o.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-o.left
+	if err := os.WriteFile(fifo, []byte("go\n"), 0); err != nil { // it still waits for that, and ends
+		t.Fatal(err)
+	}
+	o = order{argv: []string{"/no/such/command"}}
+	if err := o.run(t.Context()); !errors.Is(err, os.ErrNotExist) || o.left != nil {
+		t.Errorf("%v, %v", err, o.left)
+	}
+}
+
 // TestHostRouteTalks has a command that prints a lot: it goes on, and of the gateway's memory it takes little.
 func TestHostRouteTalks(t *testing.T) {
-	out, err := runOrder(t.Context(), []string{"/bin/sh", "-c", "head -c 10000000 /dev/zero && exit 7"}, time.Minute)
-	if err == nil || !strings.Contains(err.Error(), "exit status 7") || len(out) != maxOrderOutput {
-		t.Errorf("%d bytes, %v", len(out), err)
+	o := order{argv: []string{"/bin/sh", "-c", "head -c 10000000 /dev/zero && exit 7"}, holding: time.Minute}
+	if err := o.run(t.Context()); err == nil || !strings.Contains(err.Error(), "exit status 7") || len(o.output) != maxOrderOutput {
+		t.Errorf("%d bytes, %v", len(o.output), err)
 	}
 	var h head
 	for _, text := range []string{"ab", "", strings.Repeat("c", maxOrderOutput), "d"} {

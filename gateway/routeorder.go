@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"io"
+	"os"
 	"os/exec"
 	"syscall"
 	"time"
@@ -16,25 +18,51 @@ const routeHolding = 3 * time.Second
 // maxOrderOutput is how much of what a command prints is told when it fails, in bytes: a line or ten.
 const maxOrderOutput = 1024
 
-// runOrder runs a command of the operator until ctx ends; then it is killed with all that it has started, as
-// it is when it fails: it will be tried again, and each try would leave some. What one that succeeds leaves
-// running goes on: it may be meant to. If that holds the output of the command, it is heard for the time of
+// order is a command of the operator.
+type order struct {
+	argv    []string
+	holding time.Duration
+
+	output head            // of a command that has failed
+	left   <-chan struct{} // closed when nothing that a command has left holds its output, or after holding; nil: nothing did
+}
+
+// run runs the command until ctx ends; then it is killed with all that it has started, as it is when it fails:
+// it will be tried again, and each try would leave some. What one that succeeds leaves running goes on: it may
+// be meant to. run does not wait for that. If it holds the output of the command, it is heard for the time of
 // holding, and has nobody who reads it from then on.
-func runOrder(ctx context.Context, argv []string, holding time.Duration) (output string, err error) {
-	var out head
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Stdout, cmd.Stderr = &out, &out
+func (o *order) run(ctx context.Context) error {
+	out, in, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("making a pipe: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, o.argv[0], o.argv[1:]...)
+	cmd.Stdout, cmd.Stderr = in, in
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	kill := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.Cancel, cmd.WaitDelay = kill, holding
-	err = cmd.Run()
-	switch {
-	case errors.Is(err, exec.ErrWaitDelay): // only of one that has succeeded
-		err = nil
-	case err != nil && cmd.Process != nil:
+	cmd.Cancel = kill
+	err = cmd.Start()
+	in.Close() // the command has its own
+	if err != nil {
+		out.Close()
+		return err
+	}
+	left := make(chan struct{})
+	go func() { // who called waits for it, or whom it tells of left
+		defer close(left)
+		defer out.Close()
+		_, _ = io.Copy(&o.output, out) // until nobody holds it, or the deadline
+	}()
+	if err = cmd.Wait(); err != nil {
 		_ = kill() // ESRCH: nothing is left of it; so soon nobody else has its number
 	}
-	return string(out), err
+	_ = out.SetReadDeadline(time.Now().Add(o.holding)) // os.ErrClosed: it has been read to its end
+	if err != nil {
+		<-left
+		return err
+	}
+	o.left = left
+	return nil
 }
 
 // head is the first maxOrderOutput bytes that were written to it.

@@ -74,7 +74,7 @@ func TestHostRouteCommand(t *testing.T) {
 	}}
 	r := l2ext.HostRoute{Segment: "prod", MAC: l2ext.MAC{0x52, 0x54, 0, 0, 0, 9}, IP: netip.MustParseAddr("10.0.0.9")}
 	for _, what := range []string{"arrive", "depart"} {
-		if err := l.route(t.Context(), what, r); err != nil {
+		if _, err := l.route(t.Context(), what, r); err != nil {
 			t.Error(err)
 		}
 	}
@@ -83,13 +83,13 @@ func TestHostRouteCommand(t *testing.T) {
 		t.Errorf("called with %q, %v", got, err)
 	}
 	r.Segment = "bad"
-	if err := l.route(t.Context(), "arrive", r); err == nil {
+	if _, err := l.route(t.Context(), "arrive", r); err == nil {
 		t.Error("a command that fails is no error")
 	} else {
 		t.Log(err)
 	}
 	r.Segment = "other"
-	if err := l.route(t.Context(), "arrive", r); err != nil {
+	if _, err := l.route(t.Context(), "arrive", r); err != nil {
 		t.Errorf("no command: %v", err)
 	}
 }

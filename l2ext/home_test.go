@@ -212,7 +212,7 @@ func TestHostRoutes(t *testing.T) {
 		h.AddBridge("br")
 		h.Plug("br", "lan")
 		wire := l2exttest.NewWire(l2exttest.Line{})
-		m, err := l2ext.New(l2ext.Config{Site: "b", Host: h, Carrier: wire.End("b"), Route: router.set})
+		m, err := l2ext.New(l2ext.Config{Site: "b", Host: h, Carrier: wire.End("b"), Route: leavesNothing(router.set)})
 		check(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup

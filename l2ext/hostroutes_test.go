@@ -56,7 +56,7 @@ func TestHostRoutesLeft(t *testing.T) {
 		w.first = l2ext.Policy{Home: "a", HostRoutes: true}
 		w.change = func(c *l2ext.Config) {
 			if c.Site == "b" {
-				c.Route, c.KeepRoutes, c.LeftRoutes = router.set, kept.set, left
+				c.Route, c.KeepRoutes, c.LeftRoutes = leavesNothing(router.set), kept.set, left
 			}
 		}
 		w.begin([]string{"a", "b"})
@@ -95,7 +95,7 @@ func TestHostRoutesKept(t *testing.T) {
 		w.first = l2ext.Policy{Home: "a", HostRoutes: true}
 		w.change = func(c *l2ext.Config) {
 			if c.Site == "b" {
-				c.Route, c.KeepRoutes = router.set, kept.set
+				c.Route, c.KeepRoutes = leavesNothing(router.set), kept.set
 			}
 		}
 		w.begin([]string{"a", "b"})

@@ -40,8 +40,10 @@ type Config struct {
 	// see Policy.HostRoutes. It must bear to be called again, after it has
 	// failed or an earlier run has called it, and to take away what is not there.
 	// It is called by several goroutines, but by one at a time for a MAC of a segment and
-	// for an IP, and returns soon after ctx has ended. Nil: there are none.
-	Route func(ctx context.Context, what string, r HostRoute) error
+	// for an IP, and returns soon after ctx has ended. What it has left running may still have a hand
+	// in the route until left is closed, seconds later: then the next call is made for that MAC and IP.
+	// A left that is nil is nothing. Nil: there are no routes.
+	Route func(ctx context.Context, what string, r HostRoute) (left <-chan struct{}, err error)
 	// KeepRoutes keeps the routes that there are, or are about to be, for LeftRoutes
 	// of the next run. Nil: they are not kept, and stay when a gateway dies and a guest
 	// leaves before the next one runs.

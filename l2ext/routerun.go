@@ -14,6 +14,7 @@ import (
 const (
 	routesAtOnce   = 8                // that run at the same time
 	routesOfOne    = 4                // of these, of one segment: another's must not wait for it
+	routesLeaving  = 32               // of one segment, that run, or have ended and left something: each is a process of the operator's, and hosts that wait
 	routeTime      = 10 * time.Second // that one takes: a router that is asked for a route answers in seconds, or never
 	routeAgain     = time.Second      // after which one that has failed is tried again, twice that after the next failure,
 	routeAgainMost = time.Minute      // and so on up to this
@@ -35,8 +36,10 @@ type routeRunner struct {
 	queue   map[string][]dueRoute     // by segment, what is to be done next, in order: made with each wish
 	running int
 	byName  map[string]int     // of these, by segment
-	busy    map[routeHost]bool // hosts for which one runs
+	leaving map[string]int     // that have ended, by segment, and left something that may still have a hand in the route
+	busy    map[routeHost]bool // hosts for which one runs, or is leaving
 	ended   chan routeEnd      // unbuffered: who ends waits for the runner
+	gone    chan HostRoute     // likewise, when nothing is left
 }
 
 // routeState is one route.
@@ -69,12 +72,14 @@ type routeEnd struct {
 	route HostRoute
 	what  string
 	err   error
+	left  bool // something, which is told of when it has gone
 }
 
 func newRouteRunner(left []HostRoute) *routeRunner {
 	n := &routeRunner{
 		have: make(map[HostRoute]*routeState), byIP: make(map[routeHost][]HostRoute),
-		byName: make(map[string]int), busy: make(map[routeHost]bool), ended: make(chan routeEnd),
+		byName: make(map[string]int), leaving: make(map[string]int), busy: make(map[routeHost]bool),
+		ended: make(chan routeEnd), gone: make(chan HostRoute),
 	}
 	for _, l := range left {
 		n.meet(l).stays = true
@@ -128,6 +133,8 @@ func (m *Manager) runRoutes(ctx context.Context) {
 			m.tellRoutes()
 		case e := <-n.ended:
 			m.routeEnded(time.Now(), e)
+		case r := <-n.gone:
+			n.left(r)
 		}
 	}
 }
@@ -138,17 +145,28 @@ func (m *Manager) endRoutes(ctx context.Context) {
 	defer cancel()
 	n := m.routes.runner
 	for n.running > 0 { // by the end of their context
-		m.routeEnded(time.Now(), <-n.ended)
+		m.awaitRoute()
 	}
 	for _, s := range n.have {
 		s.failed, s.next = 0, time.Time{}
 	}
 	n.take(routeWish{})
 	n.line(time.Now()) // once
-	for m.startRoutes(ctx); n.running > 0; m.startRoutes(ctx) {
-		m.routeEnded(time.Now(), <-n.ended)
+	for m.startRoutes(ctx); n.running > 0 || len(n.leaving) > 0; m.startRoutes(ctx) {
+		m.awaitRoute()
 	}
 	m.keepRoutes()
+}
+
+// awaitRoute waits until a call has ended, or what one has left has gone.
+func (m *Manager) awaitRoute() {
+	n := m.routes.runner
+	select {
+	case e := <-n.ended:
+		m.routeEnded(time.Now(), e)
+	case r := <-n.gone:
+		n.left(r)
+	}
 }
 
 // take notes what is wished from now on.
@@ -223,7 +241,7 @@ func (n *routeRunner) pushIn(r HostRoute) {
 func (n *routeRunner) pull() (first dueRoute, ok bool) {
 	at := 0
 	for segment, q := range n.queue {
-		if n.byName[segment] == routesOfOne {
+		if n.byName[segment] == routesOfOne || n.byName[segment]+n.leaving[segment] >= routesLeaving {
 			continue
 		}
 		i := slices.IndexFunc(q, n.isFree)
@@ -261,25 +279,32 @@ func (m *Manager) startRoutes(ctx context.Context) {
 		n.running++
 		n.byName[r.Segment]++
 		n.busy[hosts[0]], n.busy[hosts[1]] = true, true
-		go func() { // endRoutes waits for it
-			ctx, cancel := context.WithTimeout(ctx, routeTime)
-			defer cancel()
-			n.ended <- routeEnd{r, what, m.cfg.Route(ctx, what, r)}
-		}()
+		go m.callRoute(ctx, what, r) // endRoutes waits for it
+	}
+}
+
+// callRoute calls Config.Route, and tells when that has ended, and then when what it has left has gone.
+func (m *Manager) callRoute(ctx context.Context, what string, r HostRoute) {
+	ctx, cancel := context.WithTimeout(ctx, routeTime)
+	left, err := m.cfg.Route(ctx, what, r)
+	cancel()
+	m.routes.runner.ended <- routeEnd{r, what, err, left != nil}
+	if left != nil {
+		<-left
+		m.routes.runner.gone <- r
 	}
 }
 
 // routeEnded notes how one has ended.
 func (m *Manager) routeEnded(now time.Time, e routeEnd) {
 	n, r := m.routes.runner, e.route
-	s, hosts := n.have[r], r.hosts()
+	s := n.have[r]
 	s.running = false
 	n.running--
-	if n.byName[r.Segment]--; n.byName[r.Segment] == 0 {
-		delete(n.byName, r.Segment)
+	less(n.byName, r.Segment)
+	if n.leaving[r.Segment]++; !e.left {
+		n.left(r)
 	}
-	delete(n.busy, hosts[0])
-	delete(n.busy, hosts[1])
 	if e.err != nil {
 		m.routeFailed(now, s, e)
 		return
@@ -291,6 +316,21 @@ func (m *Manager) routeEnded(now time.Time, e routeEnd) {
 	}
 	if n.have[r] != nil {
 		n.pushIn(r) // the wish has changed meanwhile
+	}
+}
+
+// left notes that nothing is left of a call: another may be made for its hosts.
+func (n *routeRunner) left(r HostRoute) {
+	less(n.leaving, r.Segment)
+	for _, host := range r.hosts() {
+		delete(n.busy, host)
+	}
+}
+
+// less takes one off a count.
+func less(counts map[string]int, of string) {
+	if counts[of]--; counts[of] == 0 {
+		delete(counts, of)
 	}
 }
 

@@ -74,7 +74,7 @@ func TestRoutesOfMany(t *testing.T) {
 	const steps = 100
 	each := func(hosts int) uint64 {
 		m := &Manager{log: slog.New(slog.DiscardHandler), routes: newRoutes(nil)}
-		m.cfg.Route = func(context.Context, string, HostRoute) error { return nil }
+		m.cfg.Route = func(context.Context, string, HostRoute) (<-chan struct{}, error) { return nil, nil }
 		wish := routeWish{want: make(map[HostRoute]bool)}
 		for i := range hosts {
 			wish.want[numberedRoute("prod", i)] = true
@@ -146,7 +146,7 @@ func TestRoutesAreIndexed(t *testing.T) {
 // waits for each, so that few look at all hosts. It would take memory for all.
 func TestFlipsWishNoRoutes(t *testing.T) {
 	const hosts, flips = 10_000, 50
-	m, err := New(Config{Site: "b", Host: &sinkHost{}, Carrier: sinkCarrier{}, Route: func(context.Context, string, HostRoute) error { return nil }})
+	m, err := New(Config{Site: "b", Host: &sinkHost{}, Carrier: sinkCarrier{}, Route: func(context.Context, string, HostRoute) (<-chan struct{}, error) { return nil, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
 
@@ -85,13 +86,20 @@ func (o *oddRouter) tried(key string) []time.Time {
 	return o.tries[key]
 }
 
+// leavesNothing makes a Route of a function after which nothing is left.
+func leavesNothing(f func(context.Context, string, l2ext.HostRoute) error) func(context.Context, string, l2ext.HostRoute) (<-chan struct{}, error) {
+	return func(ctx context.Context, what string, r l2ext.HostRoute) (<-chan struct{}, error) {
+		return nil, f(ctx, what, r)
+	}
+}
+
 // routedWorld has routes to guests at site b.
 func routedWorld(t *testing.T, router *oddRouter) *world {
 	w := emptyWorld(t, l2exttest.Line{})
 	w.first = l2ext.Policy{Home: "a", HostRoutes: true}
 	w.change = func(c *l2ext.Config) {
 		if c.Site == "b" {
-			c.Route = router.set
+			c.Route = leavesNothing(router.set)
 		}
 	}
 	w.begin([]string{"a", "b"})
@@ -182,7 +190,7 @@ func TestHostRoutesOneAddress(t *testing.T) {
 		w := emptyWorld(t, l2exttest.Line{})
 		w.first = l2ext.Policy{Home: "a", HostRoutes: true}
 		w.change = func(c *l2ext.Config) {
-			c.Route = func(_ context.Context, what string, r l2ext.HostRoute) error {
+			c.Route = leavesNothing(func(_ context.Context, what string, r l2ext.HostRoute) error {
 				router.begin(what, r)
 				defer router.end(r)
 				mu.Lock()
@@ -196,7 +204,7 @@ func TestHostRoutesOneAddress(t *testing.T) {
 					delete(routes, r.IP)
 				}
 				return nil
-			}
+			})
 		}
 		w.begin([]string{"a", "b"})
 		w.appear("b", "lan", guestMAC(1), guestIP(1))
@@ -211,6 +219,67 @@ func TestHostRoutesOneAddress(t *testing.T) {
 		defer mu.Unlock()
 		if got := fmt.Sprint(routes); got != "map[10.0.0.1:02:00:00:00:09:02]" {
 			t.Errorf("there is %s", got)
+		}
+	})
+}
+
+// TestHostRoutesLeaveSomething has each order leave something running for some seconds. That holds up what is for
+// the same guest or address, and nothing else: neither other guests, nor other segments, but there is a bound.
+func TestHostRoutesLeaveSomething(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rests, guests = 3 * time.Second, 60
+		router := newOddRouter(t)
+		var mu sync.Mutex
+		resting, most := 0, 0
+		w := emptyWorld(t, l2exttest.Line{})
+		w.first = l2ext.Policy{Home: "a", HostRoutes: true}
+		w.change = func(c *l2ext.Config) {
+			c.Route = func(ctx context.Context, what string, r l2ext.HostRoute) (<-chan struct{}, error) {
+				router.begin(what, r) // tells of two at once for one host
+				err := router.table.set(ctx, what, r)
+				left := make(chan struct{})
+				mu.Lock()
+				defer mu.Unlock()
+				resting++
+				most = max(most, resting)
+				go func() { // the runner waits for it
+					time.Sleep(rests)
+					router.end(r)
+					mu.Lock()
+					resting--
+					mu.Unlock()
+					close(left)
+				}()
+				return left, err
+			}
+		}
+		w.begin([]string{"a", "b"})
+		for i := range guests {
+			check(t, w.hosts["b"].Send("lan", ether.AppendAnnounce(nil, guestMAC(i), netip.MustParseAddr(guestIP(i)))))
+		}
+		w.pass(rests + 2*time.Second)
+		if n := strings.Count(router.table.String(), "prod "); n != guests {
+			t.Errorf("there are %d routes", n)
+		}
+		w.pass(rests)
+		if most < 20 || most > 32 {
+			t.Errorf("of %d orders something was left at once", most)
+		}
+		check(t, w.ms["b"].Prepare(t.Context(), "j", []l2ext.NIC{{MAC: guestMAC(7)}}, "a"), w.ms["b"].Flip(t.Context(), "j"))
+		synctest.Wait()
+		check(t, w.ms["b"].Revoke(t.Context(), "j"))
+		w.pass(rests - time.Millisecond)
+		if strings.Contains(router.table.String(), guestIP(7)+";") {
+			t.Error("the route of a guest that has come back is there while it may still be taken away")
+		}
+		w.pass(2 * time.Second)
+		if n := strings.Count(router.table.String(), "prod "); n != guests {
+			t.Errorf("then there are %d routes", n)
+		}
+		began := time.Now()
+		w.stop["b"]()
+		if took := time.Since(began); router.table.String() != "" || took > 4*rests {
+			t.Errorf("the end took %v, and there is still %s", took, &router.table)
 		}
 	})
 }
