@@ -18,7 +18,7 @@ func (m *Manager) Expect(ctx context.Context, id string, nics []NIC) error {
 	return m.call(ctx, func() error {
 		j := m.jobs[id]
 		if j == nil {
-			if len(m.jobs) >= maxJobs {
+			if m.jobsOf("") >= maxJobs {
 				return fmt.Errorf("l2ext: expecting job %s: %d jobs are known already", id, maxJobs)
 			}
 			j = &job{id: id, to: m.cfg.Site, changed: time.Now()}

@@ -3,6 +3,7 @@ package l2ext_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -71,6 +72,38 @@ func TestHostilePeer(t *testing.T) {
 		}
 		if _, _, dropped := v.Frames(); dropped < 4900 {
 			t.Errorf("%d dropped", dropped)
+		}
+	})
+}
+
+// TestJobsOfPeers: a peer that tells of jobs without end, and of NICs, keeps neither this gateway's own moves nor those
+// of another peer from being followed.
+func TestJobsOfPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b", "c")
+		a, other := w.ms["a"], hostOf("c")
+		w.appear("a", "lan", vmMAC, "10.0.0.9")
+		w.appear("c", "lan", other, "10.0.0.8")
+		for i := range 6000 {
+			msg := announce.Message{Kind: announce.Prepare, VNI: 100, Job: fmt.Sprint("storm", i), Site: "a"}
+			for k := range 40 {
+				msg.MACs = append(msg.MACs, announce.MAC{2, byte(i >> 8), byte(i), 7, 7, byte(k)})
+			}
+			b, err := msg.Append(nil)
+			check(t, err, a.HandleUrgent("b", b))
+		}
+		synctest.Wait()
+		if n := a.Jobs(t.Context()); n > 4096 || w.count("a", l2ext.Refused) < 6000-4096 {
+			t.Errorf("%d jobs are known, %d were refused", n, w.count("a", l2ext.Refused))
+		}
+		check(t, a.Prepare(t.Context(), "own", []l2ext.NIC{{MAC: vmMAC}}, "b"), a.Expect(t.Context(), "mine", nil))
+		check(t, w.ms["c"].Prepare(t.Context(), "theirs", []l2ext.NIC{{MAC: other}}, "a"))
+		w.settle()
+		if got, _ := binding(a, vmMAC); got.State != l2ext.Pending {
+			t.Errorf("own VM: %+v", got)
+		}
+		if got, _ := binding(a, other); got.Job != "theirs" {
+			t.Errorf("VM of another peer: %+v", got)
 		}
 	})
 }

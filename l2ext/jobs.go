@@ -19,8 +19,8 @@ type NIC struct {
 
 // Bounds of jobs.
 const (
-	maxNICs  = 1 << 17          // of all jobs that peers tell of: twice what one segment holds
-	maxJobs  = 4096             // known at one time; a site of 1000 VMs, several times over
+	maxNICs  = 1 << 17          // of all jobs of which one peer tells: twice what one segment holds
+	maxJobs  = 4096             // of this gateway, or of one peer, known at one time; a site of 1000 VMs, several times over
 	keepJob  = 10 * time.Minute // an ended job is known for so long, so that a late call has an answer
 	staleJob = 24 * time.Hour   // a prepared job that nobody ended is forgotten
 )
@@ -92,7 +92,7 @@ func (m *Manager) Prepare(ctx context.Context, id string, nics []NIC, to string)
 func validJob(id string) bool { return id != "" && len(id) <= announce.MaxJob }
 
 func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
-	if len(m.jobs) >= maxJobs {
+	if m.jobsOf("") >= maxJobs {
 		return fmt.Errorf("l2ext: preparing job %s: %d jobs are known already", j.id, maxJobs)
 	}
 	j.changed = now
@@ -148,7 +148,7 @@ func (m *Manager) mark(now time.Time, seg *segment, macs []announce.MAC, j *job)
 func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg announce.Message) {
 	j := m.jobs[msg.Job]
 	if j == nil {
-		if len(m.jobs) >= maxJobs {
+		if m.jobsOf(from) >= maxJobs {
 			seg.counts.add(Refused, 1)
 			m.log.Warn("job not noted: too many are known", "job", msg.Job, "peer", from)
 			return
@@ -165,7 +165,7 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 	if m.revive(now, j); j.phase != prepared {
 		return
 	}
-	if m.knownNICs()+len(msg.MACs) > maxNICs {
+	if m.nicsOf(from)+len(msg.MACs) > maxNICs {
 		seg.counts.add(Refused, 1)
 		m.log.Warn("NICs of a job not noted: too many are known", "job", msg.Job, "peer", from)
 		return

@@ -5,10 +5,23 @@ import (
 	"slices"
 )
 
-// knownNICs counts those of all jobs.
-func (m *Manager) knownNICs() (n int) {
+// jobsOf counts the jobs of which a peer has told; "" is those that this gateway has been told to look after and no
+// peer has told of. None has a part in the bounds of another: peers may tell of as many as they like.
+func (m *Manager) jobsOf(origin string) (n int) {
 	for _, j := range m.jobs {
-		n += len(j.nics)
+		if j.origin == origin {
+			n++
+		}
+	}
+	return n
+}
+
+// nicsOf counts those of a peer's jobs.
+func (m *Manager) nicsOf(origin string) (n int) {
+	for _, j := range m.jobs {
+		if j.origin == origin {
+			n += len(j.nics)
+		}
 	}
 	return n
 }
