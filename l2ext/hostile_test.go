@@ -108,6 +108,29 @@ func TestJobsOfPeers(t *testing.T) {
 	})
 }
 
+// TestJobOfAnothersHost: a peer that tells of a job which moves the host of another site marks it nowhere, and takes
+// no mark from it: neither does it keep a segment stretched, nor the frames for the host from going on.
+func TestJobOfAnothersHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b", "c")
+		moving := hostOf("a")
+		w.appear("a", "lan", vmMAC, "10.0.0.9")
+		w.appear("a", "lan", moving, "10.0.0.8")
+		check(t, w.ms["a"].Prepare(t.Context(), "own", []l2ext.NIC{{MAC: moving}}, "c"))
+		w.settle()
+		for to, at := range map[string][]string{"a": {"a", "c"}, "b": {"a", "c"}, "c": {"a", "c"}} {
+			b, err := announce.Message{Kind: announce.Prepare, VNI: 100, Job: "j to " + to, Site: to, MACs: []announce.MAC{announce.MAC(vmMAC), announce.MAC(moving)}}.Append(nil)
+			check(t, err)
+			for _, site := range at {
+				check(t, w.ms[site].HandleUrgent("b", b))
+			}
+		}
+		w.settle()
+		w.want(vmMAC, "a: a 2 confirmed; b: a 2 confirmed; c: a 2 confirmed")
+		w.want(moving, "a: a 2 pending own; b: a 2 pending own; c: a 2 pending own")
+	})
+}
+
 // TestSnapshotsAsked: a peer that asks for all bindings with each message gets them a few
 // times in a second, and the last time after it has asked.
 func TestSnapshotsAsked(t *testing.T) {

@@ -177,7 +177,7 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 			continue
 		}
 		j.add(seg.VNI, MAC(raw))
-		if b := seg.table.byMAC[MAC(raw)]; b != nil {
+		if b := seg.table.byMAC[MAC(raw)]; b != nil && (b.rec.Site == from || b.rec.Job == j.id) { // a site moves only what it has
 			b.listen(j)
 			if e := seg.entryOf(MAC(raw), b.rec.Site); e.Coming && seg.Mode == Direct {
 				coming = append(coming, e)
