@@ -54,6 +54,7 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 	m.first.Store(&first)
 	maps.DeleteFunc(m.reading, func(vni uint32, _ Port) bool { return next[vni] == nil }) // the host closes it
 	m.setPeers(next)
+	endLots(old, next)
 	err := m.reconcile(ctx, time.Now())
 	m.letStrangersGo(time.Now(), elsewhere(old, next))
 	m.lookAfterExpress(time.Now())
@@ -70,6 +71,15 @@ func (m *Manager) apply(ctx context.Context, wished []Segment) error {
 	return err
 }
 
+// endLots ends those of segments that are no more.
+func endLots(old, next map[uint32]*segment) {
+	for vni, seg := range old {
+		if now := next[vni]; now == nil || now.Name != seg.Name {
+			seg.lot.end()
+		}
+	}
+}
+
 // keepOrMake keeps what is known of a segment when only its sites change, but for
 // MACs that the policy says are no hosts'.
 func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
@@ -79,7 +89,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 		seg.due[site] = &due{ration: bucket{rate: snapshotsOften}}
 		seg.endpoint[site] = m.endpointOf(site)
 	}
-	seg.table, seg.lot = newTable(m.cfg.Site), newLot()
+	seg.table, seg.lot = newTable(m.cfg.Site), newLot(m.parking)
 	seg.loop, seg.members = newLoop(), newMembers()
 	seg.answers, seg.echoes = newAnswers(), newAnswers()
 	seg.ways = newWays(time.Now(), w, m.cfg.Underlay)

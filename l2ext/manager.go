@@ -82,18 +82,19 @@ var (
 // safe for concurrent use, and all but Run, Segments and Check need Run to be running.
 type Manager struct {
 	// Constant after New.
-	cfg    Config
-	log    *slog.Logger
-	limit  *loglimit.Handler // of log
-	orders *slog.Logger      // without limits: what our own orders meet, of which each line tells of another VM
-	done   chan struct{}     // closed when Run has returned
-	calls  chan func()       // orders of this gateway; unbuffered, the caller waits for the answer
-	news   chan func()       // what peers send; 64 so that the link's reader need not wait for one kernel call each
-	seen   chan Sighting     // 1024: a bridge that learns many at once, and when full the next frame tells again
-	echoes *echoes
-	state  atomic.Pointer[map[uint32]*segment] // by VNI; replaced, never changed
-	keys   atomic.Pointer[map[uint32]*inKey]   // by index; likewise
-	first  atomic.Pointer[map[string]*segment] // by site, see firstExpress; likewise
+	cfg     Config
+	log     *slog.Logger
+	limit   *loglimit.Handler // of log
+	orders  *slog.Logger      // without limits: what our own orders meet, of which each line tells of another VM
+	done    chan struct{}     // closed when Run has returned
+	calls   chan func()       // orders of this gateway; unbuffered, the caller waits for the answer
+	news    chan func()       // what peers send; 64 so that the link's reader need not wait for one kernel call each
+	seen    chan Sighting     // 1024: a bridge that learns many at once, and when full the next frame tells again
+	echoes  *echoes
+	parking *budget
+	state   atomic.Pointer[map[uint32]*segment] // by VNI; replaced, never changed
+	keys    atomic.Pointer[map[uint32]*inKey]   // by index; likewise
+	first   atomic.Pointer[map[string]*segment] // by site, see firstExpress; likewise
 
 	// Owned by Run's loop.
 	jobs      map[string]*job
@@ -138,6 +139,7 @@ func New(cfg Config) (*Manager, error) {
 		signer:    newSigner(),
 		echoes:    &echoes{waiting: make(map[uint64]chan struct{})},
 		routes:    newRoutes(cfg.LeftRoutes),
+		parking:   &budget{most: maxParkedAll},
 	}
 	m.state.Store(&map[uint32]*segment{})
 	m.keys.Store(&map[uint32]*inKey{})

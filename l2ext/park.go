@@ -3,6 +3,7 @@ package l2ext
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/ether"
@@ -18,8 +19,9 @@ import (
 // Bounds of a lot. What does not fit is dropped: the newest, so that what a TCP
 // connection has got remains without a hole.
 const (
-	maxParkedMAC = 1 << 20          // bytes for one MAC: 700 full frames; a TAP has room for 1000
-	maxParked    = 64 << 20         // bytes on one segment
+	maxParkedMAC = 1 << 20          // bytes for one MAC, with frameCost for each frame: 670 full ones; a TAP has room for 1000
+	maxParked    = 64 << 20         // likewise on one segment
+	maxParkedAll = 256 << 20        // likewise on all: a peer can have frames parked on each that it shares
 	parkTime     = 10 * time.Second // then they are given to the LAN: if the VM ran we would have been told
 )
 
@@ -30,7 +32,26 @@ type lot struct {
 	mu    sync.Mutex
 	byMAC map[MAC]*parked
 	bytes int
+	all   *budget // that it shares with the lots of other segments
+	ended bool    // its segment has another one now, or is no more: nothing waits here
 }
+
+// budget bounds the bytes of all lots. It is safe for concurrent use.
+type budget struct {
+	most int64
+	used atomic.Int64
+}
+
+// take tells whether there is room for n bytes more.
+func (b *budget) take(n int) bool {
+	if b.used.Add(int64(n)) > b.most {
+		b.give(n)
+		return false
+	}
+	return true
+}
+
+func (b *budget) give(n int) { b.used.Add(-int64(n)) }
 
 // parked is what waits for one MAC. What went by the old site was sent before
 // what came straight here, even if it arrives later: it goes first.
@@ -53,15 +74,22 @@ const (
 // emptied is a lot for the same MACs, whose VMs are still paused. What has waited in l
 // is lost.
 func (l *lot) emptied() (next *lot, lost int) {
-	next = newLot()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for mac, p := range l.byMAC {
+	next = newLot(l.all)
+	for mac, p := range l.end() {
 		n := len(p.detoured) + len(p.straight)
 		next.byMAC[mac] = &parked{since: p.since, lost: p.lost + n}
 		lost += n
 	}
 	return next, lost
+}
+
+// end lets nothing wait any more, and returns what has.
+func (l *lot) end() (had map[MAC]*parked) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all.give(l.bytes)
+	had, l.byMAC, l.bytes, l.ended = l.byMAC, make(map[MAC]*parked), 0, true
+	return had
 }
 
 // holds tells whether frames for a MAC wait here.
@@ -71,7 +99,7 @@ func (l *lot) holds(mac MAC) bool {
 	return l.byMAC[mac] != nil
 }
 
-func newLot() *lot { return &lot{byMAC: make(map[MAC]*parked)} }
+func newLot(all *budget) *lot { return &lot{byMAC: make(map[MAC]*parked), all: all} }
 
 // park keeps a copy of a frame for a paused VM. It returns false if the VM has
 // been let go in the meantime: the frame may go on.
@@ -84,7 +112,8 @@ func (s *segment) park(mac MAC, x parcel, by route) bool {
 	if p == nil {
 		return false
 	}
-	if p.bytes+len(frame) > maxParkedMAC || l.bytes+len(frame) > maxParked {
+	cost := len(frame) + frameCost
+	if p.bytes+cost > maxParkedMAC || l.bytes+cost > maxParked || !l.all.take(cost) {
 		p.lost++
 		s.counts.add(DropParked, 1)
 		return true
@@ -94,8 +123,8 @@ func (s *segment) park(mac MAC, x parcel, by route) bool {
 	} else {
 		p.straight = append(p.straight, slices.Clone(frame))
 	}
-	p.bytes += len(frame)
-	l.bytes += len(frame)
+	p.bytes += cost
+	l.bytes += cost
 	s.counts.add(Parked, 1)
 	return true
 }
@@ -109,7 +138,7 @@ func (s *segment) holdFor(now time.Time, mac MAC, b *binding) {
 func (l *lot) open(now time.Time, mac MAC) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.byMAC[mac] == nil {
+	if l.byMAC[mac] == nil && !l.ended {
 		l.byMAC[mac] = &parked{since: now}
 	}
 }
@@ -186,6 +215,7 @@ func (s *segment) empty(macs []MAC, take func(x parcel)) (held, lost int) {
 			held++
 		}
 		s.lot.bytes -= p.bytes
+		s.lot.all.give(p.bytes)
 		lost += p.lost
 		delete(s.lot.byMAC, mac)
 	}
