@@ -150,6 +150,9 @@ func (t *table) accept(now time.Time, from string, r announce.Record) verdict {
 	if r.Cause == announce.Learned && r.Site != b.rec.Site && !b.isRestored(now, from, r.Site) {
 		b.moved(now)
 	}
+	if r.Cause == announce.Moved && r.Job != b.homeJob { // not one that is kept where the last job has left it
+		b.moves, b.frozen = nil, time.Time{} // the job knows, see move
+	}
 	t.set(now, b, r)
 	return changed
 }

@@ -100,6 +100,46 @@ func TestTwinsStayHome(t *testing.T) {
 	})
 }
 
+// TestJobEndsFreeze has a MAC freeze that moves too often without a job, and then a job move it: the job knows where it
+// is, for all sites. It then goes without one where it is seen, like any other.
+func TestJobEndsFreeze(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{}, "a", "b", "c")
+		w.hosts["c"].Plug("br", "vm")
+		check(t, w.ms["a"].Revoke(t.Context(), "j"), w.ms["b"].Revoke(t.Context(), "j"))
+		frozen := func() (at string) {
+			for _, site := range []string{"a", "b", "c"} {
+				if b, _ := binding(w.ms[site], vmMAC); b.State == l2ext.Frozen {
+					at += site
+				}
+			}
+			return at
+		}
+		for i := 0; frozen() == "" && i < 20; i++ {
+			w.appear([]string{"b", "a"}[i%2], "vm", vmMAC, "10.0.0.9")
+			w.pass(2 * time.Second)
+		}
+		b, _ := binding(w.ms["a"], vmMAC)
+		from, to := b.Site, map[string]string{"a": "b", "b": "a"}[b.Site]
+		w.appear(to, "vm", vmMAC, "10.0.0.9") // until those who watch have counted as many
+		if frozen() == "" {
+			t.Fatal("nothing is frozen")
+		}
+		check(t, w.ms[from].Prepare(t.Context(), "k", nics, to), w.ms[from].Flip(t.Context(), "k"))
+		w.settle()
+		check(t, w.ms[to].Settle(t.Context(), "k", nics), w.ms[from].Confirm(t.Context(), "k"), w.ms[to].Confirm(t.Context(), "k"))
+		w.settle()
+		if at := frozen(); at != "" {
+			t.Errorf("after the job it is frozen at %s", at)
+		}
+		w.pass(31 * time.Second)
+		w.appear(from, "vm", vmMAC, "10.0.0.9")
+		if got := w.where(vmMAC); strings.Count(got, ": "+from+" ") != 3 {
+			t.Errorf("it has come back to %s, and is at %s", from, got)
+		}
+	})
+}
+
 func binding(m *l2ext.Manager, mac l2ext.MAC) (l2ext.Binding, bool) {
 	for _, b := range m.Segments()[0].Bindings {
 		if b.MAC == mac {
