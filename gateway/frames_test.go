@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -256,6 +257,28 @@ func TestStreamsOutage(t *testing.T) {
 		time.Sleep(time.Second)
 		if n := len(b.heard()); n < 150 || a.segment().Counts["streamed"]-streamed < 150 {
 			t.Errorf("after the outage %d frames came, %d by streams", n, a.segment().Counts["streamed"]-streamed)
+		}
+	})
+}
+
+// TestUnstretchUnheard: while the other site cannot be reached a segment does not end for want of hosts that depend
+// on it, unless it is forced.
+func TestUnstretchUnheard(t *testing.T) {
+	stretched(t, testwan.Line{Delay: 20 * time.Millisecond}, "off", func(t *testing.T, wan *testwan.WAN, a, b *stretch) {
+		wan.Cut()
+		time.Sleep(time.Minute)
+		got, err := a.l2.UnstretchSegment(t.Context(), "prod", gateway.UnstretchRequest{})
+		if err != nil || got.Cut || !slices.Equal(got.Unheard, []string{"b"}) {
+			t.Errorf("while b is away: %+v, %v", got, err)
+		}
+		if got, err = b.l2.UnstretchSegment(t.Context(), "prod", gateway.UnstretchRequest{Force: true}); err != nil || !got.Cut {
+			t.Errorf("forced, at b: %+v, %v", got, err)
+		}
+		wan.Heal()
+		time.Sleep(2 * time.Minute) // b has no such segment any more
+		got, err = a.l2.UnstretchSegment(t.Context(), "prod", gateway.UnstretchRequest{})
+		if err != nil || len(got.Unheard) > 0 {
+			t.Errorf("when b is back: %+v, %v", got, err)
 		}
 	})
 }

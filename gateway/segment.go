@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext"
@@ -49,6 +50,7 @@ type Unstretched struct {
 	Name       string      `json:"name" doc:"the segment"`
 	Cut        bool        `json:"cut" doc:"it ends here now"`
 	Dependents []Dependent `json:"dependents" doc:"hosts that depend, or depended, on it"`
+	Unheard    []string    `json:"unheard,omitempty" doc:"sites that cannot be asked; there may be more hosts that depend on it"`
 }
 
 // Dependent is a host for which a segment is stretched.
@@ -98,7 +100,7 @@ func (p SegmentPolicy) Check() error {
 }
 
 // UnstretchSegment ends a segment at this site when no host depends on it any
-// more, or when it is forced.
+// more, as all its sites say, or when it is forced.
 func (l *Layer2) UnstretchSegment(ctx context.Context, name string, r UnstretchRequest) (Unstretched, error) {
 	for _, v := range l.m.Segments() {
 		if v.Name != name {
@@ -108,7 +110,8 @@ func (l *Layer2) UnstretchSegment(ctx context.Context, name string, r UnstretchR
 		for _, d := range v.Dependents(l.site) {
 			out.Dependents = append(out.Dependents, Dependent{MAC: d.MAC.String(), IPs: texts(d.IPs), Site: d.Site, Why: d.Why})
 		}
-		if len(out.Dependents) > 0 && !r.Force {
+		out.Unheard = slices.DeleteFunc(v.Unheard, func(site string) bool { return l.node.Link(site) == nil }) // they have never been here
+		if len(out.Dependents)+len(out.Unheard) > 0 && !r.Force {
 			return out, nil
 		}
 		if err := l.RemoveSegment(ctx, name); err != nil {

@@ -56,6 +56,34 @@ func (m *Manager) absent(now time.Time, seg *segment) (sites []string) {
 	return sites
 }
 
+// unheard lists the sites of a segment that may have hosts which are not known here: their links are down, or
+// came up a moment ago and they have yet to say what they know. One that says nothing for long has no such segment.
+func (m *Manager) unheard(now time.Time, seg *segment) (sites []string) {
+	for _, site := range seg.Sites {
+		p := m.peer(site)
+		if p == nil || seg.ways.refuses(site) {
+			continue // they have just changed, or nothing passes between the two
+		}
+		up, since := p.upSince()
+		began, _ := seg.ways.lastOf(site)
+		if began.After(since) {
+			since = began
+		}
+		if !up || now.Sub(since) < absentAfter && !seg.ways.summedSince(site, since) {
+			sites = append(sites, site)
+		}
+	}
+	return sites
+}
+
+// summedSince tells whether a site has said since a time how much it knows.
+func (w *ways) summedSince(site string, since time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	y := w.bySite[site]
+	return y != nil && !y.sum.Before(since)
+}
+
 // lastOf is when a site said something of the segment last, and since when it might have.
 func (w *ways) lastOf(site string) (since, heard time.Time) {
 	w.mu.Lock()

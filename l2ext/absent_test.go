@@ -94,3 +94,48 @@ func TestNeverAtOneSite(t *testing.T) {
 		}
 	})
 }
+
+// TestUnheard: what a segment is stretched for is not known while a site cannot be asked, and neither before it has said
+// what it knows.
+func TestUnheard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const delay = 20 * time.Millisecond
+		w := newWorld(t, l2exttest.Line{Delay: delay}, "a", "b", "c")
+		unheard := func(when, want string) {
+			t.Helper()
+			if got := strings.Join(w.ms["a"].Segments()[0].Unheard, " "); got != want {
+				t.Errorf("%s: %q, want %q", when, got, want)
+			}
+		}
+		unheard("all have spoken", "")
+		w.wire.Isolate("b")
+		w.settle()
+		w.appear("b", "lan", vmMAC, "10.0.0.9")
+		w.pass(5 * time.Minute)
+		unheard("b is away", "b")
+		if w.dependents("a") != "" {
+			t.Error("what is new at b is known")
+		}
+		w.wire.Rejoin("b")
+		w.pass(delay / 2)
+		unheard("b has yet to speak", "b")
+		w.pass(2 * delay)
+		unheard("b has spoken", "")
+		if w.dependents("a") == "" {
+			t.Error("what is new at b is not known")
+		}
+		check(t, w.ms["c"].Apply(t.Context(), nil))
+		w.wire.Cut()
+		w.stop["a"]() // and another one comes
+		w.make("a")
+		w.wire.Join(w.ms)
+		w.start("a", []string{"a", "b", "c"})
+		w.settle()
+		unheard("a is alone", "b c")
+		w.wire.Heal()
+		w.pass(time.Second)
+		unheard("c may be about to speak", "c")
+		w.pass(time.Minute)
+		unheard("c has no such segment", "")
+	})
+}

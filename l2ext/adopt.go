@@ -105,11 +105,15 @@ func (w *ways) heardHosts(site string, records []announce.Record) {
 	}
 }
 
-// heardDigest likewise that it has told how many it knows.
-func (w *ways) heardDigest(site string, count uint32, same bool) {
+// heardDigest notes that it has told how many it knows.
+func (w *ways) heardDigest(now time.Time, site string, count uint32, same bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if y := w.bySite[site]; y != nil && y.telling != nil {
+	y := w.bySite[site]
+	if y == nil {
+		return
+	}
+	if y.sum = now; y.telling != nil {
 		y.telling.count, y.telling.counted, y.telling.same = count, true, same
 	}
 }

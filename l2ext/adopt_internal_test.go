@@ -27,7 +27,7 @@ func TestTelling(t *testing.T) {
 		{"how it carries the segment", func() { w.told(time.Now(), "b", Direct, netip.MustParseAddr("10.0.0.2")) }},
 		{"a host, before its digest", func() { w.heardHosts("b", []announce.Record{record(5, announce.Learned)}) }},
 		{"that it has gone", func() { w.heardHosts("b", []announce.Record{record(5, announce.Withdrawn)}) }},
-		{"a digest", func() { w.heardDigest("b", 2, false) }},
+		{"a digest", func() { w.heardDigest(time.Now(), "b", 2, false) }},
 		{"a host", func() { w.heardHosts("b", []announce.Record{record(1, announce.Learned)}) }},
 		{"the same again, and one that has gone", func() {
 			w.heardHosts("b", []announce.Record{record(1, announce.Learned), record(2, announce.Withdrawn)})
@@ -44,7 +44,7 @@ func TestTelling(t *testing.T) {
 	}
 	w = newWays(time.Now(), Segment{Mode: Direct, Sites: []string{"b"}}, netip.MustParseAddr("10.0.0.1"))
 	w.told(time.Now(), "b", Direct, netip.Addr{})
-	if w.heardDigest("b", 2, true); waits() {
+	if w.heardDigest(time.Now(), "b", 2, true); waits() {
 		t.Error("it knows what we know, and is waited for")
 	}
 }
@@ -60,7 +60,7 @@ func TestTellingInVain(t *testing.T) {
 		ends time.Duration
 	}{
 		{"nothing", func(time.Time, *ways) {}, absentAfter},
-		{"a digest", func(now time.Time, w *ways) { w.heardOf(now, "b"); w.heardDigest("b", 2, false) }, tellingTime},
+		{"a digest", func(now time.Time, w *ways) { w.heardOf(now, "b"); w.heardDigest(now, "b", 2, false) }, tellingTime},
 		{"another address each time", func(now time.Time, w *ways) {
 			w.told(now, "b", Direct, netip.AddrFrom4([4]byte{10, 0, byte(now.Unix() >> 8), byte(now.Unix())}))
 		}, tellingTime},

@@ -44,7 +44,8 @@ func (v View) Path(site string) Path { return v.Policy.path(site) }
 
 // Dependents lists the hosts of the segment for which it must stay stretched, by
 // MAC: all that are not at the home site of the segment, or, without one, at this
-// site, and those that a job moves now. The gateways' own machines do not count.
+// site, and those that a job moves now. The gateways' own machines do not count. Of
+// sites that are Unheard there may be others.
 func (v View) Dependents(self string) (ds []Dependent) {
 	home := cmp.Or(v.Policy.Home, self)
 	for _, b := range v.Bindings {

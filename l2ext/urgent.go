@@ -284,7 +284,7 @@ func (m *Manager) takeDigest(now time.Time, seg *segment, from string, msg annou
 	seg.mu.RLock()
 	same := seg.table.live == msg.Count && seg.table.sum == msg.Sum
 	seg.mu.RUnlock()
-	seg.ways.heardDigest(from, msg.Count, same)
+	seg.ways.heardDigest(now, from, msg.Count, same)
 	if same {
 		return
 	}

@@ -23,6 +23,7 @@ type View struct {
 	Counts   map[Count]uint64
 	Ways     []Way        // to the other sites
 	Streams  []StreamView // how TCP connections cross, by site; none without Config.Streams
+	Unheard  []string     // sites of whose hosts not all need be known: they cannot be asked
 
 	trips map[[2]string]time.Duration // see RTT
 }
@@ -74,7 +75,7 @@ func (m *Manager) Segments() []View {
 	for _, seg := range m.segments() {
 		v := seg.view(m.absent(time.Now(), seg))
 		m.traffic(seg, v.Counts)
-		v.Streams = m.streamViews(seg)
+		v.Streams, v.Unheard = m.streamViews(seg), m.unheard(time.Now(), seg)
 		v.Problem = cmp.Or(v.Problem, m.routes.problem(seg.Name))
 		views = append(views, v)
 	}

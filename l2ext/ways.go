@@ -56,6 +56,7 @@ type way struct {
 	addr  netip.Addr // likewise, for Direct
 	since time.Time  // when that, or the way before it, began
 	heard time.Time  // when the site said something of the segment last
+	sum   time.Time  // when it said how much it knows last, by a digest
 
 	telling *telling  // nil: it has told all that it knows, since this gateway has started; or the mode is another than Direct
 	settled time.Time // when it had told all; zero while it has not
@@ -131,7 +132,7 @@ func (w *ways) told(now time.Time, site string, mode Mode, addr netip.Addr) (fre
 		return false, false
 	}
 	if fresh = y.mode != mode || y.addr != addr; fresh {
-		w.bySite[site] = &way{mode: mode, addr: addr, since: now, heard: now, telling: y.telling, settled: y.settled}
+		w.bySite[site] = &way{mode: mode, addr: addr, since: now, heard: now, sum: y.sum, telling: y.telling, settled: y.settled}
 		w.sort()
 	}
 	return fresh, mode == w.mode

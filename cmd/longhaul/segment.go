@@ -300,7 +300,8 @@ func (a *app) segmentUnstretchCmd() *cobra.Command {
 		Long: `Lists the hosts for which the segment is still stretched: VMs that are away from
 home or being moved, and hosts that use the gateway of another site. When there are
 none the segment ends at this site, and the other sites are told so; otherwise nothing
-changes and the exit code is 5. Take it out of the config file as well if it is there:
+changes and the exit code is 5. So it is while a site cannot be reached, as there may be
+such hosts that this gateway does not know. Take it out of the config file as well if it is there:
 the gateway's next start would stretch it again.
 
 --force ends it all the same: the hosts that are listed then lose their
@@ -318,12 +319,24 @@ connections with this site, and with their gateway if that is here.`,
 		}
 		err = a.show(got, func(w io.Writer) error { return writeDependents(w, got) })
 		if err == nil && !got.Cut {
-			a.say("segment %s stays: %d hosts depend on it", got.Name, len(got.Dependents))
+			a.say("segment %s stays: %s", got.Name, stays(got))
 			return fmt.Errorf("%w: %w", errShown, gateway.ErrBusy)
 		}
 		return err
 	})
 	return c
+}
+
+// stays says why a segment does not end.
+func stays(u gateway.Unstretched) string {
+	var why []string
+	if n := len(u.Dependents); n > 0 {
+		why = append(why, fmt.Sprintf("%d hosts depend on it", n))
+	}
+	if len(u.Unheard) > 0 {
+		why = append(why, "not all hosts are known of site "+strings.Join(u.Unheard, ", ")+", which cannot be asked")
+	}
+	return strings.Join(why, ", and ")
 }
 
 func writeDependents(w io.Writer, u gateway.Unstretched) error {

@@ -55,7 +55,7 @@ func TestSegmentTools(t *testing.T) {
 	poll(t, ctx, func() error {
 		got, err := api.UnstretchSegment(ctx, "lan", gateway.UnstretchRequest{})
 		if err == nil && !got.Cut {
-			err = fmt.Errorf("the segment stays for %+v", got.Dependents)
+			err = fmt.Errorf("the segment stays for %+v, and what is at %v", got.Dependents, got.Unheard)
 		}
 		return err
 	})

@@ -119,14 +119,14 @@ func (f *Fake) RemoveSegment(ctx context.Context, name string) error {
 	return nil
 }
 
-// UnstretchSegment removes a segment when it is forced: one host depends on it.
+// UnstretchSegment removes a segment when it is forced: one host depends on it, and a site cannot be asked.
 func (f *Fake) UnstretchSegment(ctx context.Context, name string, r gateway.UnstretchRequest) (gateway.Unstretched, error) {
 	if _, err := f.Segment(ctx, name); err != nil {
 		return gateway.Unstretched{}, err
 	}
 	out := gateway.Unstretched{Name: name, Cut: r.Force, Dependents: []gateway.Dependent{{
 		MAC: "52:54:00:00:00:02", IPs: []string{"10.0.0.6"}, Site: "b", Why: "has moved to site b and is away from home",
-	}}}
+	}}, Unheard: []string{"c"}}
 	if !r.Force {
 		return out, nil
 	}
