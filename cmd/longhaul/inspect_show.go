@@ -127,7 +127,7 @@ func writeMethods(w io.Writer, all int64, methods []inspect.Method, known string
 	fmt.Fprintln(w)
 	head := []any{"  METHOD", "LEFT", "OF STREAM"}
 	if known != "" {
-		head = append(head, "AFTER "+strings.ToUpper(known), "OF STREAM")
+		head = append(head, knownHead(known), "OF STREAM")
 	}
 	t := newTable(w, head...)
 	for _, m := range methods {
@@ -140,6 +140,14 @@ func writeMethods(w io.Writer, all int64, methods []inspect.Method, known string
 		t.row(cells...)
 	}
 	return t.flush()
+}
+
+// knownHead is the head of a column of bytes left, given from where the peer knows pages.
+func knownHead(known string) string {
+	if strings.HasPrefix(known, "the store") { // it is there all the time
+		return "WITH " + strings.ToUpper(known)
+	}
+	return "AFTER " + strings.ToUpper(known)
 }
 
 // writeTotal sums several captures up.

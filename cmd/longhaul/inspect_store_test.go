@@ -150,7 +150,7 @@ func TestInspectShowsStore(t *testing.T) {
 	}
 	for _, want := range []string{
 		"store " + filepath.Join(dir, "b") + "\n  held with  b\n  holds      0 pages, 0 B in 0 segments\n\n",
-		"  known from the store  ", "AFTER THE STORE  ", "  known from the store and the files before  ", "AFTER THE STORE AND THE FILES BEFORE",
+		"  known from the store  ", "WITH THE STORE  ", "  known from the store and the files before  ", "WITH THE STORE AND THE FILES BEFORE",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &out)
