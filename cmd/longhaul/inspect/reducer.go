@@ -52,7 +52,11 @@ const mostFlying = 16
 
 func (p *pair) newReducer(set setting) *reducer {
 	r := &reducer{stores: p, method: set.method}
-	r.dec = p.far.NewDecoder(dedup.DecoderConfig{Fetch: r.fetch})
+	var c dedup.DecoderConfig
+	if p.held { // else nothing can be lost
+		c.Fetch = r.fetch
+	}
+	r.dec = p.far.NewDecoder(c)
 	r.enc = p.near.NewEncoder(dedup.EncoderConfig{Setting: set.codec, PeerReady: p.held})
 	if set.codec.Codec == dedup.Press { // all else waits for it, and leaves it the cores
 		r.most = min(runtime.GOMAXPROCS(0), mostFlying)
