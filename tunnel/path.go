@@ -79,6 +79,7 @@ type path struct {
 	byPeer bool               // the peer has dialed it
 	left   time.Duration      // when the last connection over it has ended, or was to be made
 	ended  bool               // the peer has ended that, so it was not silent
+	looked int64              // bytes received as of the last look at what TCP hears
 	last   lastLine
 	loss   losses
 	small  time.Time // until then large packets are not tried, after it they are: they did not pass; zero: they do
@@ -146,10 +147,9 @@ func (l *Link) ways() []*path {
 	return l.paths
 }
 
-// life tells whether the peer answers on a path. What goes over TCP does not
-// count: there the kernel is silent while it sends again, and package mux tells
-// who is dead. Times are since the link was
-// made, in nanoseconds, 0 for never.
+// life tells whether the peer answers on a path. Over TCP the kernel says so (tcp_heard.go),
+// or where it does not, package mux. Times are since the link was made, in nanoseconds, 0
+// for never.
 type life struct {
 	heard atomic.Int64 // the last packet that came
 	asked atomic.Int64 // the first packet since then that left
@@ -205,7 +205,7 @@ func (l *life) judge(now, rtt, beside time.Duration) verdict {
 	return alive
 }
 
-// rest is for while TCP carries the path: what has been asked was by QUIC, which is
+// rest is for while TCP carries the path and no kernel tells of it: what has been asked was by QUIC, which is
 // tried now and again, and no answer to it says nothing of the connections in use.
 func (l *life) rest() {
 	l.asked.Store(0)
@@ -407,11 +407,16 @@ func (l *Link) watchPaths(now time.Time) {
 			continue
 		}
 		p.rtt = first.conn.ConnectionStats().SmoothedRTT
+		rtt := p.rtt
 		if l.set.via == TCP {
-			p.life.rest()
-			continue
+			h, told := l.hearTCP(p, now.Sub(l.born))
+			if !told {
+				p.life.rest()
+				continue
+			}
+			rtt = max(rtt, h.rtt)
 		}
-		switch p.life.judge(now.Sub(l.born), p.rtt, l.heardBeside(p)) {
+		switch p.life.judge(now.Sub(l.born), rtt, l.heardBeside(p)) {
 		case ask:
 			first.probe()
 		case dead:

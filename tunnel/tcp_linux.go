@@ -35,18 +35,37 @@ func tuneTCP(c net.Conn) (controller string) {
 	return controller
 }
 
-// kernelStats fills in what the kernel knows of a connection (tcp(7), TCP_INFO).
-func kernelStats(c net.Conn, s *quic.ConnectionStats) bool {
+// kernelInfo is what the kernel knows of a connection (tcp(7), TCP_INFO); nil if it is closed,
+// or none of the kernel's.
+func kernelInfo(c net.Conn) (info *unix.TCPInfo) {
 	t, ok := c.(*net.TCPConn)
 	if !ok {
-		return false
+		return nil
 	}
 	raw, err := t.SyscallConn()
 	if err != nil {
-		return false
+		return nil
 	}
-	var info *unix.TCPInfo
-	if e := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); e != nil || err != nil {
+	// Both fail for closed connections only, and leave nil.
+	_ = raw.Control(func(fd uintptr) { info, _ = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	return info
+}
+
+// kernelHears tells what the kernel hears of the peer. Any segment that acknowledges, new data
+// or old, counts (Linux 6.1, net/ipv4/tcp_input.c, tcp_ack), and so does data.
+func kernelHears(c net.Conn) (h hearing, ok bool) {
+	info := kernelInfo(c)
+	if info == nil {
+		return h, false
+	}
+	silent := time.Duration(min(info.Last_ack_recv, info.Last_data_recv)) * time.Millisecond
+	return hearing{silent: silent, waiting: info.Unacked > 0, rtt: time.Duration(info.Rtt) * time.Microsecond}, true
+}
+
+// kernelStats fills in what the kernel knows of a connection.
+func kernelStats(c net.Conn, s *quic.ConnectionStats) bool {
+	info := kernelInfo(c)
+	if info == nil {
 		return false
 	}
 	s.SmoothedRTT = time.Duration(info.Rtt) * time.Microsecond

@@ -13,3 +13,6 @@ func tuneTCP(net.Conn) string { return "" }
 
 // kernelStats: only Linux tells.
 func kernelStats(net.Conn, *quic.ConnectionStats) bool { return false }
+
+// kernelHears: only Linux tells.
+func kernelHears(net.Conn) (hearing, bool) { return hearing{}, false }

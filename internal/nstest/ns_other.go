@@ -95,6 +95,9 @@ func (n *NS) Sysctl(string, string) error { return errors.ErrUnsupported }
 // Tag fails here.
 func (n *NS) Tag(string, uint16) error { return errors.ErrUnsupported }
 
+// Lose is for Linux.
+func (n *NS) Lose(string, int) error { return errors.ErrUnsupported }
+
 // Dump fails here.
 func (n *NS) Dump() (string, error) { return "", errors.ErrUnsupported }
 
