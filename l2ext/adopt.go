@@ -182,6 +182,24 @@ func (m *Manager) linkSince(site string) (since time.Time, ok bool) {
 	return since, ok
 }
 
+// takeOut removes what the kernel may still have of a flip of an earlier gateway's, which had died before it could
+// take it back: entries that lead away from here, for as long as the other site cannot tell of its hosts.
+func (m *Manager) takeOut(j *job) {
+	for vni, macs := range j.macs() {
+		seg := m.segments()[vni]
+		if seg == nil || seg.adopted == 0 {
+			continue
+		}
+		var out []Entry
+		for _, mac := range macs {
+			if m.bindsHere(seg, mac) {
+				out = append(out, Entry{MAC: mac})
+			}
+		}
+		m.point(seg, out)
+	}
+}
+
 // summary of it tells whether it has changed: it only becomes less, and a site goes from Sites to Settling.
 func (a Adopted) summary() (n int) {
 	n = 8*len(a.Sites) + 4*len(a.Settling)

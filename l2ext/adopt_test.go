@@ -167,6 +167,28 @@ func TestDirectAdoptionTogether(t *testing.T) {
 	})
 }
 
+// TestDirectAdoptionMidMove: the gateway of a has died when it had flipped a VM, and the next one takes the move back,
+// while the link is down. The kernel still has the entry of the flip, which would keep the VM from its own LAN.
+func TestDirectAdoptionMidMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a := adopting(t, nil, "a", "b")
+		ctx, m := t.Context(), w.ms["a"]
+		check(t, m.Prepare(ctx, "j", nics, "b"))
+		a.mu.Lock()
+		_, touched := a.out[vmMAC]
+		a.mu.Unlock()
+		if touched {
+			t.Error("the entry was touched before it is known where the VM is")
+		}
+		check(t, m.Revoke(ctx, "j"))
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if !a.out[vmMAC] {
+			t.Error("the entry of the flip stays")
+		}
+	})
+}
+
 // TestDirectAdoptionAbsent has a site whose link is up and that has no such segment any more: what is
 // there for it goes when a segment counts as absent.
 func TestDirectAdoptionAbsent(t *testing.T) {

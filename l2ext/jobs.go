@@ -283,9 +283,13 @@ func (m *Manager) Revoke(ctx context.Context, id string) error {
 			return nil
 		}
 		now := time.Now()
-		if j.to != m.cfg.Site && (j.phase == flipped || m.isAway(j)) {
+		switch {
+		case j.to == m.cfg.Site:
+		case j.phase == flipped || m.isAway(j):
 			// Two, as the destination may have raised the number by one.
 			m.moveAll(now, j, m.cfg.Site, 2)
+		default:
+			m.takeOut(j)
 		}
 		j.enter(now, revoked)
 		m.unmark(j)
