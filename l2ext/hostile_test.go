@@ -131,6 +131,32 @@ func TestJobOfAnothersHost(t *testing.T) {
 	})
 }
 
+// TestJobEndedByAnother: a third site that knows the name of a job cannot end it at its destination, neither with the
+// record of a host that the job does not move, nor with one that binds its host to itself.
+func TestJobEndedByAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{}, "a", "b", "c")
+		check(t, w.ms["a"].Flip(t.Context(), "j"))
+		w.settle()
+		for _, r := range []announce.Record{
+			{MAC: announce.MAC(hostOf("c")), Site: "a"}, {MAC: announce.MAC(hostOf("c")), Site: "c"}, {MAC: announce.MAC(vmMAC), Site: "c"},
+		} {
+			r.Cause, r.Seq, r.Job = announce.Moved, 9, "j"
+			b, err := announce.Message{Kind: announce.Update, VNI: 100, Records: []announce.Record{r}}.Append(nil)
+			check(t, err, w.ms["b"].HandleUrgent("c", b))
+		}
+		w.settle()
+		if s := w.hosts["b"].String(); !strings.Contains(s, "muted") {
+			t.Errorf("host b is\n%s", s)
+		}
+		check(t, w.ms["b"].Settle(t.Context(), "j", nics), w.ms["b"].Confirm(t.Context(), "j"), w.ms["a"].Confirm(t.Context(), "j"))
+		w.settle()
+		if got := w.where(vmMAC); strings.Count(got, ": b ") != 3 {
+			t.Errorf("the VM is at %s", got)
+		}
+	})
+}
+
 // TestSnapshotsAsked: a peer that asks for all bindings with each message gets them a few
 // times in a second, and the last time after it has asked.
 func TestSnapshotsAsked(t *testing.T) {

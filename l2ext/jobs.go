@@ -419,10 +419,11 @@ func (m *Manager) undoStale(now time.Time, seg *segment, r announce.Record) (aga
 	return seg.table.move(now, MAC(r.MAC), m.cfg.Site, j.id, r.Seq-b.rec.Seq+1), true
 }
 
-// jobMoved follows a job of another site by its records.
-func (m *Manager) jobMoved(now time.Time, r announce.Record) {
+// jobMoved follows a job of another site by its records. Those of hosts that the job does not move, and of a site that is
+// neither of its two, are a third one's, which has no part in it.
+func (m *Manager) jobMoved(now time.Time, seg *segment, r announce.Record) {
 	j := m.jobs[r.Job]
-	if r.Job == "" || j == nil || j.phase > flipped {
+	if r.Job == "" || j == nil || j.phase > flipped || len(j.nics) > 0 && !j.has[attachedNIC{seg.VNI, r.MAC}] {
 		return
 	}
 	switch {
@@ -431,7 +432,7 @@ func (m *Manager) jobMoved(now time.Time, r announce.Record) {
 			j.flippedAt, j.gap = now, Gap{Before: -1, After: -1}
 			j.enter(now, flipped)
 		}
-	case j.phase == flipped:
+	case j.phase == flipped && (j.origin == "" || j.origin == r.Site):
 		j.phase, j.returned = revoked, true // its source has taken the MACs back
 		m.unmark(j)
 		m.unmute(j)

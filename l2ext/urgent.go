@@ -190,7 +190,7 @@ func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records 
 	}
 	m.tellLAN(seg, t.told) // the switches of this LAN find the MACs behind us now
 	for _, r := range records {
-		m.jobMoved(now, r)
+		m.jobMoved(now, seg, r)
 	}
 	if t.refused {
 		m.setOdd(now, seg, fmt.Sprintf("more than %d MACs", MaxMACs))
