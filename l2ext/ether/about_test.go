@@ -2,6 +2,7 @@ package ether
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -15,6 +16,7 @@ func TestAbout(t *testing.T) {
 		{"tagged", tagged, "192.168.0.1", "192.168.0.2"},
 		{"solicitation", solicit, "fe80::5054:ff:fe00:9", "fe80::2"},
 		{"advertisement", advert, "fe80::5054:ff:fe00:9", "fe80::5054:ff:fe00:9"},
+		{"advertisement behind options", behindOptions(advert), "fe80::5054:ff:fe00:9", "fe80::5054:ff:fe00:9"},
 	} {
 		h, _ := Parse(tt.frame)
 		sender, target := About(h, tt.frame)
@@ -33,4 +35,13 @@ func TestAbout(t *testing.T) {
 			t.Errorf("%s: got %v, %v", name, sender, target)
 		}
 	}
+}
+
+// behindOptions puts destination options between the headers of a frame of IPv6 without a tag.
+func behindOptions(frame []byte) []byte {
+	options := []byte{frame[HeaderLen+6], 0, 1, 4, 0, 0, 0, 0}
+	out := slices.Insert(slices.Clone(frame), HeaderLen+ipv6Len, options...)
+	out[HeaderLen+5] += byte(len(options))
+	out[HeaderLen+6] = extDest
+	return out
 }

@@ -242,10 +242,18 @@ func TestDirectPolicy(t *testing.T) {
 		h[10], h[11] = byte(sum>>8), byte(sum)
 		return "\x08\x00" + string(append(h, 0, 68, 0, port)) + strings.Repeat("\x00", 20)
 	}
+	behindOptions := func(proto byte, body string) string { // two headers of options before it
+		body = string([]byte{60, 0, 1, 4, 0, 0, 0, 0, proto, 0, 1, 4, 0, 0, 0, 0}) + body
+		return "\x86\xdd\x60\x00\x00\x00\x00" + string([]byte{byte(len(body)), 0, 255}) + strings.Repeat("\x00", 32) + body
+	}
 	for _, tt := range []struct {
 		name, frame string
 		want        reason
 	}{
+		{"router advertisement behind options", "\x33\x33\x00\x00\x00\x01" + src + behindOptions(58, "\x86"+strings.Repeat("\x00", 15)), kept},
+		{"DHCP of IPv6 behind options", "\x33\x33\x00\x01\x00\x02" + src + behindOptions(17, "\x02\x22\x02\x23\x00\x08\x00\x00"), kept},
+		{"VRRP over IPv6 behind options", "\x33\x33\x00\x00\x00\x12" + src + behindOptions(112, strings.Repeat("\x00", 16)), kept},
+		{"other ICMP behind options", "\x33\x33\x00\x00\x00\x01" + src + behindOptions(58, "\x80"+strings.Repeat("\x00", 15)), passes},
 		{"broadcast", "\xff\xff\xff\xff\xff\xff" + src + "\x88\xb6" + strings.Repeat("x", 46), passes},
 		{"LLDP", "\x01\x80\xc2\x00\x00\x20" + src + "\x88\xcc" + strings.Repeat("x", 46), forbidden},
 		{"CDP", "\x01\x00\x0c\xcc\xcc\xcc" + src + "\x00\x20" + strings.Repeat("x", 46), forbidden},

@@ -109,8 +109,8 @@ func (d direct) keepGateways() {
 	}
 	if s := d.own.ip6; s != nil {
 		for _, kind := range []byte{135, 136} { // solicitation and advertisement (RFC 4861)
-			d.drop(kept, discovery(untaggedKind), []expr.Any{equal(kind)}, in(s, expr.PayloadBaseNetworkHeader, 8))
-			d.drop(kept, discovery(untaggedKind), []expr.Any{equal(kind)}, in(s, expr.PayloadBaseNetworkHeader, 48))
+			d.drop(kept, neighbours(kind), in(s, expr.PayloadBaseNetworkHeader, 8))
+			d.drop(kept, neighbours(kind), in(s, expr.PayloadBaseTransportHeader, 8))
 		}
 	}
 }

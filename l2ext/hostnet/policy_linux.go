@@ -98,7 +98,7 @@ func (d direct) policy() {
 	d.never()
 	if p.RouterAdverts == l2ext.Local {
 		for _, kind := range []byte{134, 137} { // advertisements and redirects (RFC 4861, sections 4.2, 4.5)
-			d.drop(kept, discovery(untaggedKind), []expr.Any{equal(kind)})
+			d.drop(kept, neighbours(kind))
 		}
 	}
 	d.keepGateways()
@@ -137,11 +137,17 @@ func masked(mac, mask []byte) []expr.Any {
 	}
 }
 
-// protocol matches what is in a packet of IP.
+// neighbours matches a kind of ICMPv6.
+func neighbours(kind byte) []expr.Any {
+	return append(protocol(unix.IPPROTO_ICMPV6, true), load(expr.PayloadBaseTransportHeader, 0, 1), equal(kind))
+}
+
+// protocol matches what is in a packet of IP. In one of IPv6 the kernel finds it behind extension headers: a rule
+// that looks only at the first header is walked around (RFC 7113).
 func protocol(number byte, v6 bool) []expr.Any {
 	if v6 {
 		return []expr.Any{
-			load(expr.PayloadBaseLLHeader, 12, 2), equal(0x86, 0xdd), load(expr.PayloadBaseNetworkHeader, 6, 1), equal(number),
+			load(expr.PayloadBaseLLHeader, 12, 2), equal(0x86, 0xdd), &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal(number),
 		}
 	}
 	return []expr.Any{
