@@ -239,18 +239,21 @@ of a connection may be one long frame. "--write -" is the standard output.`,
 		if err != nil {
 			return err // before the file is made
 		}
-		out := &counted{w: a.stdout}
+		out := &counted{w: a.stdout, close: func() error { return nil }}
 		if file != "-" {
 			f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // frames are other people's business
 			if err != nil {
 				return fmt.Errorf("opening the capture's file: %w", err)
 			}
-			defer f.Close()
-			out.w = f
+			out.w, out.close = f, f.Close
 		}
 		err = a.gateway().CaptureSegment(ctx, args[0], r, out)
+		closed := out.close() // a full disk may say so only here
 		if err != nil && (context.Cause(ctx) == nil || out.n == 0) {
 			return err
+		}
+		if closed != nil {
+			return fmt.Errorf("writing the capture's file: %w", closed)
 		}
 		a.say("%d bytes written", out.n) // being stopped is how a capture ends
 		if n := a.leftOut(ctx, before); n > 0 {
@@ -281,8 +284,9 @@ func (a *app) leftOut(ctx context.Context, before gateway.Segment) int64 {
 
 // counted counts what is written.
 type counted struct {
-	w io.Writer
-	n int64
+	w     io.Writer
+	close func() error // of w
+	n     int64
 }
 
 // Write writes to w.
