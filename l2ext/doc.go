@@ -42,6 +42,8 @@
 // port behind which it waits gets no broadcasts meanwhile (expect.go). The
 // triggers back each other up: should the flip be lost, the RARP of the
 // hypervisor, the first frame of the VM, Settle or Confirm does the same, later.
+// A VM that somebody pauses for a while stops as well: when it runs again at its source the
+// job is revoked and prepared anew.
 //
 // A MAC has one owner. Its frames are carried from there only, so that a VM that
 // was started twice reaches nobody but its own LAN; a MAC that two sites claim in
@@ -79,7 +81,7 @@
 // the way to gateways that have not announced that they take streams.
 //
 // For operators: where guests' traffic enters and leaves, and for whom a segment
-// is still stretched (home.go), what that costs at a third site (trips.go), routes to guests (hostroutes.go, routerun.go), which sites do not have it (absent.go), what the kernel goes on
+// is still stretched (home.go), what that costs at a third site (trips.go), routes to guests (hostroutes.go, routerun.go), which sites do not have it, or cannot be asked (absent.go), what the kernel goes on
 // carrying after a crash (adopt.go), what passes
 // (capture.go, l2ext/pcap), and whether full frames come back from another site (echo.go).
 //
