@@ -10,6 +10,8 @@
 //
 // The third host, the client, sits on the LAN of site a. Gateways and QEMU
 // processes run inside the namespaces; the emulator runs in this process.
+// More hosts, and a third site with lines of its own, are added by AddHost and
+// AddSite.
 // Nothing outside the namespaces is touched but names below /run/netns and the
 // lab's folder.
 //

@@ -54,14 +54,15 @@ type Lab struct {
 	Client *Site // the third host; it has no WAN
 	WAN    wanem.Emulator
 
-	log    *slog.Logger
-	tcp    string // congestion control on the WAN
-	guard  *watchdog
-	taps   []*wanem.Tap
-	endWAN func() error // nil until it runs
-	others []*Site      // hosts beside those above
-	close  sync.Once
-	closed error
+	log     *slog.Logger
+	options Options
+	tcp     string // congestion control on the WAN
+	guard   *watchdog
+	taps    []*wanem.Tap
+	lines   []func() error // the end of each one's emulator
+	others  []*Site        // hosts and sites beside those above
+	close   sync.Once
+	closed  error
 }
 
 // New makes a lab. It needs root.
@@ -79,8 +80,8 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{ID: id, Dir: dirOf(id), log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), guard: guard, tcp: tcp}
-	if err := l.build(o); err != nil {
+	l := &Lab{ID: id, Dir: dirOf(id), log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), options: o, tcp: tcp, guard: guard}
+	if err := l.build(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	if err := ctx.Err(); err != nil {
@@ -102,7 +103,7 @@ func congestion(asked string) (string, error) {
 }
 
 // build makes the namespaces, the cables and the emulator.
-func (l *Lab) build(o Options) (err error) {
+func (l *Lab) build() (err error) {
 	if l.A, err = l.newSite("a"); err != nil {
 		return err
 	}
@@ -112,14 +113,8 @@ func (l *Lab) build(o Options) (err error) {
 	if l.Client, err = l.newSite("c"); err != nil {
 		return err
 	}
-	for i, s := range []*Site{l.A, l.B} {
-		if err := s.net.Bridge(Bridge); err != nil {
-			return err
-		}
-		s.WAN = netip.AddrFrom4([4]byte{198, 51, 100, byte(1 + i)}) // in wanNet
-		if err := l.plugWAN(s, o.Congestion); err != nil {
-			return err
-		}
+	if err := errors.Join(l.A.net.Bridge(Bridge), l.B.net.Bridge(Bridge)); err != nil {
+		return err
 	}
 	if err := nstest.Veth(l.A.net, "client", l.Client.net, "eth0"); err != nil {
 		return err
@@ -127,60 +122,9 @@ func (l *Lab) build(o Options) (err error) {
 	if err := errors.Join(l.A.net.Plug("client", Bridge), l.Client.net.Addr("eth0", ClientIP+"/24")); err != nil {
 		return err
 	}
-	return l.startWAN(o)
-}
-
-// plugWAN opens a site's end of the WAN.
-func (l *Lab) plugWAN(s *Site, congestion string) error {
-	var tap *wanem.Tap
-	err := s.net.Do(func() (err error) {
-		tap, err = wanem.OpenTap(WANDevice)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	l.taps = append(l.taps, tap)
-	if err := s.ip("link", "set", WANDevice, "txqueuelen", wanQueue); err != nil {
-		return err
-	}
-	if err := errors.Join(s.net.Up(WANDevice), s.net.Addr(WANDevice, s.WAN.String()+"/24")); err != nil {
-		return err
-	}
-	if congestion == "" {
-		return nil
-	}
-	// By the route, because the sysctl is not writable in every namespace.
-	return s.ip("route", "change", wanNet, "dev", WANDevice, "proto", "kernel", "scope", "link", "src", s.WAN.String(), "congctl", congestion)
-}
-
-const wanNet = "198.51.100.0/24" // RFC 5737, TEST-NET-2
-
-// wanQueue is the transmit queue of a site's end in packets: longer than the
-// default of 1000, so that a burst waits for the emulator to read it and only
-// the emulator's own queue drops.
-const wanQueue = "10000"
-
-func (l *Lab) startWAN(o Options) error {
-	c := wanem.Config{AB: o.Link.Profile(), BA: o.Link.Profile(), Seed: o.Seed, Logger: l.log}
-	if len(o.Emulator) > 0 {
-		child, err := wanem.StartChild(o.Emulator, l.taps[0], l.taps[1], c)
-		if err != nil {
-			return err
-		}
-		l.WAN, l.endWAN = child, child.Close
-		return nil
-	}
-	wan, err := wanem.New(l.taps[0], l.taps[1], c)
-	if err != nil {
-		return err
-	}
-	// Its end is Close, not the end of New's context.
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1) // one message
-	go func() { ended <- wan.Run(ctx) }()
-	l.WAN, l.endWAN = wan, func() error { stop(); return <-ended }
-	return nil
+	l.A.WAN, l.B.WAN = netip.AddrFrom4([4]byte{198, 51, 100, 1}), netip.AddrFrom4([4]byte{198, 51, 100, 2}) // RFC 5737, TEST-NET-2
+	l.WAN, err = l.join(end{l.A, WANDevice, netip.PrefixFrom(l.A.WAN, 24)}, end{l.B, WANDevice, netip.PrefixFrom(l.B.WAN, 24)})
+	return err
 }
 
 // SetLink changes both directions of the WAN.
@@ -194,7 +138,7 @@ func (l *Lab) Cut() error { return wanem.Both(l.WAN.Cut) }
 // Heal mends the WAN.
 func (l *Lab) Heal() error { return wanem.Both(l.WAN.Heal) }
 
-// Site finds a site by name: "a", "b", or "c" for the client.
+// Site finds a site by name: "a", "b", "c" for the client, or one that was added.
 func (l *Lab) Site(name string) (*Site, error) {
 	for _, s := range l.all() {
 		if s.Name == name {
@@ -212,8 +156,8 @@ func (l *Lab) all() []*Site { return append([]*Site{l.A, l.B, l.Client}, l.other
 func (l *Lab) Close() error {
 	l.close.Do(func() {
 		var errs []error
-		if l.endWAN != nil {
-			errs = append(errs, l.endWAN())
+		for _, end := range l.lines {
+			errs = append(errs, end())
 		}
 		for _, s := range l.all() {
 			if s != nil {

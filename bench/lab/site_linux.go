@@ -18,11 +18,12 @@ import (
 
 // A Site is one place of the lab: a network namespace and a folder.
 type Site struct {
-	Name      string     // "a", "b" or "c"
+	Name      string     // "a", "b", "c", or what it was added as
 	Namespace string     // for ip netns exec
-	WAN       netip.Addr // its address on the WAN; zero for the client
+	WAN       netip.Addr // its address on the WAN; zero for the client and what was added
 	Dir       string     // sockets, logs and configs of the site
 	net       *nstest.NS
+	toward    map[*Site]netip.Addr // the other end of each line
 }
 
 // qmpDir is the folder of a site for the QMP sockets of its guests.
@@ -40,7 +41,7 @@ func (l *Lab) newSite(name string) (*Site, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making site %s: %w", name, err)
 	}
-	s := &Site{Name: name, Namespace: namespaceOf(l.ID, name), Dir: dir}
+	s := &Site{Name: name, Namespace: namespaceOf(l.ID, name), Dir: dir, toward: make(map[*Site]netip.Addr)}
 	if s.net, err = nstest.Create(s.Namespace); err != nil {
 		return nil, fmt.Errorf("making site %s: %w", name, err)
 	}
@@ -50,6 +51,10 @@ func (l *Lab) newSite(name string) (*Site, error) {
 	}
 	return s, nil
 }
+
+// Address is where the site reaches another one, to which it has a line: the other's WAN, but for the lines
+// of a third site, which have networks of their own.
+func (s *Site) Address(other *Site) netip.Addr { return s.toward[other] }
 
 // Do calls f inside the site's network: sockets that f opens and processes
 // that it starts live there.
