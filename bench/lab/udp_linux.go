@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,9 +22,11 @@ const UDPInterval = time.Millisecond
 // long as a pause of a guest may be.
 const udpPatience = pingPatience
 
-// A UDPProbe sends numbered datagrams to an echo every UDPInterval.
+// A UDPProbe sends numbered datagrams, or pings, to an echo every UDPInterval.
 type UDPProbe struct {
-	conn net.Conn
+	conn    net.Conn
+	compose func(seq uint32) []byte
+	parse   func([]byte) (seq uint32, ok bool)
 
 	mu   sync.Mutex // guards what follows
 	sent []time.Time
@@ -46,7 +49,34 @@ func (s *Site) UDPProbe(ip string, port int) (*UDPProbe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("probing %s: %w", ip, err)
 	}
-	return &UDPProbe{conn: c}, nil
+	return &UDPProbe{conn: c, compose: datagram, parse: echoed}, nil
+}
+
+// EchoProbe is a UDPProbe that pings: an emulated guest can answer a thousand a second in its kernel, but not
+// by a program.
+func (s *Site) EchoProbe(ip string) (*UDPProbe, error) {
+	c, err := s.Dial(context.Background(), "ip4:icmp", ip)
+	if err != nil {
+		return nil, fmt.Errorf("probing %s: %w", ip, err)
+	}
+	id := uint16(os.Getpid())
+	return &UDPProbe{
+		conn:    c,
+		compose: func(seq uint32) []byte { return echoRequest(id, seq) },
+		parse:   func(b []byte) (uint32, bool) { return echoReply(b[min(ipHeader, len(b)):], id) },
+	}, nil
+}
+
+// ipHeader is what Read of a raw socket leaves before the message, in bytes: IPv4's, without options.
+const ipHeader = 20
+
+func datagram(seq uint32) []byte { return binary.BigEndian.AppendUint32([]byte("longhaul"), seq) }
+
+func echoed(b []byte) (seq uint32, ok bool) {
+	if len(b) != 12 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(b[8:]), true
 }
 
 // Run sends until ctx ends, waits for answers that are still due, and returns nil. It is called once.
@@ -75,7 +105,7 @@ func (p *UDPProbe) Run(ctx context.Context) error {
 // send sends one. One that the machine cannot send is lost.
 func (p *UDPProbe) send() {
 	p.mu.Lock()
-	b := binary.BigEndian.AppendUint32([]byte("longhaul"), uint32(len(p.sent)))
+	b := p.compose(uint32(len(p.sent)))
 	p.sent, p.came = append(p.sent, time.Now()), append(p.came, time.Time{})
 	p.mu.Unlock()
 	_, _ = p.conn.Write(b)
@@ -92,14 +122,16 @@ func (p *UDPProbe) waits(since time.Time) bool {
 }
 
 func (p *UDPProbe) receive() error {
-	for b := make([]byte, 64); ; {
+	for b := make([]byte, 128); ; {
 		n, err := p.conn.Read(b)
 		switch {
 		case errors.Is(err, unix.ECONNREFUSED) || err != nil && unreachable(err):
 		case err != nil:
 			return err
-		case n == 12:
-			p.answered(int(binary.BigEndian.Uint32(b[8:])), time.Now())
+		default:
+			if seq, ok := p.parse(b[:n]); ok {
+				p.answered(int(seq), time.Now())
+			}
 		}
 	}
 }
@@ -148,6 +180,24 @@ func (p *UDPProbe) Seen(from, to time.Time, rtt time.Duration) (s UDPSeen) {
 		}
 	}
 	return s
+}
+
+// Median is the median round trip of the probes that were sent from one time to another; zero if none
+// of them was answered.
+func (p *UDPProbe) Median(from, to time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []time.Duration
+	for i, at := range p.sent {
+		if !at.Before(from) && !at.After(to) && !p.came[i].IsZero() {
+			all = append(all, p.came[i].Sub(at))
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }
 
 // EchoUDP answers datagrams at a port of the site until the context ends, and returns nil.
