@@ -96,11 +96,12 @@ bench-wan: ## how much of a long line TCP, quic-go, wireguard-go and Longhaul ta
 	mv bin/wan.txt bench/results/wan-$$(date +%Y-%m-%d)-$$(git rev-parse --short HEAD).txt
 
 .PHONY: bench-layer2
-bench-layer2: setup ## moves of a stand-in VM among three sites of kernels: loss, stalls, bindings, into bench/results
+bench-layer2: setup ## moves of a stand-in VM and of a real guest among three sites: loss, stalls, bindings, into bench/results
 	mkdir -p bin
 	{ echo "# make bench-layer2; $$(date -u +%FT%TZ), $$(git rev-parse --short HEAD), $$(nproc) CPUs, load $$(cut -d' ' -f1-3 /proc/loadavg)"
 	  go test -run '^$$' -bench 'Move$$/./trigger=all|MoveTCP' -benchtime $(MOVES)x -timeout 60m ./l2ext
 	  go test -run '^$$' -bench 'Move$$/./trigger=(rarp|resume|frame)|Bindings' -benchtime 10x -timeout 60m ./l2ext
+	  go test -run '^$$' -bench GuestMoves -benchtime 10x -timeout 60m ./cmd/longhaul/e2e
 	  echo "# load at the end $$(cut -d' ' -f1-3 /proc/loadavg)"
 	} 2>&1 | tee bin/layer2.txt
 	! grep -q '^FAIL' bin/layer2.txt

@@ -16,7 +16,8 @@ import (
 
 // The benchmarks of this file are what `make bench-layer2` runs: three sites of
 // kernels, a line in memory with a one-way delay, and a stand-in for a VM. With
-// -benchtime 50x there are 50 moves.
+// -benchtime 50x there are 50 moves. It runs BenchmarkGuestMoves as well, of
+// cmd/longhaul/e2e, where a real guest moves.
 
 // trigger is what tells the network that the VM has moved. What is missing was
 // lost, or nobody was there to tell.

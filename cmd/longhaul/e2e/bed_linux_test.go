@@ -34,12 +34,13 @@ const (
 
 // bed is two sites with their gateways, and a guest.
 type bed struct {
-	lab  *lab.Lab
-	pair *pair.Pair
-	ask  *guest.Client // nil without a guest
-	vm   *guest.VM     // as it was started; moves by hand replace it
-	mac  string
-	at   *lab.Site // where the guest is
+	lab   *lab.Lab
+	third *lab.Site // nil without one
+	pair  *pair.Pair
+	ask   *guest.Client // nil without a guest
+	vm    *guest.VM     // as it was started; moves by hand replace it
+	mac   string
+	at    *lab.Site // where the guest is
 }
 
 // bedOptions of a bed. The zero value is the demo's link and a guest of 96 MiB.
@@ -50,6 +51,7 @@ type bedOptions struct {
 	segment string // more of the segment's config
 	extra   func(*lab.Site) string
 	more    func(other string) string // segments, see pair.Options
+	third   bool                      // there is a third site, with a gateway, where the guest never is
 	mtu     int                       // of the guest; 0 means lanMTU
 	fill    int                       // per cent of the guest's memory; 0 means 60
 	hard    bool                      // its content cannot be reduced
@@ -59,7 +61,7 @@ type bedOptions struct {
 }
 
 // newLab makes a lab that ends with the test.
-func newLab(t *testing.T, link lab.Link) *lab.Lab {
+func newLab(t testing.TB, link lab.Link) *lab.Lab {
 	t.Helper()
 	if testing.Short() {
 		nstest.Skip(t, "boots a guest")
@@ -80,7 +82,7 @@ func newLab(t *testing.T, link lab.Link) *lab.Lab {
 }
 
 // newBed makes a bed that ends with the test.
-func newBed(t *testing.T, o bedOptions) *bed {
+func newBed(t testing.TB, o bedOptions) *bed {
 	t.Helper()
 	b := &bed{lab: newLab(t, o.link)}
 	b.at = b.lab.A
@@ -89,6 +91,12 @@ func newBed(t *testing.T, o bedOptions) *bed {
 			b.showLogs(t)
 		}
 	})
+	if o.third {
+		var err error
+		if b.third, err = b.lab.AddSite("third"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if !o.noPair {
 		b.startPair(t, o)
 	}
@@ -98,9 +106,11 @@ func newBed(t *testing.T, o bedOptions) *bed {
 	return b
 }
 
-func (b *bed) startPair(t *testing.T, o bedOptions) {
+func (b *bed) startPair(t testing.TB, o bedOptions) {
 	t.Helper()
-	p, err := pair.Start(t.Context(), b.lab, pair.Options{Binary: os.Getenv(binaryMark), Rate: o.rate, Carrier: o.carrier, Segment: o.segment, Extra: o.extra, More: o.more})
+	p, err := pair.Start(t.Context(), b.lab, pair.Options{
+		Binary: os.Getenv(binaryMark), Rate: o.rate, Carrier: o.carrier, Segment: o.segment, Extra: o.extra, More: o.more, Third: b.third,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +125,7 @@ func (b *bed) startPair(t *testing.T, o bedOptions) {
 }
 
 // boot starts the guest at site a and lets it work.
-func (b *bed) boot(t *testing.T, o bedOptions) {
+func (b *bed) boot(t testing.TB, o bedOptions) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -158,7 +168,7 @@ func (b *bed) boot(t *testing.T, o bedOptions) {
 }
 
 // showLogs prints the end of the gateways' logs.
-func (b *bed) showLogs(t *testing.T) {
+func (b *bed) showLogs(t testing.TB) {
 	for _, s := range b.sites() {
 		log, err := os.ReadFile(filepath.Join(s.Dir, "longhauld.log"))
 		t.Logf("gateway of site %s (%v):\n%s", s.Name, err, log[max(0, len(log)-20000):])
@@ -176,7 +186,7 @@ func (b *bed) other() *lab.Site {
 }
 
 // move moves the guest to the other site, and fails the test if that fails.
-func (b *bed) move(t *testing.T, req gateway.MigrateRequest) gateway.Job {
+func (b *bed) move(t testing.TB, req gateway.MigrateRequest) gateway.Job {
 	t.Helper()
 	req.VM, req.To = vmName, b.other().Name
 	j, err := b.pair.Migrate(t.Context(), b.at, req, nil)
@@ -232,7 +242,7 @@ func (b *bed) beats(t *testing.T) {
 
 // executesAt checks that there is one copy of the guest, at s. The process of
 // a source that was just released may take a moment to end.
-func (b *bed) executesAt(t *testing.T, s *lab.Site) {
+func (b *bed) executesAt(t testing.TB, s *lab.Site) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), settleTime)
 	defer cancel()
@@ -245,7 +255,7 @@ func (b *bed) executesAt(t *testing.T, s *lab.Site) {
 }
 
 // copies counts the guest's processes, and tells where the last of them is.
-func (b *bed) copies(t *testing.T) (at *lab.Site, n int) {
+func (b *bed) copies(t testing.TB) (at *lab.Site, n int) {
 	t.Helper()
 	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -276,7 +286,7 @@ func sameFile(a, b string) bool {
 const pollEvery = 20 * time.Millisecond
 
 // poll looks until there is nothing wrong; when ctx ends it fails the test.
-func poll(t *testing.T, ctx context.Context, look func() error) {
+func poll(t testing.TB, ctx context.Context, look func() error) {
 	t.Helper()
 	if err := await(ctx, look); err != nil {
 		t.Fatal(err)

@@ -38,12 +38,15 @@ type Options struct {
 	// Extra is more YAML for the config of a site. May be nil.
 	Extra func(s *lab.Site) string
 
-	// More is more segments of a site, with the other one: YAML, each line with two spaces before it.
+	// Third is one more site, which has a gateway as well. May be nil.
+	Third *lab.Site
+
+	// More is more segments of a site that has others: YAML, each line with two spaces before it.
 	// May be nil.
-	More func(other string) string
+	More func(others string) string
 }
 
-// Pair is the gateways of both sites.
+// Pair is the gateways of both sites, and of the third one if there is one.
 type Pair struct {
 	Options
 	lab   *lab.Lab
@@ -58,9 +61,7 @@ dir: %s
 run_dir: %s
 listen: ":%d"
 peers:
-  - site: %s
-    address: ["%s:%d"]
-link:
+%slink:
   rate: %dbit
   carrier: %q
 hosts:
@@ -86,10 +87,12 @@ func Start(ctx context.Context, l *lab.Lab, o Options) (*Pair, error) {
 	if err != nil {
 		return p, err
 	}
-	if err := id.Provision(pkiDir(l.B), "b", "gw1"); err != nil {
-		return p, err
+	for _, s := range p.sites()[1:] {
+		if err := id.Provision(pkiDir(s), s.Name, "gw1"); err != nil {
+			return p, err
+		}
 	}
-	for _, s := range []*lab.Site{l.A, l.B} {
+	for _, s := range p.sites() {
 		p.api[s.Name] = client.New(p.Socket(s))
 		if err := p.Run(ctx, s); err != nil {
 			return p, err
@@ -111,27 +114,39 @@ func (p *Pair) API(s *lab.Site) *client.Client { return p.api[s.Name] }
 // Process of the gateway of a site: the last that was run.
 func (p *Pair) Process(s *lab.Site) *lab.Process { return p.procs[s.Name] }
 
-// other is the site that s is paired with.
-func (p *Pair) other(s *lab.Site) *lab.Site {
-	if s == p.lab.A {
-		return p.lab.B
+// sites are all that have a gateway, site a first.
+func (p *Pair) sites() []*lab.Site {
+	if p.Third == nil {
+		return []*lab.Site{p.lab.A, p.lab.B}
 	}
-	return p.lab.A
+	return []*lab.Site{p.lab.A, p.lab.B, p.Third}
+}
+
+// peers of a site: the config's text, and their names.
+func (p *Pair) peers(s *lab.Site) (text, names string) {
+	var all []string
+	for _, o := range p.sites() {
+		if o != s {
+			text += fmt.Sprintf("  - site: %s\n    address: [\"%s:%d\"]\n", o.Name, s.Address(o), LinkPort)
+			all = append(all, o.Name)
+		}
+	}
+	return text, strings.Join(all, ", ")
 }
 
 // Config of a site, as it is now.
 func (p *Pair) Config(s *lab.Site) []byte {
-	other := p.other(s)
+	peers, others := p.peers(s)
 	segment := ""
 	for line := range strings.Lines(p.Segment) {
 		segment += "    " + strings.TrimSpace(line) + "\n"
 	}
 	more := ""
 	if p.More != nil {
-		more = p.More(other.Name)
+		more = p.More(others)
 	}
 	text := fmt.Sprintf(configText, s.Name, pkiDir(s), filepath.Join(s.Dir, "state"), runDir(s), LinkPort,
-		other.Name, other.WAN, LinkPort, p.Rate, p.Carrier, s.Name, s.QMPDir(), lab.Bridge, other.Name, segment, more)
+		peers, p.Rate, p.Carrier, s.Name, s.QMPDir(), lab.Bridge, others, segment, more)
 	if p.Extra != nil {
 		text += p.Extra(s)
 	}
@@ -151,7 +166,7 @@ func (p *Pair) Run(ctx context.Context, s *lab.Site) error {
 // lookEvery is how often WaitUp asks.
 const lookEvery = 20 * time.Millisecond
 
-// WaitUp waits until both gateways serve, see each other, and have their
+// WaitUp waits until all gateways serve, see each other, and have their
 // segment.
 func (p *Pair) WaitUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, StartTime, errors.New("the link does not come up"))
