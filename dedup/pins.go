@@ -1,10 +1,6 @@
 package dedup
 
-import (
-	"slices"
-
-	"github.com/longhaul-project/longhaul/dedup/record"
-)
+import "github.com/longhaul-project/longhaul/dedup/record"
 
 // pins are the segments of one shelf that one batch reads or fills. Each is
 // pinned once, so that most pages cost a look into a table and no atomic
@@ -56,9 +52,9 @@ func (p *pins) release() {
 	p.end()
 }
 
-// hand ends the batch, and gives the segments that it has pinned to the caller.
-func (p *pins) hand() []*segment {
-	list := slices.Clone(p.list)
+// hand ends the batch, and appends the segments that it has pinned to list: they are the caller's.
+func (p *pins) hand(list []*segment) []*segment {
+	list = append(list, p.list...)
 	p.end()
 	return list
 }

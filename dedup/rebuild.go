@@ -269,8 +269,8 @@ func (w *work) hint() {
 }
 
 // begin sets a batch up to be rebuilt behind dst.
-func (r *Resolved) begin(dst []byte) *work {
+func (r *Resolved) begin(dst []byte) work {
 	f := r.bufs
-	return &work{r: r, deltas: f.deltas, literals: f.literals, opaque: f.opaque, sources: f.sources,
+	return work{r: r, deltas: f.deltas, literals: f.literals, opaque: f.opaque, sources: f.sources,
 		out: slices.Grow(dst, r.Raw), start: len(dst), desk: desks.Get().(*desk)}
 }

@@ -59,7 +59,7 @@ func (d *Decoder) Resolve(x *Expanded) (*Resolved, error) {
 		panic("dedup: batch decoded twice")
 	}
 	r := &Resolved{Raw: x.Raw, d: d, msg: x.msg, wire: x.wire, bufs: x.bufs, settled: make(chan struct{})}
-	x.bufs = nil
+	x.bufs, r.added = nil, r.spans[:0]
 	p := resolver{d: d, r: r, ops: r.bufs.ops, opaque: r.bufs.opaque}
 	err := d.accept(&r.msg)
 	if err == nil {
@@ -68,7 +68,7 @@ func (d *Decoder) Resolve(x *Expanded) (*Resolved, error) {
 		d.mu.Unlock()
 		err = p.run()
 	}
-	r.received, r.sent = d.received.hand(), d.sent.hand()
+	r.received, r.sent = d.received.hand(r.few[:0]), d.sent.hand(nil)
 	if err != nil {
 		err = d.fail(r.msg.Seq, err)
 		r.drop()

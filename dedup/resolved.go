@@ -22,7 +22,12 @@ type Resolved struct {
 	received []*segment  // pinned until it is rebuilt
 	sent     []*segment  // as well
 	needs    []*Resolved // batches that fill what it refers to; until it is rebuilt
-	stats    Counts
+
+	// Where added and received begin: most batches fill one segment or two, and refer to few.
+	spans [2]span
+	few   [4]*segment
+
+	stats Counts
 
 	state   atomic.Int32
 	settled chan struct{} // closed once its pages are in their slots, or will never be
