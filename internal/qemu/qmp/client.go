@@ -205,10 +205,17 @@ func (c *Client) send(ctx context.Context, req request, command string) (<-chan 
 // write ends the connection when it cannot write all of b: the rest of a
 // request would follow half of another.
 func (c *Client) write(ctx context.Context, b []byte) error {
-	stop := context.AfterFunc(ctx, func() { c.conn.SetWriteDeadline(time.Unix(1, 0)) })
+	late := make(chan struct{}) // closed when ctx has ended first, and Write need not wait any more
+	stop := context.AfterFunc(ctx, func() {
+		c.conn.SetWriteDeadline(time.Unix(1, 0))
+		close(late)
+	})
 	_, err := c.conn.Write(b)
-	if !stop() && err != nil {
-		err = context.Cause(ctx)
+	if !stop() {
+		<-late // or the deadline would be that of the next command
+		if err != nil {
+			err = context.Cause(ctx)
+		}
 	}
 	if err != nil {
 		c.fail(fmt.Errorf("writing a command: %w", err))
