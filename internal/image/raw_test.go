@@ -167,7 +167,7 @@ func TestNoImages(t *testing.T) {
 		filepath.Join(dir, "nothing"): "no such file or directory",
 		"":                            "no such file or directory",
 		"nbd://":                      "no host",
-		"nbds://host/disk":            "nbds: TLS is not supported",
+		"nbds://host/disk":            "nbds: TLS is not supported; want nbd or nbd+unix",
 		"nbd+unix:///x?socket=" + dir + "/nothing": "dial unix " + dir + "/nothing: connect: no such file or directory",
 	} {
 		im, err := Open(t.Context(), name)
