@@ -46,8 +46,9 @@ func kernelInfo(c net.Conn) (info *unix.TCPInfo) {
 	if err != nil {
 		return nil
 	}
-	// Both fail for closed connections only, and leave nil.
-	_ = raw.Control(func(fd uintptr) { info, _ = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	if e := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); e != nil || err != nil {
+		return nil // what comes with an error is all zero, as of a peer that was heard just now
+	}
 	return info
 }
 
