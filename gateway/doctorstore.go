@@ -21,7 +21,7 @@ func (g *Gateway) ExamineStore() (checks []Check) {
 			of += " for " + l.Tenant
 		}
 		checks = append(checks, Check{Name: "left store", Subject: of, State: CheckWarn, Detail: fmt.Sprintf(
-			"%s has %d MiB of a site or tenant that the config does not have; to free the disk, remove it", l.Dir, l.Disk>>20)})
+			"%s has %d MiB of a site that is not in the config and has not dialed in since the start, or of a tenant that is not in it; if it does not come back, remove it", l.Dir, l.Disk>>20)})
 	}
 	if err != nil {
 		checks = append(checks, Check{Name: "left store", State: CheckWarn, Detail: err.Error()})

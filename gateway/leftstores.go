@@ -7,9 +7,10 @@ import (
 	"slices"
 )
 
-// leftStores are those on disk of peers and tenants that this gateway does not have:
-// nobody opens them, so nothing is evicted of them either. They are not removed without an
-// operator: a peer that was left out of the config by mistake would cost all that it holds.
+// leftStores are those on disk of tenants that this gateway does not have, and of peers
+// that are not in its config and have not dialed in yet: nobody opens them, so nothing is
+// evicted of them either. They are not removed without an operator: a peer that comes later,
+// or was left out by mistake, would cost all that it holds.
 func (g *Gateway) leftStores() (left []LeftStore, err error) {
 	if g.cfg.StoreDir == "" {
 		return nil, nil

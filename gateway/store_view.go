@@ -9,10 +9,10 @@ type StoreReport struct {
 	Images ImageStore  `json:"images" doc:"what this site has of its own: templates, ISO files and disks"`
 	Total  StoreStatus `json:"total" doc:"all peers and images together"`
 
-	Left []LeftStore `json:"left,omitempty" doc:"stores on disk of sites and tenants that the config does not have; no budget counts them, and nothing uses them"`
+	Left []LeftStore `json:"left,omitempty" doc:"stores on disk of tenants that the config does not have, and of sites that are not in it and have not dialed in since the start; no budget counts them, and nothing uses them now"`
 }
 
-// LeftStore is a store on disk whose peer or tenant is not known here any more.
+// LeftStore is a store on disk whose peer or tenant is not known here: it may still dial in.
 type LeftStore struct {
 	Site   string `json:"site" doc:"name of the peer's site"`
 	Tenant string `json:"tenant,omitempty" doc:"tenant whose content it is; the default tenant has no name"`

@@ -38,9 +38,10 @@ func (a *app) storeStatsCmd() *cobra.Command {
 		Long: `Shows what this site holds in common with each peer, for each tenant, in memory
 and on disk, and what it has of its own. A peer that was not reached since the
 gateway started shows dashes: the two have not told each other yet what they
-still hold. What lies on disk of sites and tenants that the config does not have any
-more comes last: nothing uses it, no budget counts it, and removing its directory
-frees the disk.`,
+still hold. What lies on disk of tenants that the config does not have, and of sites
+that are not in it and have not dialed in since the gateway started, comes last:
+nothing uses it now, no budget counts it, and if they do not come back, removing its
+directory frees the disk.`,
 		Example: `  longhaul store stats
   longhaul store stats --json | jq .total.disk_bytes`,
 		Args: exactly(),
