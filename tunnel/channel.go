@@ -132,7 +132,8 @@ func (ch *Channel) OnAcked(f func(seq uint64)) {
 }
 
 // SetWindow bounds the bytes that may be sent and not yet consumed by the
-// peer. The peer's own bound stands beside it. One message always passes.
+// peer. The peer's own bound stands beside it. One message always passes; and
+// while all is on its way, so does one whenever those but the oldest are fewer.
 func (ch *Channel) SetWindow(bytes int64) {
 	ch.link.mu.Lock()
 	defer ch.link.mu.Unlock()

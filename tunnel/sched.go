@@ -237,6 +237,7 @@ func (s *scheduler) front(f *Flow, class Class) (*Channel, *outMsg) {
 func (s *scheduler) rotate(ch *Channel, class Class) {
 	if ch.out.next() == nil {
 		s.leave(ch)
+		ch.out.changed.fire() // one more may fit
 		return
 	}
 	r := ch.flow.rings[class]

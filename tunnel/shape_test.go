@@ -14,8 +14,9 @@ import (
 
 var lineFast = testwan.Line{Delay: 10 * time.Millisecond, Rate: 125_000_000}
 
-// flood sends until ctx ends, and consumes at the other end.
-func flood(ctx context.Context, from, to *Channel, size int) {
+// flood sends until ctx ends, and consumes at the other end, where each message takes
+// a while if that is given.
+func flood(ctx context.Context, from, to *Channel, size int, each ...time.Duration) {
 	go func() {
 		for {
 			if _, err := from.Send(ctx, make([]byte, size)); err != nil {
@@ -28,6 +29,9 @@ func flood(ctx context.Context, from, to *Channel, size int) {
 			m, err := to.Recv(ctx)
 			if err != nil {
 				return
+			}
+			for _, d := range each {
+				time.Sleep(d)
 			}
 			to.Done(m.Seq)
 		}
@@ -256,6 +260,34 @@ func TestSlowReader(t *testing.T) {
 		if _, err := stuck.Send(short, nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("send beyond its own window: %v", err)
 		}
+	})
+}
+
+// TestLargeMessages: a flow has its cap although its messages are as large as the
+// window, so that a second one would be beyond it. What is not acknowledged stays
+// within the window and two of them.
+func TestLargeMessages(t *testing.T) {
+	t.Parallel()
+	line := testwan.Line{Delay: 10 * time.Millisecond, Rate: 25_000_000}
+	inLab(t, line, options{}, func(t *testing.T, l *lab) {
+		l.up()
+		const rate, size = 6_250_000, 512<<10 + 32
+		flow := l.a.Link("b").NewFlow("move")
+		flow.SetRate(rate)
+		from, to := l.open(Spec{Flow: flow})
+		from.SetWindow(512 << 10)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		flood(ctx, from, to, size, 15*time.Millisecond) // as a busy destination takes to decode one
+		time.Sleep(time.Second)
+		before := flow.WireSent()
+		for range 100 {
+			time.Sleep(10 * time.Millisecond)
+			if n, b := from.Unacked(); b > 512<<10+2*size {
+				t.Errorf("%d messages, %d bytes, are not acknowledged", n, b)
+			}
+		}
+		within(t, "flow", float64(flow.WireSent()-before), rate)
 	})
 }
 
