@@ -51,8 +51,10 @@ type Config struct {
 	// line are taken from here. Empty means "/".
 	WorkDir string
 
-	// StartTimeout bounds the start of a destination. Zero means 30 s: QEMU
-	// is there in 0.1 s, unless it has to find a terabyte of huge pages.
+	// StartTimeout bounds the start of a destination. Zero means 30 s, and 1 s
+	// more for each GiB of its memory: QEMU is there in 0.1 s, unless it has to
+	// find a terabyte of huge pages first (libvirt grants as much,
+	// qemuProcessWaitForMonitor).
 	StartTimeout time.Duration
 
 	// Logger may be nil, which discards.
@@ -69,7 +71,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.RunDir = cmp.Or(c.RunDir, filepath.Join("/run/longhaul", c.Name))
 	c.WorkDir = cmp.Or(c.WorkDir, "/")
-	c.StartTimeout = cmp.Or(c.StartTimeout, 30*time.Second)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if !filepath.IsAbs(c.RunDir) {
 		return c, fmt.Errorf("host %s: run directory %q is not absolute", c.Name, c.RunDir)
@@ -94,4 +95,9 @@ func (c Config) withDefaults() (Config, error) {
 		c.Emulators = launch.DefaultEmulators()
 	}
 	return c, nil
+}
+
+// startLimit bounds the start of a destination with so many bytes of memory.
+func (c Config) startLimit(memory int64) time.Duration {
+	return cmp.Or(c.StartTimeout, 30*time.Second+time.Duration(max(memory, 0)>>30)*time.Second)
 }

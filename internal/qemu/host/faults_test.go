@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,6 +115,46 @@ func TestTemplateAndHooks(t *testing.T) {
 	b.cfg.Before, b.cfg.Template = nil, []string{write("nothing", "echo nothing to do\n")}
 	if _, err := b.Prepare(t.Context(), s); err == nil || !strings.Contains(err.Error(), "nothing to do") {
 		t.Errorf("template starts nothing: error %v", err)
+	}
+	checkClean(t, dir, "a")
+}
+
+// TestSlowStart: a QEMU that allocates its memory listens at its monitor and does not
+// answer. Here it is one that waits for a client of another socket.
+func TestSlowStart(t *testing.T) {
+	t.Parallel()
+	a, b, dir := newPair(t, nil)
+	gate := filepath.Join(dir, "gate")
+	b.cfg.Template = []string{
+		qemuProgram, "-qmp", "unix:{qmp},server=on,wait=off", "-chardev", "socket,id=gate,path=" + gate + ",server=on,wait=on",
+		"-name", "{name}", "-uuid", "{uuid}", "-M", "q35", "-accel", "tcg,tb-size=16", "-m", fmt.Sprintf("%dk", guestMemory),
+		"-nodefaults", "-display", "none", "-incoming", "{incoming}", "-S",
+	}
+	go func() {
+		for t.Context().Err() == nil {
+			if _, err := os.Stat(gate); err == nil {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		time.Sleep(qmp.GreetingWait + time.Second)
+		if conn, err := net.Dial("unix", gate); err == nil {
+			conn.Close()
+		}
+	}()
+	s := spec(t, a)
+	sink, err := b.Prepare(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	if err := sink.Discard(t.Context()); err != nil {
+		t.Errorf("Discard: %v", err)
+	}
+
+	b.cfg.StartTimeout = time.Second // and now the gate stays shut
+	if _, err := b.Prepare(t.Context(), s); err == nil || !strings.Contains(err.Error(), "it took longer than 1s") {
+		t.Errorf("a start that takes too long: error %v", err)
 	}
 	checkClean(t, dir, "a")
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/gateway"
 	"github.com/longhaul-project/longhaul/internal/qemu/launch"
+	"github.com/longhaul-project/longhaul/internal/qemu/qmp"
 )
 
 // Prepare implements gateway.Host.
@@ -100,7 +101,8 @@ func (h *Host) commandLine(spec gateway.Spec, values launch.Values, p place) ([]
 
 // start starts the destination, and leaves nothing behind when that fails.
 func (h *Host) start(ctx context.Context, spec gateway.Spec, args []string, p place) (_ *sink, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, h.cfg.StartTimeout, errors.New("it took too long"))
+	limit := h.cfg.startLimit(spec.Memory)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v", limit))
 	defer cancel()
 	st := &starter{host: h, spec: spec, place: p}
 	defer func() {
@@ -197,7 +199,8 @@ const (
 	detachedWait = 2 * time.Second
 )
 
-// connect waits until the monitor answers.
+// connect waits until the monitor answers: QEMU listens before it allocates the memory
+// of its guest, and greets afterwards.
 func (st *starter) connect(ctx context.Context) (*monitor, error) {
 	tick := time.NewTicker(connectPoll)
 	defer tick.Stop()
@@ -214,7 +217,7 @@ func (st *starter) connect(ctx context.Context) (*monitor, error) {
 			}
 			return m, nil
 		}
-		if !absent(err) {
+		if !absent(err) && !errors.Is(err, qmp.ErrMonitorBusy) {
 			return nil, err
 		}
 		if !st.procs[0].Alive() {
