@@ -12,7 +12,7 @@ import (
 
 // answerTime is how long the source waits for an answer before it says that
 // it is waiting, and asks again. An order to prepare starts a process, so it
-// has more.
+// has more, and that has memory to allocate: a second more for each GiB.
 const (
 	answerTime  = 5 * time.Second
 	prepareTime = 60 * time.Second
@@ -73,7 +73,7 @@ func (m *sourceMove) tell(ctx context.Context, c control) error {
 func (m *sourceMove) ask(ctx context.Context, c control) (control, error) {
 	limit := answerTime
 	if c.Type == msgPrepare {
-		limit = prepareTime
+		limit = prepareTime + time.Duration(c.Spec.Memory>>30)*time.Second
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer for %v", limit))
 	defer cancel()
