@@ -30,7 +30,7 @@ const (
 // many of a page: what a VM has changed since it was here last then costs 4 per cent more
 // (bench/results/back-with-disk-2026-11-27.txt).
 const (
-	roomyAnchors = 30 // when it has just grown,
+	roomyAnchors = 52 // when it has just grown to twice of what it was,
 	leastAnchors = 26 // and at least, unless it is crowded
 	fullAnchors  = 15 // when the store is full
 	keptAnchors  = 30
@@ -106,7 +106,7 @@ type anchorTable struct {
 }
 
 // newAnchorTable makes the table of a store that will hold n pages: 120 bytes for each
-// of these at most, and up to 240 for each page that has come.
+// of these at most, and up to 416 for each page that has come.
 func newAnchorTable(n int) *anchorTable {
 	t := &anchorTable{most: fullAnchors * n &^ 1}
 	slots := make([]atomic.Uint64, min(t.most, roomyAnchors*record.SegmentPages))
