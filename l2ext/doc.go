@@ -43,7 +43,8 @@
 // triggers back each other up: should the flip be lost, the RARP of the
 // hypervisor, the first frame of the VM, Settle or Confirm does the same, later.
 // A VM that somebody pauses for a while stops as well: when it runs again at its source the
-// job is revoked and prepared anew.
+// job is revoked and prepared anew. What is lost of a job while a link is cut the other sites make up for by
+// what comes later (follow.go).
 //
 // A MAC has one owner. Its frames are carried from there only, so that a VM that
 // was started twice reaches nobody but its own LAN; a MAC that two sites claim in
@@ -58,7 +59,7 @@
 // The way of the code: segment.go has the words and the two interfaces, mode.go the modes,
 // manager.go the loop, apply.go the wished state, state.go what is known of a
 // segment, outward.go and inward.go the frames, peers.go and urgent.go the
-// announcements, bindings.go the rules, jobs.go the moves, report.go what the
+// announcements, bindings.go the rules, jobs.go the moves, follow.go those of other sites, report.go what the
 // network saw of them, view.go what an operator sees, log.go how often what others cause is
 // logged.
 //

@@ -111,10 +111,8 @@ func (m *Manager) prepare(now time.Time, j *job, nics []NIC) error {
 	for vni, macs := range byVNI {
 		seg := m.segments()[vni]
 		m.mark(now, seg, macs, j)
-		for some := range slices.Chunk(macs, announce.MaxMACs) {
-			for _, site := range seg.Sites {
-				m.enqueue(seg, site, announce.Message{Kind: announce.Prepare, VNI: vni, Job: j.id, Site: j.to, MACs: some})
-			}
+		for _, site := range seg.Sites {
+			m.sendPrepare(seg, site, j, macs)
 		}
 	}
 	return nil
@@ -148,6 +146,9 @@ func (m *Manager) mark(now time.Time, seg *segment, macs []announce.MAC, j *job)
 func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg announce.Message) {
 	j := m.jobs[msg.Job]
 	if j == nil {
+		if seg.isMoved(msg) {
+			return
+		}
 		if m.jobsOf(from) >= maxJobs {
 			seg.counts.add(Refused, 1)
 			m.log.Warn("job not noted: too many are known", "job", msg.Job, "peer", from)
@@ -186,6 +187,17 @@ func (m *Manager) takePrepare(now time.Time, seg *segment, from string, msg anno
 	}
 	seg.mu.Unlock()
 	m.point(seg, coming)
+}
+
+// isMoved tells whether a job has moved its MACs already: it is over and forgotten here, but its source, which was cut
+// off, does not know.
+func (s *segment) isMoved(msg announce.Message) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.ContainsFunc(msg.MACs, func(mac announce.MAC) bool {
+		b := s.table.byMAC[MAC(mac)]
+		return b != nil && b.rec.Job == msg.Job && b.rec.Site == msg.Site
+	})
 }
 
 // Flip binds the job's MACs to the destination, here and everywhere. Call it at
@@ -417,77 +429,4 @@ func (m *Manager) undoStale(now time.Time, seg *segment, r announce.Record) (aga
 		return again, false
 	}
 	return seg.table.move(now, MAC(r.MAC), m.cfg.Site, j.id, r.Seq-b.rec.Seq+1), true
-}
-
-// jobMoved follows a job of another site by its records. Those of hosts that the job does not move, and of a site that is
-// neither of its two, are a third one's, which has no part in it.
-func (m *Manager) jobMoved(now time.Time, seg *segment, r announce.Record) {
-	j := m.jobs[r.Job]
-	if r.Job == "" || j == nil || j.phase > flipped || len(j.nics) > 0 && !j.has[attachedNIC{seg.VNI, r.MAC}] {
-		return
-	}
-	switch {
-	case r.Site == j.to:
-		if j.phase == prepared {
-			j.flippedAt, j.gap = now, Gap{Before: -1, After: -1}
-			j.enter(now, flipped)
-		}
-	case j.phase == flipped && (j.origin == "" || j.origin == r.Site):
-		j.phase, j.returned = revoked, true // its source has taken the MACs back
-		m.unmark(j)
-		m.unmute(j)
-	}
-}
-
-// revive begins a job anew, at its destination, that its source has revoked and prepares once more: its
-// VM was paused for a while, by who may do that, and will stop again.
-func (m *Manager) revive(now time.Time, j *job) {
-	if !j.returned {
-		return
-	}
-	j.returned = false
-	j.enter(now, prepared)
-	m.mute(j)
-}
-
-// sendOver tells, at the source, the sites that only watch a job that it has ended.
-func (m *Manager) sendOver(j *job) {
-	if j.to == m.cfg.Site {
-		return
-	}
-	for vni := range j.macs() {
-		seg := m.segments()[vni]
-		if seg == nil {
-			continue
-		}
-		for _, site := range seg.Sites {
-			if site != j.to { // its gateway ends the job itself
-				m.enqueue(seg, site, announce.Message{Kind: announce.Over, VNI: vni, Job: j.id})
-			}
-		}
-	}
-}
-
-// takeOver forgets a job between other sites. Only its source can say so.
-func (m *Manager) takeOver(from string, msg announce.Message) {
-	if j := m.jobs[msg.Job]; j != nil && j.origin == from && m.watches(j) {
-		m.unmark(j)
-		delete(m.jobs, j.id)
-	}
-}
-
-// watches tells that a job is one between other sites.
-func (m *Manager) watches(j *job) bool { return j.origin != "" && j.to != m.cfg.Site }
-
-// expireJobs forgets jobs that have ended, or that nobody will end. Of one between other
-// sites the end may have been missed.
-func (m *Manager) expireJobs(now time.Time) {
-	for id, j := range m.jobs {
-		over := j.over() || m.watches(j) && j.phase == flipped
-		if age := now.Sub(j.changed); over && age > keepJob || age > staleJob {
-			m.unmark(j)
-			m.unmute(j)
-			delete(m.jobs, id)
-		}
-	}
 }

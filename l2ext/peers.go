@@ -220,7 +220,7 @@ func (m *Manager) sendOwed(now time.Time) {
 	}
 }
 
-// sendAll is sendSnapshot, now.
+// sendAll is sendSnapshot, now, and then tells of what jobs do with these bindings.
 func (m *Manager) sendAll(seg *segment, site string) {
 	seg.mu.RLock()
 	records := make([]announce.Record, 0, len(seg.table.byMAC))
@@ -231,6 +231,7 @@ func (m *Manager) sendAll(seg *segment, site string) {
 	}
 	seg.mu.RUnlock()
 	m.sendRecords(seg, site, records)
+	m.sendPrepares(seg, site)
 }
 
 // digestsAtOnce is of how many segments sites are told in one tick, so that the messages of

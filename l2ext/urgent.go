@@ -276,7 +276,7 @@ func (m *Manager) follow(now time.Time, seg *segment, r announce.Record, before 
 // comes tells whether a record is the flip of a job whose VM has yet to run here.
 func (m *Manager) comes(r announce.Record) bool {
 	j := m.jobs[r.Job]
-	return r.Cause == announce.Moved && j != nil && j.to == m.cfg.Site && j.phase < settled
+	return r.Cause == announce.Moved && j != nil && j.to == m.cfg.Site && (j.phase < settled || j.returned)
 }
 
 // takeDigest compares, and exchanges all bindings if there is a difference.

@@ -37,6 +37,9 @@
 // The MAC of a Key is that of the sender's bridge, zero while it has none. The time is the sender's clock, in nanoseconds since 1970. A Key is
 // sent when the link comes up, as an answer to a Request, and every minute, with a new key.
 //
+// A Prepare is sent when a move is prepared, and behind the records that answer a Request, or are sent when the link comes up or
+// for a Digest, as long as the move is not over: in case it was lost.
+//
 // A Loop is sent for each probe of the other site that the sender's LAN has brought, and to a site with a
 // higher name also for hosts whose frames come from this LAN and from that site in turn. Its site is the sender's.
 //
