@@ -42,8 +42,8 @@ func (m *Manager) owns(j *job) bool { return j.origin == "" && j.to != m.cfg.Sit
 
 // jobMoved follows a job by records of other sites, of which old ones, which no longer hold, may come late by a third
 // site, and tell nothing. Those of hosts that the job does not move, and of a site that is neither of its two, are a third
-// one's, which has no part in it.
-func (m *Manager) jobMoved(now time.Time, seg *segment, r announce.Record) {
+// one's, which has no part in it. quiet has the silence of the VMs of jobs of this site, see silences.
+func (m *Manager) jobMoved(now time.Time, seg *segment, r announce.Record, quiet map[string]time.Duration) {
 	j := m.jobs[r.Job]
 	if r.Job == "" || j == nil || j.phase > flipped && !j.returned || len(j.nics) > 0 && !j.has[attachedNIC{seg.VNI, r.MAC}] {
 		return
@@ -52,6 +52,11 @@ func (m *Manager) jobMoved(now time.Time, seg *segment, r announce.Record) {
 		return
 	}
 	switch {
+	case r.Site == j.to && m.owns(j):
+		if ago, known := quiet[j.id]; known { // its destination was first
+			j.enter(now, flipped)
+			j.measure(now, ago)
+		}
 	case r.Site == j.to:
 		if m.revive(now, j); j.phase == prepared {
 			j.flippedAt, j.gap = now, Gap{Before: -1, After: -1}

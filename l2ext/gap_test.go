@@ -17,6 +17,33 @@ func (w *world) gap(site, job string) (l2ext.Gap, error) {
 	return w.ms[site].Gap(ctx, job)
 }
 
+// TestGapWhenSettledFirst: the gateway of the source is told of the STOP when the VM runs at its destination already. Its
+// silence is measured all the same.
+func TestGapWhenSettledFirst(t *testing.T) {
+	const delay = 20 * time.Millisecond
+	for name, late := range map[string]time.Duration{"both at once": delay / 2, "after its record": 2 * delay} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := switching(t, l2exttest.Line{Delay: delay}, "a", "b")
+				check(t, w.hosts["a"].Send("vm", frameTo(hostOf("a"), vmMAC, 100)))
+				w.pass(30 * time.Millisecond)
+				check(t, w.ms["b"].Settle(t.Context(), "j", nics))
+				w.pass(late)
+				check(t, w.ms["a"].Flip(t.Context(), "j"))
+				w.pass(50*time.Millisecond - late)
+				check(t, w.hosts["b"].Send("vm", frameTo(hostOf("a"), vmMAC, 100)))
+				w.settle()
+				g, err := w.gap("a", "j")
+				check(t, err)
+				// 50 from Settle on; before that 30, and what passed until this site was told, by either
+				if want := (l2ext.Gap{Before: 30*time.Millisecond + min(late, delay), After: 50 * time.Millisecond}); g != want {
+					t.Errorf("gap %+v, want %+v", g, want)
+				}
+			})
+		})
+	}
+}
+
 // TestGapOfAJobNotHeardOf: the link was away when the move was prepared. Its destination knows the source all the same, when
 // the link is back.
 func TestGapOfAJobNotHeardOf(t *testing.T) {

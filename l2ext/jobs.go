@@ -214,7 +214,7 @@ func (m *Manager) Flip(ctx context.Context, id string) error {
 			quiet := m.silence(now, j)
 			j.enter(now, flipped)
 			m.moveAll(now, j, j.to, 1)
-			j.flippedAt, j.gap, j.ended = now, Gap{Before: quiet, After: -1}, make(chan struct{})
+			j.measure(now, quiet)
 		case j.phase == revoked:
 			return fmt.Errorf("flipping job %s: %w", id, ErrJobOver)
 		}
@@ -250,6 +250,9 @@ func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 		}
 		again := j.phase >= settled
 		if !again {
+			if j.phase == prepared { // the flip has yet to come
+				j.flippedAt, j.gap.Before, j.gap.After = now, -1, -1
+			}
 			j.enter(now, settled)
 		}
 		m.moveAll(now, j, m.cfg.Site, 1)

@@ -30,6 +30,8 @@ func (b *binding) hear(now time.Time, kind uint16) bool {
 
 // Gap is what the network saw of a job's switchover: the VM's silence, without
 // the time that the flip was under way. Times are those of each site's own clock.
+// Where the destination has settled the job first, what it says of that is the flip, and its time
+// under way counts.
 type Gap struct {
 	Before time.Duration // from the last frame of the VM at the source to the flip; -1 if none was seen
 	After  time.Duration // from the flip's arrival at the destination to the VM's first frame there; -1 if none was seen yet
@@ -58,6 +60,30 @@ func (m *Manager) Gap(ctx context.Context, id string) (g Gap, err error) {
 	case <-ctx.Done():
 	}
 	return g, m.call(context.WithoutCancel(ctx), look)
+}
+
+// measure begins the gap of a job of this site, whose VM has said nothing for quiet.
+func (j *job) measure(now time.Time, quiet time.Duration) {
+	j.flippedAt, j.gap, j.ended = now, Gap{Before: quiet, After: -1}, make(chan struct{})
+}
+
+// silences are those of the VMs that records bring to their destination before this site has flipped their jobs: its
+// gateway is told of the STOP late, or not at all. Afterwards the kernel can no longer tell.
+func (m *Manager) silences(now time.Time, records []announce.Record) map[string]time.Duration {
+	var quiet map[string]time.Duration
+	for _, r := range records {
+		j := m.jobs[r.Job]
+		if r.Job == "" || j == nil || !m.owns(j) || j.phase != prepared || j.to != r.Site {
+			continue
+		}
+		if _, known := quiet[j.id]; !known {
+			if quiet == nil {
+				quiet = make(map[string]time.Duration)
+			}
+			quiet[j.id] = m.silence(now, j)
+		}
+	}
+	return quiet
 }
 
 // maxAsked is for how many MACs of a job the kernel is asked at its flip, which

@@ -175,6 +175,7 @@ func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records 
 	n := len(records)
 	records = slices.DeleteFunc(records, func(r announce.Record) bool { return !m.spans(seg, r.Site) })
 	seg.counts.add(Refused, n-len(records))
+	quiet := m.silences(now, records)
 	seg.mu.Lock()
 	for _, r := range records {
 		if !seg.Policy.binds(MAC(r.MAC)) {
@@ -190,7 +191,7 @@ func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records 
 	}
 	m.tellLAN(seg, t.told) // the switches of this LAN find the MACs behind us now
 	for _, r := range records {
-		m.jobMoved(now, seg, r)
+		m.jobMoved(now, seg, r, quiet)
 	}
 	if t.refused {
 		m.setOdd(now, seg, fmt.Sprintf("more than %d MACs", MaxMACs))
