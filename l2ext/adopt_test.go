@@ -189,6 +189,21 @@ func TestDirectAdoptionMidMove(t *testing.T) {
 	})
 }
 
+// TestDirectAdoptionBeforeMove has a move be prepared when the gateway of a has just started. The kernel has an entry of before for the VM,
+// which goes when the VM is seen here.
+func TestDirectAdoptionBeforeMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, a := adopting(t, nil, "a", "b")
+		check(t, w.ms["a"].Prepare(t.Context(), "j", nics, "b"))
+		w.appear("a", "lan", vmMAC, "10.0.0.9")
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if !a.out[vmMAC] {
+			t.Error("a host that is here has its entry of before")
+		}
+	})
+}
+
 // TestDirectAdoptionAbsent has a site whose link is up and that has no such segment any more: what is
 // there for it goes when a segment counts as absent.
 func TestDirectAdoptionAbsent(t *testing.T) {

@@ -45,6 +45,7 @@ type binding struct {
 	ear    *ear        // listens to its frames while a job moves it; nil otherwise
 	parked bool        // it is paused here: frames for it wait
 	coming bool        // in what lookup returns: a job is about to bring it here
+	unseen bool        // it is said to be here, and the kernel may still have it elsewhere, since an earlier run
 
 	home, homeJob string // where a job has moved it last, and which
 }
@@ -111,6 +112,16 @@ func (t *table) see(now time.Time, m MAC, announced bool) verdict {
 	}
 	t.set(now, b, announce.Record{MAC: m, Cause: announce.Learned, Router: b.rec.Router, Seq: b.rec.Seq + 1, Site: t.self, IPs: b.rec.IPs})
 	return changed
+}
+
+// found tells whether a host that was said to be here has been seen here for the first time.
+func (t *table) found(m MAC) bool {
+	b := t.byMAC[m]
+	if b == nil || !b.unseen {
+		return false
+	}
+	b.unseen = false
+	return b.rec.Site == t.self && !b.withdrawn()
 }
 
 // move binds a MAC to a site by order of a job, step numbers above the last.

@@ -132,6 +132,8 @@ func (m *Manager) mark(now time.Time, seg *segment, macs []announce.MAC, j *job)
 			b.records = append(b.records, seg.table.byMAC[mac].rec)
 			if before != "" {
 				b.entries = append(b.entries, Entry{MAC: mac})
+			} else {
+				seg.table.byMAC[mac].unseen = seg.adopted > 0
 			}
 		}
 		if known = seg.table.byMAC[mac]; known != nil {

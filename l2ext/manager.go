@@ -302,6 +302,7 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 		v = seg.table.see(now, s.MAC, s.Announced)
 	}
 	after := seg.table.site(s.MAC)
+	found := !s.Leased && seg.table.found(s.MAC)
 	claims := seg.table.note(now, s.MAC, ether.Claim{IP: s.IP, Router: s.Router})
 	if known := seg.table.byMAC[s.MAC]; v == broughtHome || v == changed && claims == nil {
 		claims = append(claims, known.rec)
@@ -311,7 +312,7 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 	for _, r := range claims {
 		m.addressed(seg, nil, r.IPs)
 	}
-	if before != after && (before != "" || after != m.cfg.Site || seg.adopted > 0) { // an earlier run may have had it elsewhere
+	if found || before != after && (before != "" || after != m.cfg.Site || seg.adopted > 0) { // an earlier run may have had it elsewhere
 		b.entries = append(b.entries, seg.entryOf(s.MAC, after))
 	}
 	switch v {
