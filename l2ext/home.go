@@ -78,7 +78,8 @@ func (v View) isMachine(mac MAC) bool {
 // Leave tells the other sites of a segment that no host of this site can be
 // reached on it any more. It is called before the segment is taken from the
 // wish; a site that is not told keeps its bindings until the hosts are seen
-// elsewhere.
+// elsewhere. Until the next Apply what the hosts of this site still say there tells
+// nothing.
 func (m *Manager) Leave(ctx context.Context, name string) error {
 	var seg *segment
 	var gone []announce.Record
@@ -94,6 +95,7 @@ func (m *Manager) Leave(ctx context.Context, name string) error {
 		seg.mu.Lock()
 		defer seg.mu.Unlock()
 		now := time.Now()
+		seg.left = true
 		for _, b := range seg.table.byMAC {
 			if b.rec.Site == m.cfg.Site && !b.withdrawn() {
 				gone = append(gone, seg.table.withdraw(now, b))

@@ -78,6 +78,13 @@ func TestDependents(t *testing.T) {
 		check(t, w.ms["b"].Leave(t.Context(), "prod"))
 		w.settle()
 		w.want(host, "a: nowhere; b: nowhere")
+		w.appear("b", "lan", host, "10.0.0.7") // it does not know
+		w.want(host, "a: nowhere; b: nowhere")
+		w.policy(l2ext.Policy{}) // the segment stays after all
+		w.appear("b", "lan", host, "10.0.0.7")
+		if got := w.where(host); strings.Count(got, ": b ") != 2 {
+			t.Errorf("the host is at %s", got)
+		}
 		if err := w.ms["b"].Leave(t.Context(), "x"); err == nil {
 			t.Error("left a segment that is not")
 		}

@@ -276,7 +276,7 @@ func (m *Manager) observeOne(now time.Time, s Sighting, batches map[*segment]*ba
 		m.takeReport(now, seg, s.Report)
 		return
 	}
-	if seg == nil || !seg.Policy.binds(s.MAC) || s.Somewhere && !m.bindsHere(seg, s.MAC) {
+	if seg == nil || seg.left || !seg.Policy.binds(s.MAC) || s.Somewhere && !m.bindsHere(seg, s.MAC) {
 		return
 	}
 	if seg.Policy.isGatewayIP(s.IP) {

@@ -22,6 +22,7 @@ type segment struct {
 	due      map[string]*due // by site; likewise
 	digested time.Time       // when sites were told of it by sendDigests; likewise
 	adopted  int             // what the kernel was wished to let be last, see Adopted.summary; likewise
+	left     bool            // Leave was called: no host is taken for one of this site; likewise
 	given    uint64          // frames received at the last reconcile; only the loop uses it
 	lot      *lot
 	alarmed  atomic.Int64 // when a foreign frame was told of last, in Unix nanoseconds
@@ -30,7 +31,7 @@ type segment struct {
 	answers  *answers     // likewise
 	echoes   *answers     // likewise; bounds the answers to other gateways in mode Direct
 	ways     *ways        // likewise
-	taps     *taps        // likewise
+	taps       *taps       // likewise
 
 	vlans map[uint16]*segment // of the same bridge, with this one; nil: it has the bridge to itself, see vlan.go
 
