@@ -1,6 +1,9 @@
 package l2ext
 
 import (
+	"maps"
+	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext/ether"
@@ -32,6 +35,10 @@ func (o *outward) local(now time.Time, seg *segment, x parcel) bool {
 	}
 	if !claim.Announced || !h.Dst.Group() {
 		return false
+	}
+	if site, ok := seg.objections.take(now, claim.IP); ok {
+		o.send(seg, site, h, x)
+		return true
 	}
 	seg.mu.RLock()
 	known := seg.table.knows(h.Src, claim) || h.Type == ether.TypeRARP // the binding tells the same
@@ -99,4 +106,53 @@ func (m *Manager) reachable(now time.Time, seg *segment, site string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.up || now.Sub(p.changed) < answerFor
+}
+
+// Times and bounds of objections.
+const (
+	objectFor     = 2 * time.Second // a host that probes waits for a second (RFC 4862, section 5.1), and the WAN is between
+	maxObjections = 1024            // addresses of which hosts of other sites have just asked whether they are free
+)
+
+// objections are the addresses of hosts here that hosts of other sites want for themselves. IPv6 has their owner object to
+// all (RFC 4861, section 7.2.4), by what otherwise tells what all sites know, and would not cross.
+type objections struct {
+	mu   sync.Mutex // guards what follows
+	byIP map[netip.Addr]objection
+}
+
+// objection is where one is waited for, and until when.
+type objection struct {
+	site  string
+	until time.Time
+}
+
+func newObjections() *objections { return &objections{byIP: make(map[netip.Addr]objection)} }
+
+// expect waits for one to the question of another site, if that is whether an IPv6 address is free.
+func (o *objections) expect(now time.Time, from string, h ether.Header, frame []byte) {
+	q, ok := ether.Asked(h, frame)
+	if !ok || !q.Probe || !q.Target.Is6() {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.byIP) >= maxObjections {
+		maps.DeleteFunc(o.byIP, func(_ netip.Addr, w objection) bool { return !now.Before(w.until) })
+	}
+	if len(o.byIP) < maxObjections {
+		o.byIP[q.Target] = objection{site: from, until: now.Add(objectFor)}
+	}
+}
+
+// take tells which site waits for an address' owner to object, once.
+func (o *objections) take(now time.Time, ip netip.Addr) (site string, ok bool) {
+	if !ip.Is6() {
+		return "", false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w, ok := o.byIP[ip]
+	delete(o.byIP, ip)
+	return w.site, ok && now.Before(w.until)
 }

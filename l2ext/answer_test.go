@@ -78,6 +78,56 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
+// TestAddressInUse has a host want an IPv6 address that one of another site has. That one's objection is to all, and crosses, once, to
+// the site that has asked.
+func TestAddressInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+		ip := netip.MustParseAddr("fe80::9")
+		w.appear("b", "lan", vmMAC, ip.String())
+		w.appear("a", "lan", hostMAC, "fe80::7")
+		crossed := func() (n [2]int) {
+			w.settle()
+			return [2]int{len(w.receive("a", "lan", vmMAC)), len(w.receive("c", "lan", vmMAC))}
+		}
+		object := func() { check(t, w.hosts["b"].Send("lan", ether.AppendAnnounce(nil, vmMAC, ip))) } // as it would
+		ask := func() {
+			w.receive("b", "lan", hostMAC)
+			check(t, w.hosts["a"].Send("lan", ether.AppendQuestion(nil, hostMAC, ether.Question{Target: ip, Probe: true})))
+			w.pass(21 * time.Millisecond)
+			if n := len(w.receive("b", "lan", hostMAC)); n != 1 {
+				t.Errorf("the owner was asked %d times", n)
+			}
+		}
+		crossed()
+		ask()
+		object()
+		if got := crossed(); got != [2]int{1, 0} {
+			t.Errorf("%d objections came to a and c", got)
+		}
+		object()
+		if got := crossed(); got != [2]int{} {
+			t.Errorf("%d more that nobody had asked for", got)
+		}
+		ask()
+		w.pass(3 * time.Second)
+		object()
+		if got := crossed(); got != [2]int{} {
+			t.Errorf("%d when nobody waited for them any more", got)
+		}
+		for n := range 300 { // others are asked for as well
+			probe := ether.AppendQuestion(nil, hostMAC, ether.Question{Target: netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 14: byte(n >> 8), 15: byte(n)}), Probe: true})
+			w.ms["a"].Forge(100, "b", probe, false)
+		}
+		w.pass(3 * time.Second)
+		ask()
+		object()
+		if got := crossed(); got != [2]int{1, 0} {
+			t.Errorf("after many questions %d objections came to a and c", got)
+		}
+	})
+}
+
 // TestAddressIsLetGoFirst: the site of the old owner may be nearer than that of
 // the new one, so that an address is nobody's before it is another's. Hosts are
 // told all the same, unless it comes back to where it was, or is new.

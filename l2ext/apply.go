@@ -91,7 +91,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	}
 	seg.table, seg.lot = newTable(m.cfg.Site), newLot(m.parking)
 	seg.loop, seg.members = newLoop(), newMembers()
-	seg.answers, seg.echoes = newAnswers(), newAnswers()
+	seg.answers, seg.echoes, seg.objections = newAnswers(), newAnswers(), newObjections()
 	seg.ways = newWays(time.Now(), w, m.cfg.Underlay)
 	seg.taps, seg.machines, seg.trips, seg.digested = &taps{}, make(map[string]MAC), make(map[string]trip), time.Now()
 	if old == nil && w.Everywhere { // not made by this run: an earlier one may have

@@ -50,7 +50,8 @@
 // was started twice reaches nobody but its own LAN; a MAC that two sites claim in
 // turn stays where a job has left it (owner.go). Addresses belong to MACs
 // (addresses.go): who asks for one of another site's host gets the answer here,
-// and what all sites know already does not cross (answer.go).
+// and what all sites know already does not cross, but for the objection to one who wants
+// an address that is another's (answer.go).
 //
 // One goroutine, Run, changes bindings and programs the kernel. Frames pass in
 // others, which only read: the readers of the TUN and of ports in mode secure-fast,
@@ -108,7 +109,8 @@
 // never bound to a site.
 //
 // Of mode Direct: what other sites send is believed by the address of their machine
-// only; multicast goes to all sites unless the policy says listeners, and then to
+// only; whether an address is free is asked in a LAN of its own hosts only, as the kernel keeps such
+// questions there (net/bridge/br_arp_nd_proxy.c); multicast goes to all sites unless the policy says listeners, and then to
 // all for the first minutes, and a group to a new site some two seconds after the
 // first host there joins; a burst of what is still under way when a VM has left is
 // sent on by the kernel, for MoveGrace.

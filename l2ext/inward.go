@@ -97,6 +97,7 @@ func (i inward) frame(now time.Time, x parcel) {
 		return
 	}
 	if class != ether.Unicast {
+		i.seg.objections.expect(now, i.from, h, frame)
 		if i.seg.fromTunnel(i.m, now, i.from, h, frame) {
 			i.deliver(h, x)
 		}

@@ -31,6 +31,8 @@ type segment struct {
 	answers  *answers     // likewise
 	echoes   *answers     // likewise; bounds the answers to other gateways in mode Direct
 	ways     *ways        // likewise
+
+	objections *objections // likewise
 	taps       *taps       // likewise
 
 	vlans map[uint16]*segment // of the same bridge, with this one; nil: it has the bridge to itself, see vlan.go
