@@ -25,7 +25,7 @@ type Segment struct {
 	VNI    uint32   // 1 to 2^24-1, the same at all sites
 	Bridge string   // bridge at this site; made if there is none
 	VLAN   uint16   // of the bridge, 1 to MaxVLAN; 0 means frames without a tag
-	MTU    int      // bytes; 0 means 1500
+	MTU    int      // bytes; 0 means 1500. IPv6 has at least 1280, see tooBig
 	Sites  []string // the other sites on the segment
 	Mode   Mode     // how frames go there, the same at all sites; "" means Secure
 	Policy Policy   // what crosses

@@ -25,11 +25,18 @@ func (a *answers) allow(now time.Time) bool {
 	return a.bucket.take(now, 1)
 }
 
+// mtu6 is what IPv6 counts on: a sender that is told less goes on so, and a link that has less has to
+// fragment by itself (RFC 8200, section 5), as the way between the sites does.
+const mtu6 = 1280
+
 // tooBig answers a frame whose packet is longer than the segment's MTU and may
 // not be fragmented: its sender is told the MTU, as by a router.
 func (s *segment) tooBig(now time.Time, h ether.Header, x parcel) (answer []byte, tooBig bool) {
-	frame := x.frame
-	if x.longest()-h.Payload <= s.MTU || !ether.TooBig(h, frame, s.MTU) {
+	frame, mtu := x.frame, s.MTU
+	if h.Type == ether.TypeIPv6 {
+		mtu = max(mtu, mtu6)
+	}
+	if x.longest()-h.Payload <= mtu || !ether.TooBig(h, frame, mtu) {
 		return nil, false
 	}
 	s.counts.add(DropTooLong, 1)
@@ -37,7 +44,7 @@ func (s *segment) tooBig(now time.Time, h ether.Header, x parcel) (answer []byte
 		return nil, true
 	}
 	s.counts.add(TooBig, 1)
-	return ether.AppendTooBig(nil, h, frame, s.MTU), true
+	return ether.AppendTooBig(nil, h, frame, mtu), true
 }
 
 // refuseTooBig tells a host of this site.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -190,6 +191,62 @@ func TestClampMSS(t *testing.T) {
 		}
 		if changed && (!bytes.Contains(frame, mss(tt.want)) || !verifies(frame, tt.v6)) {
 			t.Errorf("%s: got %x, want MSS %d; checksum right %t", tt.name, frame, tt.want, verifies(frame, tt.v6))
+		}
+	}
+}
+
+// TestClampMSSBehindMore has options of IPv4 and extension headers of IPv6 before the SYN. The segment size is what it is
+// without them, as TCP counts it (RFC 6691, section 2).
+func TestClampMSSBehindMore(t *testing.T) {
+	mss := func(n uint16) []byte { return binary.BigEndian.AppendUint16([]byte{2, 4}, n) }
+	ext := func(next byte, units byte) []byte { // a header of units times 8 bytes
+		b := make([]byte, 8*int(units))
+		b[0], b[1] = next, units-1
+		return b
+	}
+	many := func(n int) (b []byte) {
+		for range n - 1 {
+			b = append(b, ext(extDest, 1)...)
+		}
+		return append(b, ext(protoTCP, 1)...)
+	}
+	for _, tt := range []struct {
+		name  string
+		v6    bool
+		more  []byte
+		first byte   // the next header of IPv6's own
+		want  uint16 // 0: unchanged
+	}{
+		{"IPv4 with 4 bytes of options", false, []byte{1, 1, 1, 0}, 0, 1181},
+		{"IPv4 with all its options", false, make([]byte, 40), 0, 1181},
+		{"hop-by-hop", true, ext(protoTCP, 1), extHop, 1161},
+		{"routing, long", true, ext(protoTCP, 3), extRouting, 1161},
+		{"two", true, append(ext(extDest, 1), ext(protoTCP, 2)...), extHop, 1161},
+		{"seven", true, many(7), extDest, 1161},
+		{"too many", true, many(9), extDest, 0},
+		{"one that is longer than the packet", true, []byte{protoTCP, 200, 0, 0, 0, 0, 0, 0}, extHop, 0},
+		{"another protocol behind", true, ext(protoUDP, 1), extHop, 0},
+		{"none behind", true, ext(noNext, 1), extHop, 0},
+	} {
+		frame := syn(tt.v6, mss(1460), 2)
+		at := HeaderLen + 20
+		if tt.v6 {
+			at = HeaderLen + ipv6Len
+			frame[HeaderLen+6] = tt.first
+		} else {
+			frame[HeaderLen] += byte(len(tt.more) / 4)
+		}
+		plain := bytes.Clone(frame)
+		frame = slices.Insert(frame, at, tt.more...)
+		before := bytes.Clone(frame)
+		h, _ := Parse(frame)
+		changed := ClampMSS(h, frame, 1235)
+		if changed != (tt.want != 0) || changed == bytes.Equal(before, frame) {
+			t.Errorf("%s: changed %t", tt.name, changed)
+		}
+		tcp := slices.Delete(bytes.Clone(frame), at, at+len(tt.more))
+		if changed && (!bytes.Equal(frame[:at+len(tt.more)], before[:at+len(tt.more)]) || !bytes.Contains(tcp, mss(tt.want)) || !verifies(tcp, tt.v6)) {
+			t.Errorf("%s: %x became %x, want MSS %d", tt.name, plain, tcp, tt.want)
 		}
 	}
 }
