@@ -23,6 +23,11 @@ const (
 	keyEvery   = time.Minute            // a probe that somebody has recorded is worthless after two of these
 	maxFlaps   = 10                     // times a second a source may come from LAN and tunnel in turn
 	maxFlapped = 1024                   // sources that are watched for it
+
+	// A site's word that its LAN is joined with ours counts for believeFor while nothing of it shows here, and then again in
+	// doubtFor: it may lie, and a cable that leads only from here to there makes copies, but no storm.
+	believeFor = 5 * time.Minute
+	doubtFor   = time.Hour
 )
 
 // loop is what is known of ways that join a LAN with that of another site, or
@@ -43,7 +48,9 @@ type loop struct {
 	keyed   map[string]time.Time // by site, when it sent its first key for the segment; see sawBefore
 	vouches map[string]vouch     // by site; see keep
 	flaps   map[MAC]*flap
-	since   time.Time // the second that flaps are of
+	since   time.Time            // the second that flaps are of
+	shown   map[string]time.Time // by site, when our LAN showed last that it is joined with that one's
+	claimed map[string]time.Time // by site, since when it says so and nothing shows it
 }
 
 // joint is a LAN that is joined with ours.
@@ -63,7 +70,7 @@ type flap struct {
 }
 
 func newLoop() *loop {
-	return &loop{seen: make(map[string]uint64), keyed: make(map[string]time.Time), vouches: make(map[string]vouch), flaps: make(map[MAC]*flap)}
+	return &loop{seen: make(map[string]uint64), keyed: make(map[string]time.Time), vouches: make(map[string]vouch), flaps: make(map[MAC]*flap), shown: make(map[string]time.Time), claimed: make(map[string]time.Time)}
 }
 
 // isShut tells whether broadcast, multicast and unknown unicast are shut.
@@ -141,6 +148,29 @@ func (l *loop) forget(site string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.seen, site)
+}
+
+// shows notes that our LAN has shown that it is joined with that of a site.
+func (l *loop) shows(now time.Time, site string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shown[site] = now
+}
+
+// believes tells whether a site's word that its LAN is joined with ours counts.
+func (l *loop) believes(now time.Time, site string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at, ok := l.shown[site]; ok && now.Sub(at) < loopRetry {
+		delete(l.claimed, site)
+		return true
+	}
+	since, ok := l.claimed[site]
+	if !ok || now.Sub(since) >= doubtFor {
+		l.claimed[site] = now
+		return true
+	}
+	return now.Sub(since) < believeFor
 }
 
 // A signer has the keys of probes: ours, and those of the other sites.
@@ -314,6 +344,7 @@ func (m *Manager) takeProbe(now time.Time, seg *segment, frame []byte) bool {
 // loopFound acts on a probe of another site. That one is told with each: it may hear none
 // of ours, or believe none yet, and takes our hosts for its own until it knows.
 func (m *Manager) loopFound(now time.Time, seg *segment, site string) {
+	seg.loop.shows(now, site)
 	m.enqueue(seg, site, announce.Message{Kind: announce.Loop, VNI: seg.VNI, Site: m.cfg.Site})
 	m.join(now, seg, m.joinedWith(now, seg, site))
 }
@@ -339,6 +370,7 @@ func (m *Manager) secondGateway(now time.Time, seg *segment) {
 // loopWith acts on a sign that our LAN is joined with that of a site, which is no proof as
 // a probe is: hosts can give it. The other site is told only if it is to shut its broadcast.
 func (m *Manager) loopWith(now time.Time, seg *segment, site, why string) {
+	seg.loop.shows(now, site)
 	if m.cfg.Site < site {
 		m.enqueue(seg, site, announce.Message{Kind: announce.Loop, VNI: seg.VNI, Site: m.cfg.Site})
 	}
@@ -349,6 +381,11 @@ func (m *Manager) loopWith(now time.Time, seg *segment, site, why string) {
 func (m *Manager) takeLoop(now time.Time, seg *segment, from string, msg announce.Message) {
 	if msg.Site != from {
 		return // nobody speaks for another's LAN
+	}
+	if !seg.loop.believes(now, from) {
+		seg.counts.add(Refused, 1)
+		m.setOdd(now, seg, "site "+from+" says that its LAN is joined with that of this site, of which nothing shows here; that no longer shuts broadcast")
+		return
 	}
 	m.join(now, seg, m.joinedWith(now, seg, from))
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/longhaul-project/longhaul/l2ext"
+	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 	loopprobe "github.com/longhaul-project/longhaul/l2ext/probe"
 )
@@ -66,6 +67,62 @@ func TestOneWayCable(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestClaimedLoop has a site say, over and over, that its LAN is joined with that of a site with a higher name, of which
+// nothing shows there. That one does not shut its broadcast for ever, and still does when there is a cable.
+func TestClaimedLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b")
+		claim, err := announce.Message{Kind: announce.Loop, VNI: 100, Site: "a"}.Append(nil)
+		check(t, err)
+		var shut time.Duration
+		for range 2 * 360 {
+			check(t, w.ms["b"].HandleUrgent("a", claim))
+			w.pass(10 * time.Second)
+			if strings.Contains(w.problem("b"), "shut at this site") {
+				shut += 10 * time.Second
+			}
+		}
+		if shut < 10*time.Minute || shut > 15*time.Minute {
+			t.Errorf("broadcast was shut for %v of 2 hours", shut)
+		}
+		if p := w.problem("b"); !strings.Contains(p, "of which nothing shows here") {
+			t.Errorf("problem %q", p)
+		}
+		for w.hosts["a"].Receive("lan") != nil { // old probes
+		}
+		if !w.oneWay("a", "b", "b", knownWithin) || !strings.Contains(w.problem("b"), "shut at this site") {
+			t.Errorf("with a cable: problem %q", w.problem("b"))
+		}
+	})
+}
+
+// TestProbeRepeated has a guest repeat a probe that a cable has brought: it tells nothing any more, and broadcast is opened as
+// if it had not been.
+func TestProbeRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, l2exttest.Line{}, "a", "b")
+		w.pass(61 * time.Second) // the keys are new
+		for w.hosts["a"].Receive("lan") != nil {
+		}
+		w.pass(2 * time.Second)
+		probe := w.hosts["a"].Receive("lan")
+		if !loopprobe.Is(probe) {
+			t.Fatalf("no probe: % x", probe)
+		}
+		for n := range 11 {
+			check(t, w.hosts["b"].Send("lan", probe))
+			w.pass(5 * time.Second)
+			if p := w.problem("b"); !strings.Contains(p, "shut at this site") {
+				t.Fatalf("after %d: problem %q", n, p)
+			}
+		}
+		w.pass(6 * time.Second)
+		if p := w.problem("b"); p != "" {
+			t.Errorf("problem %q", p)
+		}
+	})
 }
 
 // TestProbeSentBack has a guest send its own gateway's probes back while the LAN is joined

@@ -41,7 +41,8 @@
 // for a Digest, as long as the move is not over: in case it was lost.
 //
 // A Loop is sent for each probe of the other site that the sender's LAN has brought, and to a site with a
-// higher name also for hosts whose frames come from this LAN and from that site in turn. Its site is the sender's.
+// higher name also for hosts whose frames come from this LAN and from that site in turn. Its site is the sender's. Where nothing else
+// shows that the LANs are joined it counts for some minutes of an hour.
 //
 // A Way is sent when the link comes up, when the sender's segments change, with each
 // Digest, and as an answer to a Request. Its
