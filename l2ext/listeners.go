@@ -46,10 +46,8 @@ func (m *members) told(now time.Time, site string, msg announce.Message) {
 	defer m.mu.Unlock()
 	m.heard[site] = now.Add(memberTime)
 	delete(m.crowded, site)
-	for g, sites := range m.byGroup {
-		if delete(sites, site); len(sites) == 0 {
-			delete(m.byGroup, g)
-		}
+	for g := range m.byGroup {
+		m.part(g, site)
 	}
 	for f, asks := range []bool{msg.IGMP, msg.MLD} {
 		delete(m.queriers[f], site)

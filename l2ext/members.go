@@ -1,8 +1,6 @@
 package l2ext
 
 import (
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +13,7 @@ const (
 	querierTime = 255 * time.Second // a router that asks no more is gone (section 8.5)
 	leaveTime   = 5 * time.Second   // it asks again after a leave: twice in 2 s, and room for the WAN
 	expireEvery = time.Second
-	maxMembers  = 4096 // groups that are known; with more, all multicast goes to all sites
+	maxMembers  = 4096 // groups that are known; the sites with the most of them get all multicast when there are more
 )
 
 // members is which site listens to which multicast group, from the IGMP and MLD
@@ -25,16 +23,19 @@ const (
 type members struct {
 	mu       sync.Mutex                   // guards what follows
 	byGroup  map[MAC]map[string]time.Time // site, and until when
+	groups   map[string]int               // by site, how many of these it is in
 	heard    map[string]time.Time         // in mode Direct, who has told what it listens to, and until when that counts
 	queriers [2]map[string]time.Time      // likewise; IPv4, IPv6
 	crowded  map[string]time.Time         // sites with groups that are not known, and until when
 	since    time.Time                    // when own was called first
 	expired  time.Time                    // when expire was called last
+	vain     time.Time                    // when makeRoom found nothing last
 }
 
 func newMembers() *members {
 	return &members{
 		byGroup:  make(map[MAC]map[string]time.Time),
+		groups:   make(map[string]int),
 		heard:    make(map[string]time.Time),
 		crowded:  make(map[string]time.Time),
 		queriers: [2]map[string]time.Time{make(map[string]time.Time), make(map[string]time.Time)},
@@ -107,18 +108,54 @@ func (m *members) note(now time.Time, site string, h ether.Header, msg ether.Mem
 
 // join needs m.mu.
 func (m *members) join(now time.Time, g MAC, site string) {
-	if m.byGroup[g] == nil {
-		if len(m.byGroup) >= maxMembers && now.Sub(m.expired) >= expireEvery { // it looks at all
-			m.expired = now
-			m.expire(now)
+	if _, known := m.byGroup[g][site]; !known {
+		if m.byGroup[g] == nil {
+			if !m.hasRoom(now, site) {
+				m.crowded[site] = now.Add(memberTime)
+				return
+			}
+			m.byGroup[g] = make(map[string]time.Time)
 		}
-		if len(m.byGroup) >= maxMembers {
-			m.crowded[site] = now.Add(memberTime)
-			return
-		}
-		m.byGroup[g] = make(map[string]time.Time)
+		m.groups[site]++
 	}
 	m.byGroup[g][site] = now.Add(memberTime)
+}
+
+// hasRoom tells whether one more group can be noted for a site. It needs m.mu.
+func (m *members) hasRoom(now time.Time, site string) bool {
+	if len(m.byGroup) < maxMembers {
+		return true
+	}
+	if now.Sub(m.expired) >= expireEvery { // it looks at all
+		m.expired = now
+		m.expire(now)
+	}
+	return len(m.byGroup) < maxMembers || m.makeRoom(now, site)
+}
+
+// makeRoom drops a group of the site that is in most, for one that is in less: what one site says it listens to is not to
+// have others get what they do not. It needs m.mu.
+func (m *members) makeRoom(now time.Time, site string) bool {
+	if now.Sub(m.vain) < expireEvery { // likewise
+		return false
+	}
+	most := site
+	for s, n := range m.groups {
+		if n > m.groups[most] {
+			most = s
+		}
+	}
+	if m.groups[most] > m.groups[site]+1 {
+		for g, sites := range m.byGroup {
+			if _, in := sites[most]; in && len(sites) == 1 {
+				m.part(g, most)
+				m.crowded[most] = now.Add(memberTime)
+				return true
+			}
+		}
+		m.vain = now
+	}
+	return false
 }
 
 // expire needs m.mu.
@@ -126,12 +163,20 @@ func (m *members) expire(now time.Time) {
 	for g, sites := range m.byGroup {
 		for site, until := range sites {
 			if !now.Before(until) {
-				delete(sites, site)
+				m.part(g, site)
 			}
 		}
-		if len(sites) == 0 {
-			delete(m.byGroup, g)
-		}
+	}
+}
+
+// part takes a site out of a group. It needs m.mu.
+func (m *members) part(g MAC, site string) {
+	if _, known := m.byGroup[g][site]; !known {
+		return
+	}
+	m.groups[site]--
+	if delete(m.byGroup[g], site); len(m.byGroup[g]) == 0 {
+		delete(m.byGroup, g)
 	}
 }
 
@@ -150,11 +195,11 @@ func (m *members) listens(now time.Time, group MAC, sites []string) (some []stri
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := family(group)
-	if !m.asked(now, f) || slices.ContainsFunc(slices.Collect(maps.Values(m.crowded)), now.Before) {
+	if !m.asked(now, f) {
 		return sites
 	}
 	for _, site := range sites {
-		if now.Before(m.byGroup[group][site]) || now.Before(m.queriers[f][site]) {
+		if now.Before(m.byGroup[group][site]) || now.Before(m.queriers[f][site]) || now.Before(m.crowded[site]) {
 			some = append(some, site)
 		}
 	}

@@ -38,3 +38,56 @@ func TestGroupsOfMessages(t *testing.T) {
 		}
 	}
 }
+
+// TestGroupsOfOneSite: a site that names more groups than are noted gets all multicast. Another one gets what it listens to, and
+// no more.
+func TestGroupsOfOneSite(t *testing.T) {
+	m, now, sites := newMembers(), time.Unix(1000, 0), []string{"b", "c"}
+	group := func(n int) MAC { return MAC{1, 0, 0x5e, 1, byte(n >> 8), byte(n)} }
+	want := func(when string, at time.Time, n int, want ...string) {
+		t.Helper()
+		if got := m.listens(at, group(n), sites); !slices.Equal(got, want) {
+			t.Errorf("%s: group %d goes to %v, want %v", when, n, got, want)
+		}
+	}
+	m.mu.Lock()
+	m.queriers[0]["a"] = now.Add(time.Hour)
+	for n := range 2 * maxMembers {
+		m.join(now, group(n), "b")
+	}
+	later := now.Add(time.Minute)
+	m.join(later, group(3), "c")
+	m.join(later, group(3*maxMembers), "c")
+	m.mu.Unlock()
+	want("crowded", later, 2, "b")
+	want("crowded", later, 3, "b", "c")
+	want("crowded", later, 3*maxMembers, "b", "c")
+	want("crowded", later, 3*maxMembers+1, "b")
+	if n := len(m.byGroup); n != maxMembers {
+		t.Errorf("%d groups are noted", n)
+	}
+	later = now.Add(3 * memberTime) // all that is over
+	m.mu.Lock()
+	m.join(later, group(5), "b")
+	for range 2 { // in it already
+		m.join(later, group(5), "b")
+	}
+	m.mu.Unlock()
+	want("again", later, 5, "b")
+	want("again", later, 6)
+	m.mu.Lock()
+	for n := range 2 * maxMembers { // two that want all share it
+		m.join(later, group(n), "b")
+	}
+	for n := range 2 * maxMembers {
+		m.join(later, group(10*maxMembers+n), "c")
+	}
+	if b, c := m.groups["b"], m.groups["c"]; b+c != maxMembers || max(b, c)-min(b, c) > 2 || len(m.byGroup) != maxMembers {
+		t.Errorf("of %d groups b has %d, c %d", len(m.byGroup), b, c)
+	}
+	m.mu.Unlock()
+	m.told(later, "b", announce.Message{})
+	if n := m.groups["b"]; n != 0 {
+		t.Errorf("%d groups are counted of a site that is in none", n)
+	}
+}
