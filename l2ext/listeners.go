@@ -50,9 +50,10 @@ func (m *members) told(now time.Time, site string, msg announce.Message) {
 		m.part(g, site)
 	}
 	for f, asks := range []bool{msg.IGMP, msg.MLD} {
-		delete(m.queriers[f], site)
 		if asks {
-			m.queriers[f][site] = now.Add(querierTime)
+			m.asks(now, f, site)
+		} else {
+			delete(m.queriers[f], site)
 		}
 	}
 	for _, g := range msg.Groups {
@@ -96,9 +97,9 @@ func (m *members) split(now time.Time, self string, sites map[string]vxlan.Endpo
 	defer m.mu.Unlock()
 	var on [2]bool
 	for f := range on {
-		on[f] = m.asked(now, f)
+		on[f] = m.isAnswered(now, f)
 		here := now.Before(m.queriers[f][self])
-		l.NoReports[f] = on[f] && !here
+		l.NoReports[f] = m.isAsked(now, f) && !here
 		l.OnlyGroups[f] = on[f]
 		for site := range sites {
 			l.OnlyGroups[f] = l.OnlyGroups[f] && !m.getsAll(now, f, site)

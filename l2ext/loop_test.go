@@ -378,10 +378,16 @@ func TestListeners(t *testing.T) {
 		report := "01005e010203" + host + "0800 46000020 00000000 0102 0000 0a000002 ef010203 94040000 1600 0000 ef010203"
 		leave := "01005e000002" + host + "0800 46000020 00000000 0102 0000 0a000002 e0000002 94040000 1700 0000 ef010203"
 		query := "01005e000001" + router + "0800 46000020 00000000 0102 0000 0a000003 e0000001 94040000 1164 0000 00000000"
+		queryOne := "01005e010204" + router + "0800 46000020 00000000 0102 0000 0a000003 ef010204 94040000 1164 0000 ef010204"
 		want("before anything", "bc")
 		send("b", report)
 		want("while no router asks", "bc")
+		send("a", queryOne)
+		w.pass(12 * time.Second)
+		want("somebody asks for one group at a", "bc")
 		send("a", query)
+		want("a router begins to ask at a", "bc") // who listens to the group at c may yet say so
+		w.pass(11 * time.Second)
 		want("a router asks at a", "b")
 		if got := w.receive("a", "lan", l2ext.MAC{2, 0, 0, 0, 0, 2}); len(got) == 0 {
 			t.Error("the router's LAN has not got the report")

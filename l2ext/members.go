@@ -11,6 +11,7 @@ import (
 const (
 	memberTime  = 260 * time.Second // a report counts for so long (RFC 9776, section 8.4)
 	querierTime = 255 * time.Second // a router that asks no more is gone (section 8.5)
+	answerTime  = 11 * time.Second  // hosts answer the first question within 10 s (section 8.3), and the WAN is between
 	leaveTime   = 5 * time.Second   // it asks again after a leave: twice in 2 s, and room for the WAN
 	expireEvery = time.Second
 	maxMembers  = 4096 // groups that are known; the sites with the most of them get all multicast when there are more
@@ -19,13 +20,14 @@ const (
 // members is which site listens to which multicast group, from the IGMP and MLD
 // messages that pass. Frames for a group go to sites that listen, and to sites
 // with a router that asks. While no router asks, reports come only once, so
-// that nothing can be held back.
+// that nothing can be held back; nor before all have answered one that has just begun.
 type members struct {
 	mu       sync.Mutex                   // guards what follows
 	byGroup  map[MAC]map[string]time.Time // site, and until when
 	groups   map[string]int               // by site, how many of these it is in
 	heard    map[string]time.Time         // in mode Direct, who has told what it listens to, and until when that counts
 	queriers [2]map[string]time.Time      // likewise; IPv4, IPv6
+	asking   [2]time.Time                 // since when there are any
 	crowded  map[string]time.Time         // sites with groups that are not known, and until when
 	since    time.Time                    // when own was called first
 	expired  time.Time                    // when expire was called last
@@ -73,7 +75,7 @@ func (m *members) fromTunnel(now time.Time, self, from string, h ether.Header, f
 	if msg.Query {
 		return true
 	}
-	if !now.Before(m.queriers[familyOf(h)][self]) && m.asked(now, familyOf(h)) {
+	if !now.Before(m.queriers[familyOf(h)][self]) && m.isAsked(now, familyOf(h)) {
 		return false // the router that asks is not here
 	}
 	for _, g := range msg.Join {
@@ -93,8 +95,8 @@ func familyOf(h ether.Header) int {
 
 // note needs m.mu.
 func (m *members) note(now time.Time, site string, h ether.Header, msg ether.Membership) {
-	if msg.Query {
-		m.queriers[familyOf(h)][site] = now.Add(querierTime)
+	if msg.All { // who asks for one group only gets no other answer
+		m.asks(now, familyOf(h), site)
 	}
 	for _, g := range msg.Join {
 		m.join(now, g, site)
@@ -180,8 +182,21 @@ func (m *members) part(g MAC, site string) {
 	}
 }
 
-// asked tells whether any router asks for reports. It needs m.mu.
-func (m *members) asked(now time.Time, family int) bool {
+// asks notes that a router asks at a site. It needs m.mu.
+func (m *members) asks(now time.Time, family int, site string) {
+	if !m.isAsked(now, family) {
+		m.asking[family] = now
+	}
+	m.queriers[family][site] = now.Add(querierTime)
+}
+
+// isAnswered tells whether a router asks, and who listens has had the time to say so. It needs m.mu.
+func (m *members) isAnswered(now time.Time, family int) bool {
+	return m.isAsked(now, family) && now.Sub(m.asking[family]) >= answerTime
+}
+
+// isAsked tells whether any router asks for reports. It needs m.mu.
+func (m *members) isAsked(now time.Time, family int) bool {
 	for _, until := range m.queriers[family] {
 		if now.Before(until) {
 			return true
@@ -195,7 +210,7 @@ func (m *members) listens(now time.Time, group MAC, sites []string) (some []stri
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f := family(group)
-	if !m.asked(now, f) {
+	if !m.isAnswered(now, f) {
 		return sites
 	}
 	for _, site := range sites {

@@ -51,7 +51,7 @@ func TestGroupsOfOneSite(t *testing.T) {
 		}
 	}
 	m.mu.Lock()
-	m.queriers[0]["a"] = now.Add(time.Hour)
+	m.queriers[0]["a"], m.asking[0] = now.Add(time.Hour), now.Add(-answerTime)
 	for n := range 2 * maxMembers {
 		m.join(now, group(n), "b")
 	}

@@ -8,6 +8,7 @@ import (
 // Membership is what an IGMP or MLD message says of multicast groups.
 type Membership struct {
 	Query bool  // a router asks who listens
+	All   bool  // to any group: hosts answer for all to which they listen
 	Join  []MAC // groups, by the addresses that their frames have
 	Leave []MAC
 }
@@ -35,7 +36,7 @@ func igmp(b []byte) (m Membership, ok bool) {
 	group := netip.AddrFrom4([4]byte(b[4:8]))
 	switch b[0] {
 	case 0x11:
-		m.Query = true
+		m.Query, m.All = true, group.IsUnspecified()
 	case 0x12, 0x16:
 		m.Join = appendGroup(nil, group)
 	case 0x17:
@@ -53,14 +54,13 @@ func mld(b []byte) (m Membership, ok bool) {
 		m.records(b, 16)
 		return m, true
 	}
-	if b[0] == 130 {
-		return Membership{Query: true}, true
-	}
 	if len(b) < 24 {
 		return m, false
 	}
 	group := netip.AddrFrom16([16]byte(b[8:24]))
 	switch b[0] {
+	case 130:
+		m.Query, m.All = true, group.IsUnspecified()
 	case 131:
 		m.Join = appendGroup(nil, group)
 	case 132:

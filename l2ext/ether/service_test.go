@@ -3,6 +3,7 @@ package ether
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -89,7 +90,8 @@ func TestMembershipOf(t *testing.T) {
 		want  Membership
 		ok    bool
 	}{
-		{"query", ipv4("01005e000001", "e0000001", 2, "1164 0000 00000000"), Membership{Query: true}, true},
+		{"query", ipv4("01005e000001", "e0000001", 2, "1164 0000 00000000"), Membership{Query: true, All: true}, true},
+		{"query for one group", ipv4("01005e010203", "ef010203", 2, "1164 0000 ef010203"), Membership{Query: true}, true},
 		{"report v1", ipv4("01005e010203", "ef010203", 2, "1200 0000 ef010203"), Membership{Join: []MAC{g1}}, true},
 		{"report v2", ipv4("01005e010203", "ef010203", 2, "1600 0000 ef010203"), Membership{Join: []MAC{g1}}, true},
 		{"leave", ipv4("01005e000002", "e0000002", 2, "1700 0000 ef010203"), Membership{Leave: []MAC{g1}}, true},
@@ -98,7 +100,9 @@ func TestMembershipOf(t *testing.T) {
 		{"report v3 with a source", ipv4("01005e000016", "e0000016", 2, "2200 0000 0000 0001  05000001ef0102030a000001"), Membership{Join: []MAC{g1}}, true},
 		{"report v3 that lies", ipv4("01005e000016", "e0000016", 2, "2200 0000 0000 ffff  0400ffffef010203"), Membership{Join: []MAC{g1}}, true},
 		{"mDNS needs no report", ipv4("01005e0000fb", "e00000fb", 2, "1600 0000 e00000fb"), Membership{}, true},
-		{"MLD query", ipv6("333300000001", all6, 0, "3a00050200000000 8200 0000 0000 0000"+v6), Membership{Query: true}, true},
+		{"MLD query", ipv6("333300000001", all6, 0, "3a00050200000000 8200 0000 0000 0000"+strings.Repeat("0", 32)), Membership{Query: true, All: true}, true},
+		{"MLD query for one group", ipv6("333300000001", all6, 0, "3a00050200000000 8200 0000 0000 0000"+v6), Membership{Query: true}, true},
+		{"MLD query that is cut", ipv6("333300000001", all6, 0, "3a00050200000000 8200 0000 0000 0000"), Membership{}, false},
 		{"MLD report", ipv6("333300010003", v6, 0, "3a00050200000000 8300 0000 0000 0000"+v6), Membership{Join: []MAC{g2}}, true},
 		{"MLD done", ipv6("333300000002", all6, 0, "3a00050200000000 8400 0000 0000 0000"+v6), Membership{Leave: []MAC{g2}}, true},
 		{"MLDv2 report", ipv6("333300000016", routers, 0, "3a00050200000000 8f00 0000 0000 0001 04000000"+v6), Membership{Join: []MAC{g2}}, true},
@@ -106,7 +110,7 @@ func TestMembershipOf(t *testing.T) {
 	} {
 		h, _ := Parse(tt.frame)
 		got, ok := MembershipOf(h, tt.frame)
-		if ok != tt.ok || got.Query != tt.want.Query || !slices.Equal(got.Join, tt.want.Join) || !slices.Equal(got.Leave, tt.want.Leave) {
+		if ok != tt.ok || got.Query != tt.want.Query || got.All != tt.want.All || !slices.Equal(got.Join, tt.want.Join) || !slices.Equal(got.Leave, tt.want.Leave) {
 			t.Errorf("%s: got %+v, %t, want %+v, %t", tt.name, got, ok, tt.want, tt.ok)
 		}
 	}
