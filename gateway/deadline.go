@@ -6,8 +6,11 @@ import "time"
 const marginShare = 0.2
 
 // late tells whether a move that has time until its deadline will miss it by
-// its forecast f, or cannot tell.
+// its forecast f. While nothing crosses, as at its beginning, there is none.
 func (f forecast) late(left time.Duration) bool {
+	if f.low < 0 {
+		return left <= 0
+	}
 	return f.high < 0 || f.high.Seconds() > (1-marginShare)*left.Seconds()
 }
 

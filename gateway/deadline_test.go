@@ -7,17 +7,19 @@ import (
 
 func TestMissesDeadline(t *testing.T) {
 	for _, tt := range []struct {
-		high, left time.Duration
-		want       bool
+		low, high, left time.Duration
+		want            bool
 	}{
-		{10 * time.Second, time.Minute, false},
-		{47 * time.Second, time.Minute, false},
-		{49 * time.Second, time.Minute, true},
-		{untold, time.Minute, true}, // it would not converge, or nothing crosses yet
-		{time.Second, -time.Second, true},
+		{time.Second, 10 * time.Second, time.Minute, false},
+		{time.Second, 47 * time.Second, time.Minute, false},
+		{time.Second, 49 * time.Second, time.Minute, true},
+		{time.Second, untold, time.Minute, true}, // it would not converge
+		{time.Second, time.Second, -time.Second, true},
+		{untold, untold, time.Minute, false}, // nothing crosses yet
+		{untold, untold, -time.Second, true},
 	} {
-		if got := (forecast{low: time.Second, high: tt.high}).late(tt.left); got != tt.want {
-			t.Errorf("%v to go, %v left: %v", tt.high, tt.left, got)
+		if got := (forecast{low: tt.low, high: tt.high}).late(tt.left); got != tt.want {
+			t.Errorf("%v to %v to go, %v left: %v", tt.low, tt.high, tt.left, got)
 		}
 	}
 }
