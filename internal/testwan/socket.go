@@ -14,7 +14,7 @@ type Socket struct {
 	wan    *WAN
 	addr   netip.AddrPort
 	dialed bool
-	queue  chan packet // capacity rcvQueue
+	queue  chan *packet // capacity rcvQueue
 	done   chan struct{}
 	once   sync.Once
 
@@ -27,13 +27,13 @@ var _ net.PacketConn = (*Socket)(nil)
 
 func newSocket(w *WAN, a netip.AddrPort, dialed bool) *Socket {
 	return &Socket{
-		wan: w, addr: a, dialed: dialed, queue: make(chan packet, rcvQueue),
+		wan: w, addr: a, dialed: dialed, queue: make(chan *packet, rcvQueue),
 		done: make(chan struct{}), changed: make(chan struct{}),
 	}
 }
 
 // put gives a packet to the reader, or drops it when too many wait.
-func (s *Socket) put(p packet) {
+func (s *Socket) put(p *packet) {
 	select {
 	case s.queue <- p:
 	default:
@@ -78,7 +78,7 @@ func (s *Socket) WriteTo(b []byte, to net.Addr) (int, error) {
 	default:
 	}
 	a := to.(*net.UDPAddr).AddrPort()
-	s.wan.send(packet{from: s.addr, to: netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), data: bytes.Clone(b)})
+	s.wan.send(&packet{from: s.addr, to: netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), data: bytes.Clone(b)})
 	return len(b), nil
 }
 

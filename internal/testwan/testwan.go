@@ -240,7 +240,7 @@ func (w *WAN) open(a netip.AddrPort, dialed bool) (*Socket, error) {
 }
 
 // send puts a packet on its way. It never blocks.
-func (w *WAN) send(p packet) {
+func (w *WAN) send(p *packet) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stats.Sent++
@@ -266,17 +266,18 @@ func (w *WAN) send(p packet) {
 		p.from = outside
 	}
 	way := w.way(p.from.Addr(), p.to.Addr())
-	if !way.admit(l, &p) {
+	if !way.admit(l, p) {
 		w.stats.Full++
 		return
 	}
 	if w.rng.Float64() < l.Reorder {
 		p.at = p.at.Add(l.Jitter)
 	}
-	way.push(p)
 	if w.rng.Float64() < l.Duplicate {
-		way.push(p)
+		twin := *p
+		way.push(&twin)
 	}
+	way.push(p)
 }
 
 // way finds or starts the direction between two sites. The caller holds mu.
@@ -292,7 +293,7 @@ func (w *WAN) way(from, to netip.Addr) *way {
 }
 
 // deliver hands a packet to its socket, if there is one with room.
-func (w *WAN) deliver(p packet) {
+func (w *WAN) deliver(p *packet) {
 	w.mu.Lock()
 	s := w.sockets[p.to]
 	if other, ok := w.nat[p.to]; ok {

@@ -53,7 +53,8 @@ func (x *way) admit(l Line, p *packet) bool {
 	return true
 }
 
-func (x *way) push(p packet) {
+// push takes p.
+func (x *way) push(p *packet) {
 	x.mu.Lock()
 	x.sent++
 	p.n = x.sent
@@ -69,7 +70,7 @@ func (x *way) push(p packet) {
 }
 
 // run delivers packets when their time has come.
-func (x *way) run(closed <-chan struct{}, deliver func(packet)) {
+func (x *way) run(closed <-chan struct{}, deliver func(*packet)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -91,11 +92,11 @@ func (x *way) run(closed <-chan struct{}, deliver func(packet)) {
 }
 
 // due takes what has arrived by now, or says how long the first will take.
-func (x *way) due(now time.Time) (ps []packet, next time.Duration) {
+func (x *way) due(now time.Time) (ps []*packet, next time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for len(x.under) > 0 && !x.under[0].at.After(now) {
-		ps = append(ps, heap.Pop(&x.under).(packet))
+		ps = append(ps, heap.Pop(&x.under).(*packet))
 	}
 	if len(x.under) == 0 {
 		return ps, time.Hour
@@ -104,7 +105,7 @@ func (x *way) due(now time.Time) (ps []packet, next time.Duration) {
 }
 
 // packets is a heap by time of arrival.
-type packets []packet
+type packets []*packet
 
 func (h packets) Len() int { return len(h) }
 func (h packets) Less(i, j int) bool {
@@ -114,10 +115,11 @@ func (h packets) Less(i, j int) bool {
 	return h[i].n < h[j].n
 }
 func (h packets) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *packets) Push(x any)   { *h = append(*h, x.(packet)) }
+func (h *packets) Push(x any)   { *h = append(*h, x.(*packet)) }
 func (h *packets) Pop() any {
 	old := *h
 	p := old[len(old)-1]
+	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
 	return p
 }
