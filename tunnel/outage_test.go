@@ -106,11 +106,13 @@ func TestPatience(t *testing.T) {
 // TestKill kills connections, at random moments of a transfer.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	inLab(t, lineWAN, options{}, func(t *testing.T, l *lab) {
+	line := lineWAN
+	line.Rate, line.Queue = 800_000, 40_000
+	inLab(t, line, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		from, to := l.open(Spec{})
 		urgentFrom, urgentTo := l.open(Spec{Class: Urgent})
-		done := start(t.Context(), from, to, 350, 100<<10)
+		done := start(t.Context(), from, to, 250, 100<<10)
 		urgentDone := start(t.Context(), urgentFrom, urgentTo, 300, 10<<10)
 		r := rand.New(rand.NewPCG(*seed, 9))
 		for range 25 {
@@ -125,6 +127,9 @@ func TestKill(t *testing.T) {
 				}
 				link.mu.Unlock()
 			}
+		}
+		if len(done) > 0 {
+			t.Error("the transfer was over before the last was killed")
 		}
 		if err := <-done; err != nil {
 			t.Errorf("bulk: %v", err)

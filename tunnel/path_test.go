@@ -1,11 +1,11 @@
 package tunnel
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -105,7 +105,7 @@ func (l *lab) streamOf(ctx context.Context, flow *Flow, most int) *steady {
 			if err != nil {
 				return
 			}
-			if !slices.Equal(m.Data, message(i, most)) {
+			if !bytes.Equal(m.Data, message(i, most)) {
 				l.t.Errorf("message %d is another one", i)
 				return
 			}
@@ -147,7 +147,7 @@ func TestTwoPaths(t *testing.T) {
 			left float64
 		}{{ipA2, "narrow", narrow, 870_000}, {ipA, "wide", wide, 290_000}} {
 			l.line(cut.ip, away)
-			rate, gap := s.take(10 * time.Second)
+			rate, gap := s.take(5 * time.Second)
 			t.Logf("without %s: %.0f bytes a second, a gap of %v; %v", cut.name, rate, gap, conns(l.a, "b"))
 			if gap > 3*time.Second {
 				t.Errorf("without %s nothing came for %v", cut.name, gap)
@@ -155,16 +155,28 @@ func TestTwoPaths(t *testing.T) {
 			if n := conns(l.a, "b")[cut.name]; n != 0 {
 				t.Errorf("%d connections over the path %s, which is dead", n, cut.name)
 			}
-			if rate, _ := s.take(5 * time.Second); rate < 0.85*cut.left/startFactor {
-				t.Errorf("without %s: %.0f bytes a second", cut.name, rate)
+			if rate, gap := s.take(5 * time.Second); rate < 0.85*cut.left/startFactor || gap > 3*time.Second {
+				t.Errorf("without %s: %.0f bytes a second, and nothing came for %v", cut.name, rate, gap)
 			}
 			l.line(cut.ip, cut.line)
-			time.Sleep(10 * time.Second)
+			l.bothPaths()
+			time.Sleep(3 * time.Second)
 			if rate, _ := s.take(5 * time.Second); rate < 0.85*1_160_000/startFactor {
 				t.Errorf("%s is back: %.0f bytes a second; %+v", cut.name, rate, l.a.Link("b").State().Paths)
 			}
 		}
 	})
+}
+
+// bothPaths waits until there are all connections over both paths.
+func (l *lab) bothPaths() {
+	l.t.Helper()
+	for began := time.Now(); conns(l.a, "b")["wide"] < startConns || conns(l.a, "b")["narrow"] < startConns; {
+		if time.Since(began) > 20*time.Second {
+			l.t.Fatalf("seed %d: %v are there", *seed, conns(l.a, "b"))
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // TestPathDies: at whatever moment a path dies, the one with the priority connection
@@ -196,12 +208,7 @@ func TestPathDies(t *testing.T) {
 			}
 			l.line(ipA, wide)
 			l.line(ipA2, narrow)
-			for n := 0; conns(l.a, "b")["wide"] < startConns || conns(l.a, "b")["narrow"] < startConns; n++ {
-				if n > 200 {
-					t.Fatalf("seed %d: death %d: %v are back", *seed, i, conns(l.a, "b"))
-				}
-				time.Sleep(100 * time.Millisecond)
-			}
+			l.bothPaths()
 			time.Sleep(time.Duration(rng.Int64N(int64(time.Second))))
 		}
 		t.Logf("nothing came for at most %v", worst)

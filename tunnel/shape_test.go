@@ -52,13 +52,13 @@ func TestLinkRate(t *testing.T) {
 	inLab(t, lineFast, options{}, func(t *testing.T, l *lab) {
 		l.up()
 		link := l.a.Link("b")
-		link.SetRate(500_000)
+		link.SetRate(250_000)
 		from, to := l.open(Spec{})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		flood(ctx, from, to, 200<<10)
+		flood(ctx, from, to, 100<<10)
 		time.Sleep(2 * time.Second)
-		for _, rate := range []int64{500_000, 1_500_000} {
+		for _, rate := range []int64{250_000, 750_000} {
 			link.SetRate(rate)
 			time.Sleep(time.Second)
 			for range 2 { // any second
@@ -73,11 +73,11 @@ func TestLinkRate(t *testing.T) {
 			sum += link.State().Goodput
 		}
 		s := link.State()
-		if got := float64(sum) / 60 / 1_500_000; got < 0.86 || got > 1.03 {
+		if got := float64(sum) / 60 / 750_000; got < 0.86 || got > 1.03 {
 			t.Errorf("goodput %.3f of the cap", got)
 		}
-		t.Logf("goodput %.3f of the cap", float64(sum)/60/1_500_000)
-		if s.Rate != 1_500_000 {
+		t.Logf("goodput %.3f of the cap", float64(sum)/60/750_000)
+		if s.Rate != 750_000 {
 			t.Errorf("state %+v", s)
 		}
 		// What we count is what the line saw.
