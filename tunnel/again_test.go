@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -48,7 +49,7 @@ func (l *lab) arrival(from, to *Channel, msg []byte) time.Duration {
 	}
 	took := time.Since(began)
 	to.Done(m.Seq)
-	if !slices.Equal(m.Data, msg) {
+	if !bytes.Equal(m.Data, msg) {
 		l.t.Error("what came is not what was sent")
 	}
 	return took
@@ -207,7 +208,7 @@ func TestTwoCopies(t *testing.T) {
 }
 
 // TestPathDiesInTail: the path dies that carries most of a tail that fills both
-// lines. All of it is there when the other has carried what is left.
+// lines. All of it is there, once and in order, when the other has carried what is left.
 func TestPathDiesInTail(t *testing.T) {
 	t.Parallel()
 	for _, dies := range []string{ipA, ipA2} {
@@ -220,19 +221,23 @@ func TestPathDiesInTail(t *testing.T) {
 				time.Sleep(time.Second)
 				flow.SetTail(true)
 				const n, size = 12, 50_000
+				part := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, size) }
 				began := time.Now()
 				go func() {
-					for range n {
-						if _, err := from.Send(ctx, make([]byte, size)); err != nil {
+					for i := range n {
+						if _, err := from.Send(ctx, part(i)); err != nil {
 							return
 						}
 					}
 				}()
 				time.AfterFunc(200*time.Millisecond, func() { l.line(dies, away) })
-				for range n {
+				for i := range n {
 					m, err := to.Recv(ctx)
 					if err != nil {
 						t.Fatal(err)
+					}
+					if !bytes.Equal(m.Data, part(i)) {
+						t.Errorf("message %d is another one", i)
 					}
 					to.Done(m.Seq)
 				}
