@@ -41,7 +41,7 @@ type Config struct {
 	Listen string
 	// Carrier of links whose Peer has none. "" means Auto.
 	Carrier Carrier
-	// Patience is how long channels wait for a link that is away. Zero means 10 minutes.
+	// Patience is how long a link may be away and channels go on after it. Zero means 10 minutes.
 	Patience time.Duration
 	// Conns is the number of bulk connections of a link that this end dials.
 	// Zero: 4; of NewReno 4 to 16 by the round trip and the cap, growing to 16

@@ -26,6 +26,10 @@ const (
 	backoffMax = 2 * time.Second
 	// readyWithin is how long a new set may take to tell where channels stand.
 	readyWithin = 10 * time.Second
+	// backWithin of the end of an outage the link is up again, where it can be: a pause
+	// between dials, handshakes of which packets are lost, and where channels stand. An
+	// outage as long as Patience is within it, or the moment of its end would decide.
+	backWithin = readyWithin
 	// smallFor is how long connections of a path begin with small packets after large
 	// ones did not pass; the discovery of the path's MTU may still find that larger
 	// ones pass. Then large ones are tried again (mtu.go).
@@ -261,7 +265,7 @@ func (l *Link) tick(now time.Time) {
 		if age := now.Sub(ch.created); age < away {
 			away = age
 		}
-		if away > l.node.cfg.Patience {
+		if away > l.node.cfg.Patience+backWithin {
 			ch.abort(ErrPeerGone, "the line was away for longer than the other gateway's patience")
 		}
 	}

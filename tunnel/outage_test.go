@@ -29,7 +29,7 @@ func TestOutages(t *testing.T) {
 		between time.Duration
 	}{
 		{"60 s", 1, time.Minute, 0},
-		{"9 min", 1, 9 * time.Minute, 0},
+		{"10 min", 1, 10 * time.Minute, 0}, // all the patience that there is
 		{"ten of 15 s", 10, 15 * time.Second, 400 * time.Millisecond},
 		{"ten of 2 s", 10, 2 * time.Second, 300 * time.Millisecond},
 	} {
@@ -65,6 +65,31 @@ func TestOutages(t *testing.T) {
 					t.Fatal(err)
 				}
 			})
+		})
+	}
+}
+
+// TestOutageAsLongAsPatience: an outage that lasts as long as the links have patience costs
+// no byte, whenever within the pauses between dials it begins and ends.
+func TestOutageAsLongAsPatience(t *testing.T) {
+	t.Parallel()
+	line := testwan.Line{Delay: 400 * time.Millisecond, Rate: 200_000} // handshakes take longer than to notice an outage
+	short := func(c *Config) { c.Patience = time.Minute }
+	for i := range time.Duration(8) {
+		inLab(t, line, options{a: short, b: short}, func(t *testing.T, l *lab) {
+			l.up()
+			from, to := l.open(Spec{})
+			done := start(t.Context(), from, to, 90, 32<<10)
+			time.Sleep(2*time.Second + i*100*time.Millisecond)
+			if len(done) > 0 {
+				t.Error("the transfer is over before the outage")
+			}
+			l.wan.Cut()
+			time.Sleep(time.Minute)
+			l.wan.Heal()
+			if err := <-done; err != nil {
+				t.Errorf("outage %d: %v", i, err)
+			}
 		})
 	}
 }
