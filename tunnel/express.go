@@ -190,9 +190,9 @@ func (l *Link) expressSet() (*set, <-chan struct{}) {
 func (l *Link) driveExpress(ctx context.Context, s *set) error {
 	p := s.priority.path
 	l.mu.Lock()
-	from := p.conf.Source
+	from, addr := p.conf.Source, s.addr
 	l.mu.Unlock()
-	pc, to, err := l.node.cfg.Sockets.Dial(ctx, from, s.addr)
+	pc, to, err := l.node.cfg.Sockets.Dial(ctx, from, addr)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoExpress, err)
 	}

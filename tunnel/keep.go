@@ -271,8 +271,8 @@ func (l *Link) tick(now time.Time) {
 	}
 }
 
-// follow tells the listening socket which address each peer's connections have
-// now: a NAT on the way may have changed it.
+// follow tells the listening socket, and operators, which address each peer's
+// connections have now: a NAT on the way may have changed it.
 func (l *Link) follow() {
 	type move struct {
 		tell func(net.Addr)
@@ -281,6 +281,8 @@ func (l *Link) follow() {
 	var moves []move
 	l.mu.Lock()
 	if l.set != nil {
+		l.set.addr = l.set.priority.conn.RemoteAddr().String()
+		l.state.addr = l.set.addr
 		for _, c := range l.set.all() {
 			if c.moved != nil {
 				moves = append(moves, move{c.moved, c.conn})
