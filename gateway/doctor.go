@@ -113,6 +113,12 @@ func examineLine(p PeerStatus) (checks []Check) {
 	if p.Fallback != "" {
 		warn("carrier", p.Site, "TCP carries it: "+p.Fallback+"; let UDP pass to "+cmp.Or(p.Address, "its address"))
 	}
+	if p.FarFallback != "" {
+		warn("carrier", p.Site, "TCP carries it, for QUIC from there does not get through ("+p.FarFallback+"); let UDP pass to this gateway's port")
+	}
+	if runs, why, _ := strings.Cut(p.FarController, ": "); why != "" {
+		warn("congestion control", p.Site, runs+" runs there and not ours, and what comes from there is slow where the line is long or loses packets: "+why)
+	}
 	runs, why, _ := strings.Cut(p.Controller, ": ")
 	switch {
 	case why != "":

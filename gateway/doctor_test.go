@@ -56,6 +56,12 @@ func TestExamine(t *testing.T) {
 		{"NewReno", func(st *Status, _ *Segment) {
 			st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "1", Carrier: "quic", Controller: "newreno x16: quic-go has changed"}}
 		}, "warn congestion control b newreno x16 runs and not ours, and is slow where the line is long or loses packets: quic-go has changed"},
+		{"TCP, seen from the other end", func(st *Status, _ *Segment) {
+			st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "1", Address: "b:53211", Carrier: "tcp", Controller: "kernel bbr", FarFallback: "timeout"}}
+		}, "warn carrier b TCP carries it, for QUIC from there does not get through (timeout); let UDP pass to this gateway's port"},
+		{"NewReno at the other end", func(st *Status, _ *Segment) {
+			st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "1", Carrier: "quic", Controller: "path model, automatic", FarController: "newreno x16: quic-go has changed"}}
+		}, "warn congestion control b newreno x16 runs there and not ours, and what comes from there is slow where the line is long or loses packets: quic-go has changed"},
 		{"path", func(st *Status, _ *Segment) {
 			st.Peers = []PeerStatus{{Site: "b", Alive: true, Version: "1", Paths: []Path{{Name: "mpls", Alive: true}, {Name: "dsl", Why: "timeout"}}}}
 		}, "warn path b/dsl is down: timeout"},

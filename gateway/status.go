@@ -53,6 +53,7 @@ func (g *Gateway) peerStatus(site string) PeerStatus {
 		RTT: float64(l.RTT.Microseconds()) / 1000, Conns: l.Conns, Rate: 8 * l.Rate, Goodput: 8 * l.Goodput,
 		Carrier: string(l.Carrier), Fallback: l.Fallback, Controller: l.Controller, Sent: l.WireSent, Received: l.WireReceived,
 	}
+	p.FarFallback, p.FarController = l.FarFallback, l.FarController
 	p.Paths, p.Classes = pathsOf(l), classesOf(l)
 	p.Copied, p.Twice, p.Drops = l.Copied, l.Twice, linkDrops(l.Drops)
 	if g.cfg.Members != nil {

@@ -84,6 +84,10 @@ type PeerStatus struct {
 	Copied     int64     `json:"copied_bytes" doc:"of the bytes sent, those that went a second time before a loss was known: what a VM stands still for, and short urgent messages where packets are lost"`
 	Twice      int64     `json:"twice_bytes" doc:"bytes that came although they were here"`
 	Drops      LinkDrops `json:"drops" doc:"what was lost at this end and not on the line"`
+
+	// What the peer says of itself.
+	FarController string `json:"far_controller,omitempty" doc:"the peer's congestion controller and why it is that, where it is not ours"`
+	FarFallback   string `json:"far_fallback,omitempty" doc:"why the peer has TCP carry it where QUIC could"`
 }
 
 // Class is what one class has sent over a link.

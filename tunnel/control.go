@@ -24,6 +24,7 @@ func (l *Link) compose(c *carrier, b []byte) []byte {
 		l.replies = l.replies[1:]
 	}
 	b = l.grow.compose(b, c.set.dialed)
+	b = l.composeFallback(b)
 	for len(l.dirty) > 0 && len(b) < batchFrames {
 		ch := l.dirty[0]
 		l.dirty[0] = nil
@@ -213,6 +214,8 @@ func (l *Link) dispatch(f frame.Frame) (acked func(), err error) {
 			l.grow.ask(int(f.Conns))
 			poke(l.wake)
 		}
+	case frame.Fallback:
+		l.set.theirs = f
 	case frame.ResumeEnd, frame.Unknown:
 	default:
 		return nil, fmt.Errorf("%w: unexpected %T", errProtocol, f)

@@ -136,7 +136,8 @@
 // ccslot): bulk is paced by it, the others are charged. Its pace is a little
 // below the link's cap, so that the bucket at the socket seldom holds anything
 // back. Where quic-go is not as ccslot knows it, it is quic-go's NewReno with 4
-// to 16 connections (grow.go); State.Controller says so.
+// to 16 connections (grow.go); State.Controller says so, and at the other end
+// State.FarController (fallback.go).
 //
 // What that takes of a line, in per cent, over 10 s from cold and over the second
 // half of them, and after how many seconds 90 % were reached for the first time

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 
@@ -118,11 +119,7 @@ const (
 // controller names what decides how much the connections may send, and why it
 // is not what it should be. The caller holds mu.
 func (l *Link) controller() string {
-	why := l.node.stock
-	if why == nil {
-		why = l.unseated
-	}
-	if why != nil {
+	if why := l.whyStock(); why != nil {
 		return nameStock + ": " + why.Error()
 	}
 	used := l.ways()
@@ -141,13 +138,16 @@ func (l *Link) controller() string {
 	return nameMixed
 }
 
+// whyStock is why quic-go's NewReno is in use; nil if it is not. The caller holds mu.
+func (l *Link) whyStock() error { return cmp.Or(l.node.stock, l.unseated) }
+
 // stock tells whether NewReno is in use, or the kernel's TCP without BBR: both
 // need more connections. The caller holds mu.
 func (l *Link) stock() bool {
 	if l.set != nil && l.set.via == TCP {
 		return !l.set.byBBR()
 	}
-	return l.node.stock != nil || l.unseated != nil
+	return l.whyStock() != nil
 }
 
 // lossCount is the packets that a connection has lost and sent. quic-go's own

@@ -38,6 +38,8 @@ type set struct {
 	others   map[*carrier]struct{}
 	// ready: the peer has told where all channels stand; data may flow.
 	ready bool
+	// told is what the peer knows of our fallbacks, and theirs what it has told of its own.
+	told, theirs frame.Fallback
 }
 
 func (s *set) all() []*carrier {

@@ -44,6 +44,11 @@ type State struct {
 	Twice                    int64         // bytes of messages that came although we had them
 	PacketsSent, PacketsLost uint64        // of the connections in use
 	Drops                    Drops         // what was lost at this end
+
+	// What the peer says of itself: what controls congestion there in place of the path's
+	// model, and why; and why it, who dials, has TCP carry the link. "" where all is as it
+	// should be.
+	FarController, FarFallback string
 }
 
 // PathState is a way to the peer as it is now.
@@ -121,6 +126,7 @@ func (l *Link) State() State {
 	if l.set != nil {
 		conns, priority = l.set.all(), l.set.priority
 		s.Carrier, s.Fallback = l.set.via, l.fallback(time.Now())
+		s.FarController, s.FarFallback = l.set.theirs.Controller, l.set.theirs.Carrier
 	} else if l.choose.first(time.Now()) == TCP {
 		s.Carrier = TCP
 	}

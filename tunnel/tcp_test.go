@@ -153,6 +153,7 @@ func TestFallBack(t *testing.T) {
 		if before.Carrier != TCP || !strings.Contains(before.Fallback, "QUIC does not get through (timeout") {
 			t.Errorf("state %+v", before)
 		}
+		l.farSays("QUIC blocked", "timeout", "")
 		from, to := l.open(Spec{})
 		done := make(chan error, 1)
 		go func() { done <- transfer(context.WithoutCancel(t.Context()), from, to, 900, 300<<10) }()
@@ -162,6 +163,7 @@ func TestFallBack(t *testing.T) {
 		}
 		l.wan.BlockPackets(false)
 		l.becomes(QUIC, 2*retryMin+10*time.Second)
+		l.farSays("QUIC again", "", "")
 		l.wan.BlockPackets(true)
 		l.becomes(TCP, time.Minute)
 		l.wan.BlockStreams(true) // all is away
@@ -189,6 +191,20 @@ func (l *lab) becomes(via Carrier, within time.Duration) {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// farSays checks what b says of a, which dials: why TCP carries the link, and why a's
+// congestion control is not ours.
+func (l *lab) farSays(when, fallback, controller string) {
+	l.t.Helper()
+	time.Sleep(time.Second)
+	s := l.b.Link("a").State()
+	if !strings.HasPrefix(s.FarFallback, fallback) || (fallback == "") != (s.FarFallback == "") || s.FarController != controller || s.Fallback != "" {
+		l.t.Errorf("%s: b has heard %q and %q, want %q and %q", when, s.FarFallback, s.FarController, fallback, controller)
+	}
+	if s := l.a.Link("b").State(); s.FarFallback != "" || s.FarController != "" {
+		l.t.Errorf("%s: a has heard %q and %q of b, where all is well", when, s.FarFallback, s.FarController)
 	}
 }
 

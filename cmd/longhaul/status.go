@@ -151,6 +151,13 @@ func writeStatus(w io.Writer, st gateway.Status) error {
 		if p.Fallback != "" {
 			fmt.Fprintf(w, "\n%s is reached by TCP: %s\n", clean(p.Site), clean(p.Fallback))
 		}
+		if p.FarFallback != "" {
+			fmt.Fprintf(w, "\n%s reaches us by TCP: QUIC does not get through from there (%s)\n", clean(p.Site), clean(p.FarFallback))
+		}
+		if runs, why, _ := strings.Cut(p.FarController, ": "); why != "" {
+			fmt.Fprintf(w, "\nthe link from %s has %s in place of our congestion control, and is slow where packets are lost: %s\n",
+				clean(p.Site), clean(runs), clean(why))
+		}
 		if runs, why := controller(p); why != "" {
 			fmt.Fprintf(w, "\nthe link to %s has %s in place of our congestion control, and is slow where packets are lost: %s\n",
 				clean(p.Site), clean(runs), clean(why))

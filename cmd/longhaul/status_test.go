@@ -38,6 +38,26 @@ func TestStatusTellsOfController(t *testing.T) {
 	}
 }
 
+// TestStatusTellsOfTheFarEnd: what is not as it should be at the other end is seen here, too.
+func TestStatusTellsOfTheFarEnd(t *testing.T) {
+	for _, tt := range []struct {
+		peer gateway.PeerStatus
+		want string // at the end
+	}{
+		{gateway.PeerStatus{Site: "b", Alive: true, Carrier: "tcp", FarFallback: "timeout"}, "\nb reaches us by TCP: QUIC does not get through from there (timeout)\n"},
+		{gateway.PeerStatus{Site: "b", Alive: true, FarController: "newreno x16: quic-go has changed"},
+			"\nthe link from b has newreno x16 in place of our congestion control, and is slow where packets are lost: quic-go has changed\n"},
+	} {
+		var b strings.Builder
+		if err := writeStatus(&b, gateway.Status{Peers: []gateway.PeerStatus{tt.peer}}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(b.String(), tt.want) {
+			t.Errorf("%s\nwant %q at the end", b.String(), tt.want)
+		}
+	}
+}
+
 // TestStatusTellsOfPaths: an operator sees which path is down, and why.
 func TestStatusTellsOfPaths(t *testing.T) {
 	var b strings.Builder

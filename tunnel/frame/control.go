@@ -21,6 +21,7 @@ const (
 	TypePing
 	TypePong
 	TypeGrow
+	TypeFallback
 )
 
 // HeadLen is the length of a control frame's type and length.
@@ -146,6 +147,13 @@ type Pong struct{ Nonce uint64 }
 // sends needs them. More than the dialer is ready for counts as what it is.
 type Grow struct{ Conns uint8 }
 
+// Fallback says what the sender uses in place of what it should, and why, for people at the
+// other end. What is empty is as it should be.
+type Fallback struct {
+	Controller string // what controls congestion in place of the path's model, and why
+	Carrier    string // why TCP is the carrier in place of QUIC
+}
+
 // Unknown is a frame of a type that this version does not know.
 type Unknown struct {
 	Type Type
@@ -256,6 +264,12 @@ func (f ResumeEnd) Append(b []byte) []byte { return appendNumbers(b, TypeResumeE
 
 // Append implements Frame.
 func (f Pong) Append(b []byte) []byte { return appendNumbers(b, TypePong, f.Nonce) }
+
+// Append implements Frame.
+func (f Fallback) Append(b []byte) []byte {
+	b, at := head(b, TypeFallback)
+	return end(appendStr(appendStr(b, f.Controller), f.Carrier), at)
+}
 
 // Append implements Frame.
 func (f Grow) Append(b []byte) []byte {

@@ -36,6 +36,7 @@
 //	12 Ping      | Nonce (8) | Padding, to the end of the frame, all 0 |
 //	13 Pong      | Nonce (8) |
 //	14 Grow      | Conns (1) |
+//	15 Fallback  | Controller str | Carrier str |
 //
 // Received is the highest seq up to which all messages have arrived; Done is
 // the highest seq up to which all have been consumed; both may be 0. Window is

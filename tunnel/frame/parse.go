@@ -111,6 +111,8 @@ func (p *parser) body(t Type) Frame {
 		return Pong{Nonce: p.u64()}
 	case TypeGrow:
 		return Grow{Conns: p.u8()}
+	case TypeFallback:
+		return Fallback{Controller: p.str(), Carrier: p.str()}
 	}
 	return Unknown{Type: t, Body: p.rest()}
 }
