@@ -142,10 +142,16 @@ type options struct {
 	onlyB  bool // b dials, a does not
 }
 
+// oneLab is held by the test whose bubble runs. A bubble keeps a processor busy from its
+// beginning to its end; four at once on one take 1.4 times as much of it as one after another.
+var oneLab sync.Mutex
+
 // inLab runs f in a bubble with two nodes.
 func inLab(t *testing.T, line testwan.Line, o options, f func(*testing.T, *lab)) {
 	t.Helper()
 	fleet() // the CA's key is made outside the bubble
+	oneLab.Lock()
+	defer oneLab.Unlock()
 	synctest.Test(t, func(t *testing.T) {
 		w := testwan.New(line, *seed)
 		defer w.Close()
