@@ -9,6 +9,7 @@ import (
 
 	"github.com/longhaul-project/longhaul/dedup/record"
 	"github.com/longhaul-project/longhaul/dedup/store"
+	"github.com/longhaul-project/longhaul/internal/page"
 )
 
 // Names of the shelves on disk.
@@ -97,6 +98,19 @@ func (l *Library) list(name string) ([]store.Header, error) {
 		}
 	}
 	return ok, nil
+}
+
+// Resting is what is on disk in common with a peer that was not heard of yet, so that
+// there is no Store: pages and segments, and their bytes.
+func Resting(dir *store.Dir) (st Stats, err error) {
+	for name, pages := range map[string]*int64{sentShelf: &st.Sent, receivedShelf: &st.Received} {
+		n, of, e := dir.Shelf(name).Held()
+		err = errors.Join(err, e)
+		st.Segments += n
+		*pages = of
+	}
+	st.Bytes, st.Disk = st.Segments*slabSize, st.Pages()*page.Size
+	return st, err
 }
 
 func entries(all []store.Header) []Entry {

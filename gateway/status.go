@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/longhaul-project/longhaul/dedup"
 	"github.com/longhaul-project/longhaul/tunnel"
 	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
@@ -89,16 +90,26 @@ func pathsOf(l tunnel.State) (paths []Path) {
 	return paths
 }
 
+// storeStatus sums up what has been agreed on with peers, and images: what lies on disk of
+// peers that were not reached yet is counted by StoreReport, for which files are looked at.
 func (g *Gateway) storeStatus() StoreStatus {
 	var sum StoreStatus
 	for _, s := range g.agreed() {
-		st := s.Stats()
-		sum.Pages += st.Pages()
-		sum.Bytes += st.Bytes
-		sum.Budget += st.Budget
-		sum.Memory += st.Memory
-		sum.Disk += st.Disk
+		sum.add(s.Stats())
 	}
+	return g.withImages(sum)
+}
+
+func (sum *StoreStatus) add(st dedup.Stats) {
+	sum.Pages += st.Pages()
+	sum.Bytes += st.Bytes
+	sum.Budget += st.Budget
+	sum.Memory += st.Memory
+	sum.Disk += st.Disk
+}
+
+// withImages adds the pool of images to what is held with peers.
+func (g *Gateway) withImages(sum StoreStatus) StoreStatus {
 	if sum.Budget == 0 {
 		sum.Budget = g.cfg.StoreMemory // for the first peer
 	}

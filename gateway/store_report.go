@@ -10,15 +10,15 @@ import (
 
 // StoreReport tells what the content stores hold.
 func (g *Gateway) StoreReport(context.Context) (StoreReport, error) {
-	r := StoreReport{Dir: g.cfg.StoreDir, Total: g.storeStatus()}
+	r := StoreReport{Dir: g.cfg.StoreDir}
 	for _, c := range g.allHeld() {
-		var p PeerStore
-		if s := c.live.Load(); s != nil {
-			p = peerStore(s.Stats())
-		}
-		p.Site, p.Tenant = c.site, c.tenant
+		st, agreed := c.stats()
+		p := peerStore(st)
+		p.Site, p.Tenant, p.Agreed = c.site, c.tenant, agreed
 		r.Peers = append(r.Peers, p)
+		r.Total.add(st)
 	}
+	r.Total = g.withImages(r.Total)
 	left, err := g.leftStores()
 	if err != nil {
 		g.log.Warn("content stores", "err", err)
@@ -35,9 +35,25 @@ func (g *Gateway) StoreReport(context.Context) (StoreReport, error) {
 	return r, nil
 }
 
+// stats is what is held in common, or, as long as the two have not agreed on that, what of
+// it lies on our disk.
+func (c *common) stats() (st dedup.Stats, agreed bool) {
+	if s := c.live.Load(); s != nil {
+		return s.Stats(), true
+	}
+	if c.dir == nil {
+		return st, false
+	}
+	st, err := dedup.Resting(c.dir)
+	if err != nil {
+		c.log().Warn("content store", "err", err)
+	}
+	return st, false
+}
+
 func peerStore(st dedup.Stats) PeerStore {
 	return PeerStore{
-		Agreed: true, Pages: st.Pages(), SentPages: st.Sent, ReceivedPages: st.Received, Segments: st.Segments,
+		Pages: st.Pages(), SentPages: st.Sent, ReceivedPages: st.Received, Segments: st.Segments,
 		Memory: st.Memory, MemoryBudget: st.Resident, Disk: st.Disk, Budget: st.Budget, Index: st.Index, Anchors: st.Anchors,
 		Hits: st.Refs, Claims: st.Claims, Hints: st.Hints, Evicted: st.Evicted, Damaged: st.Damaged,
 	}

@@ -24,7 +24,7 @@ type LeftStore struct {
 type PeerStore struct {
 	Site          string `json:"site" doc:"name of the peer's site"`
 	Tenant        string `json:"tenant,omitempty" doc:"tenant whose content it is; the default tenant has no name"`
-	Agreed        bool   `json:"agreed" doc:"the two have told each other what they hold since both are up; else all else is 0"`
+	Agreed        bool   `json:"agreed" doc:"the two have told each other what they hold since both are up; else pages, segments and disk_bytes are what lies on this site's disk, of which the peer may have less, and all else is 0"`
 	Pages         int64  `json:"pages" doc:"pages held"`
 	SentPages     int64  `json:"sent_pages" doc:"of these, pages that went to the peer"`
 	ReceivedPages int64  `json:"received_pages" doc:"of these, pages that came from the peer"`

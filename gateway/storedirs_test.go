@@ -111,3 +111,35 @@ func TestLeftStores(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// What lies on disk of a peer that was not reached since the start is counted, too.
+func TestUnreachedStoreIsCounted(t *testing.T) {
+	t.Parallel()
+	a, b := newSeeders(t)
+	a.images.put("/img/tpl", disk(22, 4))
+	if got := a.seed(gateway.SeedRequest{Sources: []string{"/img/tpl"}}); got.State != gateway.TaskDone {
+		t.Fatalf("%+v", got)
+	}
+	report := func() gateway.StoreReport {
+		r, err := a.g.StoreReport(t.Context())
+		if err != nil || len(r.Peers) != 1 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		return r
+	}
+	before := report()
+	b.stop()
+	a.stop()
+	a.start()
+	r := report()
+	want := gateway.PeerStore{Site: "b", Pages: 1024, SentPages: 1024, Segments: before.Peers[0].Segments, Disk: 1024 << 12}
+	if d := cmp.Diff(want, r.Peers[0]); d != "" {
+		t.Error(d)
+	}
+	if got, want := r.Total.Pages, 1024+r.Images.Pages; got != want {
+		t.Errorf("%d pages in total, want %d", got, want)
+	}
+	if got, want := r.Total.Disk, 1024<<12+r.Images.Disk; got != want {
+		t.Errorf("%d bytes on disk in total, want %d", got, want)
+	}
+}

@@ -36,12 +36,12 @@ func (a *app) storeStatsCmd() *cobra.Command {
 		Use:   "stats",
 		Short: "Show what the store holds, for each peer and tenant and in total",
 		Long: `Shows what this site holds in common with each peer, for each tenant, in memory
-and on disk, and what it has of its own. A peer that was not reached since the
-gateway started shows dashes: the two have not told each other yet what they
-still hold. What lies on disk of tenants that the config does not have, and of sites
-that are not in it and have not dialed in since the gateway started, comes last:
-nothing uses it now, no budget counts it, and if they do not come back, removing its
-directory frees the disk.`,
+and on disk, and what it has of its own. Of a peer that was not reached since the
+gateway started it shows what lies on this site's disk, and dashes else: the two have
+not told each other yet what they still hold. What lies on disk of tenants that the
+config does not have, and of sites that are not in it and have not dialed in since
+the gateway started, comes last: nothing uses it now, no budget counts it, and if
+they do not come back, removing its directory frees the disk.`,
 		Example: `  longhaul store stats
   longhaul store stats --json | jq .total.disk_bytes`,
 		Args: exactly(),
@@ -60,7 +60,7 @@ func writeStore(w io.Writer, r gateway.StoreReport) error {
 	for _, p := range r.Peers {
 		with := heldName(p.Site, p.Tenant)
 		if !p.Agreed {
-			t.row(with, "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-")
+			t.row(with, p.Pages, "-", size(p.Disk), "-", p.Segments, "-", "-", "-", "-", "-", "-")
 			continue
 		}
 		t.row(with, p.Pages, size(p.Memory)+" of "+size(p.MemoryBudget), size(p.Disk), size(p.Budget), p.Segments,

@@ -246,6 +246,48 @@ func (s *Shelf) List() (all []Header, removed int, err error) {
 	return all, removed, nil
 }
 
+// Held counts the segments and their pages by the names and lengths of their files, and
+// reads none: what is damaged within is counted until somebody looks.
+func (s *Shelf) Held() (segments, pages int64, err error) {
+	folders, err := os.ReadDir(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("counting segments: %w", err)
+	}
+	for _, f := range folders {
+		files, err := os.ReadDir(filepath.Join(s.path, f.Name()))
+		if err != nil {
+			continue // it is no folder, or has gone
+		}
+		for _, e := range files {
+			if n := pagesOf(e); n > 0 {
+				segments++
+				pages += n
+			}
+		}
+	}
+	return segments, pages, nil
+}
+
+// pagesOf is how many pages a file has by its name and length; 0: it is no segment.
+func pagesOf(e fs.DirEntry) int64 {
+	if filepath.Ext(e.Name()) != suffix {
+		return 0
+	}
+	st, err := e.Info()
+	if err != nil {
+		return 0
+	}
+	const each = sumSize + PageSize
+	n := (st.Size() - fixedSize - checkSize) / each
+	if n > MaxPages || fixedSize+checkSize+n*each != st.Size() {
+		return 0
+	}
+	return n
+}
+
 // header reads the header of a file, and checks that it is in its place and as
 // long as it should be.
 func (s *Shelf) header(name string, buf []byte) (h Header, err error) {

@@ -198,6 +198,31 @@ func TestBesideFolders(t *testing.T) {
 	}
 }
 
+// What is no segment by its name and length is not counted, and nothing is read.
+func TestHeld(t *testing.T) {
+	s := open(t, t.TempDir()).Shelf("sent")
+	if segments, pages, err := s.Held(); segments != 0 || pages != 0 || err != nil {
+		t.Errorf("of nothing: %d segments, %d pages, %v", segments, pages, err)
+	}
+	put(t, s, 5, 2)
+	put(t, s, 6, MaxPages)
+	put(t, s, 600, 1)
+	for name, n := range map[string]int64{s.file(7): 100, s.file(8): 0, s.file(9) + half: 4144, s.file(10): 4144 + 1, s.file(11): (MaxPages+1)*(PageSize+8) + 32} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(name, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(s.path, "README"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if segments, pages, err := s.Held(); segments != 3 || pages != MaxPages+3 || err != nil {
+		t.Errorf("got %d segments, %d pages, %v; want 3, %d", segments, pages, err, MaxPages+3)
+	}
+}
+
 func TestMisplaced(t *testing.T) {
 	s := open(t, t.TempDir()).Shelf("sent")
 	put(t, s, 5, 2)

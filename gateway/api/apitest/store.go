@@ -21,10 +21,10 @@ func (f *Fake) StoreReport(context.Context) (gateway.StoreReport, error) {
 			Site: "b", Agreed: true, Pages: 65536, SentPages: 60000, ReceivedPages: 5536, Segments: 256,
 			Memory: 200 << 20, MemoryBudget: 512 << 20, Disk: 256 << 20, Budget: 16 << 30,
 			Index: 3 << 20, Anchors: 6 << 20, Hits: 812345, Claims: 1024, Hints: 300, Evicted: 2, Damaged: 1,
-		}, {Site: "c"}},
+		}, {Site: "c", Pages: 512, SentPages: 500, ReceivedPages: 12, Segments: 3, Disk: 2 << 20}},
 		Left:   []gateway.LeftStore{{Site: "d", Tenant: "red", Dir: "/var/lib/longhaul/store/_tenants/red/d", Disk: 3 << 30}},
 		Images: gateway.ImageStore{Budget: 16 << 30, Dirs: []string{"/srv/templates"}},
-		Total:  gateway.StoreStatus{Pages: 65536, Bytes: 256 << 20, Budget: 32 << 30, Memory: 200 << 20, Disk: 256 << 20},
+		Total:  gateway.StoreStatus{Pages: 66048, Bytes: 259 << 20, Budget: 32 << 30, Memory: 200 << 20, Disk: 258 << 20},
 	}
 	for _, t := range f.tasks {
 		r.Images.Pages += t.Fresh
