@@ -48,6 +48,14 @@ func (a *app) jobIDs(ctx context.Context) (names []string, err error) {
 	return names, err
 }
 
+func (a *app) taskIDs(ctx context.Context) (names []string, err error) {
+	tasks, err := a.gateway().StoreTasks(ctx)
+	for _, t := range tasks {
+		names = append(names, t.ID+"\t"+t.Kind+" "+string(t.State))
+	}
+	return names, err
+}
+
 func (a *app) forwardNames(ctx context.Context) (names []string, err error) {
 	all, err := a.gateway().Forwards(ctx)
 	for _, f := range all {

@@ -27,7 +27,7 @@ crosses as a reference of a few bits. Losing any of it costs bandwidth only.`,
 		GroupID: "use",
 		RunE:    group,
 	}
-	store.AddCommand(a.storeStatsCmd(), a.storeSeedCmd(), a.storeVerifyCmd())
+	store.AddCommand(a.storeStatsCmd(), a.storeSeedCmd(), a.storeVerifyCmd(), a.storeTaskCmd())
 	return store
 }
 

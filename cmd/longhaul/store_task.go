@@ -27,13 +27,39 @@ func (a *app) runTask(ctx context.Context, detach bool, start func(context.Conte
 	}
 	if detach {
 		return a.show(t, func(w io.Writer) error {
-			a.say("the task goes on at the gateway")
+			a.say("the task goes on at the gateway; longhaul store task watch " + t.ID)
 			_, err := fmt.Fprintln(w, t.ID)
 			return err
 		})
 	}
+	asked := false
+	return a.awaitTask(ctx, t, func(s os.Signal, d *taskDisplay) error {
+		if asked || s != os.Interrupt {
+			return goesOn(t)
+		}
+		asked = true
+		d.note("aborting %s; what it has done stays done (Ctrl-C again leaves at once)", t.ID)
+		gw := a.gateway()
+		defer gw.Close()
+		if _, err := gw.AbortStoreTask(ctx, t.ID); err != nil && !errors.Is(err, gateway.ErrBusy) {
+			d.note("aborting: %v; the task may go on", err)
+		}
+		return nil
+	})
+}
+
+// goesOn is the error of who leaves a task that runs.
+func goesOn(t gateway.StoreTask) error {
+	return fmt.Errorf("%w: %s goes on at the gateway; longhaul store task watch %s", errInterrupted, t.ID, t.ID)
+}
+
+// onSignal says what a signal does to who waits for a task: an error leaves.
+type onSignal func(os.Signal, *taskDisplay) error
+
+// awaitTask shows how far a task is, and then what it has done.
+func (a *app) awaitTask(ctx context.Context, t gateway.StoreTask, signal onSignal) error {
 	d := &taskDisplay{w: a.stderr, width: a.width()}
-	t, err = a.followTask(ctx, t, d)
+	t, err := a.followTask(ctx, t, d, signal)
 	d.end()
 	if err == nil {
 		err = taskOutcome(t)
@@ -42,21 +68,15 @@ func (a *app) runTask(ctx context.Context, detach bool, start func(context.Conte
 }
 
 // followTask asks until the task has ended.
-func (a *app) followTask(ctx context.Context, t gateway.StoreTask, d *taskDisplay) (gateway.StoreTask, error) {
+func (a *app) followTask(ctx context.Context, t gateway.StoreTask, d *taskDisplay, signal onSignal) (gateway.StoreTask, error) {
 	gw := a.gateway()
 	defer gw.Close()
-	asked := false
 	for pause := firstLook; t.State == gateway.TaskRunning; pause = min(2*pause, lastLook) {
 		d.update(t)
 		select {
 		case s := <-a.signals:
-			if asked || s != os.Interrupt {
-				return t, fmt.Errorf("%w: %s goes on at the gateway", errInterrupted, t.ID)
-			}
-			asked = true
-			d.note("aborting %s; what it has done stays done (Ctrl-C again leaves at once)", t.ID)
-			if _, err := gw.AbortStoreTask(ctx, t.ID); err != nil && !errors.Is(err, gateway.ErrBusy) {
-				d.note("aborting: %v; the task may go on", err)
+			if err := signal(s, d); err != nil {
+				return t, err
 			}
 		case <-time.After(pause):
 		}
