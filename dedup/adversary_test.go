@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -47,7 +48,7 @@ func TestAdversary(t *testing.T) {
 	if *adversaryPages < adversarySeedPages {
 		return // too few for everything to happen
 	}
-	if sum.refs == 0 || sum.deltas == 0 || sum.nacks == 0 || sum.damages == 0 || sum.restarts == 0 || sum.pressed == 0 || sum.folded == 0 {
+	if sum.refs == 0 || sum.deltas == 0 || sum.nacks == 0 || sum.damages == 0 || sum.damagedFiles == 0 || sum.restarts == 0 || sum.pressed == 0 || sum.folded == 0 {
 		t.Errorf("something did not happen: %+v", sum)
 	}
 }
@@ -73,6 +74,7 @@ type tally struct {
 	fetched        int64
 	nacks          int // batches that were refused
 	damages        int // errors planted in a store
+	damagedFiles   int // of these, in its files
 	tampered       int // messages damaged or out of order
 	restarts       int
 	late           int // messages that came after a restart
@@ -84,6 +86,7 @@ func (t *tally) add(o tally) {
 	t.pages, t.batches = t.pages+o.pages, t.batches+o.batches
 	t.refs, t.deltas, t.fetched = t.refs+o.refs, t.deltas+o.deltas, t.fetched+o.fetched
 	t.nacks, t.damages, t.tampered = t.nacks+o.nacks, t.damages+o.damages, t.tampered+o.tampered
+	t.damagedFiles += o.damagedFiles
 	t.restarts, t.late = t.restarts+o.restarts, t.late+o.late
 	t.pressed, t.folded = t.pressed+o.pressed, t.folded+o.folded
 }
@@ -163,6 +166,8 @@ func (m *mischief) step() {
 		m.stores[m.rng.IntN(2)].Forget()
 	case n < 385:
 		m.restart()
+	case n < 388 && m.damager && m.twin != nil:
+		m.damageFile()
 	case m.damager:
 		m.damage()
 	}
@@ -386,27 +391,40 @@ func (m *mischief) damage() {
 
 // damageFile damages a file of one end: it is cut, gone, or a bit is wrong.
 func (m *mischief) damageFile() {
-	files, err := filepath.Glob(filepath.Join(m.twin.dirs[m.rng.IntN(2)].Path(), "*", "*"))
-	if err != nil || len(files) == 0 {
+	var files []string
+	err := filepath.WalkDir(m.twin.dirs[m.rng.IntN(2)].Path(), func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if len(files) == 0 {
+		return
+	}
+	name := files[m.rng.IntN(len(files))]
+	b, err := os.ReadFile(name)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if len(b) == 0 {
 		return
 	}
 	m.damages++
+	m.damagedFiles++
 	m.damaged = true
-	name := files[m.rng.IntN(len(files))]
-	b, err := os.ReadFile(name)
-	if err != nil || len(b) == 0 {
-		return
-	}
 	switch m.rng.IntN(3) {
 	case 0:
-		os.Remove(name)
-		return
+		err = os.Remove(name)
 	case 1:
-		b = b[:m.rng.IntN(len(b))]
+		err = os.WriteFile(name, b[:m.rng.IntN(len(b))], 0o600)
 	case 2:
 		b[m.rng.IntN(len(b))] ^= 1 << m.rng.IntN(8)
+		err = os.WriteFile(name, b, 0o600)
 	}
-	if err := os.WriteFile(name, b, 0o600); err != nil {
+	if err != nil {
 		m.t.Fatal(err)
 	}
 }
