@@ -23,10 +23,11 @@ type indexTable struct {
 }
 
 // Slots per page that an index has when it has just grown, and at least, in
-// tenths. A slot has 8 bytes, so that is 14 to 20 bytes per page. Two buckets to
-// choose from keep a table that is so full from losing pages.
+// tenths. A slot has 8 bytes, so that is 14 to 16 bytes per page, and 24 with its
+// fingerprint (segment.sums). Two buckets to choose from keep a table that is so full
+// from losing pages.
 const (
-	roomySlots = 24
+	roomySlots = 20
 	leastSlots = 17
 )
 

@@ -9,7 +9,7 @@ import (
 
 // fillIndex puts n random pages into a table that was made for them, or nearly
 // outgrown, and tells how many of every sixteenth it has lost, and its bytes
-// per page.
+// per page, with the 8 of the fingerprint that the page's segment has in memory.
 func fillIndex(n, room int) (lost int, bytes float64) {
 	x := newIndexTable(room)
 	var wg sync.WaitGroup
@@ -19,7 +19,7 @@ func fillIndex(n, room int) (lost int, bytes float64) {
 		wg.Go(func() { missing.Add(int64(fillPart(x, n/parts, part))) })
 	}
 	wg.Wait()
-	return int(missing.Load()), float64(len(x.slots)*8) / float64(n)
+	return int(missing.Load()), 8 + float64(len(x.slots)*8)/float64(n)
 }
 
 func fillPart(x *indexTable, n, part int) (lost int) {

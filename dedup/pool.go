@@ -28,7 +28,7 @@ type PoolConfig struct {
 // are sent to peers, or agreed on with those that have the same ones (Elsewhere).
 //
 // It lives on disk, in segments like those of a store, with an index in memory
-// of 22 to 28 bytes for each page. When it is full the segment goes that was used
+// of 22 to 24 bytes for each page. When it is full the segment goes that was used
 // longest ago. All methods are safe for concurrent use.
 type Pool struct {
 	disk *store.Shelf
