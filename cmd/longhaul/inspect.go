@@ -27,7 +27,7 @@ monitor writes; it may be compressed with gzip, and hold several of precopy in a
 Several FILEs are several moves to the same peer, one after the other: the peer knows
 then what the files before have left in its store. --store-memory bounds that, as
 store.memory does in a gateway's config; half of it is for pages of one direction. The
-command takes up to twice as much memory, with several files up to four times, and
+command takes up to three times as much memory, with several files up to six times, and
 some hundred MiB.
 
 With --to SITE the peer is that site, and knows before the first FILE what the content
@@ -37,11 +37,12 @@ stores in it, or a copy. The store is read where it lies; nothing in it is chang
 a gateway that uses it goes on. What the peer has lost of it counts as known; what is
 not on disk yet, and what one site has of its own, such as images that have not crossed,
 does not. Up to half of --store-memory is for pages that are new. The command takes up to
-six times as much memory then, and 50 MiB for each GiB of the store.
+nine times as much memory then, and 50 MiB for each GiB of the store.
 
 A line that is thin beside the cores of both gateways gets fewer bytes: Longhaul uses
-what "job show" calls press. --press tells how many, and takes its time: about 0.6 s of a
-core for each MiB of pages that are new, on all cores. It takes half as much memory again.
+what "job show" calls fold there, and press on the thinnest. --press tells how many that
+leaves, and takes its time: about 0.6 s of a core for each MiB of pages that are new, on
+all cores. It takes a third as much memory again.
 
 Pages are told apart by 64-bit fingerprints, so their numbers are estimates. Above
 32 GiB of different pages only a sample is counted, and the report says so; whether a
@@ -72,7 +73,7 @@ func (a *app) inspectCmd() *cobra.Command {
 		Args:    captures,
 	}
 	c.Flags().Var(&memory, "store-memory", "memory of the store of each site")
-	c.Flags().BoolVar(&press, "press", false, "tell also what thin lines get, which takes long")
+	c.Flags().BoolVar(&press, "press", false, "tell also what the thinnest lines get, which takes long")
 	c.RunE = a.do(func(ctx context.Context, c *cobra.Command, args []string) error {
 		if memory < minStore {
 			return &usageError{fmt.Errorf("--store-memory: %s is too little: at least %s", memory, conffile.Size(minStore)), c.CommandPath()}

@@ -119,6 +119,7 @@ func methodName(m inspect.Method) string {
 		inspect.Dedup:         "zero pages and duplicates only",
 		inspect.Longhaul1:     "Longhaul, zstd 1",
 		inspect.Longhaul3:     "Longhaul, zstd 3",
+		inspect.LonghaulFold:  "Longhaul, fold",
 		inspect.LonghaulPress: "Longhaul, press",
 	}[m.Name], m.Name)
 }

@@ -32,6 +32,7 @@ func everything() inspect.File {
 			{Name: inspect.Dedup, Left: 3 << 30, Known: known(1 << 30)},
 			{Name: inspect.Longhaul1, Left: 1 << 30, Known: known(250 << 20), Verified: true},
 			{Name: inspect.Longhaul3, Left: 1000 << 20, Known: known(230 << 20), Verified: true},
+			{Name: inspect.LonghaulFold, Left: 820 << 20, Known: known(200 << 20), Verified: true},
 			{Name: inspect.LonghaulPress, Left: 800 << 20, Known: known(190 << 20), Verified: true},
 		},
 		Evicted: true,
@@ -70,6 +71,7 @@ func TestWriteCapture(t *testing.T) {
   zero pages and duplicates only  3 GiB     75 %       1 GiB                   25 %
   Longhaul, zstd 1                1 GiB     25 %       250 MiB                 6.1 %
   Longhaul, zstd 3                1000 MiB  24.4 %     230 MiB                 5.62 %
+  Longhaul, fold                  820 MiB   20 %       200 MiB                 4.88 %
   Longhaul, press                 800 MiB   19.5 %     190 MiB                 4.64 %
   What Longhaul would send was decoded with a store of its own: byte-exact.
   Its store was too small for all pages; a larger --store-memory may leave less.

@@ -22,13 +22,13 @@ var ErrEmpty = errors.New("it is empty")
 // Options of an Inspector. The zero value works.
 type Options struct {
 	// Store is the budget of each store in bytes, as dedup.Config has it.
-	// Zero means DefaultStore. Four stores may be full at once, one for each
-	// end of a pair for each setting, and eight once a second capture is looked
-	// at, or six and twelve with Press; each of them with half of the budget, for
+	// Zero means DefaultStore. Six stores may be full at once, one for each
+	// end of a pair for each setting, and twelve once a second capture is looked
+	// at, or eight and sixteen with Press; each of them with half of the budget, for
 	// pages go one way only.
 	Store int64
 
-	// Press looks at what thin lines get as well, which takes 0.6 µs of a core for
+	// Press looks at what the thinnest lines get as well, which takes 0.6 µs of a core for
 	// each new byte.
 	Press bool
 }
@@ -54,6 +54,7 @@ func settings(o Options) []setting {
 	all := []setting{
 		{Longhaul1, dedup.Setting{Codec: dedup.Zstd, Level: 1}},
 		{Longhaul3, dedup.Setting{Codec: dedup.Zstd, Level: 3}},
+		{LonghaulFold, dedup.Setting{Codec: dedup.Fold}},
 	}
 	if o.Press {
 		all = append(all, setting{LonghaulPress, dedup.Setting{Codec: dedup.Press}})

@@ -107,7 +107,7 @@ func TestKnown(t *testing.T) {
 }
 
 // Press leaves less than zstd does, with several batches in flight, and is there only
-// if it is asked for.
+// if it is asked for; fold always.
 func TestPress(t *testing.T) {
 	const fresh, all = 20, 800 // pages of a batch, which 3 MiB of stream make full
 	s := begin(2 * all)
@@ -126,8 +126,13 @@ func TestPress(t *testing.T) {
 			t.Errorf("capture %d: %+v, beside %+v", i, press, zstd)
 		}
 	}
-	if f := look(t, b)[0]; len(f.Methods) != 6 {
+	f := look(t, b)[0]
+	if slices.ContainsFunc(f.Methods, func(m Method) bool { return m.Name == LonghaulPress }) {
 		t.Errorf("press was not asked for: %+v", f.Methods)
+	}
+	fold, zstd := method(t, f, LonghaulFold), method(t, f, Longhaul3)
+	if fold.Left >= zstd.Left || !fold.Verified {
+		t.Errorf("fold: %+v, beside %+v", fold, zstd)
 	}
 }
 

@@ -62,6 +62,7 @@ const (
 	Dedup         = "zero+dedup"
 	Longhaul1     = "longhaul-zstd-1"
 	Longhaul3     = "longhaul-zstd-3"
+	LonghaulFold  = "longhaul-fold"
 	LonghaulPress = "longhaul-press" // if Options ask for it
 )
 
