@@ -177,10 +177,16 @@ func (f *forward) snapshot() Forward {
 	defer f.mu.Unlock()
 	v := f.view
 	v.Conns, v.Total, v.Logical, v.Wire = int(f.conns.Load()), f.total.Load(), f.logical.Load(), f.wire.Load()
+	var codecs []string
 	for s := range f.open {
 		v.Logical += s.logical.Load()
 		v.Wire += s.wire.Load()
+		if codec, _ := s.effort(); codec != "" {
+			codecs = append(codecs, codec)
+		}
 	}
+	slices.Sort(codecs)
+	v.Codec = strings.Join(slices.Compact(codecs), "; ")
 	if link := f.g.node.Link(v.To); link == nil || !link.State().Up {
 		v.Problem = "site " + v.To + " is not reachable"
 	} else if f.last != "" {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
+	"github.com/longhaul-project/longhaul/gateway"
 	"github.com/longhaul-project/longhaul/gateway/hvtest"
 )
 
@@ -19,7 +21,7 @@ func TestForwardKnownStream(t *testing.T) {
 	for i := range stream {
 		stream[i] = byte(r.Uint32())
 	}
-	wire := func(kind string) int64 {
+	forward := func(kind string) gateway.Forward {
 		t.Helper()
 		all, err := a.g.Forwards(t.Context())
 		if err != nil {
@@ -27,11 +29,11 @@ func TestForwardKnownStream(t *testing.T) {
 		}
 		for _, f := range all {
 			if f.Name == kind {
-				return f.Wire
+				return f
 			}
 		}
 		t.Fatalf("no forward %s", kind)
-		return 0
+		return gateway.Forward{}
 	}
 	for i, kind := range []string{"auto", "tcp"} {
 		listen, out := forwardTo(t, a, b, kind)
@@ -53,11 +55,17 @@ func TestForwardKnownStream(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
+			if codec := forward(kind).Codec; !strings.Contains(codec, "base") {
+				t.Errorf("%s: while a stream crosses its codec is %q", kind, codec)
+			}
 			far.Close()
 			c.Close()
 			awaitConns(t, a, kind, 0)
+			if codec := forward(kind).Codec; codec != "" {
+				t.Errorf("%s: when nothing crosses its codec is %q", kind, codec)
+			}
 			first := i == 0 && j == 0
-			used := wire(kind) - carried
+			used := forward(kind).Wire - carried
 			carried += used
 			if first != (used > int64(len(stream))*9/10) || !first && used > int64(len(stream))/10 {
 				t.Errorf("%s, behind %q: %d bytes on the wire for %d", kind, before, used, len(sent))

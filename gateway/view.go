@@ -259,6 +259,7 @@ type Forward struct {
 	Total   int64  `json:"total" readOnly:"true" doc:"connections so far"`
 	Logical int64  `json:"logical_bytes" readOnly:"true" doc:"bytes that came in here"`
 	Wire    int64  `json:"wire_bytes" readOnly:"true" doc:"bytes sent on the WAN for them"`
+	Codec   string `json:"codec,omitempty" readOnly:"true" doc:"how what crosses now is compressed, and how many pages a page may be put together from; several, if its connections differ" example:"zstd-3, 4 bases"`
 	Problem string `json:"problem,omitempty" readOnly:"true" doc:"why it does not work"`
 }
 

@@ -100,10 +100,10 @@ removed or the gateway restarts; one that shall stay goes into the config file.`
 }
 
 func writeForwards(w io.Writer, all []gateway.Forward) error {
-	t := newTable(w, "NAME", "LISTEN", "TO", "TARGET", "KIND", "OPEN", "TOTAL", "IN", "WIRE", "PROBLEM")
+	t := newTable(w, "NAME", "LISTEN", "TO", "TARGET", "KIND", "OPEN", "TOTAL", "IN", "WIRE", "CODEC", "PROBLEM")
 	for _, f := range all {
 		t.row(f.Name, f.Listen, f.To, f.Target, or(f.Kind, "auto"), f.Conns, f.Total,
-			size(f.Logical), size(f.Wire), or(f.Problem, "-"))
+			size(f.Logical), size(f.Wire), or(f.Codec, "-"), or(f.Problem, "-"))
 	}
 	return t.flush()
 }
