@@ -131,7 +131,7 @@ func TestSlowStart(t *testing.T) {
 		"-nodefaults", "-display", "none", "-incoming", "{incoming}", "-S",
 	}
 	go func() {
-		for t.Context().Err() == nil {
+		for t.Context().Err() == nil { // not awaitSocket: it connects, which opens the gate
 			if _, err := os.Stat(gate); err == nil {
 				break
 			}
