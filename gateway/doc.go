@@ -51,6 +51,7 @@
 //
 //	migrate.go      an operator asks for a move; find.go, of a VM at which host
 //	move_source.go  the move at the site the VM leaves
+//	move_back.go    the way back, when it is given up
 //	move_sink.go    the move at the site it comes to
 //	control.go      what the two tell each other; wire.go has the messages
 //	commit.go       who owns the VM; journal.go is what each has written down

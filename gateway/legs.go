@@ -96,13 +96,13 @@ func (s *session) start(ctx context.Context, ln net.Listener, formats Formats) *
 }
 
 // finish accepts no more connections and waits for those that are open; after
-// grace it stops them.
-func (r *runningLegs) finish(grace time.Duration) {
+// grace it stops them, and says why.
+func (r *runningLegs) finish(grace time.Duration, why error) {
 	r.ln.Close()
 	select {
 	case <-r.ended:
 	case <-time.After(grace):
-		r.stop(errors.New("the move has ended"))
+		r.stop(why)
 		<-r.ended
 	}
 }

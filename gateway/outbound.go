@@ -80,6 +80,10 @@ func (o *outbound) run(ctx context.Context) error {
 		err := ordered.Map(ctx, runtime.GOMAXPROCS(0), parcels,
 			func(p parcel) (parcel, error) { return o.compress(ctx, p) },
 			func(p parcel) error { return o.send(ctx, p) })
+		if why := o.s.givenUp(); err == nil && why != nil {
+			_ = o.ch.Flush(ctx) // what it does not bring crosses again
+			return why
+		}
 		if err == nil {
 			err = o.ch.CloseSend(ctx)
 		}

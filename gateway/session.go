@@ -66,6 +66,22 @@ type session struct {
 	facts   page.Facts    // of the main stream
 	moved   chan struct{} // closed and replaced whenever a leg has come further
 	flaw    error         // what was wrong with the stream of the peer; nil while it is sound
+	gaveUp  error         // why the move was given up at the source; nil while it goes on
+}
+
+// giveUp has the legs bring what is on its way, once the source ends them, and nothing of
+// their end: the destination is not to take them for complete.
+func (s *session) giveUp(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gaveUp = why
+}
+
+// givenUp is why the move was given up; nil while it goes on.
+func (s *session) givenUp() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gaveUp
 }
 
 // legState is how far one leg has come.

@@ -86,6 +86,18 @@ func (b *bed) killAt(t *testing.T, p phase, victims string) {
 	sites := map[string][]*lab.Site{"source": {from}, "destination": {to}, "both": {from, to}}[victims]
 	seen := b.logged(t)
 	id := b.until(t, p)
+	b.killGateways(t, sites)
+	b.settled(t, id)
+	at, _ := b.copies(t)
+	b.agreed(t, id, from, at)
+	b.at = at
+	b.beats(t)
+	t.Logf("%s: taken up at %v, the VM runs at its %s", id, b.takenUp(t, seen), map[bool]string{true: "source", false: "destination"}[at == from])
+}
+
+// killGateways kills those of some sites, and runs them again.
+func (b *bed) killGateways(t *testing.T, sites []*lab.Site) {
+	t.Helper()
 	for _, s := range sites {
 		b.pair.Process(s).Kill()
 	}
@@ -97,23 +109,23 @@ func (b *bed) killAt(t *testing.T, p phase, victims string) {
 	if err := b.pair.WaitUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.settled(t, id)
-	at, _ := b.copies(t)
-	b.agreed(t, id, from, at)
-	b.at = at
-	b.beats(t)
-	t.Logf("%s: taken up at %v, the VM runs at its %s", id, b.takenUp(t, seen), map[bool]string{true: "source", false: "destination"}[at == from])
 }
 
 // until begins a move and returns when it has come to p.
 func (b *bed) until(t *testing.T, p phase) (id string) {
+	t.Helper()
+	return b.moveUntil(t, p, gateway.MigrateRequest{})
+}
+
+func (b *bed) moveUntil(t *testing.T, p phase, req gateway.MigrateRequest) (id string) {
 	t.Helper()
 	var watches sync.WaitGroup
 	defer watches.Wait()
 	ctx, cancel := context.WithTimeout(t.Context(), settleTime)
 	defer cancel()
 	from, to := b.at, b.other()
-	j, err := b.pair.API(from).Migrate(ctx, gateway.MigrateRequest{VM: vmName, To: to.Name})
+	req.VM, req.To = vmName, to.Name
+	j, err := b.pair.API(from).Migrate(ctx, req)
 	if err != nil {
 		t.Fatal(err)
 	}
