@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/longhaul-project/longhaul/bench/wanem"
 )
 
 // UDPInterval is how often a UDPProbe sends: so many probes lost are so many ms of loss.
@@ -83,23 +86,35 @@ func echoed(b []byte) (seq uint32, ok bool) {
 func (p *UDPProbe) Run(ctx context.Context) error {
 	answers := make(chan error, 1) // the end of receive
 	go func() { answers <- p.receive() }()
-	tick := time.NewTicker(UDPInterval)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		p.send()
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
-	}
+	sent := make(chan struct{}) // closed when no more are sent
+	go func() {
+		defer close(sent)
+		p.sendAll(ctx)
+	}()
+	<-sent
 	for since := time.Now(); p.waits(since); {
-		<-tick.C
+		time.Sleep(UDPInterval)
 	}
 	p.conn.Close()
 	if err := <-answers; !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("probing %v: %w", p.conn.RemoteAddr(), err)
 	}
 	return nil
+}
+
+// sendAll sends until ctx ends, on a thread of its own that goes before those of the guest and
+// the gateways, so that a machine with much to do is probed as often as an idle one.
+func (p *UDPProbe) sendAll(ctx context.Context) {
+	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	_ = wanem.Precise()    // where the kernel forbids it, it goes when it is its turn
+	for due := time.Now(); ctx.Err() == nil; {
+		p.send()
+		if due = due.Add(UDPInterval); time.Since(due) > UDPInterval {
+			due = time.Now() // what was missed is not made up for
+		}
+		rest := unix.NsecToTimespec(max(time.Until(due).Nanoseconds(), 1))
+		_ = unix.Nanosleep(&rest, nil) // a signal that ends it is no harm
+	}
 }
 
 // send sends one. One that the machine cannot send is lost.

@@ -163,7 +163,7 @@ const quantum = 150 * time.Microsecond
 // it, because the thread's priority is raised.
 func (h *half) run(ctx context.Context) error {
 	runtime.LockOSThread()
-	if err := precise(); err != nil {
+	if err := Precise(); err != nil {
 		h.log.Warn("wan emulator runs without real-time priority", "direction", h.name, "err", err)
 	}
 	for ctx.Err() == nil {
@@ -285,9 +285,9 @@ func (h *half) wait() error {
 	return nil
 }
 
-// precise makes the calling thread wake on time: SCHED_FIFO at the lowest
+// Precise makes the calling thread wake on time: SCHED_FIFO at the lowest
 // real-time priority, and no timer slack (50 us by default, prctl(2)).
-func precise() error {
+func Precise() error {
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("setting the timer slack: %w", err)
 	}
