@@ -135,6 +135,7 @@ func (t *anchorTable) grow(n int) {
 	}
 	old := *t.slots.Load()
 	slots := make([]atomic.Uint64, min(roomyAnchors*n&^1, t.most))
+	huge(slots)
 	for i := range old {
 		if v := old[i].Load(); v != 0 {
 			putAnchor(slots, v>>32, handle(v))

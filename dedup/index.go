@@ -33,7 +33,9 @@ const (
 
 // newIndexTable makes a table for n pages.
 func newIndexTable(n int) *indexTable {
-	return &indexTable{slots: make([]atomic.Uint64, max(n*roomySlots/10/bucket, 2)*bucket)}
+	x := &indexTable{slots: make([]atomic.Uint64, max(n*roomySlots/10/bucket, 2)*bucket)}
+	huge(x.slots)
+	return x
 }
 
 // tight tells whether the table should grow before it holds n pages.

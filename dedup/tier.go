@@ -69,7 +69,9 @@ func (m *tier) slab() *slab {
 		m.free = m.free[:n-1]
 		return s
 	}
-	return new(slab)
+	s := new(slab)
+	huge(s[:])
+	return s
 }
 
 func (m *tier) give(g *segment) {
