@@ -19,6 +19,7 @@ const (
 	anchorSpan   = (page.Size - 64) / 4 // places that one of four lanes rolls over
 	anchorMark   = 0xfe << 56           // a hash at least this high is an anchor: 1 of 128
 	rareMark     = 0xff << 56           // and those that a crowded table keeps and looks for: 1 of 256
+	sparseMark   = 0xff80 << 48         // and those that a setting with few anchors does: 1 of 512
 	maxAnchors   = 80                   // of one page; 32 is the mean
 	maxVotes     = maxAnchors           // different pages that the anchors of one page lead to
 	anchorMix    = 0x9e3779b97f4a7c15   // spreads hashes over the table
@@ -56,9 +57,9 @@ type anchors struct {
 	hash [maxAnchors]uint64
 }
 
-// find rolls over p, a page. Four lanes side by side, since one alone would
-// wait for its own last step at every byte.
-func (a *anchors) find(p []byte) {
+// find rolls over p, a page, for anchors whose hash is at least least. Four lanes side
+// by side, since one alone would wait for its own last step at every byte.
+func (a *anchors) find(p []byte, least uint64) {
 	a.n = 0
 	p = p[:page.Size]
 	var h0, h1, h2, h3 uint64
@@ -75,19 +76,19 @@ func (a *anchors) find(p []byte) {
 		h1 = h1<<1 + gear[l1[i]]
 		h2 = h2<<1 + gear[l2[i]]
 		h3 = h3<<1 + gear[l3[i]]
-		if max(h0, h1, h2, h3) >= anchorMark {
-			a.add(h0)
-			a.add(h1)
-			a.add(h2)
-			a.add(h3)
+		if max(h0, h1, h2, h3) >= least {
+			a.add(h0, least)
+			a.add(h1, least)
+			a.add(h2, least)
+			a.add(h3, least)
 		}
 	}
 }
 
 // add keeps h if it is an anchor and not the one before: a stretch of the same
 // byte would be nothing but anchors.
-func (a *anchors) add(h uint64) {
-	if h < anchorMark || a.n == maxAnchors || a.n > 0 && a.hash[a.n-1] == h {
+func (a *anchors) add(h, least uint64) {
+	if h < least || a.n == maxAnchors || a.n > 0 && a.hash[a.n-1] == h {
 		return
 	}
 	a.hash[a.n] = h

@@ -25,8 +25,8 @@ func TestAnchorsFindShifted(t *testing.T) {
 	for range 200 {
 		p, q := randomPage(rng), randomPage(rng)
 		copy(q[301:], p[:2048]) // half a page, shifted by an odd number of bytes
-		a.find(p)
-		b.find(q)
+		a.find(p, anchorMark)
+		b.find(q, anchorMark)
 		shared := 0
 		for _, h := range a.hash[:a.n] {
 			for _, g := range b.hash[:b.n] {
@@ -53,7 +53,7 @@ func TestAnchorsAreBounded(t *testing.T) {
 		for i := range p {
 			p[i] = byte(b)
 		}
-		a.find(p)
+		a.find(p, anchorMark)
 		total += a.n
 		if a.n > 8 {
 			t.Errorf("%d anchors in a page of bytes %#x", a.n, b)
@@ -62,7 +62,7 @@ func TestAnchorsAreBounded(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	n := 0
 	for range 100 {
-		a.find(randomPage(rng))
+		a.find(randomPage(rng), anchorMark)
 		n += a.n
 	}
 	if n < 2600 || n > 3700 {
@@ -78,11 +78,11 @@ func TestCrowdedAnchors(t *testing.T) {
 	rng := rand.New(rand.NewPCG(8, 8))
 	rare, all := anchors{}, anchors{}
 	for range 10 {
-		rare.add(rareMark | rng.Uint64()>>8)
+		rare.add(rareMark|rng.Uint64()>>8, anchorMark)
 	}
 	all = rare
 	for range 10 {
-		all.add(anchorMark | rng.Uint64()>>8&^(1<<56))
+		all.add(anchorMark|rng.Uint64()>>8&^(1<<56), anchorMark)
 	}
 	for n := record.SegmentPages; n <= most; n += record.SegmentPages {
 		if table.tight(n) {
@@ -259,6 +259,47 @@ func TestNoSearchIsFoundLater(t *testing.T) {
 	}
 }
 
+// TestDensity: anchors that are few are among those that are many, so that what was kept
+// under one density is found under another.
+func TestDensity(t *testing.T) {
+	densities := []int{128, 256, 512}
+	rng := rand.New(rand.NewPCG(5, 5))
+	var many, few anchors
+	for i := range densities[1:] {
+		kept := 0
+		for range 100 {
+			p := randomPage(rng)
+			many.find(p, Setting{Anchors: densities[i]}.leastAnchor())
+			few.find(p, Setting{Anchors: densities[i+1]}.leastAnchor())
+			for _, h := range few.hash[:few.n] {
+				if !slices.Contains(many.hash[:many.n], h) {
+					t.Fatalf("an anchor of 1 in %d is none of 1 in %d", densities[i+1], densities[i])
+				}
+			}
+			kept += few.n
+		}
+		if want := 100 * page.Size / densities[i+1]; kept < want*3/4 || kept > want*5/4 {
+			t.Errorf("%d anchors of 1 in %d, want about %d", kept, densities[i+1], want)
+		}
+	}
+	for _, before := range densities {
+		for _, now := range densities {
+			w := newWire(t, NewStore(Config{Budget: 32 << 20}), NewStore(Config{Budget: 32 << 20}), EncoderConfig{Setting: Setting{Codec: Raw, Anchors: before}})
+			base := randomPage(rng)
+			w.add(fullPage(1, 1, base))
+			w.flush()
+			w.e.SetCodec(Setting{Codec: Raw, Anchors: now})
+			p := randomPage(rng)
+			copy(p[99:], base[:3900])
+			w.add(fullPage(1, 100, p))
+			w.flush()
+			if got := w.e.Stats().Searched; got != 1 {
+				t.Errorf("a page that was kept under 1 in %d is not found under 1 in %d", before, now)
+			}
+		}
+	}
+}
+
 func TestSettingInWords(t *testing.T) {
 	for want, s := range map[string]Setting{
 		"zstd-1, 4 bases":  {},
@@ -267,6 +308,10 @@ func TestSettingInWords(t *testing.T) {
 		"zstd-11, 2 bases": {Codec: Zstd, Level: 11, Bases: 2},
 		"press, 4 bases":   {Codec: Press},
 		"fold, 1 base":     {Codec: Fold, Bases: 1},
+
+		"zstd-3, 4 bases by few anchors": {Codec: Zstd, Level: 3, Anchors: 256},
+		"lz4, 1 base by fewest anchors":  {Codec: LZ4, Bases: 1, Anchors: 512},
+		"lz4, no search":                 {Codec: LZ4, Bases: NoSearch, Anchors: 512},
 	} {
 		if got := s.String(); got != want {
 			t.Errorf("%+v is %q, want %q", s, got, want)
@@ -280,7 +325,7 @@ func TestManyAnchors(t *testing.T) {
 	rng := rand.New(rand.NewPCG(6, 6))
 	var a anchors
 	for range maxAnchors {
-		a.add(anchorMark | rng.Uint64()>>8)
+		a.add(anchorMark|rng.Uint64()>>8, anchorMark)
 	}
 	kept := func() (marks []uint64) {
 		table := newAnchorTable(record.SegmentPages)
@@ -311,6 +356,6 @@ func BenchmarkAnchors(b *testing.B) {
 	var a anchors
 	b.SetBytes(page.Size)
 	for b.Loop() {
-		a.find(p)
+		a.find(p, anchorMark)
 	}
 }

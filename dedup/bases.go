@@ -101,7 +101,7 @@ func (e *Encoder) next(same found) found {
 // search adds the pages that share most anchors with p.
 func (e *Encoder) search(p []byte) {
 	c := &e.bases
-	c.anchors.find(p)
+	c.anchors.find(p, e.batch.Setting.leastAnchor())
 	e.store.anchors.vote(&c.anchors, &c.votes)
 	for most := e.batch.Setting.bases(); c.n < most; {
 		h := c.votes.best()

@@ -150,7 +150,7 @@ func (b *Batch) Compress() ([]byte, error) {
 func (b *Batch) anchor() {
 	var a anchors
 	for _, s := range b.bufs.strays {
-		a.find(b.bufs.literals[s.place:])
+		a.find(b.bufs.literals[s.place:], b.Setting.leastAnchor())
 		b.enc.store.anchors.put(&a, s.page)
 	}
 }

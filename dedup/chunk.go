@@ -46,7 +46,7 @@ func (e *Encoder) ahead(b []byte) int {
 		}
 	}
 	c := &e.bases
-	c.anchors.find(b)
+	c.anchors.find(b, anchorMark)
 	e.store.anchors.vote(&c.anchors, &c.votes)
 	for range record.MaxBases {
 		h := c.votes.best()

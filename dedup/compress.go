@@ -36,6 +36,10 @@ type Setting struct {
 	// means 4. With NoSearch a page is compared with the one before at its
 	// address and with the one that came next, and no other is looked for.
 	Bases int
+	// Anchors is how dense the places are by which bases are found: one of 128
+	// bytes, 256 or 512; zero means 128. Under any of them a page finds those
+	// that were kept under the others, by the places that both have.
+	Anchors int
 }
 
 // NoSearch is a number of Bases. Pages that are sent under it are found as bases
@@ -57,14 +61,21 @@ func (s Setting) String() string {
 	default:
 		codec = fmt.Sprintf("zstd-%d", max(s.Level, 1))
 	}
-	switch n := s.bases(); n {
-	case 0:
+	n := s.bases()
+	if n == 0 {
 		return codec + ", no search"
-	case 1:
-		return codec + ", 1 base"
-	default:
-		return fmt.Sprintf("%s, %d bases", codec, n)
 	}
+	words := fmt.Sprintf("%s, %d bases", codec, n)
+	if n == 1 {
+		words = codec + ", 1 base"
+	}
+	switch s.leastAnchor() {
+	case rareMark:
+		words += " by few anchors"
+	case sparseMark:
+		words += " by fewest anchors"
+	}
+	return words
 }
 
 // bases is how many bases a page may have; 0 when none is to be looked for.
@@ -76,6 +87,17 @@ func (s Setting) bases() int {
 		return record.MaxBases
 	}
 	return min(s.Bases, record.MaxBases)
+}
+
+// leastAnchor is the least hash of an anchor.
+func (s Setting) leastAnchor() uint64 {
+	switch {
+	case s.Anchors >= 512:
+		return sparseMark
+	case s.Anchors >= 256:
+		return rareMark
+	}
+	return anchorMark
 }
 
 // level is that of zstd, for what zstd compresses.

@@ -28,7 +28,7 @@ func (e *Encoder) elsewhere(h uint64, at *handle, it page.Item) bool {
 	v := e.keep(h, it.Data)
 	setVersion(at, v)
 	if e.batch.Setting.bases() > 0 { // pages like it are near
-		e.bases.anchors.find(it.Data)
+		e.bases.anchors.find(it.Data, e.batch.Setting.leastAnchor())
 		s.anchors.put(&e.bases.anchors, v)
 	}
 	return true

@@ -240,7 +240,7 @@ func (s *Store) warm(sh *shelf, shelf handle, g *segment, mem *slab, a *anchors)
 		return
 	}
 	for i := range g.written.Load() {
-		a.find(mem[i*store.PageSize : (i+1)*store.PageSize])
+		a.find(mem[i*store.PageSize:(i+1)*store.PageSize], anchorMark)
 		s.anchors.put(a, shelf|handle((firstNumber(g.id)+uint64(i))&numberMask))
 	}
 }

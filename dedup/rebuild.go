@@ -262,7 +262,7 @@ func (w *work) hint() {
 		for i := a.first; i < a.end; i++ {
 			h := handleOf(firstNumber(a.seg.id)+uint64(i), true)
 			s.index.put(a.seg.sums[i], h)
-			w.desk.anchors.find(a.seg.slot(int(i)))
+			w.desk.anchors.find(a.seg.slot(int(i)), anchorMark)
 			s.anchors.put(&w.desk.anchors, h)
 		}
 	}

@@ -24,14 +24,14 @@ func BenchmarkSetting(b *testing.B) {
 		known = captured(b, name)
 	}
 	size := streamSize(items)
-	for _, bases := range []int{NoSearch, 1, 2, 4} {
-		b.Run(fmt.Sprintf("bases=%d", max(bases, 0)), func(b *testing.B) {
+	for _, search := range []Setting{{Bases: NoSearch}, {Bases: 1, Anchors: 512}, {Bases: 1, Anchors: 256}, {Bases: 1}, {Bases: 2, Anchors: 512}, {Bases: 2}, {Bases: 4, Anchors: 512}, {Bases: 4, Anchors: 256}, {Bases: 4}} {
+		b.Run(fmt.Sprintf("bases=%d/anchors=%d", max(search.Bases, 0), max(search.Anchors, 128)), func(b *testing.B) {
 			b.SetBytes(size)
 			var m measured
 			for b.Loop() {
 				store := NewStore(Config{Budget: 2 << 30})
 				encodeAll(b, store.NewEncoder(EncoderConfig{Setting: Setting{Codec: Raw}}), known, false)
-				m = measure(b, store.NewEncoder(EncoderConfig{Setting: Setting{Codec: Raw, Bases: bases}}), items)
+				m = measure(b, store.NewEncoder(EncoderConfig{Setting: Setting{Codec: Raw, Bases: search.Bases, Anchors: search.Anchors}}), items)
 			}
 			b.ReportMetric(float64(m.encode.Nanoseconds())/float64(size), "encode-ns/B")
 			b.ReportMetric(100*float64(m.plain)/float64(size), "%plain")

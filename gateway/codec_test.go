@@ -129,23 +129,23 @@ func TestCodecFollowsTheLine(t *testing.T) {
 		change   func(w *world)
 		min, max effort // what the setting may be
 	}{
-		{"2 Mbit/s", func(w *world) { w.line = 2 * mbit }, effort{6, 3}, effort{6, 3}},
-		{"2 Mbit/s, a stream that crosses at 30:1", func(w *world) { w.line, w.content = 2*mbit, mostlyKnown() }, effort{6, 3}, effort{6, 3}},
-		{"10 Mbit/s, 8 cores", func(w *world) { w.line, w.cores = 10*mbit, 8 }, effort{6, 3}, effort{6, 3}},
-		{"thin line", func(w *world) { w.line = 10 * mbit }, effort{5, 3}, effort{6, 3}},
-		{"thin cap", func(w *world) { w.line, w.cap = 10000*mbit, 10*mbit }, effort{5, 3}, effort{6, 3}},
-		{"100 Mbit/s", func(w *world) {}, effort{5, 3}, effort{5, 3}},
-		{"300 Mbit/s", func(w *world) { w.line = 300 * mbit }, effort{3, 3}, effort{4, 3}},
-		{"500 Mbit/s", func(w *world) { w.line = 500 * mbit }, effort{2, 0}, effort{3, 3}},
+		{"2 Mbit/s", func(w *world) { w.line = 2 * mbit }, effort{6, mostSearch}, effort{6, mostSearch}},
+		{"2 Mbit/s, a stream that crosses at 30:1", func(w *world) { w.line, w.content = 2*mbit, mostlyKnown() }, effort{6, mostSearch}, effort{6, mostSearch}},
+		{"10 Mbit/s, 8 cores", func(w *world) { w.line, w.cores = 10*mbit, 8 }, effort{6, mostSearch}, effort{6, mostSearch}},
+		{"thin line", func(w *world) { w.line = 10 * mbit }, effort{5, mostSearch}, effort{6, mostSearch}},
+		{"thin cap", func(w *world) { w.line, w.cap = 10000*mbit, 10*mbit }, effort{5, mostSearch}, effort{6, mostSearch}},
+		{"100 Mbit/s", func(w *world) {}, effort{5, mostSearch}, effort{5, mostSearch}},
+		{"300 Mbit/s", func(w *world) { w.line = 300 * mbit }, effort{3, mostSearch}, effort{4, mostSearch}},
+		{"500 Mbit/s", func(w *world) { w.line = 500 * mbit }, effort{2, 0}, effort{3, mostSearch}},
 		{"10 Gbit/s", func(w *world) { w.line = 10000 * mbit }, effort{0, 0}, effort{1, 0}},
 		{"1 Gbit/s, 64 cores, one channel", func(w *world) { w.line, w.cores = 1000*mbit, 64 }, effort{1, 0}, effort{2, 1}},
-		{"1 Gbit/s, 64 cores, eight channels", func(w *world) { w.line, w.cores, w.channels = 1000*mbit, 64, 8 }, effort{4, 3}, effort{5, 3}},
-		{"100 Mbit/s, a busy machine", func(w *world) { w.others = 1.7 }, effort{1, 0}, effort{3, 3}},
-		{"10 Mbit/s, late round", func(w *world) { w.line, w.late = 10*mbit, true }, effort{3, 3}, effort{4, 3}},
-		{"10 Mbit/s, postcopy", func(w *world) { w.line, w.postcopy = 10*mbit, true }, effort{2, 0}, effort{2, 3}},
-		{"noise", func(w *world) { w.content.yields = 0 }, effort{1, 0}, effort{1, 3}},
-		{"a machine four times as fast", func(w *world) { w.content = scaled(0.25); w.line = 300 * mbit }, effort{5, 3}, effort{5, 3}},
-		{"a machine four times as slow", func(w *world) { w.content = scaled(4); w.line = 100 * mbit }, effort{2, 0}, effort{3, 3}},
+		{"1 Gbit/s, 64 cores, eight channels", func(w *world) { w.line, w.cores, w.channels = 1000*mbit, 64, 8 }, effort{4, mostSearch}, effort{5, mostSearch}},
+		{"100 Mbit/s, a busy machine", func(w *world) { w.others = 1.7 }, effort{1, 0}, effort{3, mostSearch}},
+		{"10 Mbit/s, late round", func(w *world) { w.line, w.late = 10*mbit, true }, effort{3, mostSearch}, effort{4, mostSearch}},
+		{"10 Mbit/s, postcopy", func(w *world) { w.line, w.postcopy = 10*mbit, true }, effort{2, 0}, effort{2, mostSearch}},
+		{"noise", func(w *world) { w.content.yields = 0 }, effort{1, 0}, effort{1, mostSearch}},
+		{"a machine four times as fast", func(w *world) { w.content = scaled(0.25); w.line = 300 * mbit }, effort{5, mostSearch}, effort{5, mostSearch}},
+		{"a machine four times as slow", func(w *world) { w.content = scaled(4); w.line = 100 * mbit }, effort{2, 0}, effort{3, mostSearch}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld()
@@ -308,15 +308,15 @@ func TestCodecLineChanges(t *testing.T) {
 			t.Errorf("%s: %v after %v, want %v to %v", name, e.setting(), within, low.setting(), high.setting())
 		}
 	}
-	step("100 Mbit/s", effort{5, 3}, effort{5, 3}, 10*time.Second)
+	step("100 Mbit/s", effort{5, mostSearch}, effort{5, mostSearch}, 10*time.Second)
 	w.line = 5000 * mbit
-	step("5 Gbit/s", effort{0, 0}, effort{1, 3}, 3*time.Second)
+	step("5 Gbit/s", effort{0, 0}, effort{1, mostSearch}, 3*time.Second)
 	w.line = 10 * mbit
-	step("10 Mbit/s", effort{5, 3}, effort{6, 3}, 2*time.Minute)
+	step("10 Mbit/s", effort{5, mostSearch}, effort{6, mostSearch}, 2*time.Minute)
 	w.late = true
-	step("late rounds", effort{3, 3}, effort{4, 3}, 2*time.Second)
+	step("late rounds", effort{3, mostSearch}, effort{4, mostSearch}, 2*time.Second)
 	w.late, w.line, w.source = false, 100*mbit, 1e6
-	step("a source that sends little", effort{3, 3}, effort{4, 3}, time.Minute)
+	step("a source that sends little", effort{3, mostSearch}, effort{4, mostSearch}, time.Minute)
 	w.source = 0
 	was := w.changes
 	for range 10 { // an outage shows as a line that carries nothing
@@ -328,9 +328,9 @@ func TestCodecLineChanges(t *testing.T) {
 		t.Errorf("an outage of a second changed the setting %d times", w.changes-was)
 	}
 	w.content.yields = 0
-	step("noise", effort{1, 0}, effort{1, 3}, 2*time.Minute)
+	step("noise", effort{1, 0}, effort{1, mostSearch}, 2*time.Minute)
 	w.content.yields = 1
-	step("no noise any more", effort{3, 3}, effort{4, 3}, 2*time.Minute)
+	step("no noise any more", effort{3, mostSearch}, effort{4, mostSearch}, 2*time.Minute)
 }
 
 // TestCodecSparesTheDestination: what takes as long to expand as to make is given up

@@ -22,10 +22,10 @@ type codecRung struct {
 
 // A searchRung is one way to look for pages that a new page resembles.
 type searchRung struct {
-	bases int
-	cost  float64 // CPU nanoseconds per byte of pages that are new to the peer
-	later float64 // the same, of what any core can do
-	finds float64 // share of what four bases find
+	bases, anchors int
+	cost           float64 // CPU nanoseconds per byte of pages that are new to the peer
+	later          float64 // the same, of what any core can do
+	finds          float64 // share of what the last of them finds, by the bytes that it saves
 }
 
 const manyCores = 1e9
@@ -36,6 +36,8 @@ const manyCores = 1e9
 // for less than a third of its time. Fold and press were not measured with the others:
 // fold has of the cost of zstd 7, and of what it leaves, what it has of a cold guest in
 // fold-2026-11-27c.txt in the same directory, and press of zstd 11 in press-2026-11-27.txt.
+// Searches were measured again, with the density of anchors, in anchors-2026-11-28.txt:
+// that is what their time follows, and hardly the number of bases.
 var codecRungs = [...]codecRung{
 	{dedup.Raw, 0, 0.5, 1, manyCores},
 	{dedup.LZ4, 0, 2.7, 0.472, manyCores},
@@ -47,11 +49,15 @@ var codecRungs = [...]codecRung{
 }
 
 var searchRungs = [...]searchRung{
-	{dedup.NoSearch, 0, 0.7, 0},
-	{1, 1.9, 0, 0.8},
-	{2, 2.2, 0, 0.96},
-	{4, 2.4, 0, 1},
+	{dedup.NoSearch, 0, 0, 0.7, 0},
+	{1, 512, 1.6, 0, 0.66},
+	{2, 256, 2, 0, 0.92},
+	{4, 256, 2.1, 0, 0.98},
+	{4, 128, 2.7, 0, 1},
 }
+
+// mostSearch is the strongest of them.
+const mostSearch = len(searchRungs) - 1
 
 const (
 	// CPU nanoseconds to parse a byte of stream, look it up and digest it, and
@@ -79,11 +85,12 @@ const (
 type effort struct{ codec, search int }
 
 // firstEffort is that of a line that is not known yet.
-var firstEffort = effort{codec: 2, search: 3}
+var firstEffort = effort{codec: 2, search: mostSearch}
 
 func (e effort) setting() dedup.Setting {
 	c := codecRungs[e.codec]
-	return dedup.Setting{Codec: c.codec, Level: c.level, Bases: searchRungs[e.search].bases}
+	s := searchRungs[e.search]
+	return dedup.Setting{Codec: c.codec, Level: c.level, Bases: s.bases, Anchors: s.anchors}
 }
 
 // efforts goes through all of them, those that take least first.
@@ -127,8 +134,8 @@ type content struct {
 
 	// Shares of the bytes of stream.
 	fresh float64 // in pages that are new to the peer
-	found float64 // in pages for which a search with four bases finds some
-	plain float64 // left to be compressed, with four bases
+	found float64 // in pages for which the strongest search finds bases
+	plain float64 // left to be compressed, with that search
 
 	// yields tells how the stream compresses: a codec leaves left^yields. 0 is
 	// noise, 1 as in the table, with 2 each byte of the table's takes half.

@@ -113,7 +113,7 @@ func TestContentLearns(t *testing.T) {
 	w := newWorld()
 	w.content, w.noise = truth, 0
 	c := newContent()
-	under := effort{3, 3}
+	under := effort{3, mostSearch}
 	for range 100 {
 		n := w.tick(under)
 		n.works.each(func(e effort, w work) { c.learn(e, w, true) })

@@ -14,7 +14,7 @@ func TestCodecOthersWork(t *testing.T) {
 	for _, each := range []float64{10e-9, 20e-9, 40e-9} {
 		w, c := newWorld(), newChooser()
 		w.line, w.cap, w.others, w.each, w.content = line, line, others, each, scaled(1.5)
-		if got := effortOf(w.run(t, c, 8*time.Second)); got.codec < 2 || got.search != 3 {
+		if got := effortOf(w.run(t, c, 8*time.Second)); got.codec < 2 || got.search != mostSearch {
 			t.Errorf("%.0f ns of others for each byte: %v after 8 s", each*1e9, got.setting())
 		}
 		w.run(t, c, 3*time.Minute)
@@ -61,7 +61,7 @@ func TestOthersTold(t *testing.T) {
 // TestOthersForgotten: what was told is not for ever, and what cannot be compared is
 // not: shares that are of different times, or of different numbers of moves.
 func TestOthersForgotten(t *testing.T) {
-	strong, weak := effort{4, 3}, effort{1, 3}
+	strong, weak := effort{4, mostSearch}, effort{1, mostSearch}
 	var c content
 	var o others
 	share := func(e effort, d time.Duration, cores float64, sharers int) {

@@ -19,7 +19,7 @@ type setting struct {
 // settings that are measured.
 func settings() []setting {
 	return []setting{
-		{"longhaul fast (zstd-1)", dedup.Setting{Codec: dedup.Zstd, Level: 1}},
+		{"longhaul fast (zstd-1)", dedup.Setting{Codec: dedup.Zstd, Level: 1, Anchors: 256}},
 		{"longhaul default (zstd-3)", dedup.Setting{Codec: dedup.Zstd, Level: 3}},
 		{"longhaul strong (zstd-7)", dedup.Setting{Codec: dedup.Zstd, Level: 7}},
 		{"longhaul strong (fold)", dedup.Setting{Codec: dedup.Fold}},
