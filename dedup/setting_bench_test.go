@@ -24,7 +24,12 @@ func BenchmarkSetting(b *testing.B) {
 		known = captured(b, name)
 	}
 	size := streamSize(items)
-	for _, search := range []Setting{{Bases: NoSearch}, {Bases: 1, Anchors: 512}, {Bases: 1, Anchors: 256}, {Bases: 1}, {Bases: 2, Anchors: 512}, {Bases: 2}, {Bases: 4, Anchors: 512}, {Bases: 4, Anchors: 256}, {Bases: 4}} {
+	for _, search := range []Setting{
+		{Bases: NoSearch},
+		{Bases: 1, Anchors: 512}, {Bases: 1, Anchors: 256}, {Bases: 1},
+		{Bases: 2, Anchors: 512}, {Bases: 2, Anchors: 256}, {Bases: 2},
+		{Bases: 4, Anchors: 512}, {Bases: 4, Anchors: 256}, {Bases: 4},
+	} {
 		b.Run(fmt.Sprintf("bases=%d/anchors=%d", max(search.Bases, 0), max(search.Anchors, 128)), func(b *testing.B) {
 			b.SetBytes(size)
 			var m measured
