@@ -193,11 +193,18 @@ func (p *prober) back(ctx context.Context) error {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if err := ch.Err(); err != nil && c.total == 0 { // refused
+	if err := ch.Err(); err != nil && c.total == 0 && !isOver(err) { // refused
 		return err
 	}
 	p.now.Back = way(c, took, before, after)
 	return nil
+}
+
+// isOver tells whether the peer has sent for as long as it was asked to: a line, or a machine,
+// may be so slow that nothing has come of it.
+func isOver(err error) bool {
+	var aborted *tunnel.AbortError
+	return errors.As(err, &aborted) && aborted.Reason == errTestOver.Error()
 }
 
 func way(c *curve, took []time.Duration, before, after testCounters) *LinkWay {

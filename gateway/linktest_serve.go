@@ -127,7 +127,10 @@ func (s *served) serve(ctx context.Context, ch *tunnel.Channel) {
 	}
 }
 
-var errTestBusy = errors.New("a test of this link is running already")
+var (
+	errTestBusy = errors.New("a test of this link is running already")
+	errTestOver = errors.New("the time is over")
+)
 
 func (s *served) part(ctx context.Context, ch *tunnel.Channel, h testHeader) error {
 	if h.Part == testEcho && s.own != nil && s.own(ch.Site()) {
@@ -146,7 +149,7 @@ func (s *served) part(ctx context.Context, ch *tunnel.Channel, h testHeader) err
 		ctx, cancel := context.WithTimeout(ctx, h.For)
 		defer cancel()
 		pour(ctx, ch, h.Seed)
-		return errors.New("the time is over") // and what is still on its way is of no use
+		return errTestOver // and what is still on its way is of no use
 	}
 	return echo(ctx, ch)
 }

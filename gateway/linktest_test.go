@@ -218,6 +218,16 @@ func TestProberPeers(t *testing.T) {
 				_ = echo(ctx, ch)
 			}
 		}, ""},
+		{"sends nothing in time", func(ctx context.Context, ch *tunnel.Channel) {
+			switch h, err := parseTestHeader(ch.Header()); {
+			case err != nil:
+			case h.Part == testSource: // a machine with too much to do
+				time.Sleep(h.For / 2)
+				ch.Abort(errTestOver.Error())
+			default:
+				_ = new(served).part(ctx, ch, h)
+			}
+		}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			proveLink(t, testwan.Line{Delay: 5 * time.Millisecond, Rate: 1_250_000}, tt.serve, func(t *testing.T, a *tunnel.Node) {
