@@ -76,9 +76,18 @@ func (m *Manager) revive(now time.Time, j *job) {
 	if !j.returned {
 		return
 	}
+	m.goOn(now, j)
+	m.mute(j)
+}
+
+// goOn is revive for who knows that the VM runs at its destination, where all that came of its source since it took the
+// VM back may have been lost: the port of a VM that runs is not muted.
+func (m *Manager) goOn(now time.Time, j *job) {
+	if !j.returned {
+		return
+	}
 	j.returned = false
 	j.enter(now, prepared)
-	m.mute(j)
 	for vni, macs := range j.macs() {
 		seg := m.segments()[vni]
 		if seg == nil {

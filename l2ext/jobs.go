@@ -228,8 +228,9 @@ func (m *Manager) Flip(ctx context.Context, id string) error {
 // when the VM runs, and let the hypervisor announce the NICs afterwards: where
 // the VM is on another host than this gateway, only its own frames teach the
 // switches. nics are those of the VM here; it may be nil, then they are those
-// that the source has named. MACs that the source could not flip are claimed. A
-// second call announces again.
+// that the source has named. MACs that the source could not flip are claimed, also
+// where the last that came of it is that it has taken the VM back: it may have begun anew,
+// and if not it takes them back again. A second call announces again.
 func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 	if !validJob(id) {
 		return fmt.Errorf("l2ext: settling job %q: not possible", id)
@@ -241,6 +242,7 @@ func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 			j = &job{id: id, to: m.cfg.Site}
 			m.jobs[id] = j
 		}
+		m.goOn(now, j)
 		if j.phase == revoked || j.to != m.cfg.Site {
 			return fmt.Errorf("settling job %s: %w", id, ErrJobOver)
 		}
@@ -269,15 +271,18 @@ func (m *Manager) Settle(ctx context.Context, id string, nics []NIC) error {
 func (m *Manager) Confirm(ctx context.Context, id string) error {
 	return m.call(ctx, func() error {
 		j := m.jobs[id]
-		switch {
-		case j == nil:
+		if j == nil {
 			return nil
+		}
+		now := time.Now()
+		m.goOn(now, j)
+		switch {
 		case j.phase == revoked:
 			return fmt.Errorf("confirming job %s: %w", id, ErrJobOver)
 		case j.phase == prepared && j.to != m.cfg.Site: // nobody has told of the STOP
-			m.moveAll(time.Now(), j, j.to, 1)
+			m.moveAll(now, j, j.to, 1)
 		}
-		j.enter(time.Now(), confirmed)
+		j.enter(now, confirmed)
 		m.finish(j)
 		m.sendOver(j)
 		return nil

@@ -150,6 +150,73 @@ func TestSecondPrepareIsLost(t *testing.T) {
 	})
 }
 
+// TestSecondPrepareAndFlipAreLost: that the VM runs at its destination is enough. Its network is whole at once, and no later
+// word of the lost flip takes broadcasts from it again.
+func TestSecondPrepareAndFlipAreLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+		ctx, a, b := t.Context(), w.ms["a"], w.ms["b"]
+		check(t, a.Flip(ctx, "j"))
+		w.settle()
+		check(t, a.Revoke(ctx, "j"))
+		w.settle()
+		w.wire.Mute(true)
+		check(t, a.Prepare(ctx, "j", nics, "b"), a.Flip(ctx, "j"))
+		w.settle()
+		w.wire.Mute(false)
+		w.hosts["a"].Unplug("br", "vm")
+		check(t, b.Settle(ctx, "j", nics))
+		check(t, w.hosts["b"].Send("vm", frameTo(hostOf("c"), vmMAC, 100)))
+		w.settle()
+		if f := w.hosts["c"].Receive("lan"); f == nil {
+			t.Error("the third site got nothing of the VM")
+		}
+		for _, s := range []string{"a", "b", "c"} {
+			w.say(s, int(s[0]))
+		}
+		w.pass(100 * time.Millisecond)
+		if got := w.told("b", "vm"); !slices.Equal(got, []int{'b', 'a', 'c'}) {
+			t.Errorf("the VM got %v", got)
+		}
+		check(t, a.Confirm(ctx, "j"), b.Confirm(ctx, "j"))
+		w.pass(time.Minute) // and all that the sites tell each other again
+		if got := w.where(vmMAC); strings.Count(got, ": b ") != 3 || strings.Count(got, " confirmed j") != 3 {
+			t.Errorf("the VM is at %s", got)
+		}
+		if s := w.hosts["b"].String(); strings.Contains(s, "muted") {
+			t.Errorf("host b is\n%s", s)
+		}
+	})
+}
+
+// TestAllButTheEndIsLost is the same where Settle does not come either, as the gateway was busy: that the job is over opens
+// the VM's port for good, and the next digest brings the rest.
+func TestAllButTheEndIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := switching(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b")
+		ctx, a, b := t.Context(), w.ms["a"], w.ms["b"]
+		check(t, a.Flip(ctx, "j"))
+		w.settle()
+		check(t, a.Revoke(ctx, "j"))
+		w.settle()
+		w.wire.Mute(true)
+		check(t, a.Prepare(ctx, "j", nics, "b"), a.Flip(ctx, "j"))
+		w.settle()
+		w.wire.Mute(false)
+		check(t, a.Confirm(ctx, "j"), b.Confirm(ctx, "j"))
+		w.pass(11 * time.Second) // a digest, and a tick
+		w.want(vmMAC, "a: b 6 confirmed j; b: b 6 confirmed j")
+		w.say("a", 1)
+		w.pass(100 * time.Millisecond)
+		if got := w.told("b", "vm"); !slices.Equal(got, []int{1}) {
+			t.Errorf("the VM got %v", got)
+		}
+		if s := w.hosts["b"].String(); strings.Contains(s, "muted") {
+			t.Errorf("host b is\n%s", s)
+		}
+	})
+}
+
 // TestOldWordOfAJob: a third site that was cut off comes with what held before. It neither begins a job's gap nor ends the job.
 func TestOldWordOfAJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
