@@ -236,7 +236,7 @@ func (l *Layer2) Revoke(job string) {
 const silenceTime = 500 * time.Millisecond
 
 // Silence tells how long the VM's peers heard nothing of it: up to the flip by
-// this site's clock, half a round trip, and from there by the destination's.
+// this site's clock, half a round trip, and from there by the destination's; see l2ext.Gap.
 func (l *Layer2) Silence(job, peer string) *Silence {
 	ctx, cancel := context.WithTimeout(context.Background(), silenceTime)
 	defer cancel()
@@ -246,7 +246,7 @@ func (l *Layer2) Silence(job, peer string) *Silence {
 	}
 	s := &Silence{Gap: -1, Held: g.Held, Lost: g.Lost}
 	if link := l.node.Link(peer); link != nil && g.Before >= 0 && g.After >= 0 {
-		s.Gap = (g.Before + link.State().RTT/2 + g.After).Milliseconds()
+		s.Gap = g.Silence(link.State().RTT).Milliseconds()
 	}
 	return s
 }

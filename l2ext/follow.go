@@ -40,10 +40,10 @@ func (m *Manager) sendPrepares(seg *segment, site string) {
 // owns tells that a job is one of this gateway's, which takes a VM away from here.
 func (m *Manager) owns(j *job) bool { return j.origin == "" && j.to != m.cfg.Site }
 
-// jobMoved follows a job by records of other sites, of which old ones, which no longer hold, may come late by a third
+// jobMoved follows a job by records that a site has sent, of which old ones, which no longer hold, may come late by a third
 // site, and tell nothing. Those of hosts that the job does not move, and of a site that is neither of its two, are a third
 // one's, which has no part in it. quiet has the silence of the VMs of jobs of this site, see silences.
-func (m *Manager) jobMoved(now time.Time, seg *segment, r announce.Record, quiet map[string]time.Duration) {
+func (m *Manager) jobMoved(now time.Time, seg *segment, from string, r announce.Record, quiet map[string]time.Duration) {
 	j := m.jobs[r.Job]
 	if r.Job == "" || j == nil || j.phase > flipped && !j.returned || len(j.nics) > 0 && !j.has[attachedNIC{seg.VNI, r.MAC}] {
 		return
@@ -53,9 +53,12 @@ func (m *Manager) jobMoved(now time.Time, seg *segment, r announce.Record, quiet
 	}
 	switch {
 	case r.Site == j.to && m.owns(j):
-		if ago, known := quiet[j.id]; known { // its destination was first
+		if ago, known := quiet[j.id]; known {
 			j.enter(now, flipped)
 			j.measure(now, ago)
+			j.gap.SettledFirst = true
+		} else if from == j.to {
+			m.settledFirst(now, j)
 		}
 	case r.Site == j.to:
 		if m.revive(now, j); j.phase == prepared {

@@ -28,15 +28,28 @@ func (b *binding) hear(now time.Time, kind uint16) bool {
 	return kind != ether.TypeRARP && (b.parked || b.ear.await.Load())
 }
 
-// Gap is what the network saw of a job's switchover: the VM's silence, without
-// the time that the flip was under way. Times are those of each site's own clock.
-// Where the destination has settled the job first, what it says of that is the flip, and its time
-// under way counts.
+// Gap is what the network saw of a job's switchover: the VM's silence, in the times of each site's own clock.
 type Gap struct {
 	Before time.Duration // from the last frame of the VM at the source to the flip; -1 if none was seen
 	After  time.Duration // from the flip's arrival at the destination to the VM's first frame there; -1 if none was seen yet
 	Held   int           // frames that waited at the destination and reached the VM
 	Lost   int           // frames that could not wait
+
+	// SettledFirst: the VM ran at the destination before the flip was there. Before is up to the arrival of what
+	// the destination says of that, After from the Settle on.
+	SettledFirst bool
+}
+
+// Silence is how long the VM said nothing, where a word takes half of rtt from one site to the other: the flip on its way
+// to the destination, or that of the destination on its way back. It is -1 if that is not known.
+func (g Gap) Silence(rtt time.Duration) time.Duration {
+	switch {
+	case g.Before < 0 || g.After < 0:
+		return -1
+	case g.SettledFirst:
+		return max(g.Before-rtt/2, 0) + g.After
+	}
+	return g.Before + rtt/2 + g.After
 }
 
 // Gap tells, at the source, how a job's switchover went. It waits for the VM's
@@ -65,6 +78,22 @@ func (m *Manager) Gap(ctx context.Context, id string) (g Gap, err error) {
 // measure begins the gap of a job of this site, whose VM has said nothing for quiet.
 func (j *job) measure(now time.Time, quiet time.Duration) {
 	j.flippedAt, j.gap, j.ended = now, Gap{Before: quiet, After: -1}, make(chan struct{})
+}
+
+// settledFirst notes at the source that the destination has said by itself that it has a MAC of the job: what it says
+// because of the flip takes a round trip to come.
+func (m *Manager) settledFirst(now time.Time, j *job) {
+	if m.cfg.RTT == nil || j.phase != flipped || j.gap.SettledFirst || j.gap.After >= 0 {
+		return
+	}
+	since := now.Sub(j.flippedAt)
+	if rtt, ok := m.cfg.RTT(j.to); !ok || since >= rtt {
+		return
+	}
+	j.gap.SettledFirst = true
+	if j.gap.Before >= 0 {
+		j.gap.Before += since
+	}
 }
 
 // silences are those of the VMs that records bring to their destination before this site has flipped their jobs: its

@@ -191,7 +191,7 @@ func (m *Manager) takeRecords(now time.Time, seg *segment, from string, records 
 	}
 	m.tellLAN(seg, t.told) // the switches of this LAN find the MACs behind us now
 	for _, r := range records {
-		m.jobMoved(now, seg, r, quiet)
+		m.jobMoved(now, seg, from, r, quiet)
 	}
 	if t.refused {
 		m.setOdd(now, seg, fmt.Sprintf("more than %d MACs", MaxMACs))
