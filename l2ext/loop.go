@@ -3,7 +3,9 @@ package l2ext
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,9 +25,10 @@ const (
 	keyEvery   = time.Minute            // a probe that somebody has recorded is worthless after two of these
 	maxFlaps   = 10                     // times a second a source may come from LAN and tunnel in turn
 	maxFlapped = 1024                   // sources that are watched for it
+	keepSent   = 64                     // probes that another site may name: those of 6 s, which may be long on their way
 
-	// A site's word that its LAN is joined with ours counts for believeFor while nothing of it shows here, and then again in
-	// doubtFor: it may lie, and a cable that leads only from here to there makes copies, but no storm.
+	// A site's word that its LAN is joined with ours counts for believeFor while nothing of it shows here, and it names none
+	// of our probes that have come there, and then again in doubtFor: it may lie.
 	believeFor = 5 * time.Minute
 	doubtFor   = time.Hour
 )
@@ -40,8 +43,9 @@ type loop struct {
 	attached  bool
 	fastUntil time.Time
 	lastProbe time.Time
-	probes    uint64    // sent
-	began     time.Time // when the first was due
+	probes    uint64           // sent
+	sent      [keepSent]uint64 // nonces of the last of them
+	began     time.Time        // when the first was due
 
 	mu      sync.Mutex // guards what follows
 	seen    map[string]uint64
@@ -257,8 +261,9 @@ func (m *Manager) shutInKernel(ctx context.Context, now time.Time, seg *segment)
 }
 
 func (m *Manager) sendProbe(seg *segment) {
+	m.signer.nonce += nonceStep()
+	seg.loop.sent[seg.loop.probes%keepSent] = m.signer.nonce
 	seg.loop.probes++
-	m.signer.nonce++
 	m.signer.mu.Lock()
 	key := m.signer.own
 	m.signer.mu.Unlock()
@@ -267,6 +272,13 @@ func (m *Manager) sendProbe(seg *segment) {
 		m.log.Debug("loop probe not sent", "segment", seg.Name, "err", err)
 		return
 	}
+}
+
+// nonceStep is how much a nonce grows: at a hundred a second they last for a decade, and hardly one of 2^29 is used.
+func nonceStep() uint64 {
+	var b [8]byte
+	rand.Read(b[4:]) // never fails
+	return binary.BigEndian.Uint64(b[:])>>2 + 1
 }
 
 // newKey replaces our key. Peers are told before it signs anything; a probe
@@ -336,17 +348,21 @@ func (m *Manager) takeProbe(now time.Time, seg *segment, frame []byte) bool {
 	case p.Site == m.cfg.Site:
 		m.join(now, seg, joint{why: "the LAN of this site runs in a circle: what is sent into it comes back"})
 	default:
-		m.loopFound(now, seg, p.Site)
+		m.loopFound(now, seg, p)
 	}
 	return true
 }
 
 // loopFound acts on a probe of another site. That one is told with each: it may hear none
 // of ours, or believe none yet, and takes our hosts for its own until it knows.
-func (m *Manager) loopFound(now time.Time, seg *segment, site string) {
-	seg.loop.shows(now, site)
-	m.enqueue(seg, site, announce.Message{Kind: announce.Loop, VNI: seg.VNI, Site: m.cfg.Site})
-	m.join(now, seg, m.joinedWith(now, seg, site))
+func (m *Manager) loopFound(now time.Time, seg *segment, p probe.Probe) {
+	seg.loop.shows(now, p.Site)
+	msg := announce.Message{Kind: announce.Loop, VNI: seg.VNI, Site: m.cfg.Site}
+	if to := m.peer(p.Site); to != nil && to.takesCables.Load() {
+		msg.Kind, msg.Nonce = announce.Cable, p.Nonce
+	}
+	m.enqueue(seg, p.Site, msg)
+	m.join(now, seg, m.joinedWith(now, seg, p.Site))
 }
 
 // joinedWith is the joint of our LAN with that of a site, for which the site vouches: of
@@ -381,6 +397,9 @@ func (m *Manager) loopWith(now time.Time, seg *segment, site, why string) {
 func (m *Manager) takeLoop(now time.Time, seg *segment, from string, msg announce.Message) {
 	if msg.Site != from {
 		return // nobody speaks for another's LAN
+	}
+	if msg.Kind == announce.Cable && slices.Contains(seg.loop.sent[:], msg.Nonce) && msg.Nonce != 0 {
+		seg.loop.shows(now, from) // as our probe has come there
 	}
 	if !seg.loop.believes(now, from) {
 		seg.counts.add(Refused, 1)

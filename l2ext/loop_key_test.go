@@ -69,16 +69,39 @@ func TestOneWayCable(t *testing.T) {
 	}
 }
 
+// TestOneWayCableStays is the same for longer than a site is believed that only says so: the cable shows only at the one
+// end, which names the probes that it brings. The other end's broadcast stays shut, or the LANs get two copies of it.
+func TestOneWayCableStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldWith(t, func(c *l2ext.Config) { c.Streams = noStreams{} }, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b")
+		for plugged := time.Now(); time.Since(plugged) < 12*time.Minute; w.pass(time.Second) {
+			for f := w.hosts["b"].Receive("lan"); f != nil; f = w.hosts["b"].Receive("lan") {
+				check(t, w.hosts["a"].Send("lan", f))
+			}
+			if p := w.problem("b"); time.Since(plugged) > 2*time.Second && !strings.Contains(p, "shut at this site") {
+				t.Fatalf("after %v: problem %q", time.Since(plugged), p)
+			}
+		}
+		w.pass(62 * time.Second)
+		if p := w.problem("b"); p != "" {
+			t.Errorf("when the cable is out: problem %q", p)
+		}
+	})
+}
+
 // TestClaimedLoop has a site say, over and over, that its LAN is joined with that of a site with a higher name, of which
 // nothing shows there. That one does not shut its broadcast for ever, and still does when there is a cable.
 func TestClaimedLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b")
-		claim, err := announce.Message{Kind: announce.Loop, VNI: 100, Site: "a"}.Append(nil)
-		check(t, err)
+		claims := []announce.Message{
+			{Kind: announce.Loop, VNI: 100, Site: "a"}, {Kind: announce.Cable, VNI: 100, Site: "a"}, // or a probe that it makes up
+			{Kind: announce.Cable, VNI: 100, Site: "a", Nonce: 1}, {Kind: announce.Cable, VNI: 100, Site: "a", Nonce: 1 << 40},
+		}
 		var shut time.Duration
-		for range 2 * 360 {
-			check(t, w.ms["b"].HandleUrgent("a", claim))
+		for i := range 2 * 360 {
+			claim, err := claims[i%len(claims)].Append(nil)
+			check(t, err, w.ms["b"].HandleUrgent("a", claim))
 			w.pass(10 * time.Second)
 			if strings.Contains(w.problem("b"), "shut at this site") {
 				shut += 10 * time.Second

@@ -25,7 +25,8 @@ type peer struct {
 	end    func()        // ends its sender: the site is no longer a peer
 	frames atomic.Uint32 // numbers the frames sent
 
-	takesTrips atomic.Bool // it has said that it takes announce.Trip
+	takesTrips  atomic.Bool // it has said that it takes announce.Trip
+	takesCables atomic.Bool // likewise, announce.Cable
 
 	lanes   *lanes       // its streams, with a lock of their own; nil without Config.Streams
 	readers atomic.Int32 // streams that it has to us
@@ -149,6 +150,7 @@ func (m *Manager) setUp(site string, up bool) bool {
 	p.mu.Unlock()
 	if !up { // the next gateway there may be an older one
 		p.takesTrips.Store(false)
+		p.takesCables.Store(false)
 		if p.lanes != nil {
 			p.lanes.setAble(false)
 		}

@@ -134,7 +134,7 @@ func (m *Manager) lookAtLines(now time.Time) {
 // sendAble tells a site what this gateway can.
 func (m *Manager) sendAble(seg *segment, site string) {
 	if m.cfg.Streams != nil {
-		m.enqueue(seg, site, announce.Message{Kind: announce.Able, VNI: seg.VNI, Abilities: announce.AbleStreams | announce.AbleTrips})
+		m.enqueue(seg, site, announce.Message{Kind: announce.Able, VNI: seg.VNI, Abilities: announce.AbleStreams | announce.AbleTrips | announce.AbleCables})
 	}
 }
 
@@ -155,6 +155,7 @@ func (m *Manager) takeAble(seg *segment, from string, msg announce.Message) {
 		return
 	}
 	p.takesTrips.Store(msg.Abilities&announce.AbleTrips != 0)
+	p.takesCables.Store(msg.Abilities&announce.AbleCables != 0)
 	if p.lanes.setAble(msg.Abilities&announce.AbleStreams != 0) {
 		m.sendAble(seg, from)
 	}

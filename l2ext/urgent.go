@@ -134,7 +134,7 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		m.sendSnapshot(now, seg, from)
 	case announce.Key:
 		m.takeKey(now, seg, from, msg)
-	case announce.Loop:
+	case announce.Loop, announce.Cable:
 		m.takeLoop(now, seg, from, msg)
 	case announce.Prepare:
 		m.takePrepare(now, seg, from, msg)

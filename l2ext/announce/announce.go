@@ -63,12 +63,14 @@ const (
 	Over    Kind = 14
 	Terms   Kind = 15
 	Trip    Kind = 16
+	Cable   Kind = 17
 )
 
 // Abilities.
 const (
 	AbleStreams = 1 // the sender takes frames by streams (l2ext/stream)
 	AbleTrips   = 2 // it takes a Trip
+	AbleCables  = 4 // it takes a Cable
 )
 
 // KeyLen is the length of a key, in bytes.
@@ -103,7 +105,7 @@ type Message struct {
 	Count   uint32   // Digest: bindings
 	Sum     uint64   // Digest
 	Job     string   // Prepare, Arrived, Over
-	Site    string   // Prepare: where the MACs go; Loop: whose LAN it is; Trip: where it leads
+	Site    string   // Prepare: where the MACs go; Loop, Cable: whose LAN it is; Trip: where it leads
 	MACs    []MAC    // Prepare, Clear
 
 	After time.Duration // Arrived: from the flip to the first frame; not negative
@@ -130,6 +132,8 @@ type Message struct {
 	Terms []Term // Terms: in the order of their names
 
 	RTT time.Duration // Trip: in whole microseconds, below 2^32 of them
+
+	Nonce uint64 // Cable: of the probe that has come
 }
 
 // Term is something that all sites of a segment ought to agree on.
@@ -176,6 +180,8 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return append(b, m.Bridge[:]...), nil
 	case Loop:
 		return appendText(b, m.Site), checkNames(m.Site, "")
+	case Cable:
+		return binary.BigEndian.AppendUint64(appendText(b, m.Site), m.Nonce), checkNames(m.Site, "")
 	case Way:
 		return m.appendWay(b)
 	case Trip:

@@ -39,6 +39,7 @@ var samples = []struct {
 	{"arrived", Message{Kind: Arrived, VNI: 100, Job: "j1", After: 62 * time.Millisecond, Held: 60, Lost: 1}},
 	{"key", Message{Kind: Key, VNI: 100, Key: [KeyLen]byte{1, 2, 31: 3}, Time: 1_764_176_400_000_000_001, Bridge: vm}},
 	{"loop", Message{Kind: Loop, VNI: 100, Site: "site-b"}},
+	{"cable", Message{Kind: Cable, VNI: 100, Site: "site-b", Nonce: 0x1122334455667788}},
 	{"secure", Message{Kind: Way, VNI: 100, Mode: "secure"}},
 	{"direct", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("10.1.0.2")}},
 	{"direct6", Message{Kind: Way, VNI: 100, Mode: "direct", Addr: netip.MustParseAddr("fd00:1::2")}},

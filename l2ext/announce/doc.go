@@ -22,11 +22,12 @@
 //	9 Loop     | site                            the LAN of site, the sender, is joined with the receiver's, not by us
 //	10 Way     | mode | address                  how the sender carries the segment's frames
 //	11 Express | root (8) | epoch (8) | index (4) | flags (1)   seal datagrams of mode secure-fast for the sender so (l2ext/fast)
-//	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams; 2, take a Trip
+//	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams; 2, take a Trip; 4, take a Cable
 //	13 Members | flags (1) | count (2) | groups  to which multicast the sender's LAN listens, in mode direct
 //	14 Over    | job |                           the sender's job has ended, whichever way
 //	15 Terms   | count (1) | terms               what all sites of the segment ought to agree on
 //	16 Trip    | site | time (4)                 a round trip from the sender to site takes so many microseconds
+//	17 Cable   | site | nonce (8)                a Loop, and the receiver's probe that the sender's LAN has brought
 //
 //	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
 //	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
@@ -42,7 +43,8 @@
 //
 // A Loop is sent for each probe of the other site that the sender's LAN has brought, and to a site with a
 // higher name also for hosts whose frames come from this LAN and from that site in turn. Its site is the sender's. Where nothing else
-// shows that the LANs are joined it counts for some minutes of an hour.
+// shows that the LANs are joined it counts for some minutes of an hour. A Cable counts always, if its nonce is that of a probe
+// which the receiver has sent of late: nobody can guess it (l2ext/probe). It is sent to those that have said that they take it.
 //
 // A Way is sent when the link comes up, when the sender's segments change, with each
 // Digest, and as an answer to a Request. Its

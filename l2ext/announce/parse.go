@@ -70,6 +70,9 @@ func (r *reader) body(m *Message) {
 	case Loop:
 		m.Site = r.text()
 		r.fail(checkNames(m.Site, ""))
+	case Cable:
+		m.Site, m.Nonce = r.text(), r.number(8)
+		r.fail(checkNames(m.Site, ""))
 	case Way:
 		r.way(m)
 	case Members:

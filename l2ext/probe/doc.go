@@ -20,8 +20,8 @@
 //
 // Everything is big endian. 0x88b5 is IEEE's number for local experiments. The
 // tag is the first 16 bytes of HMAC-SHA256, under a key that only the fleet's
-// gateways know, of all from 'L' to the site. The nonce counts up; a receiver takes
-// none twice. What follows the tag is padding. A frame of another version is
+// gateways know, of all from 'L' to the site. The nonce grows, by steps that nobody can
+// guess: who names one has seen the probe. A receiver takes none twice. What follows the tag is padding. A frame of another version is
 // refused.
 //
 // An echo is a frame of the same type by which one gateway asks another, on the
