@@ -229,6 +229,12 @@ func FuzzPeer(f *testing.F) {
 		{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: vmMAC, Cause: announce.Moved, Seq: 6, Site: "a", Job: "j"}}},
 		{Kind: announce.Digest, VNI: 100}, {Kind: announce.Request, VNI: 100},
 		{Kind: announce.Clear, VNI: 100, MACs: []announce.MAC{vmMAC}}, {Kind: announce.Arrived, VNI: 100, Job: "j", After: 1, Held: 1},
+		{Kind: announce.Key, VNI: 100, Time: 1}, {Kind: announce.Loop, VNI: 100, Site: "b"}, {Kind: announce.Cable, VNI: 100, Site: "b", Nonce: 1}, {Kind: announce.Over, VNI: 100, Job: "j"},
+		{Kind: announce.Terms, VNI: 100, Terms: []announce.Term{{Name: "mtu", Value: "1400"}}}, {Kind: announce.Able, VNI: 100, Abilities: 3},
+		{Kind: announce.Trip, VNI: 100, Site: "a", RTT: time.Second}, {Kind: announce.Express, VNI: 100, Root: 1, Epoch: 1, Index: 1},
+		{Kind: announce.Way, VNI: 101, Mode: "direct", Addr: netip.MustParseAddr("10.9.0.98")},
+		{Kind: announce.Members, VNI: 101, IGMP: true, Groups: []announce.MAC{{1, 0, 0x5e, 1, 2, 3}}},
+		{Kind: announce.Update, VNI: 101, Records: []announce.Record{{MAC: vmMAC, Cause: announce.Learned, Seq: 5, Site: "b"}}},
 	} {
 		b, err := msg.Append(nil)
 		if err != nil {
@@ -240,14 +246,15 @@ func FuzzPeer(f *testing.F) {
 	f.Add(seed)
 	w := l2exttest.NewWire(l2exttest.Line{})
 	h := l2exttest.NewHost()
-	m, err := l2ext.New(l2ext.Config{Site: "a", Host: h, Carrier: w.End("a")})
+	m, err := l2ext.New(l2ext.Config{Site: "a", Host: h, Carrier: w.End("a"), Underlay: netip.MustParseAddr("10.9.0.97")})
 	check(f, err)
 	w.Join(map[string]*l2ext.Manager{"a": m})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { m.Run(ctx) })
 	f.Cleanup(func() { cancel(); wg.Wait() })
-	check(f, m.Apply(ctx, []l2ext.Segment{segment("a", []string{"a", "b"})}))
+	direct := l2ext.Segment{Name: "direct", VNI: 101, Bridge: "brdirect", Sites: []string{"b"}, Mode: l2ext.Direct}
+	check(f, m.Apply(ctx, []l2ext.Segment{segment("a", []string{"a", "b"}), direct}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for len(b) > 2 {
 			kind, n := b[0], min(int(b[1]), len(b)-2)
@@ -258,9 +265,11 @@ func FuzzPeer(f *testing.F) {
 			}
 			b = b[2+n:]
 		}
-		for _, bind := range m.Segments()[0].Bindings {
-			if bind.Site != "a" && bind.Site != "b" || !bind.MAC.Host() {
-				t.Errorf("binding %+v", bind)
+		for _, s := range m.Segments() {
+			for _, bind := range s.Bindings {
+				if bind.Site != "a" && bind.Site != "b" || !bind.MAC.Host() {
+					t.Errorf("binding %+v", bind)
+				}
 			}
 		}
 	})

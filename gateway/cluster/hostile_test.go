@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -279,6 +280,40 @@ func FuzzParseState(f *testing.F) {
 		nodes, err := parseState(b)
 		if err == nil && len(nodes) > len(b) {
 			t.Errorf("%d nodes out of %d bytes", len(nodes), len(b))
+		}
+	})
+}
+
+// FuzzMeta: what is read is what would be written, and can be printed.
+func FuzzMeta(f *testing.F) {
+	f.Add([]byte(goodMeta()))
+	f.Add(Meta{}.Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := ParseMeta(b)
+		if err != nil {
+			return
+		}
+		if err := m.check(); err != nil || !bytes.Equal(m.Append(nil), b) {
+			t.Errorf("%x is %+v, %v", b, m, err)
+		}
+	})
+}
+
+// FuzzPacket: what is let through is of a kind that is used here.
+func FuzzPacket(f *testing.F) {
+	ping := pack(msgPing, "SeqNo", 1)
+	f.Add(ping)
+	f.Add(compound(ping, pack(msgSuspect, "Incarnation", 1)))
+	f.Add(append([]byte{msgCRC, 0, 0, 0, 0}, compound(ping)...))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if checkPacket(b) != nil {
+			return
+		}
+		if len(b) > 5 && b[0] == msgCRC {
+			b = b[5:]
+		}
+		if len(b) == 0 || b[0] > msgNack || b[0] == msgPushPull || b[0] > msgCompound && b[0] < msgNack {
+			t.Errorf("%x is let through", b)
 		}
 	})
 }

@@ -63,7 +63,7 @@ func snoopARP(h Header, b []byte) (c Claim, ok bool) {
 }
 
 func snoopND(h Header, b []byte) (c Claim, ok bool) {
-	if len(b) < ipv6Len+ndLen || b[6] != protoICMPv6 || b[7] != 255 {
+	if len(b) < ipv6Len+ndLen || b[0]>>4 != 6 || b[6] != protoICMPv6 || b[7] != 255 {
 		return c, false // hop limit 255: it was not routed (RFC 4861, section 7.1)
 	}
 	n := int(binary.BigEndian.Uint16(b[4:]))

@@ -273,6 +273,8 @@ func FuzzFrame(f *testing.F) {
 		}
 		if q, ok := Asked(h, b); ok && (!usable(q.Target) || !q.Probe && !usable(q.Sender)) {
 			t.Errorf("%x asks %+v", b, q)
+		} else if _, target := About(h, b); ok && target != q.Target {
+			t.Errorf("%x asks %+v, and is about %v", b, q, target)
 		}
 		before := bytes.Clone(b)
 		changed := ClampMSS(h, b, max)

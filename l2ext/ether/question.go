@@ -47,7 +47,7 @@ func askedARP(h Header, b []byte) (q Question, ok bool) {
 }
 
 func askedND(h Header, b []byte) (q Question, ok bool) {
-	if len(b) < ipv6Len+ndLen || b[6] != protoICMPv6 || b[7] != 255 || b[ipv6Len] != ndSolicit {
+	if len(b) < ipv6Len+ndLen || b[0]>>4 != 6 || b[6] != protoICMPv6 || b[7] != 255 || b[ipv6Len] != ndSolicit {
 		return q, false
 	}
 	n := int(binary.BigEndian.Uint16(b[4:]))

@@ -68,3 +68,16 @@ func TestCaptureEnds(t *testing.T) {
 		})
 	}
 }
+
+// FuzzCaptured: whatever stands beside a frame, no more of it is kept than was asked for, and it is as long as it was.
+func FuzzCaptured(f *testing.F) {
+	f.Add([]byte("frame of a LAN"), []byte{}, 20)
+	f.Add([]byte("frame of a VLAN"), []byte{36, 0, 0, 0, 0, 0, 0, 0, 7, 1, 0, 0, 8, 0, 0, 0, 0x51, 0, 0, 0, 60, 0, 0, 0, 60, 0, 0, 0, 0, 0, 14, 0, 100, 0xe0, 0, 0x81}, 100)
+	f.Fuzz(func(t *testing.T, frame, told []byte, snap int) {
+		snap = max(snap, 0) // who asks is refused otherwise
+		c := capturedOf(frame, told, snap, false)
+		if len(c.Frame) > snap || len(c.Frame) > len(frame)+maxTag || c.Len < len(frame) {
+			t.Errorf("of % x beside % x, of which %d bytes were asked for: %+v", frame, told, snap, c)
+		}
+	})
+}

@@ -218,6 +218,9 @@ func FuzzNeighbour(f *testing.F) {
 		if s, ok := neighbourIn(b, device); ok && !s.IP.IsValid() {
 			t.Errorf("%x is %+v", b, s)
 		}
+		if ago, ok := heardIn(b, device); ago < 0 || !ok && ago != 0 {
+			t.Errorf("%x was heard %v ago", b, ago)
+		}
 	})
 }
 

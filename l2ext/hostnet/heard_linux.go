@@ -56,7 +56,7 @@ func heardIn(b []byte, overlay int) (ago time.Duration, ok bool) {
 	if len(b) < head || int(binary.NativeEndian.Uint32(b[4:])) == overlay {
 		return 0, false
 	}
-	attrs, err := nl.ParseRouteAttr(b[head:])
+	attrs, err := attributesIn(b[head:])
 	if err != nil {
 		return 0, false
 	}

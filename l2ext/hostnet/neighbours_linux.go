@@ -92,7 +92,7 @@ func neighbourIn(b []byte, device int) (s neighbourState, ok bool) {
 		return s, false
 	}
 	state, flags := binary.NativeEndian.Uint16(b[8:]), b[10]
-	attrs, err := nl.ParseRouteAttr(b[head:])
+	attrs, err := attributesIn(b[head:])
 	if err != nil {
 		return s, false
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -148,3 +149,12 @@ func (r *rawSocket) exchange(out []byte, take func(syscall.NetlinkMessage) (done
 }
 
 func (r *rawSocket) close() { r.s.Close() }
+
+// attributesIn reads what stands behind a message's header. The kernel fills each attribute up to four bytes, the last one
+// too, and the library relies on it.
+func attributesIn(b []byte) ([]syscall.NetlinkRouteAttr, error) {
+	if odd := len(b) % unix.NLA_ALIGNTO; odd != 0 {
+		b = append(slices.Clip(b), make([]byte, unix.NLA_ALIGNTO-odd)...)
+	}
+	return nl.ParseRouteAttr(b)
+}
