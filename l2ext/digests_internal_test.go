@@ -2,6 +2,7 @@ package l2ext
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -47,5 +48,45 @@ func TestDigestsOfMany(t *testing.T) {
 				t.Errorf("nothing was said of a segment for %d s, want %d at most", most, limit)
 			}
 		})
+	}
+}
+
+// TestDigestBehindAFullQueue: a site for which a message found no room gets the digest that mends it as soon as nothing
+// waits for it, and no other then.
+func TestDigestBehindAFullQueue(t *testing.T) {
+	m, err := New(Config{Site: "a", Host: &sinkHost{}, Carrier: sinkCarrier{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &peer{site: "b", queue: make(chan []byte, 4), up: true}
+	m.peers["b"] = p
+	seg := m.keepOrMake(nil, Segment{Name: "prod", VNI: 100, Sites: []string{"b"}})
+	m.state.Store(&map[uint32]*segment{100: seg})
+	now := time.Now()
+	seg.digested = now
+	tick := func() (kinds []announce.Kind) {
+		now = now.Add(tickEvery)
+		m.hastenDigests()
+		m.sendDigests(now)
+		for range len(p.queue) {
+			msg, err := announce.Parse(<-p.queue)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kinds = append(kinds, msg.Kind)
+		}
+		return kinds
+	}
+	for range 5 {
+		m.enqueue(seg, "b", announce.Message{Kind: announce.Over, VNI: 100, Job: "j"})
+	}
+	if got := tick(); slices.Contains(got, announce.Digest) {
+		t.Errorf("while messages wait: %v", got)
+	}
+	if got := tick(); !slices.Contains(got, announce.Digest) {
+		t.Errorf("when they do not: %v", got)
+	}
+	if got := tick(); len(got) > 0 {
+		t.Errorf("once more: %v", got)
 	}
 }

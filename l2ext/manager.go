@@ -376,6 +376,7 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 		m.announce(seg, gone)
 	}
 	m.sendOwed(now)
+	m.hastenDigests()
 	m.sendDigests(now)
 	if m.wished && (m.dirty || now.Sub(m.lastApply) >= reconcileEvery) {
 		if err := m.reconcile(ctx, now); err != nil && ctx.Err() == nil {

@@ -25,6 +25,7 @@ type peer struct {
 	end    func()        // ends its sender: the site is no longer a peer
 	frames atomic.Uint32 // numbers the frames sent
 
+	behind      atomic.Bool // something that it was to be told was lost here
 	takesTrips  atomic.Bool // it has said that it takes announce.Trip
 	takesCables atomic.Bool // likewise, announce.Cable
 
@@ -99,6 +100,7 @@ func (m *Manager) sendQueued(ctx context.Context, p *peer) {
 			return
 		case b := <-p.queue:
 			if err := m.cfg.Carrier.SendUrgent(ctx, p.site, b); err != nil && ctx.Err() == nil {
+				p.behind.Store(true)
 				m.log.Debug("announcement not sent; the next digest mends it", "peer", p.site, "err", err)
 			}
 		}
@@ -241,6 +243,27 @@ func (m *Manager) sendAll(seg *segment, site string) {
 // not be told in digestEvery.
 const digestsAtOnce = 64
 
+// hastenDigests has those segments told of first of which something was lost here, once nothing waits any more for the site
+// that was to be told: it may have been the flip of a VM that runs.
+func (m *Manager) hastenDigests() {
+	var behind []string
+	m.mu.Lock()
+	for site, p := range m.peers {
+		if len(p.queue) == 0 && p.isUp() && p.behind.Swap(false) {
+			behind = append(behind, site)
+		}
+	}
+	m.mu.Unlock()
+	if len(behind) == 0 {
+		return
+	}
+	for _, seg := range m.segments() {
+		if slices.ContainsFunc(seg.Sites, func(site string) bool { return slices.Contains(behind, site) }) {
+			seg.digested = time.Time{}
+		}
+	}
+}
+
 // sendDigests tells sites again what they have to know, so that whatever was lost, or
 // came before they had the segment, is mended: each digestEvery, or a tick later.
 func (m *Manager) sendDigests(now time.Time) {
@@ -289,6 +312,7 @@ func (m *Manager) enqueue(seg *segment, site string, msg announce.Message) (queu
 	case p.queue <- b:
 		return true
 	default:
+		p.behind.Store(true)
 		seg.counts.add(Unsent, 1)
 		m.log.Warn("announcement dropped; the next digest mends it", "peer", site, "segment", seg.Name)
 		return false

@@ -1,11 +1,15 @@
 package l2ext_test
 
 import (
+	"context"
+	"errors"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/longhaul-project/longhaul/l2ext"
 	"github.com/longhaul-project/longhaul/l2ext/ether"
 	"github.com/longhaul-project/longhaul/l2ext/l2exttest"
 )
@@ -59,6 +63,37 @@ func TestEachTriggerAlone(t *testing.T) {
 					t.Errorf("of a third site's host the VM got %v", got)
 				}
 			})
+		})
+	}
+}
+
+// failing is a Carrier whose urgent messages get lost at times, with a word of it.
+type failing struct {
+	l2ext.Carrier
+	fails *atomic.Bool
+}
+
+func (f failing) SendUrgent(ctx context.Context, site string, b []byte) error {
+	if f.fails.Load() {
+		return errors.New("the channel has failed")
+	}
+	return f.Carrier.SendUrgent(ctx, site, b)
+}
+
+// TestLostFlipIsMendedSoon: a gateway that knows that its flip has not gone out does not wait for the time of the next digest.
+func TestLostFlipIsMendedSoon(t *testing.T) {
+	for _, after := range []time.Duration{0, 5 * time.Second} { // one of the two is far from a digest that is due anyway
+		synctest.Test(t, func(t *testing.T) {
+			var fails atomic.Bool
+			w := newWorldWith(t, func(c *l2ext.Config) { c.Carrier = failing{c.Carrier, &fails} }, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
+			w.toSwitch("a", "b", "c")
+			w.pass(after)
+			fails.Store(true)
+			check(t, w.ms["a"].Flip(t.Context(), "j"))
+			w.pass(100 * time.Millisecond)
+			fails.Store(false)
+			w.pass(2 * time.Second)
+			w.want(vmMAC, "a: b 3 flipped j; b: b 3 flipped j; c: b 3 flipped j")
 		})
 	}
 }
