@@ -189,3 +189,38 @@ func TestNoAllocations(t *testing.T) {
 		t.Errorf("done %d, error %v", b.Done(), b.Err())
 	}
 }
+
+// Step comes back from zeros that are written, span by span, and Read counts them; Next
+// skips them, and neither reads a hole.
+func TestStepThroughZeros(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "zeros")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, one := f.WriteAt(make([]byte, 5<<20), 0)
+	_, two := f.WriteAt([]byte{1}, 5<<20)
+	if err := errors.Join(one, two, f.Truncate(100<<20), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	im, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer im.Close()
+	b, steps, blocks := im.Blocks(0), 0, 0
+	for last := int64(0); b.Step(t.Context()); steps++ {
+		if b.Done() <= last {
+			t.Fatalf("no step at byte %d", last)
+		}
+		if last = b.Done(); b.Data() != nil {
+			blocks++
+		}
+	}
+	if err := b.Err(); err != nil || blocks != 1 || steps < 6 || b.Read() < 5<<20+4096 || b.Read() > 7<<20 || b.Done() != 100<<20 {
+		t.Errorf("%d blocks in %d steps, %d bytes read, %d done, %v", blocks, steps, b.Read(), b.Done(), err)
+	}
+	if b = im.Blocks(0); !b.Next(t.Context()) || b.Offset() != 5<<20 || b.Next(t.Context()) {
+		t.Errorf("the next block is at %d", b.Offset())
+	}
+}
