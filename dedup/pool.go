@@ -314,6 +314,28 @@ func (p *Pool) Segments() []uint64 {
 	return slices.Clone(p.order)
 }
 
+// Births lists the segments that are complete, by number, and what tells each from another
+// that had its number before.
+func (p *Pool) Births() (ids, births []uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range p.order {
+		births = append(births, p.segments[id].Birth)
+	}
+	return slices.Clone(p.order), births
+}
+
+// Use counts these segments as used now, as if their pages had been added once more.
+func (p *Pool) Use(ids []uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
+		if g := p.segments[id]; g != nil {
+			p.use(g)
+		}
+	}
+}
+
 // Sums are the fingerprints of a segment's pages; nil when it has gone. They may
 // not be changed.
 func (p *Pool) Sums(id uint64) []uint64 {

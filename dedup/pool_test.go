@@ -92,6 +92,23 @@ func TestPoolEvicts(t *testing.T) {
 	}
 }
 
+// Segments that are used without their pages stay as if these had been added again, and each
+// differs from all that had its number.
+func TestPoolUse(t *testing.T) {
+	p := newPool(t, PoolConfig{Disk: 4 << 20})
+	pages := image(2, 1024)
+	seed(t, p, pages)
+	ids, births := p.Births()
+	if len(ids) != 4 || len(births) != 4 || births[0] == births[1] || births[0] == 0 {
+		t.Fatalf("segments %v are born %v", ids, births)
+	}
+	p.Use([]uint64{ids[0], ids[2], ids[3] + 9})
+	seed(t, p, image(3, 512))
+	if now, _ := p.Births(); len(now) != 4 || now[0] != ids[0] || now[1] != ids[2] {
+		t.Errorf("of segments %v, used the first and the third, %v are left", ids, now)
+	}
+}
+
 // segmentFiles are the files of a store's segments.
 func segmentFiles(t *testing.T, dir string) []string {
 	t.Helper()
