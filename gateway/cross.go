@@ -24,6 +24,10 @@ const (
 	busyPause    = 2 * time.Second
 	busyPatience = 10 * time.Minute
 
+	// againGrace is how long a seed that goes on after a restart waits for a link: as
+	// long as a peer takes that was restarted at the same time.
+	againGrace = 30 * time.Second
+
 	// hearAgain is how often the peer is asked while content crosses, whether it
 	// has got some of it by itself.
 	hearAgain = 10 * time.Second
@@ -39,7 +43,7 @@ func (g *Gateway) crossAll(ctx context.Context, t *storeTask, segments []uint64,
 		site := link.Site()
 		t.peer(site, func(*TaskPeer) {})
 		wg.Go(func() {
-			if reachable(ctx, link) != nil {
+			if up := t.up(ctx, link); !up && ctx.Err() == nil {
 				t.peer(site, func(p *TaskPeer) {
 					p.State, p.Note = "away", "seed again when it is up, or name the directory in the config"
 				})
@@ -62,6 +66,18 @@ func (g *Gateway) crossAll(ctx context.Context, t *storeTask, segments []uint64,
 	}
 	wg.Wait()
 	return errors.Join(problems...)
+}
+
+// up waits for a link that is down: after a restart of the gateway longer than else, since it
+// has to come up first.
+func (t *storeTask) up(ctx context.Context, link *tunnel.Link) bool {
+	grace := linkGrace
+	if t.again {
+		grace = againGrace
+	}
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	return link.WaitUp(ctx) == nil
 }
 
 // A crossing brings content of the pool to one peer, in batches like those of a

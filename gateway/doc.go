@@ -70,7 +70,10 @@
 //	storedirs.go    where all that lies on disk; leftstores.go, what is nobody's there
 //	fetch.go        pages of it that one end has lost, from the other
 //	images.go       what this site has of its own: templates, ISO files, disks
-//	seed.go         reads them; keep.go keeps the directories of the config
+//	seed.go         reads them (seedread.go, not faster than readpace.go says); keep.go
+//	                keeps the directories of the config
+//	seen.go         what was read of them, which is not read again, in a memo.go;
+//	                seedagain.go, what goes on after a restart
 //	cross.go        brings what a peer lacks of them there, in the background
 //	summary.go      what a peer has of its own, so that hashes of it are enough
 //	store_tasks.go  seeding and verifying as operators watch them; store_report.go

@@ -44,8 +44,10 @@ func (g *Gateway) Hurry(query, standstill, switchover time.Duration) {
 }
 
 // HurryImages shortens how often peers are asked what they have, and directories are
-// looked at. Call it before Run.
-func (g *Gateway) HurryImages(every time.Duration) { g.hearEvery, g.keepEvery = every, every }
+// looked at, and how often what was read is noted. Call it before Run.
+func (g *Gateway) HurryImages(every time.Duration) {
+	g.hearEvery, g.keepEvery, g.noteEvery = every, every, every
+}
 
 // Spoil has f change the messages of moves that begin from now on.
 func (g *Gateway) Spoil(f func(msg []byte)) { g.spoil = f }

@@ -51,10 +51,12 @@ type Config struct {
 
 	// SeedDirs are directories whose images are kept seeded. SeedRate caps what
 	// of them crosses to each peer, in bits per second; 0 is no cap. SeedLocal
-	// sends none of it.
-	SeedDirs  []string
-	SeedRate  int64
-	SeedLocal bool
+	// sends none of it. SeedReadRate bounds what is read of any image, in bits per second;
+	// 0 is no bound.
+	SeedDirs     []string
+	SeedRate     int64
+	SeedReadRate int64
+	SeedLocal    bool
 
 	// AllowForward tells whether a peer's forward may come out at this local
 	// address. Nil allows none.
@@ -124,6 +126,7 @@ type Gateway struct {
 	images               images
 	patience             patience
 	hearEvery, keepEvery time.Duration // tests shorten them
+	noteEvery            time.Duration // this, too
 	spoil                func([]byte)  // of tests, see session
 	noPages              atomic.Bool   // of tests: peers do not get what they have lost
 
@@ -170,13 +173,14 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), patience: patience{query: queryEvery, standstill: standstill, switchover: switchPatience},
-		hearEvery: hearEvery, keepEvery: keepEvery,
+		hearEvery: hearEvery, keepEvery: keepEvery, noteEvery: noteEvery,
 		jobs: newJobs(), ready: make(chan struct{}), commons: map[commonKey]*common{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, left: map[*leftover]struct{}{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},
 	}
 	g.served.own = g.goesFirst
 	g.openImages()
 	g.ctx, g.stop = context.WithCancel(context.Background())
+	g.seedOn()
 	return g, nil
 }
 

@@ -30,14 +30,21 @@ type ImageFile struct {
 	Touched time.Time // when that or its permissions last changed, which nobody can set; zero if not known
 }
 
-// An Image is read from its beginning to its end. It belongs to one goroutine.
+// An Image is read from one place to its end. It belongs to one goroutine.
 type Image interface {
 	// Size of the disk in bytes.
 	Size() int64
 
+	// From has Next begin at a place of the disk: one that it has given as done before.
+	From(done int64)
+
 	// Next gives the next block of 4 KiB that is not zero, good until the next
-	// call, and how many bytes of the disk are done with it. io.EOF ends it.
+	// call, and how many bytes of the disk are done with it. After a while of zeros it gives
+	// none. io.EOF ends it.
 	Next(ctx context.Context) (block []byte, done int64, err error)
+
+	// Read is how many bytes were asked for so far of what the image lies on.
+	Read() int64
 
 	Close() error
 }
@@ -50,6 +57,7 @@ const imagesDir = "_images"
 type images struct {
 	pool  *dedup.Pool // nil: nothing can be seeded
 	dir   *store.Dir
+	seen  *seenImages
 	turn  chan struct{} // one place: images are read one after the other
 	busy  atomic.Int64  // seeds that read, or wait for their turn
 	tasks storeTasks
@@ -73,6 +81,9 @@ func (g *Gateway) openImages() {
 		return
 	}
 	g.images.dir, g.images.pool = dir, pool
+	if g.images.seen, err = openSeen(dir.Path(), pool); err != nil {
+		g.log.Warn("which images were read is not known; they are read again", "err", err)
+	}
 }
 
 // close writes what was read last.

@@ -2,15 +2,10 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/longhaul-project/longhaul/dedup"
@@ -34,7 +29,7 @@ const longestPause = 15 * time.Minute
 // pool some day.
 type keeper struct {
 	g      *Gateway
-	seen   map[string]seenFile  // by name, as on disk
+	seen   *seenImages
 	failed map[string]ImageFile // could not be read; tried again when they change
 	at     map[string]position  // how far each peer has what was read
 	told   string               // the last problem, which is not told again and again
@@ -45,15 +40,6 @@ type keeper struct {
 	pause time.Duration // before a peer that could not be brought up to date is tried again
 	after time.Time     // when it is
 }
-
-// seenFile is a file as it was when it was read whole.
-type seenFile struct {
-	Size     int64     `json:"size"`
-	Changed  time.Time `json:"changed"`
-	Segments []span    `json:"segments"` // of the pool, that have its pages
-}
-
-func (s seenFile) is(f ImageFile) bool { return s.Size == f.Size && s.Changed.Equal(f.Changed) }
 
 // same tells whether nobody has touched a file in between.
 func (f ImageFile) same(g ImageFile) bool {
@@ -69,36 +55,15 @@ func (f ImageFile) settled(while time.Duration) bool {
 	return time.Since(at) >= while
 }
 
-// span is the segments from the first number to the second.
-type span [2]uint64
-
-func spans(set map[uint64]bool) (all []span) {
-	for _, id := range slices.Sorted(maps.Keys(set)) {
-		if n := len(all); n > 0 && all[n-1][1]+1 == id {
-			all[n-1][1] = id
-			continue
-		}
-		all = append(all, span{id, id})
-	}
-	return all
-}
-
 // position is a life of the peer's process, and a round of reading.
 type position struct {
 	epoch [16]byte
 	reads int
 }
 
-// seenName is the file of what was seen. It lies with the pool: who loses the one
-// has lost the other.
-const seenName = "seen.json"
-
 // keepSeeded runs until ctx ends.
 func (g *Gateway) keepSeeded(ctx context.Context) {
-	k := &keeper{g: g, seen: map[string]seenFile{}, failed: map[string]ImageFile{}, at: map[string]position{}}
-	if err := k.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		g.log.Warn("which images were read is not known; they are read again", "err", err)
-	}
+	k := &keeper{g: g, seen: g.images.seen, failed: map[string]ImageFile{}, at: map[string]position{}}
 	tick := time.NewTicker(g.keepEvery)
 	defer tick.Stop()
 	for reads := 0; ; {
@@ -123,13 +88,14 @@ func (k *keeper) round(ctx context.Context, reads int) (read int) {
 		read = 1
 	}
 	at := k.positions(reads + read)
-	if len(changed) == 0 && (len(k.seen) == 0 || k.g.cfg.SeedLocal || k.have(at) || time.Now().Before(k.after)) {
+	if _, kept := k.seen.in(k.g.cfg.SeedDirs); len(changed) == 0 && (kept == 0 || k.g.cfg.SeedLocal || k.have(at) || time.Now().Before(k.after)) {
 		return 0
 	}
 	done := make(chan struct{})
-	_, err = k.g.startTask(StoreTask{Kind: TaskSeed, Sources: k.g.cfg.SeedDirs}, func(ctx context.Context, t *storeTask) error {
+	_, err = k.g.startTask(k.g.seedTask(SeedRequest{Sources: k.g.cfg.SeedDirs}), nil, func(ctx context.Context, t *storeTask) error {
 		defer close(done)
-		s := &seeding{g: k.g, task: t, files: changed, segments: map[uint64]bool{}}
+		s := k.g.newSeeding(t)
+		s.files = changed
 		s.total()
 		err := k.seed(ctx, s)
 		if k.pause = min(max(2*k.pause, k.g.keepEvery), longestPause); err == nil || len(s.problems) > 0 {
@@ -161,12 +127,11 @@ func (k *keeper) seed(ctx context.Context, s *seeding) error {
 		for _, f := range s.broken {
 			k.failed[f.Name] = f
 		}
-		for _, f := range s.read {
+		for _, f := range s.whole {
 			delete(k.failed, f.Name)
-			k.seen[f.Name] = seenFile{f.Size, f.Changed, spans(f.segments)}
 		}
-		if err := errors.Join(err, k.save()); err != nil {
-			return errors.Join(full, err)
+		if err != nil {
+			return err
 		}
 	}
 	s.task.update(func(v *StoreTask) { v.Phase = "sending to peers" })
@@ -178,17 +143,11 @@ func (k *keeper) seed(ctx context.Context, s *seeding) error {
 }
 
 // segments are those of the pool that have pages of the files.
-func (k *keeper) segments() (list []uint64) {
-	var all []span
-	for _, s := range k.seen {
-		all = append(all, s.Segments...)
-	}
-	for _, id := range k.g.images.pool.Segments() {
-		if slices.ContainsFunc(all, func(s span) bool { return s[0] <= id && id <= s[1] }) {
-			list = append(list, id)
-		}
-	}
-	return list
+func (k *keeper) segments() []uint64 {
+	all, _ := k.seen.in(k.g.cfg.SeedDirs)
+	set := map[uint64]bool{}
+	k.seen.shelf().list(all, set)
+	return slices.Sorted(maps.Keys(set))
 }
 
 // positions are those of the peers that are up, once they have all.
@@ -217,23 +176,21 @@ func (k *keeper) changed(ctx context.Context) (files []ImageFile, err error) {
 	if time.Now().Before(k.again) {
 		return nil, nil
 	}
-	pool := k.pool()
+	shelf, room := k.seen.shelf(), k.room()
 	for _, dir := range k.g.cfg.SeedDirs {
 		all, e := k.g.cfg.Images.List(ctx, dir)
 		err = errors.Join(err, e)
-		there := make(map[string]bool, len(all))
 		for _, f := range all {
-			there[f.Name] = true
 			if k.failed[f.Name].same(f) || !f.settled(min(settleTime, k.g.keepEvery)) {
 				continue
 			}
-			if s := k.seen[f.Name]; s.is(f) && !pool.lost(s.Segments) {
+			if s, ok := k.seen.get(f.Name); ok && s.is(f) && s.whole() && !shelf.lost(s.Segments, &room) {
 				continue
 			}
 			files = append(files, f)
 		}
 		if e == nil {
-			k.forget(filepath.Clean(dir)+string(filepath.Separator), there)
+			k.forget(dir, names(all))
 		}
 	}
 	return files, err
@@ -241,68 +198,12 @@ func (k *keeper) changed(ctx context.Context) (files []ImageFile, err error) {
 
 // forget drops what is known of files of a directory that are gone.
 func (k *keeper) forget(dir string, there map[string]bool) {
-	gone := func(name string) bool { return strings.HasPrefix(name, dir) && !there[name] }
-	maps.DeleteFunc(k.seen, func(name string, _ seenFile) bool { return gone(name) })
-	maps.DeleteFunc(k.failed, func(name string, _ ImageFile) bool { return gone(name) })
+	k.seen.forget(dir, there)
+	maps.DeleteFunc(k.failed, func(name string, _ ImageFile) bool { return below(name, dir) && !there[name] })
 }
 
-// shelfRoom is which segments the pool has, ascending, and how many more it can take.
-type shelfRoom struct {
-	has  []uint64
-	room uint64
-}
-
-func (k *keeper) pool() *shelfRoom {
-	p := k.g.images.pool
-	st := p.Stats()
-	return &shelfRoom{has: p.Segments(), room: uint64(max(st.Budget/(dedup.MaxWanted*page.Size)-st.Segments, 0))}
-}
-
-// lost tells whether the pool does not have some of these segments, though there is
-// room for them: so they did not make room for others. It counts on them to come again.
-func (r *shelfRoom) lost(all []span) bool {
-	missing := uint64(0)
-	for _, s := range all {
-		from, _ := slices.BinarySearch(r.has, s[0])
-		to, found := slices.BinarySearch(r.has, s[1])
-		if found {
-			to++
-		}
-		if have := uint64(max(to-from, 0)); s[1] >= s[0] && missing <= r.room {
-			missing += s[1] - s[0] + 1 - have
-		}
-	}
-	if missing == 0 || missing >= r.room {
-		return false
-	}
-	r.room -= missing
-	return true
-}
-
-func (k *keeper) path() string { return filepath.Join(k.g.cfg.StoreDir, imagesDir, seenName) }
-
-func (k *keeper) load() error {
-	b, err := os.ReadFile(k.path())
-	if err != nil {
-		return err
-	}
-	seen := map[string]seenFile{}
-	if err := json.Unmarshal(b, &seen); err != nil {
-		return err
-	}
-	if seen != nil { // as "null" would have it
-		k.seen = seen
-	}
-	return nil
-}
-
-func (k *keeper) save() error {
-	b, err := json.Marshal(k.seen)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(k.path()+".new", b, 0o600); err != nil {
-		return fmt.Errorf("noting which images were read: %w", err)
-	}
-	return os.Rename(k.path()+".new", k.path())
+// room is how many segments more the pool can take.
+func (k *keeper) room() uint64 {
+	st := k.g.images.pool.Stats()
+	return uint64(max(st.Budget/(dedup.MaxWanted*page.Size)-st.Segments, 0))
 }

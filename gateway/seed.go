@@ -1,46 +1,69 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Seed reads images of this site into its pool, and then brings what peers do not
-// have to them, in the background of moves. Reading the same again, after an
-// abort or a restart, costs reading only: what is in the pool is not kept twice,
-// and what both hold does not cross twice.
+// have to them, in the background of moves. Asking for the same again, after an abort or
+// a failure, goes on where it was: what was read is not read again (seen.go), and what both hold
+// does not cross twice. What a restart of the gateway has cut goes on by itself (seedagain.go).
 func (g *Gateway) Seed(_ context.Context, r SeedRequest) (StoreTask, error) {
 	if g.images.pool == nil {
 		return StoreTask{}, g.noImages()
 	}
+	if err := r.check(); err != nil {
+		return StoreTask{}, err
+	}
+	t, err := g.startTask(g.seedTask(r), &r, g.seedRun(r))
+	if err != nil {
+		return StoreTask{}, err
+	}
+	g.noteSeeds()
+	return t.snapshot(), nil
+}
+
+// check refuses what makes no sense.
+func (r SeedRequest) check() error {
 	if len(r.Sources) == 0 {
-		return StoreTask{}, fmt.Errorf("nothing to seed: %w", ErrInvalid)
+		return fmt.Errorf("nothing to seed: %w", ErrInvalid)
 	}
 	for _, s := range r.Sources {
 		if err := CheckSource(s); err != nil {
-			return StoreTask{}, err
+			return err
 		}
 	}
-	if r.Rate < 0 {
-		return StoreTask{}, fmt.Errorf("rate of %d bits per second: %w", r.Rate, ErrInvalid)
+	for _, rate := range []int64{r.Rate, r.ReadRate} {
+		if rate < 0 {
+			return fmt.Errorf("rate of %d bits per second: %w", rate, ErrInvalid)
+		}
 	}
-	t, err := g.startTask(StoreTask{Kind: TaskSeed, Sources: r.Sources}, func(ctx context.Context, t *storeTask) error {
-		s := &seeding{g: g, task: t, segments: map[uint64]bool{}}
+	return nil
+}
+
+// seedTask is what is shown of a seed at first.
+func (g *Gateway) seedTask(r SeedRequest) StoreTask {
+	return StoreTask{Kind: TaskSeed, Sources: r.Sources, ReadRate: cmp.Or(r.ReadRate, g.cfg.SeedReadRate)}
+}
+
+// seedRun is what it does.
+func (g *Gateway) seedRun(r SeedRequest) taskRun {
+	return func(ctx context.Context, t *storeTask) error {
+		s := g.newSeeding(t)
 		if err := s.list(ctx, r.Sources); err != nil {
 			return err
 		}
 		return s.run(ctx, r)
-	})
-	if err != nil {
-		return StoreTask{}, err
 	}
-	return t.snapshot(), nil
 }
 
 // CheckSource refuses what cannot be seeded, and says what can.
@@ -60,15 +83,21 @@ type seeding struct {
 	task     *storeTask
 	files    []ImageFile
 	segments map[uint64]bool // of the pool, that have a page of what was read
-	read     []readFile      // whole
+	whole    []ImageFile     // were read to their end
 	broken   []ImageFile     // could not be read
 	problems []error
+
+	// While it reads, see seedread.go.
+	shelf     *shelf      // what the pool has
+	filling   uint64      // segment that takes new pages; 0 if none does
+	unsaved   []imagePart // was read and is not noted yet
+	saved     time.Time   // when something was noted last
+	saveEvery time.Duration
+	pace      readPace
 }
 
-// readFile is an image that was read, and where its pages are in the pool.
-type readFile struct {
-	ImageFile
-	segments map[uint64]bool
+func (g *Gateway) newSeeding(t *storeTask) *seeding {
+	return &seeding{g: g, task: t, segments: map[uint64]bool{}, pace: readPace{rate: t.snapshot().ReadRate}}
 }
 
 // list finds out what there is to read.
@@ -76,6 +105,9 @@ func (s *seeding) list(ctx context.Context, sources []string) error {
 	s.task.update(func(v *StoreTask) { v.Phase = "looking for images" })
 	for _, source := range sources {
 		files, err := s.g.cfg.Images.List(ctx, source)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			s.g.images.seen.forget(source, names(files))
+		}
 		if err != nil {
 			if len(files) == 0 {
 				return err
@@ -89,6 +121,15 @@ func (s *seeding) list(ctx context.Context, sources []string) error {
 	}
 	s.total()
 	return nil
+}
+
+// names is a set of the names of images.
+func names(files []ImageFile) map[string]bool {
+	there := make(map[string]bool, len(files))
+	for _, f := range files {
+		there[f.Name] = true
+	}
+	return there
 }
 
 // total tells how much there is to read.
@@ -117,91 +158,4 @@ func (s *seeding) run(ctx context.Context, r SeedRequest) error {
 		err = errors.Join(err, fmt.Errorf("%d of %d images could not be read, the first: %w", len(s.problems), len(s.files), s.problems[0]))
 	}
 	return err
-}
-
-// readAll reads the images. Peers are told meanwhile that more is coming, so that
-// two sites that seed the same at the same time do not send it to each other.
-func (s *seeding) readAll(ctx context.Context) error {
-	im := &s.g.images
-	im.busy.Add(1)
-	defer im.busy.Add(-1)
-	s.task.update(func(v *StoreTask) { v.Phase = "waiting for other images to be read" })
-	select {
-	case im.turn <- struct{}{}:
-		defer func() { <-im.turn }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	for _, f := range s.files {
-		s.task.update(func(v *StoreTask) { v.Phase = "reading " + f.Name })
-		segments := map[uint64]bool{}
-		err := s.readFile(ctx, f, segments)
-		maps.Copy(s.segments, segments)
-		switch {
-		case ctx.Err() != nil:
-			return errors.Join(context.Cause(ctx), im.pool.Flush())
-		case errors.Is(err, errPool):
-			return err
-		case err != nil:
-			s.broken = append(s.broken, f)
-			s.problem(err)
-		default:
-			s.read = append(s.read, readFile{f, segments})
-			s.task.update(func(v *StoreTask) { v.Files++ })
-		}
-	}
-	if len(s.read) == 0 && len(s.problems) > 0 {
-		return s.problems[0]
-	}
-	if err := im.pool.Flush(); err != nil {
-		return fmt.Errorf("%w: %w", errPool, err)
-	}
-	return nil
-}
-
-// errPool is why nothing more is read: the pool does not take it.
-var errPool = errors.New("keeping what was read")
-
-// readFile reads one image, and adds the segments that have its pages.
-func (s *seeding) readFile(ctx context.Context, f ImageFile, segments map[uint64]bool) (err error) {
-	im, err := s.g.cfg.Images.Open(ctx, f.Name)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, im.Close()) }()
-	before := s.task.snapshot().Done
-	if im.Size() != f.Size { // a disk may be larger than its file
-		s.task.update(func(v *StoreTask) { v.Total += im.Size() - f.Size })
-	}
-	var pages, fresh int64
-	tell := func(done int64) {
-		s.task.update(func(v *StoreTask) {
-			v.Pages, v.Fresh, v.Done = v.Pages+pages, v.Fresh+fresh, before+done
-		})
-		pages, fresh = 0, 0
-	}
-	for told := int64(0); ; {
-		block, done, err := im.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			tell(im.Size())
-			return nil
-		}
-		if err != nil {
-			tell(done)
-			return err
-		}
-		segment, isNew, err := s.g.images.pool.Add(block)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errPool, err)
-		}
-		segments[segment] = true
-		pages++
-		if isNew {
-			fresh++
-		}
-		if done-told >= 1<<20 {
-			told = done
-			tell(done)
-		}
-	}
 }

@@ -66,7 +66,7 @@ func (g *Gateway) VerifyStore(context.Context) (StoreTask, error) {
 	if g.cfg.StoreDir == "" {
 		return StoreTask{}, fmt.Errorf("this gateway keeps nothing on disk: %w", ErrUnavailable)
 	}
-	t, err := g.startTask(StoreTask{Kind: TaskVerify}, g.scrub)
+	t, err := g.startTask(StoreTask{Kind: TaskVerify}, nil, g.scrub)
 	if err != nil {
 		return StoreTask{}, err
 	}

@@ -25,11 +25,19 @@ type storeTasks struct {
 	mu   sync.Mutex // guards what follows
 	last int        // number of the newest
 	all  []*storeTask
+
+	noting sync.Mutex // held while the seeds are written down; before mu
 }
+
+// taskRun is what a task does.
+type taskRun func(context.Context, *storeTask) error
 
 // storeTask is one task. Its view is replaced, never changed in place but under mu.
 type storeTask struct {
 	stop context.CancelCauseFunc
+	seed *SeedRequest // that goes on after a restart; nil for a task that does not
+
+	again bool // it does since then
 
 	mu   sync.Mutex // guards what follows
 	view StoreTask
@@ -94,11 +102,12 @@ func (t *storeTask) snapshot() StoreTask {
 	return v
 }
 
-// startTask makes a task and runs it until it returns or is aborted.
-func (g *Gateway) startTask(v StoreTask, run func(context.Context, *storeTask) error) (*storeTask, error) {
+// startTask makes a task and runs it until it returns or is aborted. What it seeds by hand
+// goes on after a restart.
+func (g *Gateway) startTask(v StoreTask, seed *SeedRequest, run taskRun) (*storeTask, error) {
 	ctx, stop := context.WithCancelCause(g.ctx)
 	v.Phase = "beginning"
-	t := &storeTask{stop: stop, view: v}
+	t := &storeTask{stop: stop, seed: seed, again: v.ID != "", view: v}
 	if err := g.images.tasks.add(t); err != nil {
 		stop(err)
 		return nil, err
@@ -109,12 +118,22 @@ func (g *Gateway) startTask(v StoreTask, run func(context.Context, *storeTask) e
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
+		if t.seed != nil && g.ctx.Err() != nil && err != nil && !errors.Is(err, errOperator) {
+			g.log.Info("content store; the seed goes on at the next start", "task", t.id(), "bytes", t.snapshot().Done)
+			return
+		}
 		t.end(err, g.ctx.Err() != nil)
+		if t.seed != nil {
+			g.noteSeeds()
+		}
 		v := t.snapshot()
 		g.log.Info("content store", "task", v.Kind, "state", v.State, "bytes", v.Done, "took", time.Since(v.Started).Round(time.Millisecond), "err", err)
 	})
 	return t, nil
 }
+
+// id never changes.
+func (t *storeTask) id() string { return t.view.ID }
 
 // end notes how the task has ended.
 func (t *storeTask) end(err error, stopping bool) {
@@ -144,8 +163,10 @@ func (ts *storeTasks) add(t *storeTask) error {
 	if running >= maxRunning {
 		return fmt.Errorf("%d tasks run already: %w", running, ErrBusy)
 	}
-	ts.last++
-	t.view.ID, t.view.State, t.view.Started = "store-"+strconv.Itoa(ts.last), TaskRunning, time.Now().UTC()
+	if t.view.State = TaskRunning; t.view.ID == "" { // else it goes on
+		ts.last++
+		t.view.ID, t.view.Started = "store-"+strconv.Itoa(ts.last), time.Now().UTC()
+	}
 	ts.all = append(ts.all, t)
 	for i := 0; len(ts.all) > maxTasks && i < len(ts.all); {
 		if ts.all[i].snapshot().State == TaskRunning {
@@ -161,7 +182,7 @@ func (ts *storeTasks) get(id string) (*storeTask, error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for _, t := range ts.all {
-		if t.view.ID == id { // never changes
+		if t.id() == id {
 			return t, nil
 		}
 	}

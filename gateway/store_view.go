@@ -57,9 +57,10 @@ type ImageStore struct {
 
 // SeedRequest asks for images to be seeded.
 type SeedRequest struct {
-	Sources []string `json:"sources" doc:"files and directories of the gateway's host by absolute path, and exports of NBD servers, nbd://HOST[:PORT]/EXPORT" minItems:"1" maxItems:"64" example:"[\"/srv/templates/debian-12.qcow2\"]"`
-	Rate    int64    `json:"rate_bps,omitempty" doc:"cap of what crosses to each peer, in bits per second; 0 for the config's" minimum:"0"`
-	Local   bool     `json:"local,omitempty" doc:"send nothing: peers that have the same pages agree on them when one is needed"`
+	Sources  []string `json:"sources" doc:"files and directories of the gateway's host by absolute path, and exports of NBD servers, nbd://HOST[:PORT]/EXPORT" minItems:"1" maxItems:"64" example:"[\"/srv/templates/debian-12.qcow2\"]"`
+	Rate     int64    `json:"rate_bps,omitempty" doc:"cap of what crosses to each peer, in bits per second; 0 for the config's" minimum:"0"`
+	ReadRate int64    `json:"read_rate_bps,omitempty" doc:"bound on what is read of the images, in bits per second; 0 for the config's" minimum:"0"`
+	Local    bool     `json:"local,omitempty" doc:"send nothing: peers that have the same pages agree on them when one is needed"`
 }
 
 // TaskState is where a task on the store stands.
@@ -70,7 +71,7 @@ const (
 	TaskRunning TaskState = "running"
 	TaskDone    TaskState = "done"
 	TaskFailed  TaskState = "failed"  // Error says why; what was done stays done
-	TaskAborted TaskState = "aborted" // by an operator, or by the end of the gateway
+	TaskAborted TaskState = "aborted" // by an operator; a verification also by the end of the gateway
 )
 
 // Kinds of task.
@@ -90,11 +91,13 @@ type StoreTask struct {
 	Ended   *time.Time `json:"ended,omitempty" doc:"when it ended"`
 	Error   string     `json:"error,omitempty" doc:"why it failed, in one line"`
 
-	Total int64 `json:"total_bytes" doc:"bytes to read, about; 0 while not known"`
-	Done  int64 `json:"done_bytes" doc:"bytes read, or known to be zero"`
-	Files int   `json:"files" doc:"images read whole"`
-	Pages int64 `json:"pages" doc:"pages met that are not zero"`
-	Fresh int64 `json:"fresh_pages" doc:"of these, pages that were not here before"`
+	Total    int64 `json:"total_bytes" doc:"bytes to read, about; 0 while not known"`
+	Done     int64 `json:"done_bytes" doc:"bytes read, now or before, or known to be zero"`
+	Before   int64 `json:"before_bytes" doc:"of these, bytes that were read before, by hand or for a directory of the config, and are not read again: nothing has changed since"`
+	Files    int   `json:"files" doc:"images read whole, now or before"`
+	ReadRate int64 `json:"read_rate_bps" doc:"bound on what is read, in bits per second; 0 for none"`
+	Pages    int64 `json:"pages" doc:"pages met that are not zero"`
+	Fresh    int64 `json:"fresh_pages" doc:"of these, pages that were not here before"`
 
 	Segments int64 `json:"segments" doc:"segments verified"`
 	Damaged  int64 `json:"damaged_pages" doc:"pages found damaged by a verification"`

@@ -168,7 +168,7 @@ func (d *daemon) buildGateway(cfg config.Config) error {
 		StoreDisk: int64(cfg.Store.Disk), StoreDir: filepath.Join(cfg.Dir, "store"), AllowForward: cfg.AllowForward,
 		Announcements: d.layer2.Serve, LinkChanged: d.linkChanged, CertEnd: d.id.Expires, Logger: d.log,
 		ContentKey: d.id.FleetKey("pages of the content store"), Images: images{},
-		SeedDirs: cfg.Store.Seed.Dirs, SeedRate: int64(cfg.Store.Seed.Rate), SeedLocal: cfg.Store.Seed.Local,
+		SeedDirs: cfg.Store.Seed.Dirs, SeedRate: int64(cfg.Store.Seed.Rate), SeedReadRate: int64(cfg.Store.Seed.ReadRate), SeedLocal: cfg.Store.Seed.Local,
 		Members: func(site string) string { return string(d.cluster.Site(site).State) },
 	}
 	for _, h := range d.hosts {

@@ -40,7 +40,12 @@ func (images) List(ctx context.Context, name string) ([]gateway.ImageFile, error
 	return files, skipped
 }
 
+// imageFile says of a block device nothing but its name: its node keeps its times whatever is
+// written to the device.
 func imageFile(name string, st fs.FileInfo) gateway.ImageFile {
+	if !st.Mode().IsRegular() {
+		return gateway.ImageFile{Name: name}
+	}
 	return gateway.ImageFile{Name: name, Size: st.Size(), Changed: st.ModTime(), Touched: touched(st)}
 }
 
@@ -59,9 +64,12 @@ type openImage struct {
 	blocks *image.Blocks
 }
 
+// From implements gateway.Image.
+func (o *openImage) From(done int64) { o.blocks = o.Blocks(done) }
+
 // Next implements gateway.Image.
 func (o *openImage) Next(ctx context.Context) ([]byte, int64, error) {
-	if o.blocks.Next(ctx) {
+	if o.blocks.Step(ctx) {
 		return o.blocks.Data(), o.blocks.Done(), nil
 	}
 	if err := o.blocks.Err(); err != nil {
@@ -69,3 +77,6 @@ func (o *openImage) Next(ctx context.Context) ([]byte, int64, error) {
 	}
 	return nil, o.blocks.Done(), io.EOF
 }
+
+// Read implements gateway.Image.
+func (o *openImage) Read() int64 { return o.blocks.Read() }

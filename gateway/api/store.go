@@ -21,7 +21,7 @@ func (s *Server) addStore(a huma.API) {
 	handle(s, a, huma.Operation{
 		OperationID: "seed-store", Method: http.MethodPost, Path: "/v1/store/seed", Tags: tags,
 		Summary: "Make templates, ISO files and disk images known to this site and its peers", DefaultStatus: http.StatusCreated,
-		Description: "The task goes on without its client. Asking again after an abort or a restart goes on where it was.",
+		Description: "The task goes on without its client, and under its name after a restart of the gateway. Asking again after an abort or a failure goes on where it was: what was read and has not changed is not read again.",
 		Errors:      []int{http.StatusConflict},
 	}, func(ctx context.Context, in *request[gateway.SeedRequest]) (gateway.StoreTask, error) {
 		return s.backend.Seed(ctx, in.Body)

@@ -61,6 +61,9 @@ func (c Config) check() error {
 	if c.Store.Seed.Rate < 0 {
 		k.fail("store.seed.rate", "%s is negative", c.Store.Seed.Rate)
 	}
+	if c.Store.Seed.ReadRate < 0 {
+		k.fail("store.seed.read_rate", "%s is negative", c.Store.Seed.ReadRate)
+	}
 	k.peers(c)
 	k.tenants(c)
 	k.hosts(c.Hosts)

@@ -175,6 +175,10 @@ type Seed struct {
 	// default, is no cap but that of the link; beside moves it gets what link.weights say.
 	Rate conffile.Rate `yaml:"rate"`
 
+	// ReadRate bounds what is read of the disks that images lie on, in bits per second, by
+	// these directories and by `longhaul store seed` unless that says another. 0, the default, is no bound.
+	ReadRate conffile.Rate `yaml:"read_rate"`
+
 	// Local sends nothing of them: only what a peer has seeded as well becomes
 	// known to both, by hashes.
 	Local bool `yaml:"local"`

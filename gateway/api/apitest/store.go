@@ -35,14 +35,17 @@ func (f *Fake) StoreReport(context.Context) (gateway.StoreReport, error) {
 }
 
 // Seed starts a task. A source whose name contains "bad" fails, one with "slow"
-// goes on until it is aborted.
+// goes on until it is aborted; of one with "again" a third was read before.
 func (f *Fake) Seed(_ context.Context, r gateway.SeedRequest) (gateway.StoreTask, error) {
 	for _, s := range r.Sources {
 		if err := gateway.CheckSource(s); err != nil {
 			return gateway.StoreTask{}, err
 		}
 	}
-	t := gateway.StoreTask{Kind: gateway.TaskSeed, Sources: r.Sources, Phase: "reading " + r.Sources[0], Total: 3 << 20}
+	t := gateway.StoreTask{Kind: gateway.TaskSeed, Sources: r.Sources, Phase: "reading " + r.Sources[0], Total: 3 << 20, ReadRate: r.ReadRate}
+	if strings.Contains(r.Sources[0], "again") {
+		t.Done, t.Before = 1<<20, 1<<20
+	}
 	if !r.Local {
 		t.Peers = []gateway.TaskPeer{{Site: "b", State: "sending", Total: 3 << 20, Left: 3 << 20}}
 	}
