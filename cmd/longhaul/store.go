@@ -103,21 +103,24 @@ host, and exports of NBD servers.
 
 What a peer lacks is sent once, in the background of moves; what it has
 itself, because it seeded the same, is agreed on by hashes. The task belongs to
-the gateway. Seeding again goes on where it was: nothing crosses twice.
+the gateway, and goes on by itself when the gateway is restarted. Seeding again goes
+on where it was: what was read is not read again unless the file has changed, and
+nothing crosses twice. An export and a block device do not tell whether they have
+changed: they go on where they were for a day, and are read anew when they were whole.
 
 Ctrl-C aborts the task, a second time leaves at once; a SIGTERM leaves without
 aborting. A directory that shall stay seeded goes into the config: store.seed.dirs.`
 
 func (a *app) storeSeedCmd() *cobra.Command {
 	var r gateway.SeedRequest
-	var cap conffile.Rate
+	var cap, read conffile.Rate
 	var detach bool
 	c := &cobra.Command{
 		Use:   "seed FILE|DIR|nbd://HOST/EXPORT...",
 		Short: "Make templates, ISO files and disk images known to all sites",
 		Long:  seedLong,
 		Example: `  longhaul store seed /srv/templates/debian-12.qcow2
-  longhaul store seed /srv/templates /srv/iso --rate 20Mbit
+  longhaul store seed /srv/templates /srv/iso --rate 20Mbit --read-rate 400Mbit
   longhaul store seed nbd://10.0.0.7/golden --local`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -128,6 +131,7 @@ func (a *app) storeSeedCmd() *cobra.Command {
 	}
 	flags := c.Flags()
 	flags.Var(&cap, "rate", "cap of what crosses to each peer, such as 20Mbit; the config's if not given")
+	flags.Var(&read, "read-rate", "bound on what is read from disk, such as 400Mbit; the config's if not given")
 	flags.BoolVar(&r.Local, "local", false, "send nothing: peers that have the same agree by hashes when a page is needed")
 	flags.BoolVar(&detach, "detach", false, "do not wait")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -141,7 +145,7 @@ func (a *app) storeSeedCmd() *cobra.Command {
 			}
 			r.Sources = append(r.Sources, s)
 		}
-		r.Rate = int64(cap)
+		r.Rate, r.ReadRate = int64(cap), int64(read)
 		return a.runTask(c.Context(), detach, func(ctx context.Context) (gateway.StoreTask, error) {
 			gw := a.gateway()
 			defer gw.Close()
@@ -186,7 +190,11 @@ func writeTask(w io.Writer, t gateway.StoreTask) error {
 		_, err := fmt.Fprintf(w, "%s in %d segments read; damaged: %d pages, dropped: %d segments, written anew: %d segments\n", size(t.Done), t.Segments, t.Damaged, t.Dropped, t.Mended)
 		return err
 	}
-	if _, err := fmt.Fprintf(w, "%d images, %s read: %d pages, %d of them new here\n", t.Files, size(t.Done), t.Pages, t.Fresh); err != nil || len(t.Peers) == 0 {
+	before := ""
+	if t.Before > 0 {
+		before = fmt.Sprintf(" (%s of it before)", size(t.Before))
+	}
+	if _, err := fmt.Fprintf(w, "%d images, %s read%s: %d pages, %d of them new here\n", t.Files, size(t.Done), before, t.Pages, t.Fresh); err != nil || len(t.Peers) == 0 {
 		return err
 	}
 	tab := newTable(w, "PEER", "STATE", "LACKED", "SENT", "BY HASH", "WIRE", "NOTE")

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/longhaul-project/longhaul/gateway"
+	"github.com/longhaul-project/longhaul/gateway/api/client"
 )
 
 // How often the gateway is asked how far a task is: at first often, for most
@@ -67,12 +69,16 @@ func (a *app) awaitTask(ctx context.Context, t gateway.StoreTask, signal onSigna
 	return errors.Join(err, a.show(t, func(w io.Writer) error { return writeTask(w, t) }))
 }
 
-// followTask asks until the task has ended.
+// followTask asks until the task has ended: also a gateway that is restarted meanwhile, where a
+// seed goes on.
 func (a *app) followTask(ctx context.Context, t gateway.StoreTask, d *taskDisplay, signal onSignal) (gateway.StoreTask, error) {
 	gw := a.gateway()
 	defer gw.Close()
+	heard, lost := time.Now(), false
 	for pause := firstLook; t.State == gateway.TaskRunning; pause = min(2*pause, lastLook) {
-		d.update(t)
+		if !lost {
+			d.update(t)
+		}
 		select {
 		case s := <-a.signals:
 			if err := signal(s, d); err != nil {
@@ -81,12 +87,30 @@ func (a *app) followTask(ctx context.Context, t gateway.StoreTask, d *taskDispla
 		case <-time.After(pause):
 		}
 		next, err := gw.StoreTask(ctx, t.ID)
-		if err != nil {
-			return t, fmt.Errorf("%w (it may go on at the gateway; asking for the same again goes on where it was)", err)
+		switch {
+		case err == nil:
+			t, heard, lost = next, time.Now(), false
+		case lost && errors.Is(err, gateway.ErrNotFound):
+			return t, fmt.Errorf("%w: the gateway was restarted and has not taken it up; ask for the same again", err)
+		case !gone(err) || time.Since(heard) > lostPatience:
+			return t, fmt.Errorf("%w (it may go on at the gateway; longhaul store task watch %s)", err, t.ID)
+		case !lost:
+			lost = true
+			d.note("lost the gateway (%v); trying again", err)
 		}
-		t = next
 	}
 	return t, nil
+}
+
+// gone tells whether an error means that the gateway has stopped, perhaps in the middle of
+// its answer.
+func gone(err error) bool {
+	for _, e := range []error{client.ErrUnreachable, io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // taskOutcome is the error that a task's end means to a script.
@@ -145,6 +169,12 @@ func taskLine(t gateway.StoreTask) string {
 	s := t.ID + ": " + t.Phase
 	if t.Total > 0 {
 		s += fmt.Sprintf(", %s of %s", size(min(t.Done, t.Total)), size(t.Total))
+	}
+	if t.Before > 0 {
+		s += fmt.Sprintf(" (%s read before)", size(t.Before))
+	}
+	if t.ReadRate > 0 && t.Done < t.Total {
+		s += ", at most " + rate(t.ReadRate)
 	}
 	for _, p := range t.Peers {
 		switch {

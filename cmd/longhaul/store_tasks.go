@@ -17,8 +17,9 @@ func (a *app) storeTaskCmd() *cobra.Command {
 		Use:   "task",
 		Short: "Seeds and verifications that run at the gateway or have run",
 		Long: `A seed or a verification belongs to the gateway and goes on when the command that
-has asked for it has left, or was given --detach. The gateway remembers the last 32
-that have ended, until it stops.`,
+has asked for it has left, or was given --detach. A seed that runs goes on when the
+gateway is restarted, under its name; a verification ends. The gateway remembers the
+last 32 that have ended, until it stops.`,
 		Example: `  longhaul store task list
   longhaul store task watch store-3`,
 		RunE: group,
