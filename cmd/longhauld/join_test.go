@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -20,6 +21,7 @@ type three struct {
 	dir  string // /etc/longhaul of the machine
 	run  string // short: it holds sockets
 	port string
+	stop func() // the gateway
 }
 
 // buildBoth builds longhauld and longhaul.
@@ -79,18 +81,25 @@ func (m *three) serve() {
 	if err := f.Close(); err != nil {
 		m.t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(m.bin, "longhauld"), "--config", path)
+	m.start()
+}
+
+// start runs the gateway until stop, or the end of the test.
+func (m *three) start() {
+	m.t.Helper()
+	cmd := exec.Command(filepath.Join(m.bin, "longhauld"), "--config", filepath.Join(m.dir, "longhauld.yaml"))
 	var log strings.Builder
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		m.t.Fatal(err)
 	}
-	m.t.Cleanup(func() {
+	m.stop = sync.OnceFunc(func() {
 		cmd.Process.Signal(os.Interrupt)
 		if err := cmd.Wait(); err != nil {
 			m.t.Errorf("longhauld ends with %v: %s", err, &log)
 		}
 	})
+	m.t.Cleanup(m.stop)
 }
 
 // status waits until longhaul status says what is wanted.
@@ -156,4 +165,18 @@ func TestThreeCommands(t *testing.T) {
 	}
 	must(a, "revoke", "b", "--yes")
 	a.status(func(p map[string]any) bool { return p["site"] == "b" && p["alive"] == false && p["why"] != "" })
+}
+
+// until asks until what it waits for has come.
+func until(t *testing.T, what string, ask func() (string, bool)) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; <-time.After(50 * time.Millisecond) {
+		got, ok := ask()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not come: %s", what, got)
+		}
+	}
 }
