@@ -59,7 +59,7 @@
 //	sink_process.go the process that waits at the destination
 //	recover.go      what a restart finds in the journal; stranger.go, who else has
 //	                the VM's name; left.go, what a move has left behind
-//	deadline.go     a move in a hurry uses the paths that cost more
+//	deadline.go     a move in a hurry uses the paths that cost more, while it needs them
 //
 //	late.go         a connection that was silent when it was opened
 //	crew.go         the goroutines of one leg, and when it is cut off: netclose.go

@@ -102,10 +102,14 @@ func TestMeter(t *testing.T) {
 	}
 	at := time.Unix(1000, 0)
 	for i := range 20 {
-		m.add(at.Add(time.Duration(i)*250*time.Millisecond), int64(i)*1000, int64(i)*100)
+		n := int64(i)
+		m.add(meterSample{at.Add(time.Duration(i) * 250 * time.Millisecond), n * 1000, n * 100, n * 90, max(n-15, 0) * 30})
 	}
 	if m.logical() != 4000 || m.wire() != 400 {
 		t.Errorf("rates %d and %d, want 4000 and 400", m.logical(), m.wire())
+	}
+	if got := m.cheap(); got < 0.8095 || got > 0.8096 { // 4 x 30 of 7 x 90 went over other paths
+		t.Errorf("over the paths that cost least: %v", got)
 	}
 }
 

@@ -83,6 +83,12 @@ func TestVerdict(t *testing.T) {
 // proveLink runs f in a bubble between two nodes over a line; b serves tests.
 func proveLink(t *testing.T, line testwan.Line, serve func(context.Context, *tunnel.Channel), f func(t *testing.T, a *tunnel.Node)) {
 	t.Helper()
+	proveWAN(t, line, serve, func(t *testing.T, a *tunnel.Node, _ *testwan.WAN) { f(t, a) })
+}
+
+// proveWAN is proveLink for who has to do with the line as well.
+func proveWAN(t *testing.T, line testwan.Line, serve func(context.Context, *tunnel.Channel), f func(*testing.T, *tunnel.Node, *testwan.WAN)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		wan := testwan.New(line, 1)
 		defer wan.Close()
@@ -134,7 +140,7 @@ func proveLink(t *testing.T, line testwan.Line, serve func(context.Context, *tun
 		up, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		must(nodes[0].Link("b").WaitUp(up))
-		f(t, nodes[0])
+		f(t, nodes[0], wan)
 	})
 }
 

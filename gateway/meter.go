@@ -8,13 +8,15 @@ type meter struct {
 	n       int
 }
 
+// A meterSample is what has crossed so far, in bytes.
 type meterSample struct {
 	at            time.Time
-	logical, wire int64 // bytes so far
+	logical, wire int64
+	given, dear   int64 // to connections, and to those of paths that cost more (tunnel.Flow.Spread)
 }
 
-func (m *meter) add(now time.Time, logical, wire int64) {
-	m.samples[m.n%len(m.samples)] = meterSample{now, logical, wire}
+func (m *meter) add(s meterSample) {
+	m.samples[m.n%len(m.samples)] = s
 	m.n++
 }
 
@@ -44,4 +46,13 @@ func (m *meter) wire() int64 {
 		return 0
 	}
 	return int64(float64(now.wire-old.wire) / now.at.Sub(old.at).Seconds())
+}
+
+// cheap is the part of all that crosses which goes over the paths that cost least.
+func (m *meter) cheap() float64 {
+	old, now, ok := m.span()
+	if !ok || now.given == old.given {
+		return 1
+	}
+	return 1 - float64(now.dear-old.dear)/float64(now.given-old.given)
 }

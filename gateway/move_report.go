@@ -14,13 +14,15 @@ func (m *sourceMove) note(p Progress) {
 		stalled = "the WAN is away: " + st.Why
 	}
 	logical, wire := m.s.logical.Load(), m.s.wire.Load()
-	m.rates.add(time.Now(), logical, wire)
+	given, dear := m.s.flow.Spread()
+	m.rates.add(meterSample{time.Now(), logical, wire, given, dear})
 	codec, limited := m.s.effort()
-	f := sample{
+	now := sample{
 		Remaining: p.Remaining, DirtyRate: p.DirtyRate, Rate: m.rates.logical(), Limit: m.downtimeLimit(),
 		RTT: st.RTT, Drain: time.Duration(m.s.drain.Load()),
-	}.forecast()
-	m.hurry(f)
+	}
+	f := now.forecast()
+	m.hurry(now)
 	m.job.update(func(v *Job) {
 		v.Progress = JobProgress{
 			Rounds: max(p.Rounds, int(m.s.rounds.Load())), TotalBytes: p.Total, Remaining: p.Remaining, DirtyRate: 8 * p.DirtyRate,

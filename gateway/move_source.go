@@ -81,8 +81,8 @@ type sourceMove struct {
 	stopAt     time.Time
 	lastAt     int64     // bytes that had crossed at lastMove
 	lastMove   time.Time // when some last did, or the VM last ran
-	hurried    bool      // it may use paths that cost more
-	switching  bool      // the hypervisor itself has stopped the VM, or found it stopped
+	haste      haste
+	switching  bool // the hypervisor itself has stopped the VM, or found it stopped
 	commitSent time.Time
 	rates      meter
 }

@@ -24,7 +24,7 @@ func (s *session) pace(ctx context.Context) {
 		st, rounds := s.link.State(), int(s.rounds.Load())
 		unacked, _ := s.unacked()
 		loading := s.loading()
-		loaded.add(time.Now(), s.delivered.Load(), 0)
+		loaded.add(meterSample{at: time.Now(), logical: s.delivered.Load()})
 		most := lower(st.Rate, s.flow.Rate())
 		limit := line.limit(now{st.Goodput, most, unacked, st.RTT, rounds})
 		s.limit.Store(limit)

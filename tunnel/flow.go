@@ -19,6 +19,9 @@ type Flow struct {
 	cap  shaper.Core
 	wire int64 // bytes charged so far
 	copy int64 // bytes of chunks sent again, of these
+	// given is the bytes of bulk that it has given to connections, and dear those of them
+	// that went over paths that cost more than the cheapest.
+	given, dear int64
 	// lately is the bytes of bulk chunks written since the account was settled.
 	lately int64
 	// rings are the channels with something to send, per class, in turn.
@@ -76,6 +79,14 @@ func (f *Flow) UseAll(yes bool) {
 	f.link.wakeAll()
 }
 
+// Spread is how many bytes of bulk it has given to connections so far, and how many of them
+// to such of paths that cost more than the cheapest.
+func (f *Flow) Spread() (given, dear int64) {
+	f.link.mu.Lock()
+	defer f.link.mu.Unlock()
+	return f.given, f.dear
+}
+
 // SetTail says that a VM stands still until the rest of the flow has crossed: it
 // is of the class TailFlow, before which others get 1/33 of the line, and goes over
 // all paths. Whenever it has nothing new to send, what is on its way goes
@@ -100,6 +111,14 @@ func (f *Flow) SetTail(yes bool) {
 		s.watch(ch)
 	}
 	f.link.wakeAll()
+}
+
+// spread notes n bytes that a connection has taken. The caller holds link.mu.
+func (f *Flow) spread(n int, dear bool) {
+	f.given += int64(n)
+	if dear {
+		f.dear += int64(n)
+	}
 }
 
 // Copied is how many bytes of it have been sent again before a loss was known.

@@ -208,6 +208,9 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 			continue
 		}
 		m.give(c.id, offset, n)
+		if class == Bulk {
+			f.spread(n, c.path.conf.Cost > l.sched.cheapest)
+		}
 		p = piece{Chunk: frame.Chunk{
 			Channel: ch.id, Seq: m.seq, Total: uint32(len(m.data)), Offset: uint32(offset), Len: uint32(n),
 		}, data: m.data[offset : offset+n], flow: f, msg: m}
