@@ -54,7 +54,7 @@ type carrier struct {
 	why   error
 	code  quic.ApplicationErrorCode
 	pongs []uint64 // to be sent; at most maxPongs
-	check bool     // a small ping is to be sent, to hear whether the peer is there
+	small uint64   // nonce of a small ping that is to be sent; 0: none
 	ping  uint64   // nonce of the last ping
 	asked time.Time
 	open  bool // the last ping is not answered
@@ -273,6 +273,7 @@ func (c *carrier) control(f frame.Frame) error {
 	case frame.Pong:
 		c.link.mu.Lock()
 		c.open = c.open && f.Nonce != c.ping
+		c.path.hole.answered(f.Nonce-smallNonce, time.Since(c.link.born))
 		c.link.mu.Unlock()
 		return nil
 	case frame.Unknown:
@@ -338,9 +339,9 @@ func (c *carrier) writeControl(ctx context.Context) {
 func (c *carrier) pong(b []byte) []byte {
 	c.link.mu.Lock()
 	defer c.link.mu.Unlock()
-	if c.check {
-		b = frame.Ping{Nonce: probeNonce}.Append(b)
-		c.check = false
+	if c.small != 0 {
+		b = frame.Ping{Nonce: c.small}.Append(b)
+		c.small = 0
 	}
 	for _, n := range c.pongs {
 		b = frame.Pong{Nonce: n}.Append(b)
@@ -356,8 +357,11 @@ func (c *carrier) pong(b []byte) []byte {
 const probeNonce = 1 << 63
 
 // probe makes the peer answer on this connection. The caller holds link.mu.
-func (c *carrier) probe() {
-	c.check = true
+func (c *carrier) probe() { c.ask(probeNonce) }
+
+// ask sends a small ping. The caller holds link.mu.
+func (c *carrier) ask(nonce uint64) {
+	c.small = nonce
 	poke(c.wake)
 }
 

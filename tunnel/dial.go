@@ -8,6 +8,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/longhaul-project/longhaul/tunnel/congestion"
 	"github.com/longhaul-project/longhaul/tunnel/frame"
 	"github.com/longhaul-project/longhaul/tunnel/pki"
 	"github.com/longhaul-project/longhaul/tunnel/shaper"
@@ -15,11 +16,10 @@ import (
 
 // What every connection is made with.
 const (
-	// smallPacket passes where the MTU is 1280, the least of IPv6 and of many
-	// tunnels: less 40 and 8 of headers. Discovery of the path's MTU (RFC
-	// 8899) makes it larger within 20 round trips. A set begins with it, so that
-	// urgent messages pass at once on any line.
-	smallPacket = 1280 - 40 - 8
+	// smallPacket passes on any line. Discovery of the path's MTU (RFC 8899) makes it
+	// larger within 20 round trips. A set begins with it, so that urgent messages pass
+	// at once.
+	smallPacket = congestion.SmallPacket
 	// stockPacket is what connections of NewReno begin with: with another initial
 	// size the pacer of quic-go v0.65.0 goes on to reckon with 1280 (newPacer), wakes
 	// before it may send a packet, and spins: at less than 11 Mbit/s, 12 % of a core

@@ -69,9 +69,11 @@ func (s *set) smallOn(p *path) (small *carrier) {
 
 // packet is the size of the largest packets that the connection sends now, in bytes of UDP
 // payload; largePacket if it does not tell.
-func (c *carrier) packet() int {
+func (c *carrier) packet() int { return packetOf(c.conn) }
+
+func packetOf(c conn) int {
 	// As MaxDatagram does it.
-	err := c.conn.SendDatagram(make([]byte, largePacket))
+	err := c.SendDatagram(make([]byte, largePacket))
 	if e, ok := errors.AsType[*quic.DatagramTooLargeError](err); ok {
 		return int(e.MaxDatagramPayloadSize) + datagramOverhead - 1
 	}

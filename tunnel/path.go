@@ -71,6 +71,7 @@ type path struct {
 	model *congestion.Path // constant, with a lock of its own
 	wire  traffic          // all classes
 	life  life
+	hole  hole
 
 	rtt    time.Duration // smoothed, as of the last tick; 0 while unknown
 	conf   Path
@@ -421,6 +422,8 @@ func (l *Link) watchPaths(now time.Time) {
 			first.probe()
 		case dead:
 			l.pathDead(p)
+		default:
+			l.watchLarge(p, first, now)
 		}
 		if l.set == nil {
 			return

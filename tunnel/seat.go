@@ -90,7 +90,7 @@ func (l *Link) sit(conn conn, p *path, role frame.Role) (*congestion.Member, err
 	if role == frame.Bulk {
 		class = congestion.Bulk
 	}
-	s.member.Join(p.model, class, wireLen(0, 1, conn.RemoteAddr()))
+	s.member.Join(p.model, class, packetOf(conn), wireLen(0, 1, conn.RemoteAddr()))
 	return s.member, nil
 }
 

@@ -189,7 +189,7 @@ func (l *Link) lost(c *carrier, why error) {
 	defer l.mu.Unlock()
 	c.end(why, codeDead)
 	c.path.left, c.path.ended = time.Since(l.born), closedBy(why, codeReplaced) || closedBy(why, codeShutdown)
-	if errors.Is(why, errNoPong) || closedBy(why, codeNoPong) {
+	if c.code == codeNoPong || closedBy(why, codeNoPong) {
 		c.path.small = time.Now().Add(smallFor)
 	}
 	s := l.set

@@ -6,6 +6,7 @@
 //	Path            one model, one pacing budget
 //	├─ model        what the line has, and what we do about it   model.go, rounds.go
 //	├─ budget       what may leave now                            budget.go
+//	├─ large        whether large packets vanish                  large.go
 //	└─ Member       one connection, as quic-go asks and tells it  member.go
 //
 // # Why not per connection

@@ -35,7 +35,7 @@ type Member struct {
 	class    Class
 	overhead int64 // bytes on the wire around each packet
 	inFlight int64 // bytes of packets
-	packet   int64 // largest packet
+	packet   int64 // largest packet that is not one to look for the MTU
 	packets  packets
 }
 
@@ -54,15 +54,15 @@ func (m *Member) Counters() Counters {
 // Seen tells whether the connection has asked this controller at all.
 func (m *Member) Seen() bool { return m.seen.Load() > 0 }
 
-// Join makes the member one of a path, for good. overhead is what each of its
-// packets has around it on the wire, in bytes.
-func (m *Member) Join(p *Path, class Class, overhead int) {
+// Join makes the member one of a path, for good. Its packets have up to packet bytes, and
+// each has overhead around it on the wire.
+func (m *Member) Join(p *Path, class Class, packet, overhead int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.path.Load() != nil {
 		return
 	}
-	m.class, m.overhead = class, int64(overhead)
+	m.class, m.packet, m.overhead = class, int64(packet), int64(overhead)
 	p.members[m] = struct{}{}
 	p.count()
 	m.path.Store(p)
@@ -84,6 +84,7 @@ func (m *Member) Leave() {
 	p.inFlight -= m.inFlight
 	m.inFlight = 0
 	m.packets.clear()
+	p.large.forget()
 }
 
 // CanSend implements ccslot.Controller. A connection with nothing in flight may
@@ -152,6 +153,9 @@ func (m *Member) Sent(now time.Duration, packet int64, size, inFlight int64, eli
 		return
 	}
 	p.charge(t, m.class, wire)
+	if size <= m.packet { // what is larger looks for the MTU, and may well vanish
+		p.large.sent(size)
+	}
 	before := p.inFlight
 	m.setInFlight(p, inFlight)
 	s := m.packets.add(packet)
@@ -169,6 +173,7 @@ func (m *Member) Acked(now time.Duration, packet int64, size int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.time(now)
+	p.large.acked(size)
 	m.setInFlight(p, max(m.inFlight-size, 0))
 	if s, ok := m.packets.take(packet); ok {
 		p.model.acked(t, s, p.inFlight)
@@ -191,6 +196,7 @@ func (m *Member) Lost(packet int64, size int64) {
 		p.model.marked()
 		return
 	}
+	p.large.lost(size)
 	m.setInFlight(p, max(m.inFlight-size, 0))
 	if s, ok := m.packets.take(packet); ok {
 		p.model.lost(s)
@@ -231,6 +237,7 @@ func (m *Member) Migrated() {
 	defer p.mu.Unlock()
 	m.setInFlight(p, 0)
 	m.packets.clear()
+	p.large.forget()
 }
 
 // Window implements ccslot.Controller.

@@ -120,7 +120,7 @@ func TestLoose(t *testing.T) {
 	}
 	m.Sent(-5, 1, 1280, 1280, true)
 	p := New(0)
-	m.Join(p, Bulk, 42)
+	m.Join(p, Bulk, 1280, 42)
 	m.Acked(time.Second, 1, 1280)
 	m.Lost(2, 1280)
 	m.Spurious(7)
@@ -130,7 +130,7 @@ func TestLoose(t *testing.T) {
 	if c := m.Counters(); c != (Counters{1, 1, 1}) {
 		t.Errorf("%+v", c)
 	}
-	m.Join(New(0), Priority, 42) // for good means for good
+	m.Join(New(0), Priority, 1280, 42) // for good means for good
 	m.Leave()
 	m.Leave()
 	if s := p.State(); s.Members != 0 {
@@ -143,8 +143,8 @@ func TestLoose(t *testing.T) {
 func TestLeave(t *testing.T) {
 	p := New(100 * mbit)
 	a, b := NewMember(), NewMember()
-	a.Join(p, Bulk, 42)
-	b.Join(p, Bulk, 42)
+	a.Join(p, Bulk, 1280, 42)
+	b.Join(p, Bulk, 1280, 42)
 	for i := range int64(10) {
 		a.Sent(time.Second, i, 1000, 1000*(i+1), true)
 		b.Sent(time.Second, i, 1000, 1000*(i+1), true)
@@ -168,7 +168,7 @@ func TestConcurrent(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			m := NewMember()
-			m.Join(p, Bulk, 42)
+			m.Join(p, Bulk, 1280, 42)
 			defer m.Leave()
 			for i := range int64(1000) {
 				now := time.Duration(i) * time.Millisecond

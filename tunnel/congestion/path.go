@@ -24,6 +24,7 @@ type Path struct {
 	fullAt   time.Duration // when the window was last found full
 	budget   budget
 	paced    int64 // the budget's rate
+	large    large
 }
 
 // New makes a path. rate is what the line carries, or what we may use of it, in

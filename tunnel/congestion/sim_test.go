@@ -194,7 +194,7 @@ type conn struct {
 
 func newConn(s *sim, p *Path, c Class) *conn {
 	x := &conn{sim: s, m: NewMember(), left: -1, flight: flight{under: map[int64]bool{}}}
-	x.m.Join(p, c, simOverhead)
+	x.m.Join(p, c, 1280, simOverhead)
 	x.m.SetPacketSize(simPacket)
 	return x
 }
