@@ -27,14 +27,18 @@ func (m *sourceMove) giveUp(why error) {
 
 // drain lets what is on its way arrive while the source ends its connections: what
 // the destination has said that it holds need not cross in the next attempt. Where
-// nothing can arrive the connections end at once.
+// nothing can arrive they end at once, and so they do when the VM may stand still: a
+// hypervisor whose last bytes nobody takes hears no order, neither to cancel nor to resume.
+// With multifd they end at once as well: a destination that has all of the main stream and
+// not all of the others waits for these, hears no order either, and has to be killed.
 func (m *sourceMove) drain(why error) {
 	switch {
 	case m.legs == nil:
-	case m.link.State().Up:
-		m.s.giveUp(why)
-	default:
+	case m.switching || !m.stopAt.IsZero() || m.entry.Spec.Channels > 0 || !m.link.State().Up:
 		m.legs.stop(why)
+	default:
+		m.s.giveUp(why)
+		time.AfterFunc(drainTime, func() { m.legs.stop(why) }) // whatever the orders to the source take
 	}
 }
 

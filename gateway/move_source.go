@@ -44,8 +44,8 @@ const (
 	// themselves: both hypervisors close, and the last acknowledgements come.
 	legsGrace = 2 * time.Second
 
-	// drainTime is how long those of a move that is given up may take to bring what
-	// was on its way. The VM runs at its source meanwhile.
+	// drainTime is how long those of a move that is given up while the VM runs may take
+	// to bring what was on its way.
 	drainTime = 2 * time.Second
 
 	// progressEvery is how often the hypervisor is asked how far it is.
