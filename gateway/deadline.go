@@ -69,7 +69,7 @@ func (s sample) forecastCheap(part float64) forecast {
 func (m *sourceMove) hurry(s sample) {
 	seconds := m.job.snapshot().Request.Deadline
 	left := time.Until(m.begun.Add(time.Duration(seconds) * time.Second))
-	if seconds == 0 || !m.haste.look(time.Now(), left, s.forecast(), s.forecastCheap(m.rates.cheap())) {
+	if seconds == 0 || m.s.flow == nil || !m.haste.look(time.Now(), left, s.forecast(), s.forecastCheap(m.rates.cheap())) {
 		return
 	}
 	m.s.flow.UseAll(m.haste.all)

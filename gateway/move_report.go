@@ -14,7 +14,10 @@ func (m *sourceMove) note(p Progress) {
 		stalled = "the WAN is away: " + st.Why
 	}
 	logical, wire := m.s.logical.Load(), m.s.wire.Load()
-	given, dear := m.s.flow.Spread()
+	var given, dear int64
+	if m.s.flow != nil { // else the move was taken up after all had crossed
+		given, dear = m.s.flow.Spread()
+	}
 	m.rates.add(meterSample{time.Now(), logical, wire, given, dear})
 	codec, limited := m.s.effort()
 	now := sample{
