@@ -90,3 +90,39 @@ func TestDigestBehindAFullQueue(t *testing.T) {
 		t.Errorf("once more: %v", got)
 	}
 }
+
+// TestDigestsWhileSomethingIsLost: where a message to a site is lost again and again, all of
+// its segments are told of in turn.
+func TestDigestsWhileSomethingIsLost(t *testing.T) {
+	m, err := New(Config{Site: "a", Host: &sinkHost{}, Carrier: sinkCarrier{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &peer{site: "b", queue: make(chan []byte, maxQueued), up: true}
+	m.peers["b"] = p
+	const many = 5 * digestsAtOnce
+	segs := make(map[uint32]*segment)
+	for i := uint32(1); i <= many; i++ {
+		segs[i] = m.keepOrMake(nil, Segment{Name: fmt.Sprint(i), VNI: i, Sites: []string{"b"}})
+	}
+	m.state.Store(&segs)
+	told := make(map[uint32]bool)
+	for now, tick := time.Now(), 0; tick < 6; tick++ {
+		now = now.Add(tickEvery)
+		p.behind.Store(true)
+		m.hastenDigests()
+		m.sendDigests(now)
+		for range len(p.queue) {
+			msg, err := announce.Parse(<-p.queue)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if msg.Kind == announce.Digest {
+				told[msg.VNI] = true
+			}
+		}
+	}
+	if len(told) < many {
+		t.Errorf("%d of %d segments were told of", len(told), many)
+	}
+}

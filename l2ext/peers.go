@@ -259,7 +259,7 @@ func (m *Manager) hastenDigests() {
 	}
 	for _, seg := range m.segments() {
 		if slices.ContainsFunc(seg.Sites, func(site string) bool { return slices.Contains(behind, site) }) {
-			seg.digested = time.Time{}
+			seg.digested = seg.digested.Add(-digestEvery) // due, and still in its turn
 		}
 	}
 }
