@@ -36,6 +36,9 @@ func (m memo) write(v any) error {
 	if err != nil {
 		return err
 	}
+	if len(b) > maxMemo {
+		return fmt.Errorf("%s would take %d bytes; %d is the most", m.path, len(b), maxMemo)
+	}
 	return replaceFile(m.path, b)
 }
 
