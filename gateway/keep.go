@@ -31,7 +31,8 @@ type keeper struct {
 	g      *Gateway
 	seen   *seenImages
 	failed map[string]ImageFile // could not be read; tried again when they change
-	at     map[string]position  // how far each peer has what was read
+	at     map[string][16]byte  // lives of the peers that have what was read
+	sum    uint64               // of what that was
 	told   string               // the last problem, which is not told again and again
 
 	full  time.Duration // before files are read again, since the pool took no more
@@ -55,19 +56,13 @@ func (f ImageFile) settled(while time.Duration) bool {
 	return time.Since(at) >= while
 }
 
-// position is a life of the peer's process, and a round of reading.
-type position struct {
-	epoch [16]byte
-	reads int
-}
-
 // keepSeeded runs until ctx ends.
 func (g *Gateway) keepSeeded(ctx context.Context) {
-	k := &keeper{g: g, seen: g.images.seen, failed: map[string]ImageFile{}, at: map[string]position{}}
+	k := &keeper{g: g, seen: g.images.seen, failed: map[string]ImageFile{}}
 	tick := time.NewTicker(g.keepEvery)
 	defer tick.Stop()
-	for reads := 0; ; {
-		reads += k.round(ctx, reads)
+	for {
+		k.round(ctx)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -76,20 +71,18 @@ func (g *Gateway) keepSeeded(ctx context.Context) {
 	}
 }
 
-// round reads what has changed, and sends what a peer does not have. It returns 1
-// if something was read.
-func (k *keeper) round(ctx context.Context, reads int) (read int) {
+// round reads what has changed, and sends what a peer does not have: also what was read by
+// hand.
+func (k *keeper) round(ctx context.Context) {
 	changed, err := k.changed(ctx)
 	if err != nil && ctx.Err() == nil && err.Error() != k.told {
 		k.told = err.Error()
 		k.g.log.Warn("directory of images", "err", err)
 	}
-	if len(changed) > 0 {
-		read = 1
-	}
-	at := k.positions(reads + read)
-	if _, kept := k.seen.in(k.g.cfg.SeedDirs); len(changed) == 0 && (kept == 0 || k.g.cfg.SeedLocal || k.have(at) || time.Now().Before(k.after)) {
-		return 0
+	at := k.lives()
+	if all, kept := k.seen.in(k.g.cfg.SeedDirs); len(changed) == 0 &&
+		(kept == 0 || k.g.cfg.SeedLocal || k.have(at, sumOfSpans(all)) || time.Now().Before(k.after)) {
+		return
 	}
 	done := make(chan struct{})
 	_, err = k.g.startTask(k.g.seedTask(SeedRequest{Sources: k.g.cfg.SeedDirs}), nil, func(ctx context.Context, t *storeTask) error {
@@ -97,9 +90,9 @@ func (k *keeper) round(ctx context.Context, reads int) (read int) {
 		s := k.g.newSeeding(t)
 		s.files = changed
 		s.total()
-		err := k.seed(ctx, s)
+		sum, err := k.seed(ctx, s)
 		if k.pause = min(max(2*k.pause, k.g.keepEvery), longestPause); err == nil || len(s.problems) > 0 {
-			k.at, k.pause = at, 0
+			k.at, k.sum, k.pause = at, sum, 0
 		}
 		k.after = time.Now().Add(k.pause)
 		if k.full = min(max(2*k.full, k.g.keepEvery), longestPause); !errors.Is(err, errPool) {
@@ -108,16 +101,14 @@ func (k *keeper) round(ctx context.Context, reads int) (read int) {
 		k.again = time.Now().Add(k.full)
 		return err
 	})
-	if err != nil {
-		return 0 // too many tasks; the next round
+	if err == nil { // else there are too many tasks; the next round
+		<-done // ends with ctx
 	}
-	<-done // ends with ctx
-	return read
 }
 
 // seed reads the files of s, and sends what all files have: also when the disk of this site
-// takes no more of them.
-func (k *keeper) seed(ctx context.Context, s *seeding) error {
+// takes no more of them. sum is of what it has sent.
+func (k *keeper) seed(ctx context.Context, s *seeding) (sum uint64, err error) {
 	var full error
 	if len(s.files) > 0 {
 		err := s.readAll(ctx)
@@ -131,40 +122,43 @@ func (k *keeper) seed(ctx context.Context, s *seeding) error {
 			delete(k.failed, f.Name)
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
 	s.task.update(func(v *StoreTask) { v.Phase = "sending to peers" })
-	err := errors.Join(full, k.g.crossAll(ctx, s.task, k.segments(), SeedRequest{Local: k.g.cfg.SeedLocal}))
+	all, _ := k.seen.in(k.g.cfg.SeedDirs)
+	err = errors.Join(full, k.g.crossAll(ctx, s.task, k.segments(all), SeedRequest{Local: k.g.cfg.SeedLocal}))
 	if len(s.problems) > 0 {
 		err = errors.Join(err, fmt.Errorf("%d images could not be read, the first: %w", len(s.problems), s.problems[0]))
 	}
-	return err
+	return sumOfSpans(all), err
 }
 
 // segments are those of the pool that have pages of the files.
-func (k *keeper) segments() []uint64 {
-	all, _ := k.seen.in(k.g.cfg.SeedDirs)
+func (k *keeper) segments(all []span) []uint64 {
 	set := map[uint64]bool{}
 	k.seen.shelf().list(all, set)
 	return slices.Sorted(maps.Keys(set))
 }
 
-// positions are those of the peers that are up, once they have all.
-func (k *keeper) positions(reads int) map[string]position {
-	at := map[string]position{}
+// lives are those of the processes of the peers that are up.
+func (k *keeper) lives() map[string][16]byte {
+	at := map[string][16]byte{}
 	for _, l := range k.g.node.Links() {
 		if l.State().Up {
-			at[l.Site()] = position{l.Epoch(), reads}
+			at[l.Site()] = l.Epoch()
 		}
 	}
 	return at
 }
 
-// have tells whether all of these peers have all.
-func (k *keeper) have(at map[string]position) bool {
-	for site, p := range at {
-		if k.at[site] != p {
+// have tells whether all of these peers have all that was read.
+func (k *keeper) have(at map[string][16]byte, sum uint64) bool {
+	if sum != k.sum {
+		return len(at) == 0
+	}
+	for site, life := range at {
+		if had, ok := k.at[site]; !ok || had != life {
 			return false
 		}
 	}

@@ -101,6 +101,7 @@ func TestKeptSeeded(t *testing.T) {
 	}
 	holds(256)
 	a.images.put("/img/two", two)
+	a.seed(gateway.SeedRequest{Sources: []string{"/img/two"}, Local: true}) // by hand, most likely before it is looked for
 	holds(512)
 	a.images.put("/img/one", three) // changed
 	holds(768)

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/fnv"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -70,6 +72,16 @@ func (s seenFile) sane() bool { return 0 <= s.Done && s.Done <= s.Disk }
 // span is the segments of the pool from the first number to the second; the third tells
 // them from others with these numbers: it is the XOR of their births.
 type span [3]uint64
+
+// sumOfSpans changes when these do; their order does not matter.
+func sumOfSpans(all []span) (sum uint64) {
+	for _, s := range all {
+		h := fnv.New64a()
+		_ = binary.Write(h, binary.LittleEndian, s) // a hash takes all
+		sum += h.Sum64()
+	}
+	return sum
+}
 
 // openSeen reads what an earlier run has noted.
 func openSeen(dir string, pool *dedup.Pool) (*seenImages, error) {
