@@ -152,6 +152,7 @@ func (s *seeding) run(ctx context.Context, r SeedRequest) error {
 	if err := s.readAll(ctx); err != nil {
 		return err
 	}
+	s.g.cameFurther(s.task)
 	s.task.update(func(v *StoreTask) { v.Phase = "sending to peers" })
 	err := s.g.crossAll(ctx, s.task, slices.Sorted(maps.Keys(s.segments)), r)
 	if len(s.problems) > 0 {

@@ -237,6 +237,42 @@ func (s *site) task(id string) gateway.StoreTask {
 	return t
 }
 
+// A seed that goes on counts the starts of the gateway until it comes further: an image that
+// kills the gateway does so a few times, and not at every start.
+func TestSeedCountsStarts(t *testing.T) {
+	t.Parallel()
+	a, _ := newSeeders(t)
+	a.images.put("/img/tpl", disk(6, 4))
+	id := a.seedPart(10, gateway.SeedRequest{Sources: []string{"/img/tpl"}})
+	seeds := filepath.Join(filepath.Dir(a.seenFile()), "seeds.json")
+	notes := func(has bool) {
+		t.Helper()
+		await(t, fmt.Sprintf("a count of starts: %v", has), func() (string, bool) {
+			b, err := os.ReadFile(seeds)
+			return string(b), err == nil && strings.Contains(string(b), id) && strings.Contains(string(b), `"tries":1`) == has
+		})
+	}
+	notes(false)
+	a.stop()
+	notes(false)
+	a.images.gate = make(chan struct{})
+	a.start()
+	notes(true)
+	a.stop() // in good order: that was not the image
+	notes(false)
+	a.images.gate = make(chan struct{})
+	a.start()
+	notes(true)
+	for range 300 { // it comes further
+		a.images.gate <- struct{}{}
+	}
+	await(t, "a note of what was read", func() (bool, bool) {
+		a.images.gate <- struct{}{}
+		b, err := os.ReadFile(seeds)
+		return true, err == nil && !strings.Contains(string(b), `"tries"`)
+	})
+}
+
 // A seed that goes on without its source fails, and says why; the next one has another name.
 func TestSeedSourceGone(t *testing.T) {
 	t.Parallel()
@@ -311,7 +347,7 @@ func TestSeedHostileSeeds(t *testing.T) {
 		seeds := filepath.Join(filepath.Dir(s.seenFile()), "seeds.json")
 		notes := sealed(`[{"id":"store-x","request":{"sources":["/img/tpl"]}},{"id":"store-2147483648","request":{"sources":["/img/tpl"]}},` +
 			`{"id":"store-3","request":{"sources":["relative"]}},{"id":"store-4"},{"id":"store-5","request":{"sources":["/img/tpl"],"rate_bps":-1}},` +
-			`{"id":"store-07","request":{"sources":["/img/tpl"]}},{"id":"store-6","request":{"sources":["/img/tpl"],"local":true}},{"id":"store-6","request":{"sources":["/img/tpl"]}}]`)
+			`{"id":"store-07","request":{"sources":["/img/tpl"]}},{"id":"store-5","request":{"sources":["/img/tpl"]},"tries":3},{"id":"store-6","request":{"sources":["/img/tpl"],"local":true}},{"id":"store-6","request":{"sources":["/img/tpl"]}}]`)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(seeds), 0o700), os.WriteFile(seeds, []byte(notes), 0o600)); err != nil {
 			t.Fatal(err)
 		}

@@ -22,7 +22,12 @@ type notedSeed struct {
 	ID      string      `json:"id"`
 	Started time.Time   `json:"started"`
 	Request SeedRequest `json:"request"`
+	Tries   int         `json:"tries,omitempty"` // starts of the gateway since it last came further
 }
+
+// seedTries is how many starts of the gateway a seed goes on at without coming further: an
+// image that kills the gateway is not to do so at every start, with moves under way.
+const seedTries = 3
 
 // number is that of the task, or 0.
 func (s notedSeed) number() int {
@@ -52,7 +57,7 @@ func (ts *storeTasks) seeds() (all []notedSeed) {
 	defer ts.mu.Unlock()
 	for _, t := range ts.all {
 		if v := t.snapshot(); t.seed != nil && v.State == TaskRunning {
-			all = append(all, notedSeed{v.ID, v.Started, *t.seed})
+			all = append(all, notedSeed{v.ID, v.Started, *t.seed, int(t.tries.Load())})
 		}
 	}
 	return all
@@ -84,6 +89,9 @@ func (g *Gateway) seedAgain(s notedSeed) error {
 	if err := s.Request.check(); err != nil {
 		return err
 	}
+	if s.Tries >= seedTries {
+		return fmt.Errorf("the gateway has ended %d times since it last came further: %w", s.Tries, ErrUnavailable)
+	}
 	if _, err := g.images.tasks.get(s.ID); err == nil {
 		return fmt.Errorf("%s is there twice: %w", s.ID, ErrInvalid)
 	}
@@ -91,6 +99,8 @@ func (g *Gateway) seedAgain(s notedSeed) error {
 	v.ID, v.Started = s.ID, s.Started
 	run := g.seedRun(s.Request)
 	_, err := g.startTask(v, &s.Request, func(ctx context.Context, t *storeTask) error {
+		t.tries.Store(int32(s.Tries) + 1)
+		g.noteSeeds()
 		select {
 		case <-g.ready:
 			return run(ctx, t)
@@ -102,6 +112,13 @@ func (g *Gateway) seedAgain(s notedSeed) error {
 		g.images.tasks.counted(n)
 	}
 	return err
+}
+
+// cameFurther notes that the images of a seed do not keep the gateway from running.
+func (g *Gateway) cameFurther(t *storeTask) {
+	if t.tries.Swap(0) > 0 {
+		g.noteSeeds()
+	}
 }
 
 // counted has tasks get higher numbers than this one.

@@ -227,6 +227,7 @@ func (s *seeding) noteRead(now ...imagePart) {
 	if err := seen.save(); err != nil {
 		s.g.log.Warn("which images were read is not noted; after a restart they are read again", "err", err)
 	}
+	s.g.cameFurther(s.task)
 	s.saved = time.Now()
 	s.saveEvery = max(s.g.noteEvery, noteShare*s.saved.Sub(begun))
 }

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -37,7 +38,8 @@ type storeTask struct {
 	stop context.CancelCauseFunc
 	seed *SeedRequest // that goes on after a restart; nil for a task that does not
 
-	again bool // it does since then
+	again bool         // it does since then
+	tries atomic.Int32 // starts of the gateway since it last came further
 
 	mu   sync.Mutex // guards what follows
 	view StoreTask
@@ -120,6 +122,7 @@ func (g *Gateway) startTask(v StoreTask, seed *SeedRequest, run taskRun) (*store
 		}
 		if t.seed != nil && g.ctx.Err() != nil && err != nil && !errors.Is(err, errOperator) {
 			g.log.Info("content store; the seed goes on at the next start", "task", t.id(), "bytes", t.snapshot().Done)
+			g.cameFurther(t) // it is not what has ended the gateway
 			return
 		}
 		t.end(err, g.ctx.Err() != nil)
