@@ -49,9 +49,15 @@ func ratio(logical, wire int64) float64 {
 	return math.Round(100*float64(logical)/float64(wire)) / 100
 }
 
-// noteCrossed notes how much has crossed, between two looks at the hypervisor.
+// noteCrossed notes how much has crossed, and how, between two looks at the hypervisor.
 func (m *sourceMove) noteCrossed() {
-	m.job.update(func(v *Job) { v.Progress.LogicalBytes, v.Progress.WireBytes = m.s.logical.Load(), m.s.wire.Load() })
+	codec, limited := m.s.effort()
+	m.job.update(func(v *Job) {
+		v.Progress.LogicalBytes, v.Progress.WireBytes = m.s.logical.Load(), m.s.wire.Load()
+		if codec != "" {
+			v.Progress.Codec, v.Progress.LimitedBy = codec, limited
+		}
+	})
 }
 
 // noteLost notes how much has crossed and how it was compressed, of a move that does not
