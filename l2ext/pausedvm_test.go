@@ -150,20 +150,27 @@ func TestSecondPrepareIsLost(t *testing.T) {
 	})
 }
 
+// secondStopIsLost has the VM stop, go on, and stop again, of which the others hear nothing.
+func (w *world) secondStopIsLost(a *l2ext.Manager) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	check(w.t, a.Flip(ctx, "j"))
+	w.settle()
+	check(w.t, a.Revoke(ctx, "j"))
+	w.settle()
+	w.wire.Mute(true)
+	check(w.t, a.Prepare(ctx, "j", nics, "b"), a.Flip(ctx, "j"))
+	w.settle()
+	w.wire.Mute(false)
+}
+
 // TestSecondPrepareAndFlipAreLost: that the VM runs at its destination is enough. Its network is whole at once, and no later
 // word of the lost flip takes broadcasts from it again.
 func TestSecondPrepareAndFlipAreLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := switching(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b", "c")
 		ctx, a, b := t.Context(), w.ms["a"], w.ms["b"]
-		check(t, a.Flip(ctx, "j"))
-		w.settle()
-		check(t, a.Revoke(ctx, "j"))
-		w.settle()
-		w.wire.Mute(true)
-		check(t, a.Prepare(ctx, "j", nics, "b"), a.Flip(ctx, "j"))
-		w.settle()
-		w.wire.Mute(false)
+		w.secondStopIsLost(a)
 		w.hosts["a"].Unplug("br", "vm")
 		check(t, b.Settle(ctx, "j", nics))
 		check(t, w.hosts["b"].Send("vm", frameTo(hostOf("c"), vmMAC, 100)))
@@ -195,14 +202,7 @@ func TestAllButTheEndIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := switching(t, l2exttest.Line{Delay: 20 * time.Millisecond}, "a", "b")
 		ctx, a, b := t.Context(), w.ms["a"], w.ms["b"]
-		check(t, a.Flip(ctx, "j"))
-		w.settle()
-		check(t, a.Revoke(ctx, "j"))
-		w.settle()
-		w.wire.Mute(true)
-		check(t, a.Prepare(ctx, "j", nics, "b"), a.Flip(ctx, "j"))
-		w.settle()
-		w.wire.Mute(false)
+		w.secondStopIsLost(a)
 		check(t, a.Confirm(ctx, "j"), b.Confirm(ctx, "j"))
 		w.pass(11 * time.Second) // a digest, and a tick
 		w.want(vmMAC, "a: b 6 confirmed j; b: b 6 confirmed j")
