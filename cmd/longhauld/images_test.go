@@ -175,36 +175,28 @@ func TestSeedWalk(t *testing.T) {
 	dir := newDisks(t, 3)
 	bin := buildBoth(t)
 	a, b := newThree(t, bin), newThree(t, bin)
-	must := func(m *three, args ...string) string {
-		t.Helper()
-		out, err := m.do(args...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.TrimSpace(out)
-	}
-	must(a, "init", "--site", "a", "--address", "127.0.0.1:"+a.port, "--dir", a.dir)
+	a.must("init", "--site", "a", "--address", "127.0.0.1:"+a.port, "--dir", a.dir)
 	a.serve()
 	until(t, "the API", func() (string, bool) { out, err := a.do("status"); return fmt.Sprint(out, err), err == nil })
-	must(b, "join", must(a, "token", "create", "--site", "b", "--ttl", "1h", "--dir", a.dir), "--dir", b.dir, "--address", "127.0.0.1:"+b.port)
+	b.must("join", a.must("token", "create", "--site", "b", "--ttl", "1h", "--dir", a.dir), "--dir", b.dir, "--address", "127.0.0.1:"+b.port)
 	b.serve()
 	up := func(p map[string]any) bool { return p["alive"] == true }
 	a.status(up)
 	b.status(up)
 
 	// 1.5 MiB of 3 is data, of which 0.5 MiB is there twice; the last block is none of a disk's.
-	out := must(a, "store", "seed", filepath.Join(dir, "disk.qcow2"))
+	out := a.must("store", "seed", filepath.Join(dir, "disk.qcow2"))
 	if !strings.HasPrefix(out, "1 images, 3 MiB read: 385 pages, ") || !strings.Contains(out, "b     done") {
 		t.Errorf("a qcow2 file: %s", out)
 	}
 	export := nbdtest.Serve(t, "unix", filepath.Join(dir, "over.qcow2"), "--format=qcow2")
-	if out = must(a, "store", "seed", export); !strings.HasPrefix(out, "1 images, 3 MiB read: ") || !strings.Contains(out, " new here") || strings.Contains(out, "before") {
+	if out = a.must("store", "seed", export); !strings.HasPrefix(out, "1 images, 3 MiB read: ") || !strings.Contains(out, " new here") || strings.Contains(out, "before") {
 		t.Errorf("an export: %s", out)
 	}
-	if out = must(a, "store", "seed", dir); !strings.Contains(out, "5 images, ") || !strings.Contains(out, " (3 MiB of it before): ") || !strings.Contains(out, ", 0 of them new here") {
+	if out = a.must("store", "seed", dir); !strings.Contains(out, "5 images, ") || !strings.Contains(out, " (3 MiB of it before): ") || !strings.Contains(out, ", 0 of them new here") {
 		t.Errorf("a directory: %s", out)
 	}
-	if out = must(a, "store", "seed", dir); !strings.Contains(out, " of it before): 0 pages, 0 of them new here") {
+	if out = a.must("store", "seed", dir); !strings.Contains(out, " of it before): 0 pages, 0 of them new here") {
 		t.Errorf("the directory once more: %s", out)
 	}
 
@@ -214,7 +206,7 @@ func TestSeedWalk(t *testing.T) {
 	if err := os.WriteFile(file, big, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	id := must(a, "store", "seed", file, "--detach", "--read-rate", "80Mbit") // 5 s
+	id := a.must("store", "seed", file, "--detach", "--read-rate", "80Mbit") // 5 s
 	running := func(least int64) func() (string, bool) {
 		return func() (string, bool) {
 			out, err := a.do("store", "task", "list", "--json")
@@ -223,12 +215,12 @@ func TestSeedWalk(t *testing.T) {
 		}
 	}
 	until(t, "some of the image", running(8<<20))
-	must(a, "store", "task", "abort", id)
+	a.must("store", "task", "abort", id)
 	until(t, "the end", func() (string, bool) {
 		out, err := a.do("store", "task", "list", "--json")
 		return out, err == nil && taskOf(out, id).State == gateway.TaskAborted
 	})
-	id = must(a, "store", "seed", file, "--detach", "--read-rate", "80Mbit")
+	id = a.must("store", "seed", file, "--detach", "--read-rate", "80Mbit")
 	until(t, "some more of it", running(20<<20))
 	watch := exec.CommandContext(t.Context(), filepath.Join(a.bin, "longhaul"), "--socket", filepath.Join(a.run, "api.sock"), "store", "task", "watch", id)
 	var said, progress strings.Builder
@@ -251,11 +243,11 @@ func TestSeedWalk(t *testing.T) {
 	if err := watch.Wait(); err != nil || !strings.HasPrefix(said.String(), "1 images, 48 MiB read (") || !strings.Contains(said.String(), "b     done") || !strings.Contains(progress.String(), "lost the gateway (") {
 		t.Errorf("over a restart: %v: %s%s", err, &progress, &said)
 	}
-	all := must(a, "store", "task", "list", "--json")
+	all := a.must("store", "task", "list", "--json")
 	if task := taskOf(all, id); task.State != gateway.TaskDone || task.Before < 16<<20 || task.Done != 48<<20 || task.ReadRate != 80e6 {
 		t.Errorf("over a restart: %+v of %s", task, all)
 	}
-	if held := must(b, "store", "stats", "--json"); !strings.Contains(held, `"received_pages": 12`) { // 48 MiB and what the disks have
+	if held := b.must("store", "stats", "--json"); !strings.Contains(held, `"received_pages": 12`) { // 48 MiB and what the disks have
 		t.Errorf("b holds %s", held)
 	}
 }

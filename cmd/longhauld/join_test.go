@@ -68,6 +68,16 @@ func (m *three) do(args ...string) (string, error) {
 	return string(out), err
 }
 
+// must is do of what has to work, without the end of the line.
+func (m *three) must(args ...string) string {
+	m.t.Helper()
+	out, err := m.do(args...)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
 // serve starts the gateway on the config that init or join wrote, with the
 // directories of this machine.
 func (m *three) serve() {
@@ -123,15 +133,7 @@ func (m *three) status(want func(peer map[string]any) bool) {
 func TestThreeCommands(t *testing.T) {
 	bin := buildBoth(t)
 	a, b := newThree(t, bin), newThree(t, bin)
-	must := func(m *three, args ...string) string {
-		t.Helper()
-		out, err := m.do(args...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.TrimSpace(out)
-	}
-	must(a, "init", "--site", "a", "--address", "127.0.0.1:"+a.port, "--dir", a.dir)
+	a.must("init", "--site", "a", "--address", "127.0.0.1:"+a.port, "--dir", a.dir)
 	a.serve()
 	a2 := func() string { // the API is there a moment after the start
 		for deadline := time.Now().Add(2 * time.Minute); ; {
@@ -144,14 +146,14 @@ func TestThreeCommands(t *testing.T) {
 	if !strings.Contains(a2, "a") {
 		t.Fatalf("status: %s", a2)
 	}
-	token := must(a, "token", "create", "--site", "b", "--ttl", "1h", "--dir", a.dir)
+	token := a.must("token", "create", "--site", "b", "--ttl", "1h", "--dir", a.dir)
 	if strings.Contains(token, "\n") {
 		t.Errorf("a token of more than one line: %q", token)
 	}
 	if out, err := a.do("token", "create", "--site", "a"); err == nil || !strings.Contains(err.Error(), "a site has one gateway") {
 		t.Errorf("a token for its own site: %s, %v", out, err)
 	}
-	must(b, "join", token, "--dir", b.dir, "--address", "127.0.0.1:"+b.port)
+	b.must("join", token, "--dir", b.dir, "--address", "127.0.0.1:"+b.port)
 	b.serve()
 	alive := func(site string) func(map[string]any) bool {
 		return func(p map[string]any) bool { return p["site"] == site && p["alive"] == true && p["member"] == "alive" }
@@ -163,7 +165,7 @@ func TestThreeCommands(t *testing.T) {
 	if out, err := c.do("join", token, "--dir", c.dir); err == nil {
 		t.Errorf("a token works twice: %s", out)
 	}
-	must(a, "revoke", "b", "--yes")
+	a.must("revoke", "b", "--yes")
 	a.status(func(p map[string]any) bool { return p["site"] == "b" && p["alive"] == false && p["why"] != "" })
 }
 
