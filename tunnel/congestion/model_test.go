@@ -42,9 +42,7 @@ func (s *sim) share(bytes int64, d time.Duration) float64 {
 // TestLines is one path alone on lines of all kinds: what arrives from a cold
 // start, how soon the line is full, what a queue loses, and how long the queue is.
 func TestLines(t *testing.T) {
-	if underRace {
-		t.Skip("one goroutine, for minutes: runs without -race")
-	}
+	long(t)
 	for _, tt := range []struct {
 		cell
 		cold, steady float64       // least share of the line over 5 s and over the last 3
@@ -97,9 +95,7 @@ func TestLines(t *testing.T) {
 // TestFairness is a path and a CUBIC flow on one line for a minute, in every
 // order of coming: the path takes between 0.4 and 2 times a fair share.
 func TestFairness(t *testing.T) {
-	if underRace {
-		t.Skip("one goroutine, for minutes: runs without -race")
-	}
+	long(t)
 	for _, c := range []cell{
 		{40, 50, 0.2, 0, 0, 0, false}, {40, 50, 0.5, 0, 0, 0, false}, {40, 50, 1, 0, 0, 0, false},
 		{40, 50, 2, 0, 0, 0, false}, {40, 20, 1, 0, 0, 0, false}, {20, 100, 1, 0, 0, 0, false},

@@ -20,9 +20,7 @@ var losses = []struct{ loss, burst float64 }{{0, 0}, {0.0001, 0}, {0.001, 0}, {0
 //
 //	go test ./tunnel/congestion -run TestStarts -v -starts 20
 func TestStarts(t *testing.T) {
-	if underRace {
-		t.Skip("one goroutine, for minutes: runs without -race")
-	}
+	long(t)
 	for _, tt := range []struct {
 		rate  int64
 		rtts  []int

@@ -10,9 +10,7 @@ import (
 // long, loses nothing where it is short, and is not ended by a burst of losses. Without
 // trains it fills the queue.
 func TestStartupQueue(t *testing.T) {
-	if underRace {
-		t.Skip("one goroutine, for minutes: runs without -race")
-	}
+	long(t)
 	for _, tt := range []struct {
 		cell
 		queue time.Duration // longest
