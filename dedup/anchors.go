@@ -18,8 +18,8 @@ const (
 	anchorWindow = 64                   // bytes; fixed by the width of the rolling hash
 	anchorSpan   = (page.Size - 64) / 4 // places that one of four lanes rolls over
 	anchorMark   = 0xfe << 56           // a hash at least this high is an anchor: 1 of 128
-	rareMark     = 0xff << 56           // and those that a crowded table keeps and looks for: 1 of 256
-	sparseMark   = 0xff80 << 48         // and those that a setting with few anchors does: 1 of 512
+	rareMark     = 0xff << 56           // and those of a crowded table, or of a setting with few: 1 of 256
+	sparseMark   = 0xff80 << 48         // and those of a setting with the fewest: 1 of 512
 	maxAnchors   = 80                   // of one page; 32 is the mean
 	maxVotes     = maxAnchors           // different pages that the anchors of one page lead to
 	anchorMix    = 0x9e3779b97f4a7c15   // spreads hashes over the table
