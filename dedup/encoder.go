@@ -172,6 +172,8 @@ func (e *Encoder) close() {
 	b.msg.Flags = record.Flags(b.Mark)
 	if e.wants && b.msg.Peer != 0 {
 		b.msg.Flags |= record.Uses
+	} else {
+		e.mayUse.Store(false) // the peer keeps nothing for this channel until it is asked to again
 	}
 	e.received.release()
 	e.cut.Add(b.Stats)

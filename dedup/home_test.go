@@ -85,6 +85,42 @@ func TestTripHome(t *testing.T) {
 	}
 }
 
+// TestHomeBeforeThePeerIsKnown: a channel whose first batch cannot ask the peer to keep what
+// it sent, for want of its name, refers to none of that before the peer was asked.
+func TestHomeBeforeThePeerIsKnown(t *testing.T) {
+	a, b := NewStore(Config{Budget: 8 << 20}), NewStore(Config{Budget: 8 << 20})
+	back := newWire(t, b, a, EncoderConfig{PeerReady: true})
+	back.add(opaqueItem([]byte("QEVM header")))
+	back.flush()
+
+	out, items := newWire(t, a, b, EncoderConfig{}), guest(1, 300)
+	out.add(items...)
+	out.flush()
+	out.ack()
+	home := changeSome(items, 50, 1)
+	for _, it := range home { // on its way while a goes on, and forgets what it sent
+		back.e.Add(it)
+	}
+	for seed := range uint64(40) {
+		out.add(guest(100+seed, 200)...)
+		out.flush()
+		out.ack()
+	}
+	if a.Stats().Evicted == 0 {
+		t.Fatal("nothing was evicted")
+	}
+	for m := back.e.Cut(); m != nil; m = back.e.Cut() {
+		if _, err := back.carry(m); err != nil {
+			t.Fatalf("batch %d: %v", m.Seq, err)
+		}
+	}
+	if back.ack(); back.e.Asks() {
+		t.Error("what a was asked for is not used")
+	}
+	back.e.Close()
+	back.d.Close()
+}
+
 // TestUnacked: nothing that is not acknowledged is referred to by another
 // channel, and nothing of a closed channel ever.
 func TestUnacked(t *testing.T) {
