@@ -152,6 +152,19 @@ func (m *sourceMove) tellProgress(ctx context.Context) {
 	}
 }
 
+// tellDrain has the destination take what is on its way for its store, whatever becomes
+// of its process. Where it does not hear it, less of that arrives.
+func (m *sourceMove) tellDrain(why error) {
+	if m.ctl == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(m.g.ctx, windDown)
+	defer cancel()
+	if err := m.tell(ctx, control{Type: msgDrain, Reason: why.Error()}); err != nil {
+		m.g.log.Debug("telling the destination to drain", "vm", m.entry.Spec.VM, "err", err)
+	}
+}
+
 // tellAbort has the destination end its process, and waits a moment for its
 // answer so that the next try finds the place free. It need not arrive: the
 // destination never runs by itself, and asks when it is told nothing.

@@ -59,10 +59,10 @@ type inbound struct {
 	pack   func(io.Writer) io.WriteCloser // puts an unpacked stream back; nil: it is none
 	packer io.WriteCloser                 // … to conn
 
-	conn    net.Conn    // to the destination; nil until it is dialed
-	stop    func() bool // conn is no longer cut off when run has to end
-	held    []byte      // verified bytes that wait: for need, or for the rest of their unit
-	partial bool        // held is the beginning of a unit
+	conn    net.Conn      // to the destination; nil until it is dialed
+	stops   []func() bool // conn is no longer cut off when run has to end, or all connections have to
+	held    []byte        // verified bytes that wait: for need, or for the rest of their unit
+	partial bool          // held is the beginning of a unit
 }
 
 // delivery is what travels through step 7: a batch is expanded, then resolved.
@@ -107,7 +107,9 @@ func (in *inbound) run(ctx context.Context) error {
 	err := g.Wait()
 	in.holding(-len(in.held))
 	if in.conn != nil {
-		in.stop()
+		for _, stop := range in.stops {
+			stop()
+		}
 		if err != nil {
 			cutOff(in.conn)
 		}
@@ -196,16 +198,19 @@ func (in *inbound) replay(ctx context.Context, d delivery, connected chan<- net.
 	in.s.logical.Add(int64(len(raw)))
 	digest := in.dec.Digest()
 	in.s.advance(in.state, len(raw), func() dedup.Digest { return digest })
-	if err := in.deliver(ctx, raw, mark, connected); err != nil {
+	if err := in.deliver(ctx, raw, mark, connected); err != nil && in.s.givenUp() == nil {
 		return err
 	}
-	in.ch.Done(d.seq)
+	in.ch.Done(d.seq) // of a move that is given up it is for the store alone
 	return nil
 }
 
 // deliver writes verified bytes to the destination, or keeps them while they
 // have to wait.
 func (in *inbound) deliver(ctx context.Context, raw []byte, mark page.Mark, connected chan<- net.Conn) error {
+	if in.s.givenUp() != nil {
+		return nil
+	}
 	in.partial = mark&page.Hold != 0
 	if in.partial || in.conn == nil && len(in.held)+len(raw) < in.need {
 		if len(in.held)+len(raw) > maxHeld {
@@ -263,7 +268,9 @@ func (in *inbound) connect(ctx context.Context, connected chan<- net.Conn) error
 	if in.pack != nil {
 		in.packer = in.pack(c)
 	}
-	in.stop = context.AfterFunc(ctx, func() { cutOff(c) }) // a blocked Read or Write does not know of ctx
+	for _, ends := range []context.Context{ctx, in.s.local} {
+		in.stops = append(in.stops, context.AfterFunc(ends, func() { cutOff(c) })) // a blocked Read or Write does not know of them
+	}
 	connected <- c
 	if in.main {
 		in.s.opened()
@@ -285,6 +292,8 @@ func (in *inbound) waitForMain(ctx context.Context) error {
 		return nil
 	case <-late:
 		return fmt.Errorf("no main connection has come within %v", in.patience)
+	case <-in.s.local.Done():
+		return in.s.givenUp()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -297,7 +306,7 @@ func (in *inbound) unseal(ctx context.Context, msg []byte) error {
 	if err := decodeJSON(msg, &s); err != nil {
 		return fmt.Errorf("reading a seal: %w", err)
 	}
-	if err := in.s.await(ctx, s.Streams); err != nil {
+	if err := in.s.await(ctx, s.Streams); err != nil && in.s.givenUp() == nil {
 		err = fmt.Errorf("end of the stream withheld: %w", err)
 		if errors.Is(err, errDigest) {
 			in.s.blame(err)
@@ -350,6 +359,9 @@ func (in *inbound) answer(ctx context.Context, connected <-chan net.Conn) error 
 		}
 		if errors.Is(err, io.EOF) {
 			return in.ch.CloseSend(ctx)
+		}
+		if in.s.givenUp() != nil {
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("reading the return path of the destination: %w", err)

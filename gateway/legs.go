@@ -107,6 +107,28 @@ func (r *runningLegs) finish(grace time.Duration, why error) {
 	}
 }
 
+// drain waits for the legs to end, and stops them when nothing arrives any more, or it
+// has taken long enough.
+func (r *runningLegs) drain(arrived func() int64, why error) {
+	tick := time.NewTicker(drainTime)
+	defer tick.Stop()
+	late := time.After(drainMost)
+	for last := arrived(); ; {
+		select {
+		case <-tick.C:
+			if now := arrived(); now != last {
+				last = now
+				continue
+			}
+		case <-late:
+		case <-r.ended:
+			return
+		}
+		r.stop(why)
+		return
+	}
+}
+
 // serveLegs is step 1: it accepts the source's connections until ln is closed,
 // and carries each to the peer. When it returns, all of them have ended. The
 // first that fails ends all.
@@ -179,7 +201,11 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 	}
 	s.logical.Add(int64(len(head)))
 	o := &outbound{s: s, state: state, conn: conn, from: from, head: head, scan: scan, ch: ch, enc: enc, heard: make(chan struct{}, 1)}
-	if err := o.run(ctx); err != nil {
+	err = o.run(ctx)
+	if s.givenUp() != nil { // the others may still bring something
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("%s connection %d: %w", role, state.index, err)
 	}
 	return nil

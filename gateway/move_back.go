@@ -16,7 +16,7 @@ func (m *sourceMove) giveUp(why error) {
 	m.cancel(ctx)
 	err := m.runHere(ctx)
 	if m.legs != nil {
-		m.legs.finish(drainTime, why)
+		m.legs.finish(drainMost, why)
 	}
 	why = m.tellAbort(ctx, why)
 	if err := m.step(StepAborted); err != nil {
@@ -27,20 +27,23 @@ func (m *sourceMove) giveUp(why error) {
 
 // drain lets what is on its way arrive while the source ends its connections: what
 // the destination has said that it holds need not cross in the next attempt. Where
-// nothing can arrive they end at once, and so they do when the VM may stand still: a
-// hypervisor whose last bytes nobody takes hears no order, neither to cancel nor to resume.
-// With multifd they end at once as well: a destination that has all of the main stream and
-// not all of the others waits for these, hears no order either, and has to be killed.
+// nothing can arrive all ends at once. Where the VM may stand still the connections to the
+// source do: a hypervisor whose last bytes nobody takes hears no order, neither to cancel
+// nor to resume.
 func (m *sourceMove) drain(why error) {
 	switch {
 	case m.legs == nil:
-	case m.switching || !m.stopAt.IsZero() || m.entry.Spec.Channels > 0 || !m.link.State().Up:
+	case !m.link.State().Up:
 		m.legs.stop(why)
 	default:
-		m.s.giveUp(why)
-		time.AfterFunc(drainTime, func() { m.legs.stop(why) }) // whatever the orders to the source take
+		m.s.giveUp(why, m.mayStand())
+		m.tellDrain(why)
+		m.g.wg.Go(func() { m.legs.drain(m.s.delivered.Load, why) }) // whatever the orders to the source take
 	}
 }
+
+// mayStand tells that the VM may stand still by order of the migration.
+func (m *sourceMove) mayStand() bool { return m.switching || !m.stopAt.IsZero() }
 
 // cancel ends the migration, as the next move would find it under way. Where the
 // control connection is what has failed, a new one does it.

@@ -117,6 +117,8 @@ func (g *Gateway) obey(ctx context.Context, ch *tunnel.Channel, token string, c 
 		}
 		m.progress(c)
 		return m.abandon(ctx, fmt.Errorf("site %s: %s", m.entry.Peer, c.Reason)), true
+	case msgDrain:
+		m.drain(c)
 	case msgProgress:
 		m.progress(c)
 	case msgDone:
@@ -130,6 +132,15 @@ func (m *sinkMove) progress(c control) {
 	if c.Progress != nil {
 		m.job.update(func(v *Job) { v.Progress = *c.Progress })
 	}
+}
+
+// drain hears that the source has given the move up. What still comes does not wait for
+// the hypervisor, which may wait for what never does, and the next attempt need not send it.
+func (m *sinkMove) drain(c control) {
+	if m.s == nil || m.entry.Step != StepPrepared {
+		return
+	}
+	m.s.giveUp(fmt.Errorf("site %s: %s", m.peer, c.Reason), true)
 }
 
 // takeIn prepares the destination of a move that a peer announces.
@@ -257,7 +268,7 @@ func (m *sinkMove) complete() {
 func (m *sinkMove) fail(why error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.entry.Step != StepPrepared || m.loaded || m.failure != nil {
+	if m.entry.Step != StepPrepared || m.loaded || m.failure != nil || m.s != nil && m.s.givenUp() != nil {
 		return
 	}
 	if m.s != nil {

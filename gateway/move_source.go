@@ -44,9 +44,10 @@ const (
 	// themselves: both hypervisors close, and the last acknowledgements come.
 	legsGrace = 2 * time.Second
 
-	// drainTime is how long those of a move that is given up while the VM runs may take
-	// to bring what was on its way.
+	// drainTime is how long those of a move that is given up go on when nothing arrives
+	// any more of what was on its way, and drainMost how long they do in any case.
 	drainTime = 2 * time.Second
+	drainMost = 10 * time.Second
 
 	// progressEvery is how often the hypervisor is asked how far it is.
 	progressEvery = 250 * time.Millisecond

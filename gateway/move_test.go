@@ -181,6 +181,44 @@ func TestCapBoundsTheBacklog(t *testing.T) {
 	a.wait(j.ID)
 }
 
+// TestRetryIsCheapOnceTheVMStood: what was on its way when a move was aborted, after its
+// VM had been stopped, has arrived: the next move does not send it again. By the cap it
+// takes a quarter of a second and more.
+func TestRetryIsCheapOnceTheVMStood(t *testing.T) {
+	for _, channels := range []int{0, 2} {
+		t.Run(fmt.Sprint(channels, " channels"), func(t *testing.T) {
+			t.Parallel()
+			a, _, ledger := newPair(t, hvtest.Guest{Memory: 8 << 20, Rounds: 1, Dirty: 8})
+			reached := make(chan struct{})
+			a.host.Inject(hvtest.Fault{Step: hvtest.StepContinue, Reached: reached, Wait: make(chan struct{})})
+			j, err := a.g.Migrate(t.Context(), gateway.MigrateRequest{VM: "db1", To: "b", Rate: 10e6, Channels: channels})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.await(reached, j.ID, "the switchover")
+			if _, err := a.g.AbortJob(t.Context(), j.ID); err != nil {
+				t.Fatal(err)
+			}
+			first := a.wait(j.ID)
+			ledger.Check(t, "db1", "host-a")
+			if first.State != gateway.JobAborted {
+				t.Fatalf("the first move is %s: %s", first.State, first.Error)
+			}
+			again := a.migrate("b")
+			ledger.Check(t, "db1", "host-b")
+			if again.State != gateway.JobDone {
+				t.Fatalf("the next move is %s: %s", again.State, again.Error)
+			}
+			t.Logf("%d bytes crossed at first, of which %d were on their way; %d in the next move", first.Progress.WireBytes, first.Progress.Backlog, again.Report.WireBytes)
+			// What the source had said and nobody had read yet, of which the socket's
+			// buffers hold some 200 KiB for each connection, crosses for the first time.
+			if most := first.Progress.Backlog / 2; again.Report.WireBytes > most {
+				t.Errorf("%d bytes crossed in the next move, %d at most", again.Report.WireBytes, most)
+			}
+		})
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	a, _, ledger := newPair(t, hvtest.Guest{})

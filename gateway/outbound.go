@@ -63,8 +63,10 @@ func (o *outbound) run(ctx context.Context) error {
 	g := newCrew(ctx, o.ch)
 	defer g.end()
 	ctx = g.ctx
-	stop := context.AfterFunc(ctx, func() { cutOff(o.conn) }) // a blocked Read does not know of ctx
-	defer stop()
+	for _, ends := range []context.Context{ctx, o.s.local} {
+		stop := context.AfterFunc(ends, func() { cutOff(o.conn) }) // a blocked Read does not know of them
+		defer stop()
+	}
 	defer o.conn.Close()
 	defer o.enc.Close()
 	o.ch.OnAcked(o.acked)
@@ -134,6 +136,8 @@ func (o *outbound) parse(ctx context.Context, out chan<- parcel) error {
 			have = 0
 		case errors.Is(err, io.EOF):
 			return o.flush(ctx, buf[:have], out)
+		case o.s.givenUp() != nil: // and with the connection went what the rest belongs to
+			return o.cut(ctx, out)
 		default:
 			err = fmt.Errorf("reading from the source at byte %d: %w", o.s.logical.Load(), err)
 		}
@@ -333,12 +337,16 @@ func (o *outbound) returnPath(ctx context.Context) error {
 	for {
 		m, err := o.ch.Recv(ctx)
 		if errors.Is(err, io.EOF) {
-			return closeWrite(o.conn)
+			err := closeWrite(o.conn)
+			if o.s.givenUp() != nil {
+				return nil
+			}
+			return err
 		}
 		if err != nil {
 			return fmt.Errorf("return path from %s: %w", o.ch.Site(), err)
 		}
-		if _, err := o.conn.Write(m.Data); err != nil {
+		if _, err := o.conn.Write(m.Data); err != nil && o.s.givenUp() == nil {
 			return fmt.Errorf("writing the return path to the source: %w", err)
 		}
 		o.ch.Done(m.Seq)

@@ -67,14 +67,21 @@ type session struct {
 	moved   chan struct{} // closed and replaced whenever a leg has come further
 	flaw    error         // what was wrong with the stream of the peer; nil while it is sound
 	gaveUp  error         // why the move was given up at the source; nil while it goes on
+
+	local  context.Context // ends when the connections to the hypervisor here are to end, and no more than these
+	hangUp func()          // ends it
 }
 
 // giveUp has the legs bring what is on its way, once the source ends them, and nothing of
-// their end: the destination is not to take them for complete.
-func (s *session) giveUp(why error) {
+// their end: the destination is not to take them for complete. With now they do not wait
+// for the hypervisor here, and end their connections to it themselves.
+func (s *session) giveUp(why error, now bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gaveUp = why
+	if now {
+		s.hangUp()
+	}
 }
 
 // givenUp is why the move was given up; nil while it goes on.
@@ -109,10 +116,12 @@ func (d digester) hex() string {
 }
 
 func newSession(token string, link *tunnel.Link, store *dedup.Store, log *slog.Logger) *session {
-	return &session{
+	s := &session{
 		token: token, link: link, store: store, log: log.With("session", token[:8]),
 		mainOpen: make(chan struct{}), moved: make(chan struct{}), cores: new(cores),
 	}
+	s.local, s.hangUp = context.WithCancel(context.Background())
+	return s
 }
 
 // newToken makes the token of a move, or the name of a session. It fences: a
@@ -288,6 +297,8 @@ func (s *session) await(ctx context.Context, want []streamDigest) error {
 		}
 		select {
 		case <-moved:
+		case <-s.local.Done():
+			return s.givenUp()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -98,7 +98,7 @@ type control struct {
 	State    JobState     `json:"state,omitempty"`
 	Report   *JobReport   `json:"report,omitempty"`
 
-	// refused, failed, aborted, abort: why
+	// refused, failed, aborted, drain, abort: why
 	Reason string `json:"reason,omitempty"`
 	Rotten bool   `json:"rotten,omitempty"` // of failed and aborted: refer to nothing of the past any more
 	Store  bool   `json:"store,omitempty"`  // of failed and aborted: the two do not hold the same store; begin with new ones
@@ -107,7 +107,7 @@ type control struct {
 	Cause string `json:"cause,omitempty"`
 }
 
-// The messages. From the source: prepare, commit, abort, progress, done. From
+// The messages. From the source: prepare, commit, drain, abort, progress, done. From
 // the destination: prepared, refused, loaded, failed, running, aborted,
 // unknown, query.
 const (
@@ -118,6 +118,7 @@ const (
 	msgFailed   = "failed"   // the process cannot load the stream
 	msgCommit   = "commit"   // run; the source will not
 	msgRunning  = "running"  // the VM runs at the destination
+	msgDrain    = "drain"    // the source keeps the VM: what still comes is for the store alone; abort follows
 	msgAbort    = "abort"    // end the process; the source keeps the VM
 	msgAborted  = "aborted"  // it has ended and will never run
 	msgUnknown  = "unknown"  // the destination has no record of this move

@@ -14,13 +14,15 @@ import (
 // other site has.
 func TestRetryIsCheap(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		end  func(t *testing.T, b *bed, id string)
-		lost func(gateway.Job) int64 // bytes that may cross again, beyond 3 per cent
-		want gateway.JobState
+		name     string
+		channels int
+		end      func(t *testing.T, b *bed, id string)
+		lost     func(gateway.Job) int64 // bytes that may cross again, beyond 3 per cent
+		want     gateway.JobState
 	}{
-		{"cancelled", func(t *testing.T, b *bed, id string) { b.cancel(t, id) }, nothing, gateway.JobAborted},
-		{"killed", func(t *testing.T, b *bed, _ string) { b.killGateways(t, b.sites()) }, unsaved, gateway.JobFailed},
+		{"cancelled", 0, func(t *testing.T, b *bed, id string) { b.cancel(t, id) }, nothing, gateway.JobAborted},
+		{"cancelled with multifd", 2, func(t *testing.T, b *bed, id string) { b.cancel(t, id) }, nothing, gateway.JobAborted},
+		{"killed", 0, func(t *testing.T, b *bed, _ string) { b.killGateways(t, b.sites()) }, unsaved, gateway.JobFailed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -30,7 +32,7 @@ func TestRetryIsCheap(t *testing.T) {
 				dirty: control.Dirty{Rate: 1000, Hot: 400, Sparse: 100},
 			})
 			whole := phase{"a third round", func(src, _ gateway.Job) bool { return src.Progress.Rounds >= 3 }}
-			id := b.moveUntil(t, whole, gateway.MigrateRequest{Downtime: 1}) // for which the guest writes too much
+			id := b.moveUntil(t, whole, gateway.MigrateRequest{Downtime: 1, Channels: tt.channels}) // for which the guest writes too much
 			first := b.job(t, id)
 			tt.end(t, b, id)
 			b.settled(t, id)
