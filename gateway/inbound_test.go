@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func TestWaitForMain(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeoutCause(t.Context(), time.Hour, errors.New("the move has ended"))
 				defer cancel()
-				s := &session{mainOpen: make(chan struct{})}
+				s := newSession(newToken(), nil, nil, slog.New(slog.DiscardHandler))
 				if tt.main > 0 {
 					time.AfterFunc(tt.main, s.opened)
 				}
