@@ -16,8 +16,8 @@ type EncoderConfig struct {
 	// PeerReady tells that the peer keeps what it once sent to us: it has
 	// made its decoder for this channel, or called Keep, before this encoder
 	// is made. Then pages that came from the peer (the trip home) are
-	// referred to from the first batch on; else from the acknowledgement of
-	// the first batch with pages on, a round trip later.
+	// referred to from the first batch on, if the peer's name is known; else
+	// from the acknowledgement of the first batch with pages on, a round trip later.
 	PeerReady bool
 }
 

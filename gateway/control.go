@@ -153,15 +153,15 @@ func (m *sourceMove) tellProgress(ctx context.Context) {
 }
 
 // tellDrain has the destination take what is on its way for its store, whatever becomes
-// of its process. Where it does not hear it, less of that arrives.
-func (m *sourceMove) tellDrain(why error) {
-	if m.ctl == nil {
+// of its process. Where it does not hear it, less of that arrives. ctl may be nil.
+func (g *Gateway) tellDrain(ctl *tunnel.Channel, why error) {
+	if ctl == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(m.g.ctx, windDown)
+	ctx, cancel := context.WithTimeout(g.ctx, drainTime)
 	defer cancel()
-	if err := m.tell(ctx, control{Type: msgDrain, Reason: why.Error()}); err != nil {
-		m.g.log.Debug("telling the destination to drain", "vm", m.entry.Spec.VM, "err", err)
+	if _, err := ctl.Send(ctx, encodeJSON(control{Type: msgDrain, Reason: why.Error()})); err != nil {
+		g.log.Debug("telling the destination to drain", "peer", ctl.Site(), "err", err)
 	}
 }
 

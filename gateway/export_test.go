@@ -40,8 +40,12 @@ func (g *Gateway) OpenMoves() (open []Entry, err error) {
 
 // Hurry shortens what the gateway waits for. Call it before Run.
 func (g *Gateway) Hurry(query, standstill, switchover time.Duration) {
-	g.patience = patience{query, standstill, switchover}
+	g.patience = patience{query, standstill, switchover, drainTime}
 }
+
+// DrainFor is how long connections of moves that are given up from now on go on when nothing
+// arrives any more.
+func (g *Gateway) DrainFor(d time.Duration) { g.patience.drain = d }
 
 // HurryImages shortens how often peers are asked what they have, and directories are
 // looked at, and how often what was read is noted. Call it before Run.

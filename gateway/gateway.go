@@ -149,7 +149,7 @@ type Gateway struct {
 }
 
 // patience is how long a gateway waits for what others do. Tests shorten it.
-type patience struct{ query, standstill, switchover time.Duration }
+type patience struct{ query, standstill, switchover, drain time.Duration }
 
 // New opens the journal and makes a gateway; Run serves.
 func New(cfg Config) (*Gateway, error) {
@@ -172,7 +172,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), patience: patience{query: queryEvery, standstill: standstill, switchover: switchPatience},
+		cfg: cfg, log: cfg.Logger, node: cfg.Node, l2: cfg.Network, journal: j, since: time.Now().UTC(), patience: patience{query: queryEvery, standstill: standstill, switchover: switchPatience, drain: drainTime},
 		hearEvery: hearEvery, keepEvery: keepEvery, noteEvery: noteEvery,
 		jobs: newJobs(), ready: make(chan struct{}), commons: map[commonKey]*common{}, sinks: map[string]*sinkMove{},
 		forwards: map[string]*forward{}, left: map[*leftover]struct{}{}, groups: map[string]*session{}, held: map[string]*atomic.Int64{},

@@ -180,6 +180,31 @@ func TestLateOrders(t *testing.T) {
 	}
 }
 
+// TestDrainAtAnyTime: a move that its source has given up does not come to run, whatever
+// that says later; and nobody gives up a move that is not there yet, or is over.
+func TestDrainAtAnyTime(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{})
+	drain := fields{"type": "drain", "reason": "given up on purpose"}
+	p := a.control("b", someToken)
+	p.say(drain)
+	p.ask(a.prepareOrder("db1", someToken), "prepared")
+	p.say(drain)
+	p.say(drain)
+	if why := p.ask(fields{"type": "commit"}, "aborted"); !strings.Contains(why, "given up on purpose") {
+		t.Errorf("an order to run a move that was given up: %s", why)
+	}
+	j := a.migrate("b")
+	if j.State != gateway.JobDone {
+		t.Fatal(j.Error)
+	}
+	b.wait(j.ID)
+	q := a.control("b", a.token(j.ID))
+	q.say(drain)
+	q.ask(fields{"type": "commit"}, "running")
+	ledger.Check(t, "db1", "host-b")
+}
+
 // token finds the token of a job.
 func (s *site) token(id string) string {
 	s.t.Helper()

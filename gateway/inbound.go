@@ -93,7 +93,7 @@ func (in *inbound) run(ctx context.Context) error {
 	g.Go(func() error {
 		defer close(connected)
 		if in.need == 0 { // it sends nothing of its own accord
-			if err := in.connect(ctx, connected); err != nil {
+			if err := in.connect(ctx, connected); err != nil && in.s.givenUp() == nil {
 				return err
 			}
 		}
@@ -209,6 +209,8 @@ func (in *inbound) replay(ctx context.Context, d delivery, connected chan<- net.
 // have to wait.
 func (in *inbound) deliver(ctx context.Context, raw []byte, mark page.Mark, connected chan<- net.Conn) error {
 	if in.s.givenUp() != nil {
+		in.holding(-len(in.held))
+		in.held = nil
 		return nil
 	}
 	in.partial = mark&page.Hold != 0
@@ -260,7 +262,11 @@ func (in *inbound) connect(ctx context.Context, connected chan<- net.Conn) error
 	if err := in.waitForMain(ctx); err != nil {
 		return err
 	}
-	c, err := in.dial(ctx)
+	dialing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(in.s.local, cancel)
+	defer stop()
+	c, err := in.dial(dialing)
 	if err != nil {
 		return fmt.Errorf("connecting to the destination: %w", err)
 	}
@@ -318,6 +324,9 @@ func (in *inbound) unseal(ctx context.Context, msg []byte) error {
 
 // end passes on that the source has closed its connection.
 func (in *inbound) end(ctx context.Context, connected chan<- net.Conn) error {
+	if in.s.givenUp() != nil { // it was not all passed on
+		return nil
+	}
 	if in.partial {
 		return errors.New("the source closed its connection inside a unit that must be delivered whole")
 	}
@@ -361,7 +370,7 @@ func (in *inbound) answer(ctx context.Context, connected <-chan net.Conn) error 
 			return in.ch.CloseSend(ctx)
 		}
 		if in.s.givenUp() != nil {
-			return nil
+			return in.ch.CloseSend(ctx)
 		}
 		if err != nil {
 			return fmt.Errorf("reading the return path of the destination: %w", err)

@@ -107,12 +107,12 @@ func (r *runningLegs) finish(grace time.Duration, why error) {
 	}
 }
 
-// drain waits for the legs to end, and stops them when nothing arrives any more, or it
-// has taken long enough.
-func (r *runningLegs) drain(arrived func() int64, why error) {
-	tick := time.NewTicker(drainTime)
+// drain waits for the legs to end, and stops them when nothing has arrived for as long as
+// idle, or it has taken long enough.
+func (r *runningLegs) drain(arrived func() int64, idle, most time.Duration, why error) {
+	tick := time.NewTicker(idle)
 	defer tick.Stop()
-	late := time.After(drainMost)
+	late := time.After(most)
 	for last := arrived(); ; {
 		select {
 		case <-tick.C:
@@ -131,7 +131,8 @@ func (r *runningLegs) drain(arrived func() int64, why error) {
 
 // serveLegs is step 1: it accepts the source's connections until ln is closed,
 // and carries each to the peer. When it returns, all of them have ended. The
-// first that fails ends all.
+// first that fails ends all, unless the move was given up: then the others may still
+// bring something.
 func (s *session) serveLegs(ctx context.Context, ln net.Listener, formats Formats) error {
 	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
@@ -145,7 +146,14 @@ func (s *session) serveLegs(ctx context.Context, ln net.Listener, formats Format
 			if err != nil {
 				return fmt.Errorf("accepting from the source: %w", err)
 			}
-			g.Go(func() error { return s.serveLeg(ctx, conn, legRequest{formats: formats}) })
+			g.Go(func() error {
+				err := s.serveLeg(ctx, conn, legRequest{formats: formats})
+				if why := s.givenUp(); why != nil {
+					s.log.Debug("a connection of a move that was given up has ended", "err", err)
+					return nil
+				}
+				return err
+			})
 		}
 	})
 	return g.Wait()
@@ -164,6 +172,8 @@ type legRequest struct {
 
 // serveLeg finds out what conn is and carries it. It takes conn.
 func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) error {
+	stop := context.AfterFunc(s.local, func() { cutOff(conn) })
+	defer stop()
 	head, scan, err := s.recognise(ctx, conn, req)
 	if err != nil || scan == nil {
 		return errors.Join(err, conn.Close())
@@ -201,11 +211,7 @@ func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) e
 	}
 	s.logical.Add(int64(len(head)))
 	o := &outbound{s: s, state: state, conn: conn, from: from, head: head, scan: scan, ch: ch, enc: enc, heard: make(chan struct{}, 1)}
-	err = o.run(ctx)
-	if s.givenUp() != nil { // the others may still bring something
-		return nil
-	}
-	if err != nil {
+	if err := o.run(ctx); err != nil {
 		return fmt.Errorf("%s connection %d: %w", role, state.index, err)
 	}
 	return nil

@@ -16,7 +16,7 @@ func (m *sourceMove) giveUp(why error) {
 	m.cancel(ctx)
 	err := m.runHere(ctx)
 	if m.legs != nil {
-		m.legs.finish(drainMost, why)
+		m.legs.finish(m.drainMost(why), why)
 	}
 	why = m.tellAbort(ctx, why)
 	if err := m.step(StepAborted); err != nil {
@@ -29,7 +29,8 @@ func (m *sourceMove) giveUp(why error) {
 // the destination has said that it holds need not cross in the next attempt. Where
 // nothing can arrive all ends at once. Where the VM may stand still the connections to the
 // source do: a hypervisor whose last bytes nobody takes hears no order, neither to cancel
-// nor to resume.
+// nor to resume. Nothing waits for what arrives, and so it has no more of the line than
+// memory that is sent for the first time.
 func (m *sourceMove) drain(why error) {
 	switch {
 	case m.legs == nil:
@@ -37,9 +38,20 @@ func (m *sourceMove) drain(why error) {
 		m.legs.stop(why)
 	default:
 		m.s.giveUp(why, m.mayStand())
-		m.tellDrain(why)
-		m.g.wg.Go(func() { m.legs.drain(m.s.delivered.Load, why) }) // whatever the orders to the source take
+		m.s.flow.SetTail(false)
+		m.s.flow.UseAll(false)
+		legs, s, ctl := m.legs, m.s, m.ctl
+		m.g.wg.Go(func() { m.g.tellDrain(ctl, why) })
+		m.g.wg.Go(func() { legs.drain(s.arrived, m.g.patience.drain, m.drainMost(why), why) }) // whatever the orders to the source take
 	}
+}
+
+// drainMost is how long that takes at most. A gateway that is being stopped has more to do.
+func (m *sourceMove) drainMost(why error) time.Duration {
+	if errors.Is(why, errStopping) {
+		return m.g.patience.drain
+	}
+	return drainMost * m.g.patience.drain
 }
 
 // mayStand tells that the VM may stand still by order of the migration.

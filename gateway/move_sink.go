@@ -110,6 +110,9 @@ func (g *Gateway) obey(ctx context.Context, ch *tunnel.Channel, token string, c 
 	case msgPrepare:
 		return control{Type: msgRefused, Reason: "this move is prepared already"}, true
 	case msgCommit:
+		if m.entry.Step == StepPrepared && m.drained() { // an operator may still have it run, see decide
+			return m.abandon(ctx, m.s.givenUp()), true
+		}
 		return m.obey(ctx), true
 	case msgAbort:
 		if c.State == JobAborted {
@@ -140,8 +143,14 @@ func (m *sinkMove) drain(c control) {
 	if m.s == nil || m.entry.Step != StepPrepared {
 		return
 	}
-	m.s.giveUp(fmt.Errorf("site %s: %s", m.peer, c.Reason), true)
+	why := fmt.Errorf("site %s: %s", m.peer, c.Reason)
+	m.job.update(func(v *Job) { v.Phase = "given up: " + why.Error() })
+	m.s.giveUp(why, true)
 }
+
+// drained tells that the source has given the move up, and that not all that came was for
+// the hypervisor.
+func (m *sinkMove) drained() bool { return m.s != nil && m.s.givenUp() != nil }
 
 // takeIn prepares the destination of a move that a peer announces.
 func (g *Gateway) takeIn(ctx context.Context, ch *tunnel.Channel, token string, c control) control {
@@ -255,7 +264,7 @@ func (m *sinkMove) follow(sink Sink) {
 func (m *sinkMove) complete() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.s == nil || m.entry.Step != StepPrepared {
+	if m.s == nil || m.entry.Step != StepPrepared || m.drained() {
 		return
 	}
 	m.loaded = true
@@ -268,19 +277,23 @@ func (m *sinkMove) complete() {
 func (m *sinkMove) fail(why error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.entry.Step != StepPrepared || m.loaded || m.failure != nil || m.s != nil && m.s.givenUp() != nil {
+	if m.entry.Step != StepPrepared || m.loaded || m.failure != nil {
 		return
 	}
 	if m.s != nil {
 		why = cmp.Or(m.s.fault(), why)
 	}
-	m.failure = why
-	m.job.update(func(v *Job) { v.Phase = "failed: " + why.Error() })
-	m.stop(why)
 	rotten, foreign := errors.Is(why, dedup.ErrMismatch), errors.Is(why, dedup.ErrStore)
 	if foreign && m.s != nil {
 		m.g.dropStore(commonKey{m.entry.Peer, m.s.tenant})
 	}
+	if m.drained() { // the source knows, and what still comes does not need the hypervisor
+		m.g.log.Debug("destination of a move that was given up", "vm", m.vm, "peer", m.peer, "err", why)
+		return
+	}
+	m.failure = why
+	m.job.update(func(v *Job) { v.Phase = "failed: " + why.Error() })
+	m.stop(why)
 	m.say(control{Type: msgFailed, Reason: why.Error(), Rotten: rotten, Store: foreign})
 }
 
@@ -312,7 +325,7 @@ func (m *sinkMove) takeLeg(ch *tunnel.Channel, h legHeader) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.loaded && m.entry.Step == StepPrepared { // what followed the last page has arrived as well
+	if m.loaded && m.entry.Step == StepPrepared && !m.drained() { // what followed the last page has arrived as well
 		m.say(control{Type: msgLoaded, Streams: m.s.streams()})
 	}
 }

@@ -181,6 +181,37 @@ func TestCapBoundsTheBacklog(t *testing.T) {
 	a.wait(j.ID)
 }
 
+// TestStandingVMHearsNoOrder: the connections to the source of a move that is aborted while
+// its VM stands still end before any order to the source: here it never hears that to
+// cancel, finds its connection gone, and resumes the VM by itself, as QEMU does.
+func TestStandingVMHearsNoOrder(t *testing.T) {
+	t.Parallel()
+	a, b, ledger := newPair(t, hvtest.Guest{Rounds: 1})
+	a.g.DrainFor(time.Hour) // so that it is not this that ends the connection
+	reached, heard := make(chan struct{}), make(chan struct{})
+	a.host.Inject(hvtest.Fault{Step: hvtest.StepContinue, Reached: reached, Wait: make(chan struct{})})
+	a.host.Inject(hvtest.Fault{Step: hvtest.StepCancel, Wait: heard})
+	j := a.begin("b")
+	a.await(reached, j.ID, "the switchover")
+	if at := ledger.Running("db1"); len(at) != 0 {
+		t.Fatalf("the VM runs at %v", at)
+	}
+	if _, err := a.g.AbortJob(t.Context(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the VM resumes", func() ([]string, bool) {
+		at := ledger.Running("db1")
+		return at, len(at) == 1
+	})
+	if j, err := a.g.Job(t.Context(), j.ID); err != nil || j.State.Ended() {
+		t.Errorf("the job has ended before the source could hear anything: %+v, %v", j, err)
+	}
+	close(heard)
+	a.wait(j.ID)
+	b.wait(j.ID)
+	ledger.Check(t, "db1", "host-a")
+}
+
 // TestRetryIsCheapOnceTheVMStood: what was on its way when a move was aborted, after its
 // VM had been stopped, has arrived: the next move does not send it again. By the cap it
 // takes a quarter of a second and more.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/longhaul-project/longhaul/dedup"
@@ -47,7 +48,8 @@ type outbound struct {
 	heard chan struct{} // one place: a batch was acknowledged
 	asked bool          // the peer was waited for, once
 	sent  sentQueue
-	clock cpuClock // of steps 2 and 3; runs while parse does not wait
+	taken atomic.Uint64 // the last message of which acked has heard
+	clock cpuClock      // of steps 2 and 3; runs while parse does not wait
 }
 
 // parcel is what travels from step 3 to step 6: a batch, or a seal.
@@ -63,10 +65,8 @@ func (o *outbound) run(ctx context.Context) error {
 	g := newCrew(ctx, o.ch)
 	defer g.end()
 	ctx = g.ctx
-	for _, ends := range []context.Context{ctx, o.s.local} {
-		stop := context.AfterFunc(ends, func() { cutOff(o.conn) }) // a blocked Read does not know of them
-		defer stop()
-	}
+	stop := context.AfterFunc(ctx, func() { cutOff(o.conn) }) // a blocked Read does not know of ctx
+	defer stop()
 	defer o.conn.Close()
 	defer o.enc.Close()
 	o.ch.OnAcked(o.acked)
@@ -83,14 +83,15 @@ func (o *outbound) run(ctx context.Context) error {
 			func(p parcel) (parcel, error) { return o.compress(ctx, p) },
 			func(p parcel) error { return o.send(ctx, p) })
 		if why := o.s.givenUp(); err == nil && why != nil {
-			_ = o.ch.Flush(ctx) // what it does not bring crosses again
+			_ = o.settle(ctx) // what it does not bring crosses again
+			o.s.awaitFlushed(ctx, o.state)
 			return why
 		}
 		if err == nil {
 			err = o.ch.CloseSend(ctx)
 		}
 		if err == nil {
-			err = o.ch.Flush(ctx) // what the peer has decoded need not cross again
+			err = o.settle(ctx) // what the peer has decoded need not cross again
 		}
 		return err
 	})
@@ -322,6 +323,7 @@ func (o *outbound) acked(seq uint64) {
 	batch, raw := o.sent.upTo(seq)
 	o.s.delivered.Add(raw)
 	o.state.win.release(raw)
+	defer o.took(seq)
 	if batch > 0 {
 		o.enc.Acked(batch)
 		select {
@@ -331,17 +333,39 @@ func (o *outbound) acked(seq uint64) {
 	}
 }
 
+// took notes that acked has dealt with all messages up to seq.
+func (o *outbound) took(seq uint64) {
+	for was := o.taken.Load(); seq > was && !o.taken.CompareAndSwap(was, seq); was = o.taken.Load() {
+	}
+}
+
+// settle waits until the peer has taken all messages, and the encoder knows. The latter
+// takes a moment after the former; it is worth no more than that.
+func (o *outbound) settle(ctx context.Context) error {
+	if err := o.ch.Flush(ctx); err != nil {
+		return err
+	}
+	for range 100 {
+		if o.taken.Load() >= o.sent.last() {
+			break
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // returnPath brings the destination's answers to the source, byte for byte
 // and at once. It is the urgent class of the channel.
 func (o *outbound) returnPath(ctx context.Context) error {
 	for {
 		m, err := o.ch.Recv(ctx)
 		if errors.Is(err, io.EOF) {
-			err := closeWrite(o.conn)
-			if o.s.givenUp() != nil {
+			if o.s.givenUp() != nil { // the source ends its connection by itself
 				return nil
 			}
-			return err
+			return closeWrite(o.conn)
 		}
 		if err != nil {
 			return fmt.Errorf("return path from %s: %w", o.ch.Site(), err)

@@ -30,6 +30,13 @@ func (q *sentQueue) put(p parcel) {
 	q.queue = append(q.queue, m)
 }
 
+// last is the number of the message that was put last; 0 if none was.
+func (q *sentQueue) last() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return max(q.first+uint64(len(q.queue)), 1) - 1
+}
+
 // upTo forgets the messages up to seq. It returns the highest batch among them,
 // 0 if there is none, and how many bytes of stream they stand for.
 func (q *sentQueue) upTo(seq uint64) (batch uint64, raw int64) {

@@ -36,13 +36,13 @@ type session struct {
 
 	tenant string // whose store it is; set before the session is used
 
-	logical atomic.Int64 // bytes of stream taken from the source or given to the destination
+	logical atomic.Int64 // bytes of stream taken from the source, or made of what came at the destination
 	wire    atomic.Int64 // encoded bytes sent
 	rounds  atomic.Int64
 	limit   atomic.Int64 // of the backlog, in encoded bytes
 	drain   atomic.Int64 // how long the backlog takes to drain, in nanoseconds
 
-	delivered atomic.Int64 // bytes of stream that the destination has taken
+	delivered atomic.Int64 // bytes of stream that the destination has taken, or in a move that is given up its store
 
 	cores              *cores    // that the sessions of this gateway share
 	share              share     // of them that it has had; the turnstile's
@@ -99,6 +99,7 @@ type legState struct {
 	enc    *dedup.Encoder  // nil at the destination
 	win    *window         // of bytes of stream; at the source
 	over   bool            // the source has closed it, but the leg may not have ended yet
+	empty  bool            // nothing of it is on its way any more, and nothing follows
 	bytes  int64           // of stream, encoded or delivered
 	digest digester        // over these bytes; nil while there are none
 }
@@ -184,6 +185,32 @@ func (s *session) dropLeg(l *legState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.ch = nil
+	s.signal()
+}
+
+// signal wakes those who wait for moved; mu is held.
+func (s *session) signal() {
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+// awaitFlushed waits until nothing is on its way on any leg of a move that was given up,
+// of which l is through: to the destination the first that ends is the end of all.
+func (s *session) awaitFlushed(ctx context.Context, l *legState) {
+	s.mu.Lock()
+	l.empty = true
+	s.signal()
+	for slices.ContainsFunc(s.legs, func(l *legState) bool { return l.ch != nil && !l.empty }) {
+		moved := s.moved
+		s.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+	}
+	s.mu.Unlock()
 }
 
 // sums returns what was done to the batches of all legs so far.
@@ -244,8 +271,7 @@ func (s *session) advance(l *legState, n int, d digester) {
 	defer s.mu.Unlock()
 	l.bytes += int64(n)
 	l.digest = d
-	close(s.moved)
-	s.moved = make(chan struct{})
+	s.signal()
 }
 
 // A place is how far a leg has come, with a digest that is still to be made.
@@ -385,6 +411,9 @@ func (s *session) unacked() (n int64, stalled string) {
 	}
 	return n, stalled
 }
+
+// arrived grows with all that comes to the destination.
+func (s *session) arrived() int64 { return s.delivered.Load() + s.wire.Load() - s.arriving() }
 
 // arriving is how many of these have not come to the destination.
 func (s *session) arriving() (n int64) {

@@ -118,7 +118,7 @@ const (
 	msgFailed   = "failed"   // the process cannot load the stream
 	msgCommit   = "commit"   // run; the source will not
 	msgRunning  = "running"  // the VM runs at the destination
-	msgDrain    = "drain"    // the source keeps the VM: what still comes is for the store alone; abort follows
+	msgDrain    = "drain"    // the source keeps the VM: what still comes is for the store alone; abort follows. Gateways that do not know it need not
 	msgAbort    = "abort"    // end the process; the source keeps the VM
 	msgAborted  = "aborted"  // it has ended and will never run
 	msgUnknown  = "unknown"  // the destination has no record of this move
