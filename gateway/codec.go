@@ -120,6 +120,7 @@ func (c *chooser) tick(n seen) dedup.Setting {
 	c.age += n.took
 	if late := n.lateRound || n.postcopy; late != c.late { // other rules hold
 		c.late, c.credit = late, max(c.credit, 2)
+		defer c.content.renew() // the batches of this tick are mostly of before
 	}
 	c.credit = min(c.credit+n.took.Seconds()/creditTime.Seconds(), mostCredit)
 	fresh := c.age <= settling && c.age < c.began

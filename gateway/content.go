@@ -158,6 +158,13 @@ func newContent() content {
 	return c
 }
 
+// renew is called when a stream of another kind begins: what is known of the one before is
+// worth no more than what is taken for granted of any.
+func (c *content) renew() {
+	fresh := newContent()
+	c.seen, c.coded = min(c.seen, fresh.seen), min(c.coded, fresh.coded)
+}
+
 // price is what e would take.
 func (c *content) price(e effort) price {
 	codec, search := codecRungs[e.codec], searchRungs[e.search]
