@@ -3,7 +3,6 @@ package tunnel
 import (
 	"time"
 
-	"github.com/longhaul-project/longhaul/tunnel/frame"
 	"github.com/longhaul-project/longhaul/tunnel/shaper"
 )
 
@@ -48,7 +47,7 @@ func (a *account) charge(f *Flow, class Class, now time.Duration, n int) (wait t
 // written notes that pieces of bulk have left, as far as streams know.
 func (a *account) written(ps []piece) {
 	for _, p := range ps {
-		n := int64(p.Len) + frame.ChunkLen
+		n := int64(p.Len) + int64(p.HeadLen())
 		if p.flow.lately == 0 {
 			a.flows = append(a.flows, p.flow)
 		}

@@ -226,19 +226,19 @@ func (x *spare) take(m *outMsg, most int, may func(int) bool) bool {
 			break
 		}
 		f := x.ch.flow
-		if w := x.l.account.charge(f, Bulk, x.now, n+frame.ChunkLen); w > 0 {
+		chunk := frame.Chunk{Channel: x.ch.id, Seq: m.seq, Total: uint32(len(m.data)), Offset: uint32(offset), Len: uint32(n)}
+		size := n + chunk.HeadLen()
+		if w := x.l.account.charge(f, Bulk, x.now, size); w > 0 {
 			x.due(x.now + w)
 			break
 		}
 		q := &x.l.sched.queues[Bulk]
 		q.turn.join(f, Bulk, q.alone(f))
-		q.turn.served(f, Bulk, n+frame.ChunkLen, x.l.sched.weights)
+		q.turn.served(f, Bulk, size, x.l.sched.weights)
 		f.copy += int64(n)
 		x.l.copied += int64(n)
 		m.copied(x.c.id, offset, n)
-		x.ps = append(x.ps, piece{Chunk: frame.Chunk{
-			Channel: x.ch.id, Seq: m.seq, Total: uint32(len(m.data)), Offset: uint32(offset), Len: uint32(n),
-		}, data: m.data[offset : offset+n], flow: f, msg: m, copy: true})
+		x.ps = append(x.ps, piece{Chunk: chunk, data: m.data[offset : offset+n], flow: f, msg: m, copy: true})
 		most -= cells(n)
 		upTo, before := offset/frame.Cell, may
 		may = func(i int) bool { return i < upTo && before(i) }

@@ -204,21 +204,36 @@ func (c *carrier) readData(str io.Reader) error {
 	r := bufio.NewReaderSize(str, 4<<10) // for headers; larger reads go past it
 	buf := make([]byte, frame.MaxChunk)
 	for {
-		head, err := r.Peek(frame.ChunkLen)
+		chunk, err := readChunk(r)
 		if err != nil {
 			return err
 		}
-		chunk, n, err := frame.ParseChunk(head)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errProtocol, err)
-		}
-		_, _ = r.Discard(n) // cannot fail after Peek
 		if _, err := io.ReadFull(r, buf[:chunk.Len]); err != nil {
 			return err
 		}
 		if err := c.link.deliver(chunk, buf[:chunk.Len]); err != nil {
 			return err
 		}
+	}
+}
+
+// readChunk reads the header of a chunk. r holds frame.MaxChunkHead bytes and more.
+func readChunk(r *bufio.Reader) (frame.Chunk, error) {
+	for n := 1; ; {
+		head, err := r.Peek(min(max(n, r.Buffered()), frame.MaxChunkHead))
+		if err != nil {
+			return frame.Chunk{}, err
+		}
+		chunk, used, err := frame.ParseChunk(head)
+		if errors.Is(err, frame.ErrShort) && len(head) < frame.MaxChunkHead {
+			n = len(head) + 1
+			continue
+		}
+		if err != nil {
+			return frame.Chunk{}, fmt.Errorf("%w: %w", errProtocol, err)
+		}
+		_, _ = r.Discard(used) // cannot fail after Peek
+		return chunk, nil
 	}
 }
 

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"strings"
@@ -53,6 +54,8 @@ func TestHostilePeer(t *testing.T) {
 		{"small messages", nil, chunks(200_000, frame.Chunk{Channel: 1, Seq: 1}), "its window is"},
 		{"length", []byte{byte(frame.TypeOpen), 0xff, 0xff, 0xff}, nil, "frame of type 4 with 16777215 bytes"},
 		{"chunk", nil, chunks(1, frame.Chunk{Channel: 1, Total: 1 << 31, Len: 1}), "bytes at 0 of 2147483648"},
+		{"header without end", nil, append(frame.Preface{Use: frame.Data}.Append(nil),
+			append(bytes.Repeat([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, 2), bytes.Repeat([]byte{0x80}, 100)...)...), "more than 64 bits"},
 		{"cells", nil, chunks(1, frame.Chunk{Channel: 1, Total: 1 << 20, Len: 5}), "not whole cells"},
 		{"stream", nil, []byte("GET / HTTP/1.1\r\n"), "preface begins with"},
 		{"ack of nothing", control(frame.Open{Channel: 1, Forward: 1, Back: 1}, frame.Ack{Channel: 1, Received: 5, Done: 5}), nil, "never sent"},

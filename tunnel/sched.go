@@ -145,7 +145,7 @@ func (l *Link) next(c *carrier, class Class, ps []piece) []piece {
 					break
 				}
 				ps = append(ps, p)
-				room -= len(p.data) + frame.ChunkLen
+				room -= len(p.data) + p.HeadLen()
 			}
 			l.later(q, now, wait)
 			if len(ps) > 0 {
@@ -201,7 +201,9 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 			most = min(max(int(r/64/frame.Cell), 1), most)
 		}
 		offset, n := m.span(most)
-		if w := l.account.charge(f, class, now, n+frame.ChunkLen); w > 0 {
+		chunk := frame.Chunk{Channel: ch.id, Seq: m.seq, Total: uint32(len(m.data)), Offset: uint32(offset), Len: uint32(n)}
+		size := n + chunk.HeadLen()
+		if w := l.account.charge(f, class, now, size); w > 0 {
 			if wait == 0 || w < wait {
 				wait = w
 			}
@@ -211,11 +213,9 @@ func (l *Link) pick(q *classQueue, c *carrier, class Class, now time.Duration, r
 		if class == Bulk {
 			f.spread(n, c.path.conf.Cost > l.sched.cheapest)
 		}
-		p = piece{Chunk: frame.Chunk{
-			Channel: ch.id, Seq: m.seq, Total: uint32(len(m.data)), Offset: uint32(offset), Len: uint32(n),
-		}, data: m.data[offset : offset+n], flow: f, msg: m}
+		p = piece{Chunk: chunk, data: m.data[offset : offset+n], flow: f, msg: m}
 		m.at = now
-		q.turn.served(f, class, n+frame.ChunkLen, l.sched.weights)
+		q.turn.served(f, class, size, l.sched.weights)
 		l.sched.rotate(ch, class)
 		return p, true, 0
 	}

@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 )
 
 // Version of the format, in each preface.
-const Version = 1
+const Version = 2
 
 // Limits of the format.
 const (
@@ -66,7 +68,11 @@ func (p Preface) Append(b []byte) []byte {
 // ParsePreface parses a preface at the start of b and tells how many bytes it took.
 func ParsePreface(b []byte) (Preface, int, error) {
 	for i, want := range []byte{'L', 'H', Version} {
-		if i < len(b) && b[i] != want {
+		switch {
+		case i >= len(b) || b[i] == want:
+		case i == 2:
+			return Preface{}, 0, malformed("the peer's streams are of version %d, ours of %d: both gateways have to be of one release", b[i], want)
+		default:
 			return Preface{}, 0, malformed("preface begins with %x", b[:i+1])
 		}
 	}
@@ -83,8 +89,8 @@ func ParsePreface(b []byte) (Preface, int, error) {
 	return p, PrefaceLen, nil
 }
 
-// ChunkLen is the length of a Chunk's header in bytes.
-const ChunkLen = 28
+// MaxChunkHead bounds the header of a chunk in bytes: five varints.
+const MaxChunkHead = 5 * binary.MaxVarintLen64
 
 // Chunk is the header of a piece of a message on a data stream; Len bytes follow.
 type Chunk struct {
@@ -94,29 +100,49 @@ type Chunk struct {
 
 // Append appends the encoding of c to b.
 func (c Chunk) Append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint64(b, c.Channel)
-	b = binary.BigEndian.AppendUint64(b, c.Seq)
-	b = binary.BigEndian.AppendUint32(b, c.Total)
-	b = binary.BigEndian.AppendUint32(b, c.Offset)
-	return binary.BigEndian.AppendUint32(b, c.Len)
+	for _, v := range c.fields() {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
 }
 
-// ParseChunk parses a header at the start of b and tells how many bytes it took.
+// fields are the varints of the header.
+func (c Chunk) fields() [5]uint64 {
+	return [...]uint64{c.Channel, c.Seq, uint64(c.Total), uint64(c.Offset / Cell), uint64(c.Len)}
+}
+
+// HeadLen is the length of the header in bytes, without the Len bytes that follow.
+func (c Chunk) HeadLen() (n int) {
+	for _, v := range c.fields() {
+		n += max((bits.Len64(v)+6)/7, 1)
+	}
+	return n
+}
+
+// ParseChunk parses a header at the start of b and tells how many bytes it took. Of
+// MaxChunkHead bytes it never says that they are too few.
 func ParseChunk(b []byte) (Chunk, int, error) {
-	if len(b) < ChunkLen {
-		return Chunk{}, 0, ErrShort
+	var v [5]uint64
+	var used int
+	for i := range v {
+		x, n := binary.Uvarint(b[used:])
+		switch {
+		case n < 0, n == 0 && len(b)-used >= binary.MaxVarintLen64: // Uvarint takes ten bytes without an end for too few
+			return Chunk{}, 0, malformed("number %d in the header of a chunk has more than 64 bits", i+1)
+		case n == 0:
+			return Chunk{}, 0, ErrShort
+		case n > 1 && b[used+n-1] == 0:
+			return Chunk{}, 0, malformed("number %d in the header of a chunk takes %d bytes, where fewer do", i+1, n)
+		}
+		v[i] = x
+		used += n
 	}
-	c := Chunk{
-		Channel: binary.BigEndian.Uint64(b),
-		Seq:     binary.BigEndian.Uint64(b[8:]),
-		Total:   binary.BigEndian.Uint32(b[16:]),
-		Offset:  binary.BigEndian.Uint32(b[20:]),
-		Len:     binary.BigEndian.Uint32(b[24:]),
-	}
+	bytes := func(x uint64) uint32 { return uint32(min(x, math.MaxUint32)) } // which is more than may be
+	c := Chunk{Channel: v[0], Seq: v[1], Total: bytes(v[2]), Offset: bytes(min(v[3], math.MaxUint32) * Cell), Len: bytes(v[4])}
 	if err := c.check(); err != nil {
 		return Chunk{}, 0, err
 	}
-	return c, ChunkLen, nil
+	return c, used, nil
 }
 
 func (c Chunk) check() error {
@@ -126,7 +152,7 @@ func (c Chunk) check() error {
 		return malformed("chunk of channel %d, seq %d", c.Channel, c.Seq)
 	case c.Total > MaxMessage || c.Len > MaxChunk || end > uint64(c.Total):
 		return malformed("chunk of %d bytes at %d of %d", c.Len, c.Offset, c.Total)
-	case c.Offset%Cell != 0 || (c.Len%Cell != 0 && end != uint64(c.Total)):
+	case c.Len%Cell != 0 && end != uint64(c.Total):
 		return malformed("chunk of %d bytes at %d of %d is not whole cells", c.Len, c.Offset, c.Total)
 	case c.Len == 0 && c.Total != 0:
 		return malformed("empty chunk of %d", c.Total)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -150,9 +151,9 @@ func TestPreface(t *testing.T) {
 		p   Preface
 		hex string
 	}{
-		{Preface{Use: Control}, "4c48 01 01 00 00"},
-		{Preface{Use: Data}, "4c48 01 02 00 00"},
-		{Preface{Use: Raw, Proto: 7}, "4c48 01 03 07 00"},
+		{Preface{Use: Control}, "4c48 02 01 00 00"},
+		{Preface{Use: Data}, "4c48 02 02 00 00"},
+		{Preface{Use: Raw, Proto: 7}, "4c48 02 03 07 00"},
 	} {
 		enc := tt.p.Append(nil)
 		if !bytes.Equal(enc, unhex(t, tt.hex)) {
@@ -167,7 +168,7 @@ func TestPreface(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range []string{"47", "4c49", "4c4802", "4c48 01 00 00 00", "4c48 01 04 00 00", "4c48 01 02 01 00", "4c48 01 03 01 01"} {
+	for _, bad := range []string{"47", "4c49", "4c4801", "4c48 02 00 00 00", "4c48 02 04 00 00", "4c48 02 02 01 00", "4c48 02 03 01 01"} {
 		if _, _, err := ParsePreface(unhex(t, bad)); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", bad, err)
 		}
@@ -177,7 +178,7 @@ func TestPreface(t *testing.T) {
 func TestChunk(t *testing.T) {
 	c := Chunk{Channel: 1, Seq: 2, Total: 100_000, Offset: Cell, Len: 2 * Cell}
 	enc := c.Append(nil)
-	if want := unhex(t, "0000000000000001 0000000000000002 000186a0 00000800 00001000"); !bytes.Equal(enc, want) {
+	if want := unhex(t, "01 02 a08d06 01 8020"); !bytes.Equal(enc, want) || c.HeadLen() != len(want) {
 		t.Errorf("written %x, want %x", enc, want)
 	}
 	for i := range enc {
@@ -202,12 +203,25 @@ func TestChunk(t *testing.T) {
 		{"beyond the end", Chunk{1, 1, 5, 0, 6}, false},
 		{"wraps", Chunk{1, 1, 5, 1<<32 - Cell, Cell}, false},
 		{"half a cell", Chunk{1, 1, 2 * Cell, 0, 5}, false},
-		{"between cells", Chunk{1, 1, 2 * Cell, 5, Cell}, false},
 		{"empty chunk", Chunk{1, 1, 5, 0, 0}, false},
 	} {
 		got, n, err := ParseChunk(tt.c.Append(nil))
-		if tt.ok && (got != tt.c || n != ChunkLen || err != nil) || !tt.ok && !errors.Is(err, ErrMalformed) {
+		if tt.ok && (got != tt.c || n != tt.c.HeadLen() || err != nil) || !tt.ok && !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %+v, %v", tt.name, got, err)
+		}
+	}
+	largest := Chunk{math.MaxUint64, math.MaxUint64, MaxMessage, 0, MaxChunk}
+	if n := len(largest.Append(nil)); n > MaxChunkHead || n != largest.HeadLen() {
+		t.Errorf("a header of %d bytes, told as %d", n, largest.HeadLen())
+	}
+	for _, bad := range []string{
+		"8100 02 a08d06 01 8020", "01 02 a08d06 8100 8020", // more bytes than it takes
+		"ffffffffffffffffff02 02 05 00 05", "80808080808080808080", "01 02 80808080808080808080", "01 02 05 00 80808080808080808080", // no end
+		"80808080808080808000 80808080808080808000 80808080808080808000 80808080808080808000 80808080808080808080",
+		"01 02 ffffffff7f 00 05", "01 02 05 ffffffffffffffffff01 05", "01 02 05 00 ffffff7f", // too large
+	} {
+		if c, _, err := ParseChunk(unhex(t, bad)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %+v, %v", bad, c, err)
 		}
 	}
 }
@@ -234,8 +248,12 @@ func FuzzChunk(f *testing.F) {
 	f.Add(Chunk{1, 2, 100_000, Cell, Cell}.Append(nil))
 	f.Add(Preface{Use: Raw, Proto: 3}.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if c, n, err := ParseChunk(b); err == nil && !bytes.Equal(c.Append(nil), b[:n]) {
+		c, n, err := ParseChunk(b)
+		if err == nil && (n != c.HeadLen() || !bytes.Equal(c.Append(nil), b[:n])) {
 			t.Errorf("%x parses, but is written %x", b[:n], c.Append(nil))
+		}
+		if len(b) >= MaxChunkHead && errors.Is(err, ErrShort) {
+			t.Errorf("%x is too short", b)
 		}
 		if p, n, err := ParsePreface(b); err == nil && !bytes.Equal(p.Append(nil), b[:n]) {
 			t.Errorf("%x parses, but is written %x", b[:n], p.Append(nil))
