@@ -53,29 +53,34 @@ func reached(j gateway.Job, s gateway.JobState) bool {
 // TestKillGateways: a gateway that is killed at any moment and run again finds
 // the VM at exactly one site, and the next move works.
 func TestKillGateways(t *testing.T) {
-	slow := lab.Link{Rate: 200e6, RTT: 60 * time.Millisecond}
-	b := newBed(t, bedOptions{
-		link: slow, fill: 20,
-		// So little that every move sends all of memory.
-		extra: func(*lab.Site) string { return "store:\n  memory: 8MiB\n  disk: 8MiB\n" },
-	})
-	for _, p := range phases() {
-		for _, victims := range []string{"source", "destination", "both"} {
-			t.Run(p.name+"/"+victims, func(t *testing.T) {
-				began := time.Now()
-				b.killAt(t, p, victims)
-				again := time.Now()
-				b.move(t, gateway.MigrateRequest{})
-				moved := time.Now()
-				b.verify(t)
-				t.Logf("the fault took %v, the next move %v, the check %v", again.Sub(began).Round(time.Millisecond),
-					moved.Sub(again).Round(time.Millisecond), time.Since(moved).Round(time.Millisecond))
+	for _, victims := range []string{"source", "destination", "both"} {
+		t.Run(victims, func(t *testing.T) {
+			t.Parallel() // it waits most of its time
+			b := newBed(t, bedOptions{
+				link: lab.Link{Rate: 200e6, RTT: 60 * time.Millisecond}, fill: 20,
+				// So little that every move sends all of memory.
+				extra: func(*lab.Site) string { return "store:\n  memory: 8MiB\n  disk: 8MiB\n" },
 			})
-			if t.Failed() {
-				return // the bed is not what the next case expects
+			for _, p := range phases() {
+				t.Run(p.name, func(t *testing.T) { b.killAndMoveAgain(t, p, victims) })
+				if t.Failed() {
+					return // the bed is not what the next case expects
+				}
 			}
-		}
+		})
 	}
+}
+
+// killAndMoveAgain is one case of TestKillGateways.
+func (b *bed) killAndMoveAgain(t *testing.T, p phase, victims string) {
+	began := time.Now()
+	b.killAt(t, p, victims)
+	again := time.Now()
+	b.move(t, gateway.MigrateRequest{})
+	moved := time.Now()
+	b.verify(t)
+	t.Logf("the fault took %v, the next move %v, the check %v", again.Sub(began).Round(time.Millisecond),
+		moved.Sub(again).Round(time.Millisecond), time.Since(moved).Round(time.Millisecond))
 }
 
 // killAt begins a move, kills gateways when it comes to p, runs them again,
