@@ -51,11 +51,11 @@ test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, rea
 	  go vet -C bench/wan/wireguard ./...
 	  $(TOOL) staticcheck ./...
 	  go mod tidy -diff
-	  # What takes 12 GB, or ten times as long, with -race, or counts allocations; and long
-	  # simulations of one goroutine, in which there is no race to find.
+	  # What takes 12 GB, or ten times as long, with -race, or counts allocations; and what
+	  # goes on for long in one goroutine, in which there is no race to find.
 	  go test -run 'IndexOf100Million|Adversary|Allocations' ./dedup -adversary.pages 1000000
 	  go test -run 'Lean|AnyWorld' ./gateway
-	  go test ./tunnel/congestion
+	  go test -p 2 ./tunnel/congestion ./internal/qemu/vmstream
 	)
 	# The nested module, under the one name that lets it see quic-go's inside.
 	(cd tunnel/congestion/ccslot && go vet ./... && go mod tidy -diff && go tool -modfile=../../../internal/tools/go.mod staticcheck ./... && go test -race -shuffle=on ./...)

@@ -156,6 +156,7 @@ func TestAddresses(t *testing.T) {
 
 // TestLost gives up at last.
 func TestLost(t *testing.T) {
+	long(t)
 	big := bytes.Repeat([]byte("\x7e\x00\x00\x00\x02~"), maxSeek/6+100)
 	for name, tc := range map[string]struct {
 		stream []byte

@@ -13,6 +13,7 @@ import (
 // TestReal scans what a real QEMU sends, for each kind of migration that the
 // one at hand can do.
 func TestReal(t *testing.T) {
+	long(t)
 	type config = qemutest.Config
 	file, relay := qemutest.File, qemutest.Relay
 	for _, tc := range []struct {

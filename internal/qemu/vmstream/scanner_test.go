@@ -25,8 +25,8 @@ func (f *found) add(it page.Item) {
 }
 
 // scan gives stream to s in pieces of the lengths that size returns, and cuts
-// when cut says so. The buffer is overwritten behind the scanner's back, as
-// its owner may do.
+// when cut says so. The buffer moves and is overwritten behind the scanner's back,
+// as its owner may do.
 func scan(t testing.TB, s page.Scanner, stream []byte, size func() int, cut func() bool) *found {
 	t.Helper()
 	f := &found{}
@@ -42,7 +42,7 @@ func scan(t testing.TB, s page.Scanner, stream []byte, size func() int, cut func
 	}
 	for rest := stream; len(rest) > 0 || len(buf) > 0; {
 		n := min(len(rest), size())
-		buf = append(bytes.Clone(buf), rest[:n]...)
+		buf = longer(buf, rest[:n])
 		rest = rest[n:]
 		for len(buf) > 0 {
 			it, n := s.Next(buf)
@@ -61,6 +61,19 @@ func scan(t testing.TB, s page.Scanner, stream []byte, size func() int, cut func
 	}
 	f.facts = s.Facts()
 	return f
+}
+
+// longer adds a piece to a buffer. One that has no room for it moves, and nothing is
+// left where it was. To move it at each piece would copy a stream of long items some
+// hundred times.
+func longer(buf, piece []byte) []byte {
+	n := len(buf) + len(piece)
+	if n <= cap(buf) {
+		return append(buf, piece...)
+	}
+	moved := append(make([]byte, 0, 2*n), buf...)
+	clear(buf)
+	return append(moved, piece...)
 }
 
 // checkItem checks what must hold for any item of any stream.

@@ -246,6 +246,7 @@ func checkUnpacked(t *testing.T, stream []byte, n int) {
 
 // TestUnpackReal does it with what real QEMUs send.
 func TestUnpackReal(t *testing.T) {
+	long(t)
 	for _, method := range []string{"zlib", "zstd"} {
 		t.Run(method, func(t *testing.T) {
 			c := qemutest.Relay(t, qemutest.Config{Memory: 16, Dirty: 4, Multifd: 2, Compression: method})
