@@ -53,7 +53,7 @@ test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, rea
 	  go mod tidy -diff
 	  # What takes 12 GB, or ten times as long, with -race, or counts allocations; and what
 	  # goes on for long in one goroutine, in which there is no race to find.
-	  go test -run 'IndexOf100Million|Adversary|Allocations' ./dedup -adversary.pages 1000000
+	  go test -run 'Addresses|Adversary|Allocations|Index|StructureIsCheap' ./dedup -adversary.pages 1000000
 	  go test -run 'Lean|AnyWorld' ./gateway
 	  go test -p 2 ./tunnel/congestion ./internal/qemu/vmstream
 	)

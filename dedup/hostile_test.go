@@ -211,6 +211,7 @@ func TestNewStores(t *testing.T) {
 // TestAddresses: pages at addresses without end do not make the tables grow
 // without end, and both ends forget the same.
 func TestAddresses(t *testing.T) {
+	long(t)
 	var v versions
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range 3 * maxChunks {
@@ -239,6 +240,7 @@ func TestAddresses(t *testing.T) {
 
 // TestStructureIsCheap: runs cost nearly nothing, random order little.
 func TestStructureIsCheap(t *testing.T) {
+	long(t)
 	items := guest(1, 1500)
 	for _, tt := range []struct {
 		name string
