@@ -121,19 +121,19 @@ func TestPress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		press, zstd := method(t, f, LonghaulPress), method(t, f, Longhaul3)
+		press, fold, zstd := method(t, f, LonghaulPress), method(t, f, LonghaulFold), method(t, f, Longhaul3)
 		if press.Left >= zstd.Left || !press.Verified || (press.Known != nil) != (i > 0) || i > 0 && *press.Known > press.Left/10 {
 			t.Errorf("capture %d: %+v, beside %+v", i, press, zstd)
 		}
+		if fold.Left >= zstd.Left || !fold.Verified {
+			t.Errorf("capture %d: fold: %+v, beside %+v", i, fold, zstd)
+		}
 	}
-	f := look(t, b)[0]
+	f := look(t, begin(1).page(0, table(0)).end())[0]
 	if slices.ContainsFunc(f.Methods, func(m Method) bool { return m.Name == LonghaulPress }) {
 		t.Errorf("press was not asked for: %+v", f.Methods)
 	}
-	fold, zstd := method(t, f, LonghaulFold), method(t, f, Longhaul3)
-	if fold.Left >= zstd.Left || !fold.Verified {
-		t.Errorf("fold: %+v, beside %+v", fold, zstd)
-	}
+	method(t, f, LonghaulFold) // fails where there is none
 }
 
 // What goes wrong in flight is told, and close waits for what is still there.
@@ -159,8 +159,9 @@ func TestFlight(t *testing.T) {
 
 // A store that is too small forgets, and says so.
 func TestSmallStore(t *testing.T) {
-	s := begin(4096)
-	for i := range uint64(3000) {
+	const pages = 1600 // 6.25 MiB, and half of 8 MiB is for what goes this way
+	s := begin(pages)
+	for i := range uint64(pages) {
 		s.page(i, content(i))
 	}
 	in := New(Options{Store: 8 << 20})
@@ -175,12 +176,12 @@ func TestStreamsInARow(t *testing.T) {
 	a, b := content(1), content(2)
 	first := begin(16).page(0, a).zero(3).end()
 	second := begin(16).page(0, edit(a, 3)).page(1, b).page(1, b).end()
-	long := begin(600) // longer than a chunk
-	for i := range uint64(600) {
+	long := begin(300) // longer than a chunk
+	for i := range uint64(300) {
 		long.page(i, content(100+i))
 	}
 	all := slices.Concat(first, second, long.end(), first)
-	want := Pages{All: 607, Zero: 2, Distinct: 603}
+	want := Pages{All: 307, Zero: 2, Distinct: 303}
 	want.ResentSame, want.Duplicate = 1, 1 // in second, and first once more
 	for _, r := range []io.Reader{bytes.NewReader(all), iotest.OneByteReader(bytes.NewReader(all))} {
 		f, err := New(Options{}).Inspect(t.Context(), "a", r)
