@@ -55,7 +55,7 @@ test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, rea
 	  # goes on for long in one goroutine, in which there is no race to find.
 	  go test -run 'Addresses|Adversary|Allocations|Index|StructureIsCheap' ./dedup -adversary.pages 1000000
 	  go test -run 'Lean|AnyWorld' ./gateway
-	  go test -p 2 ./tunnel/congestion ./internal/qemu/vmstream
+	  go test -shuffle=on -p 2 ./tunnel/congestion ./internal/qemu/vmstream
 	)
 	# The nested module, under the one name that lets it see quic-go's inside.
 	(cd tunnel/congestion/ccslot && go vet ./... && go mod tidy -diff && go tool -modfile=../../../internal/tools/go.mod staticcheck ./... && go test -race -shuffle=on ./...)
