@@ -24,7 +24,10 @@ import (
 //
 //	line    is what crossed while the line made us wait, and at most a cap. If
 //	        it does not make us wait, and more crosses than that, it has become
-//	        faster, and is not known until it makes us wait again.
+//	        faster, and is not known until it makes us wait again. For its first
+//	        seconds a move believes what another knew: one that is begun again
+//	        sends references, and would not find out before pages come of which
+//	        a search saves most.
 //	cores   are divided by the moves that share them.
 //	shared  is the time that our work took and that of others with it, and an equal
 //	        share of what was idle on the machine, since the hypervisor and its
@@ -64,6 +67,7 @@ type chooser struct {
 	recent  recent
 	limited limit   // what holds the move up
 	line    float64 // bytes per second; 0: not known
+	told    bool    // line is what another move knew of it
 
 	began  time.Duration // since the first tick
 	age    time.Duration // since the last change
@@ -91,6 +95,7 @@ const (
 	quickest   = 4                      // rung of the strongest codec that expands fast
 	firstMost  = 3                      // rung of a codec that may be the first: more, on a slow machine, would cost a second
 	hold       = time.Second            // from one change to one for more effort
+	toldTime   = 10 * time.Second       // in which what another move knew of the line is believed
 	mostCredit = 6                      // changes
 	creditTime = time.Minute            // in which one is earned
 	settling   = time.Second            // in which what is measured is credited to the new effort alone
@@ -110,6 +115,10 @@ func newChooser() *chooser {
 	return &chooser{content: newContent(), now: firstEffort, credit: mostCredit}
 }
 
+// tell gives the chooser of a move that begins what another knew of the line, in bytes per
+// second; 0 is nothing.
+func (c *chooser) tell(line float64) { c.line, c.told = line, line > 0 }
+
 // tick is called every 100 ms, or whenever there is something to tell.
 func (c *chooser) tick(n seen) dedup.Setting {
 	n.channels, n.sharers = max(n.channels, 1), max(n.sharers, 1)
@@ -120,7 +129,8 @@ func (c *chooser) tick(n seen) dedup.Setting {
 	c.age += n.took
 	if late := n.lateRound || n.postcopy; late != c.late { // other rules hold
 		c.late, c.credit = late, max(c.credit, 2)
-		defer c.content.renew() // the batches of this tick are mostly of before
+		c.age, c.short = 0, 0   // and what was measured is of the rounds before
+		defer c.content.renew() // as are most batches of this tick
 	}
 	c.credit = min(c.credit+n.took.Seconds()/creditTime.Seconds(), mostCredit)
 	fresh := c.age <= settling && c.age < c.began
@@ -153,15 +163,18 @@ func (c *chooser) peek(took time.Duration) {
 // measureLine keeps what the line is known to carry. On a machine without a core
 // to spare it is not taken for slower: packets need time of the CPU as well.
 func (c *chooser) measureLine(n seen) {
+	if c.told && c.began >= toldTime {
+		c.tell(0)
+	}
 	rate := c.recent.rate()
 	switch {
 	case !n.up || rate == 0, c.age < lagging, n.most > 0 && c.began < slowStart:
-	case c.limited == limitLine && c.line == 0:
-		c.line = rate
+	case c.limited == limitLine && (c.line == 0 || c.told):
+		c.line, c.told = rate, false
 	case c.limited == limitLine && (rate > c.line || !n.full()):
 		c.line += (rate - c.line) / 8
 	case c.limited != limitLine && rate > faster*c.line:
-		c.line = 0
+		c.tell(0)
 	}
 }
 

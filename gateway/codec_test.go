@@ -318,6 +318,31 @@ func TestCodecLateRounds(t *testing.T) {
 	}
 }
 
+// TestCodecToldLine: a move that is begun again sends references, which do not fill the
+// line, on a machine without a core to spare. What the move before knew of the line keeps it
+// searching for the pages that have changed; when it is not confirmed, it is forgotten.
+func TestCodecToldLine(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		w, c := newWorld(), newChooser()
+		w.cores, w.line, w.content = 0.1, 100*mbit, mostlyKnown()
+		w.content.found, w.content.plain = 0.14, 0.03
+		if told {
+			c.tell(100 * mbit)
+		}
+		searches := true
+		for range (toldTime - time.Second) / (100 * time.Millisecond) {
+			w.run(t, c, 100*time.Millisecond)
+			searches = searches && c.now.search > 0
+		}
+		if searches != told {
+			t.Errorf("told of the line: %v, and it searches all the time: %v", told, searches)
+		}
+		if w.run(t, c, 2*time.Second); c.told || c.line > 0 {
+			t.Errorf("a line of %.0f bytes per second is believed for ever", c.line)
+		}
+	}
+}
+
 // TestCodecSparesTheDestination: what takes as long to expand as to make is given up
 // where the destination holds the move up.
 func TestCodecSparesTheDestination(t *testing.T) {

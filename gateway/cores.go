@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// cores are the machine's, which the sessions of a gateway share.
+// cores are the machine's, which the sessions of a gateway share, and with them what they
+// know of its lines.
 type cores struct {
 	sharers atomic.Int32 // sessions that have something to send
 	turns   turnstile    // of their batches
@@ -20,8 +21,9 @@ type cores struct {
 	own    time.Duration // what this process has used until then,
 	since  time.Time     // which was at
 	lately load
-	looked bool // idled and all are known
-	known  bool // lately is
+	lines  map[string]float64 // what moves knew last of those to other sites, bytes per second
+	looked bool               // idled and all are known
+	known  bool               // lately is
 }
 
 // A load of the machine, in cores.
@@ -81,4 +83,21 @@ func (c *cores) look(now time.Time) {
 		c.known = true
 	}
 	c.idled, c.all, c.own, c.since, c.looked = idled, all, own, now, true
+}
+
+// noteLine keeps what a move knows of the line to a site, in bytes per second.
+func (c *cores) noteLine(site string, line float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lines == nil {
+		c.lines = make(map[string]float64)
+	}
+	c.lines[site] = line
+}
+
+// line is what a move knew last of the line to a site; 0 if none did.
+func (c *cores) line(site string) float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lines[site]
 }

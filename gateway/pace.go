@@ -100,7 +100,9 @@ type codecPace struct {
 const idleAfter = time.Second
 
 func newCodecPace(s *session) *codecPace {
-	return &codecPace{s: s, chooser: newChooser(), at: time.Now()}
+	p := &codecPace{s: s, chooser: newChooser(), at: time.Now()}
+	p.chooser.tell(s.cores.line(s.link.Site()))
+	return p
 }
 
 // end lets the others have the cores.
@@ -122,6 +124,9 @@ func (p *codecPace) share(yes bool) {
 func (p *codecPace) tick(st tunnel.State, unacked int64, rounds int) dedup.Setting {
 	s, n, was := p.s, p.look(st, unacked, rounds), p.chooser.now
 	set := p.chooser.tick(n)
+	if c := p.chooser; c.line > 0 && !c.told && n.most == 0 { // else it may be the cap
+		s.cores.noteLine(s.link.Site(), c.line)
+	}
 	if p.chooser.now != was {
 		s.log.Debug("codec changes", "codec", set.String(), "limit", string(p.chooser.limited))
 	}
