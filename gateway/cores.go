@@ -21,9 +21,9 @@ type cores struct {
 	own    time.Duration // what this process has used until then,
 	since  time.Time     // which was at
 	lately load
-	lines  map[string]float64 // what moves knew last of those to other sites, bytes per second
 	looked bool               // idled and all are known
 	known  bool               // lately is
+	lines  map[string]float64 // what moves knew last of those to other sites, bytes per second
 }
 
 // A load of the machine, in cores.

@@ -51,7 +51,7 @@ func (m *sourceMove) drainMost(why error) time.Duration {
 	if errors.Is(why, errStopping) {
 		return m.g.patience.drain
 	}
-	return drainMost * m.g.patience.drain
+	return drainTimes * m.g.patience.drain
 }
 
 // mayStand tells that the VM may stand still by order of the migration.

@@ -45,9 +45,9 @@ const (
 	legsGrace = 2 * time.Second
 
 	// drainTime is how long those of a move that is given up go on when nothing arrives
-	// any more of what was on its way; drainMost times as long they do at most.
-	drainTime = 2 * time.Second
-	drainMost = 5
+	// any more of what was on its way; drainTimes that long they do at most.
+	drainTime  = 2 * time.Second
+	drainTimes = 5
 
 	// progressEvery is how often the hypervisor is asked how far it is.
 	progressEvery = 250 * time.Millisecond
