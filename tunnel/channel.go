@@ -34,6 +34,7 @@ type Channel struct {
 	out       outbox
 	dirty     need
 	grant     int64  // what we have granted of Config.Memory
+	advance   int64  // what of the peer's advance the window in out contains
 	err       error  // why the channel has failed; nil while it has not
 	reset     string // reason to tell the peer, while it has not confirmed
 	resetting bool
@@ -57,6 +58,9 @@ func (l *Link) newChannel(id uint64) *Channel {
 	ch := &Channel{link: l, id: id, flow: l.rest, created: time.Now()}
 	ch.out.granted, ch.out.local = baseWindow, 1<<62
 	ch.in.init(&l.buffered, baseWindow)
+	if !l.opens(id) {
+		ch.in.advance = l.node.cfg.advance()
+	}
 	l.channels[id] = ch
 	return ch
 }

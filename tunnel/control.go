@@ -85,6 +85,9 @@ func (l *Link) resume(c *carrier, write func([]byte) error) error {
 	serial := c.set.serial
 	l.mu.Unlock()
 	slices.Sort(ids)
+	if err := write(frame.Advance{Bytes: uint64(l.node.cfg.advance())}.Append(nil)); err != nil {
+		return err
+	}
 	for _, id := range ids {
 		if b := l.resumeOne(c, id); len(b) > 0 {
 			if err := write(b); err != nil {
@@ -135,6 +138,7 @@ func (l *Link) remove(ch *Channel) {
 	l.closedID.add(ch.id)
 	l.granted -= ch.grant
 	ch.grant = 0
+	l.returnAdvance(ch)
 	l.sched.leave(ch)
 	l.sched.unwatch(ch)
 	if ch.dirty&listed != 0 {
@@ -216,6 +220,8 @@ func (l *Link) dispatch(f frame.Frame) (acked func(), err error) {
 		}
 	case frame.Fallback:
 		l.set.theirs = f
+	case frame.Advance:
+		l.set.advance = int64(min(f.Bytes, mostAdvance))
 	case frame.ResumeEnd, frame.Unknown:
 	default:
 		return nil, fmt.Errorf("%w: unexpected %T", errProtocol, f)
@@ -261,6 +267,7 @@ func (l *Link) acked(f frame.Ack, ranges []frame.Range, resumed bool) (func(), e
 	if ch.err != nil {
 		return nil, nil
 	}
+	l.returnAdvance(ch)
 	l.lateTold(ch, f.Received)
 	bytes, more, err := ch.out.ack(f)
 	if err != nil {

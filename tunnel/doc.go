@@ -132,8 +132,8 @@
 // # Memory that a peer can make us use
 //
 // Messages: a channel is granted a window out of Config.Memory, 256 KiB at
-// first; a peer that sends beyond it, or beyond Memory and a slack of 64 MiB in
-// all, loses the link. Connections: 18 of 32 MiB each of QUIC's own windows at
+// first, and new ones share 32 MiB until they know theirs (advance.go); a peer that sends
+// beyond that, or beyond Memory and a slack of 96 MiB in all, loses the link. Connections: 18 of 32 MiB each of QUIC's own windows at
 // most, and only if it leaves holes in every stream on purpose: our readers
 // always drain. Channels 1024, headers 64 KiB, raw connections 2 x 256, datagrams
 // 512. A stranger without a certificate gets a handshake, rate-limited by

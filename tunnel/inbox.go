@@ -25,6 +25,7 @@ type inbox struct {
 
 	mu       sync.Mutex // guards what follows; link.mu may be held above it
 	limit    int64      // the most that we have allowed the peer to send beyond done
+	advance  int64      // what it may send beyond that: it has been promised to all new channels together
 	held     int64      // cost of the messages after done
 	msgs     map[uint64]*inMsg
 	ready    []Message // complete, in order, not yet taken
@@ -119,7 +120,7 @@ func (in *inbox) begin(c frame.Chunk) (*inMsg, error) {
 		return nil, fmt.Errorf("%w: message %d after the last, %d", errProtocol, c.Seq, in.last)
 	}
 	n := cost(int(c.Total))
-	if in.held+n > max(in.limit, cost(frame.MaxMessage)) {
+	if in.held+n > max(in.limit, cost(frame.MaxMessage))+in.advance {
 		return nil, fmt.Errorf("%w: a channel holds %d bytes and gets %d more, its window is %d", errProtocol, in.held, n, in.limit)
 	}
 	if in.memory.held.Add(n) > in.memory.max {

@@ -51,6 +51,7 @@ type Link struct {
 	lastID   uint64 // of the channels that we opened
 	closedID idSet  // of the channels that have ended
 	granted  int64  // sum of the windows we have granted
+	advanced int64  // what channels have of the peer's advance
 	dirty    []*Channel
 	replies  []frame.Frame // ResetAcks and Gones to be written; at most maxReplies
 	sched    scheduler
@@ -89,7 +90,7 @@ func newLink(n *Node, site string) *Link {
 	l.state.heard = l.born
 	l.state.since = l.born
 	l.state.why = "no connection yet"
-	l.buffered.max = n.cfg.Memory + memorySlack
+	l.buffered.max = n.cfg.Memory + memorySlack + n.cfg.advance()
 	l.grow.want = cmp.Or(n.cfg.Conns, startConns)
 	l.sched.init(&l.mu)
 	l.sched.weights = n.cfg.Weights
@@ -234,10 +235,11 @@ func (l *Link) Open(ctx context.Context, spec Spec) (*Channel, error) {
 	ch := l.newChannel(l.lastID)
 	ch.describe(spec.Kind, slices.Clone(spec.Header), spec.Class, back)
 	ch.opener = true
+	l.takeAdvance(ch)
 	if spec.Flow != nil && spec.Flow.link == l {
 		ch.flow = spec.Flow
 	}
-	ch.mark(needOpen)
+	ch.mark(needOpen | needAck) // with the Open, the peer gets its window
 	return ch, nil
 }
 

@@ -40,6 +40,8 @@ type set struct {
 	ready bool
 	// told is what the peer knows of our fallbacks, and theirs what it has told of its own.
 	told, theirs frame.Fallback
+	// advance is what the peer lets channels that we open send before it knows them.
+	advance int64
 }
 
 func (s *set) all() []*carrier {

@@ -127,7 +127,7 @@
 // seen, or after 40 ms without bulk (in trains: three times as long as it waits for
 // one), of 5 ms: what makes up for no stall stands in the queue of a line that has no
 // more than the pace. The same holds in the first 250 ms after that while nothing
-// waits: a channel may send 256 KiB, and more once the peer has answered.
+// waits: a channel may send some in advance, and more once the peer has answered.
 // Bulk that has found the budget empty waits for a burst of half a millisecond,
 // which is one write. Acknowledgements cannot wait; with a configured rate they
 // are charged.

@@ -22,6 +22,7 @@ const (
 	TypePong
 	TypeGrow
 	TypeFallback
+	TypeAdvance
 )
 
 // HeadLen is the length of a control frame's type and length.
@@ -147,6 +148,10 @@ type Pong struct{ Nonce uint64 }
 // sends needs them. More than the dialer is ready for counts as what it is.
 type Grow struct{ Conns uint8 }
 
+// Advance is how many bytes the channels that its receiver opens may send in all before
+// they have been acknowledged, beyond what each may.
+type Advance struct{ Bytes uint64 }
+
 // Fallback says what the sender uses in place of what it should, and why, for people at the
 // other end. What is empty is as it should be.
 type Fallback struct {
@@ -270,6 +275,9 @@ func (f Fallback) Append(b []byte) []byte {
 	b, at := head(b, TypeFallback)
 	return end(appendStr(appendStr(b, f.Controller), f.Carrier), at)
 }
+
+// Append implements Frame.
+func (f Advance) Append(b []byte) []byte { return appendNumbers(b, TypeAdvance, f.Bytes) }
 
 // Append implements Frame.
 func (f Grow) Append(b []byte) []byte {

@@ -38,12 +38,14 @@
 //	13 Pong      | Nonce (8) |
 //	14 Grow      | Conns (1) |
 //	15 Fallback  | Controller str | Carrier str |
+//	16 Advance   | Bytes (8) |
 //
 // Received is the highest seq up to which all messages have arrived; Done is
 // the highest seq up to which all have been consumed; both may be 0. Window is
 // how many bytes beyond Done the receiver is ready to hold. Resume is an Ack
 // that also lists what has arrived out of order, in ascending ranges that do
-// not touch.
+// not touch. Advance is how many bytes the channels that the receiver of it opens may
+// send in all, beyond the 256 KiB of each, before it has an Ack of them.
 //
 // # Data streams
 //

@@ -113,6 +113,8 @@ func (p *parser) body(t Type) Frame {
 		return Grow{Conns: p.u8()}
 	case TypeFallback:
 		return Fallback{Controller: p.str(), Carrier: p.str()}
+	case TypeAdvance:
+		return Advance{Bytes: p.u64()}
 	}
 	return Unknown{Type: t, Body: p.rest()}
 }
