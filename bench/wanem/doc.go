@@ -16,10 +16,11 @@
 // reads, waits and writes, under SCHED_FIFO where the kernel permits it, so
 // that guests that keep all cores busy do not bend the line.
 //
-// The TAPs carry IFF_VNET_HDR with checksum offload and nothing else: packets
-// have their real size (no TSO or GSO frames cross), while senders may still
-// use UDP_SEGMENT, which needs a device that takes unfinished checksums
-// (quic-go falls back to one packet per call without it).
+// The TAPs carry IFF_VNET_HDR with checksum offload, and UDP of many packets as
+// one message (segments.go), as network cards do: a write of UDP_SEGMENT comes as
+// one, and packets of a flow that are due in one round are delivered as one, which
+// the receiver's UDP_GRO keeps together. On the line each is a packet of its own, with
+// its real size. TCP comes and goes packet by packet.
 //
 // Lost packets have taken their time on the line, as on a real one. A cut
 // loses what is in the queue and in flight. Jitter alone never reorders.

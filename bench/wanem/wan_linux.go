@@ -31,6 +31,10 @@ type half struct {
 	start    time.Time
 	log      *slog.Logger
 
+	in     []byte   // a message as it is read
+	out    [][]byte // packets on their way out, owned
+	joined []byte   // some of them as one message
+
 	mu   sync.Mutex // guards line; held for no I/O
 	line *Line
 }
@@ -55,7 +59,7 @@ func New(a, b *Tap, c Config) (*WAN, error) {
 		}
 		w.half[d] = &half{
 			name: Direction(d).String(), from: int(from.file.Fd()), to: int(to.file.Fd()), wake: wake,
-			start: w.start, log: w.log,
+			start: w.start, log: w.log, in: make([]byte, maxMessage),
 			line: NewLine(p, c.Seed+uint64(d)*0x9e3779b97f4a7c15, size),
 		}
 		w.half[d].line.lead = quantum
@@ -149,9 +153,9 @@ func (h *half) pokeLocked() {
 	}
 }
 
-// batch is how many frames are read before those that are due go out again: a
-// batch takes about 0.1 ms.
-const batch = 32
+// batch is how many packets are read, at least, before those that are due go out
+// again: a batch takes about 0.1 ms. As many go out between two looks at the clock.
+const batch = 64
 
 // quantum is how long a busy line rests between two rounds of reading and
 // writing, and how early a frame may be delivered in return. A thread that wakes
@@ -174,9 +178,9 @@ func (h *half) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		switch n {
-		case batch: // there may be more
-		case 0:
+		switch {
+		case n >= batch: // there may be more
+		case n == 0:
 			err = h.wait()
 		default:
 			err = h.rest()
@@ -188,48 +192,63 @@ func (h *half) run(ctx context.Context) error {
 	return nil
 }
 
-// deliver writes what is due.
+// deliver writes what is due, together what the kernel takes together: it gives it
+// on as a network card does (GRO).
 func (h *half) deliver() error {
-	for {
-		h.mu.Lock()
-		buf, _, ok := h.line.Deliver(h.now())
-		h.mu.Unlock()
-		if !ok {
-			return nil
-		}
-		_, err := unix.Write(h.to, buf)
-		h.mu.Lock()
-		if err != nil {
-			h.line.refused(len(buf) - virtioHeader)
-		}
-		h.line.Recycle(buf)
-		h.mu.Unlock()
-		if errors.Is(err, unix.EBADF) || errors.Is(err, unix.EBADFD) {
-			return fmt.Errorf("writing %s: %w", h.name, err)
+	for h.due() {
+		for left := h.out; len(left) > 0; {
+			n := joinable(left)
+			err := h.write(left[:n])
+			left = left[n:]
+			if errors.Is(err, unix.EBADF) || errors.Is(err, unix.EBADFD) {
+				return fmt.Errorf("writing %s: %w", h.name, err)
+			}
 		}
 	}
+	return nil
 }
 
-// take reads up to a batch of frames, and tells how many came.
+// due fills out with packets that are due, if there are any.
+func (h *half) due() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.out = h.out[:0]
+	for now := h.now(); len(h.out) < batch; {
+		buf, _, ok := h.line.Deliver(now)
+		if !ok {
+			break
+		}
+		h.out = append(h.out, buf)
+	}
+	return len(h.out) > 0
+}
+
+// write gives the TAP packets as one message.
+func (h *half) write(packets [][]byte) error {
+	msg := packets[0]
+	if len(packets) > 1 {
+		h.joined = join(h.joined, packets)
+		msg = h.joined
+	}
+	_, err := unix.Write(h.to, msg)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range packets {
+		if err != nil {
+			h.line.refused(len(p) - virtioHeader)
+		}
+		h.line.Recycle(p)
+	}
+	return err
+}
+
+// take reads a batch, and tells how many packets came.
 func (h *half) take() (n int, err error) {
 	for n < batch {
-		h.mu.Lock()
-		buf := h.line.Buffer()
-		h.mu.Unlock()
-		if buf == nil {
-			return n, h.discard()
-		}
-		size, err := unix.Read(h.from, buf)
-		h.mu.Lock()
-		if err == nil && size > virtioHeader {
-			h.line.Arrive(h.now(), buf[:size], virtioHeader)
-		} else {
-			h.line.Recycle(buf)
-		}
-		h.mu.Unlock()
+		size, err := unix.Read(h.from, h.in)
 		switch {
 		case err == nil:
-			n++
+			n += h.arrive(h.in[:size])
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 			return n, nil
 		default:
@@ -239,16 +258,32 @@ func (h *half) take() (n int, err error) {
 	return n, nil
 }
 
-// discard drops one frame that there is no memory for.
-func (h *half) discard() error {
-	var frame [virtioHeader + 65536]byte
-	n, err := unix.Read(h.from, frame[:])
-	if err == nil {
-		h.mu.Lock()
-		h.line.refused(n - virtioHeader)
-		h.mu.Unlock()
+// arrive puts the packets of a message on the line, and counts them.
+func (h *half) arrive(msg []byte) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	give := func(packet []byte, size int) {
+		n++
+		switch {
+		case len(packet) > virtioHeader:
+			h.line.Arrive(now, packet, virtioHeader)
+			return
+		case packet != nil:
+			h.line.Recycle(packet)
+		}
+		h.line.refused(size - virtioHeader)
 	}
-	return nil
+	if split(msg, h.line.Buffer, give) {
+		return n
+	}
+	buf := h.line.Buffer()
+	if len(buf) < len(msg) {
+		give(buf[:0], len(msg))
+		return n
+	}
+	give(buf[:copy(buf, msg)], len(msg))
+	return n
 }
 
 // rest gives further frames time to come.

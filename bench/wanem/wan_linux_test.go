@@ -238,13 +238,7 @@ func (r *rig) blast(t *testing.T, rate float64, d time.Duration) outcome {
 	a := listen(t, r.a, "10.1.0.1:0")
 	b := listen(t, r.b, "10.1.0.2:2000") // so that no ICMP errors come back
 	defer b.Close()
-	raw, err := a.SyscallConn()
-	if err == nil {
-		err = raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, 1472) })
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	option(t, a, unix.SOL_UDP, unix.UDP_SEGMENT, 1472)
 	defer a.Close()
 	to := netip.MustParseAddrPort("10.1.0.2:2000")
 	buf := make([]byte, 16*1472)
