@@ -98,7 +98,7 @@ func connect(ctx context.Context, s Sockets, e ends, m *meter, conf *tls.Config,
 		return nil, nil, err
 	}
 	sock, release := wrap(ctx, pc, &meters{only: m})
-	tr := &quic.Transport{Conn: sock}
+	tr := &quic.Transport{Conn: sock, ConnectionIDGenerator: newConnIDs()}
 	free := func() {
 		release()
 		_ = tr.Close()

@@ -79,9 +79,10 @@ func (n *Node) listen(ctx context.Context) error {
 	m := &meters{dropped: &n.dropped, byAddr: make(map[netip.AddrPort]*meter), sizes: make(map[netip.AddrPort]int)}
 	sock, release := wrap(ctx, pc, m)
 	tr := &quic.Transport{
-		Conn:                sock,
-		StatelessResetKey:   (*quic.StatelessResetKey)(n.cfg.ResetKey),
-		VerifySourceAddress: func(net.Addr) bool { return n.newConns.add(time.Now()) > validateAbove },
+		Conn:                  sock,
+		ConnectionIDGenerator: newConnIDs(),
+		StatelessResetKey:     (*quic.StatelessResetKey)(n.cfg.ResetKey),
+		VerifySourceAddress:   func(net.Addr) bool { return n.newConns.add(time.Now()) > validateAbove },
 	}
 	conf := n.cfg.ServerTLS
 	if n.stock == nil {
