@@ -4,8 +4,9 @@ import "github.com/longhaul-project/longhaul/internal/page"
 
 // late is the scanner of a connection whose source has said nothing for so long
 // that it was opened at the destination: behind a postcopy's preempt channel
-// pages come when a vCPU waits for them, and the client that writes a disk answers
-// a server's greeting. Of what else begins with silence nothing is known.
+// pages come when a vCPU waits for them, the client that writes a disk answers
+// a server's greeting, and on a busy host a multifd channel is long in saying its
+// first word. Of what else begins with silence nothing is known.
 type late struct {
 	formats Formats
 	scan    page.Scanner // nil before the first bytes
@@ -25,14 +26,15 @@ func (l *late) recognise(b []byte, last bool) bool {
 	if scan != nil {
 		format = scan.Facts().Format
 	}
-	if format != rolePreempt && format != formatDisk {
-		scan = l.formats.Opaque()
-	}
-	if format == formatDisk {
+	switch format {
+	case rolePreempt, roleMultifd:
+	case formatDisk:
 		scan = &blocks{Scanner: scan, pieces: make(map[uint64]struct{})}
 		if l.disk != nil {
 			l.disk()
 		}
+	default:
+		scan = l.formats.Opaque()
 	}
 	l.scan = scan
 	return true

@@ -32,6 +32,18 @@ func TestLate(t *testing.T) {
 		t.Errorf("facts %+v", f)
 	}
 
+	l = &late{formats: formats}
+	hello := slices.Concat([]byte{0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1}, make([]byte, 16), []byte{2}, make([]byte, 39)) // migration/multifd.h MultiFDInit_t
+	if it, n := l.Next(hello[:20]); n != 0 {
+		t.Fatalf("item of kind %d from a part of a multifd channel's first words", it.Kind)
+	}
+	if it, n := l.Next(hello); n != len(hello) {
+		t.Errorf("item of kind %d and %d bytes from a multifd channel's first words", it.Kind, n)
+	}
+	if f := l.Facts(); f.Format != roleMultifd {
+		t.Errorf("a multifd channel is %s", f.Format)
+	}
+
 	for name, first := range map[string][]byte{
 		"NBD": {0, 0, 0, 3}, "SSH": []byte("SSH-2.0-test\r\n"), "a main channel": []byte("QEVM\x00\x00\x00\x03"), "nothing": nil,
 	} {

@@ -135,10 +135,10 @@ func (o *outbound) parse(ctx context.Context, out chan<- parcel) error {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			err = o.flush(ctx, buf[:have], out)
 			have = 0
-		case errors.Is(err, io.EOF):
-			return o.flush(ctx, buf[:have], out)
 		case o.s.givenUp() != nil: // and with the connection went what the rest belongs to
 			return o.cut(ctx, out)
+		case errors.Is(err, io.EOF):
+			return o.flush(ctx, buf[:have], out)
 		default:
 			err = fmt.Errorf("reading from the source at byte %d: %w", o.s.logical.Load(), err)
 		}
@@ -231,7 +231,7 @@ func (o *outbound) cut(ctx context.Context, out chan<- parcel) error {
 // does so while memory is sent for the first time; later it would keep a guest waiting.
 // The connections of a move need not wait, see newSinkMove.
 func (o *outbound) home(ctx context.Context) error {
-	memory := o.state.role == roleMain || o.state.role == roleMultifd
+	memory := o.state.role == roleMain || o.scan.Facts().Format == roleMultifd
 	if o.asked || !memory || !o.enc.Asks() || o.scan.Facts().Rounds > 0 {
 		return nil
 	}
