@@ -172,7 +172,7 @@ type legRequest struct {
 
 // serveLeg finds out what conn is and carries it. It takes conn.
 func (s *session) serveLeg(ctx context.Context, conn net.Conn, req legRequest) error {
-	stop := context.AfterFunc(s.local, func() { cutOff(conn) })
+	stop := context.AfterFunc(s.local, func() { hangUp(conn) })
 	defer stop()
 	head, scan, err := s.recognise(ctx, conn, req)
 	if err != nil || scan == nil {

@@ -20,3 +20,15 @@ func cutOff(c net.Conn) {
 	}
 	c.Close()
 }
+
+// hangUp ends a connection of a hypervisor here: it hears so at once, and what it had
+// written before can still be read, up to the end.
+func hangUp(c net.Conn) {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		cutOff(c) // over TCP it would go on writing
+		return
+	}
+	_ = u.CloseWrite()
+	_ = u.CloseRead() // unix(7): its writes fail with EPIPE, and what waits here stays
+}
