@@ -152,6 +152,8 @@ func (in *inbound) expand(m tunnel.Message) (delivery, error) {
 		return d, in.s.blame(fmt.Errorf("message %d: %w", m.Seq, err))
 	}
 	d.expanded = x
+	tunnel.Recycle(m.Data) // Expand does not keep it
+	d.msg = nil
 	return d, nil
 }
 

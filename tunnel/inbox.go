@@ -51,7 +51,7 @@ type inMsg struct {
 // A Message is one message as the peer sent it.
 type Message struct {
 	Seq  uint64 // 1 and up, without gaps
-	Data []byte // the receiver's
+	Data []byte // the receiver's, see Recycle
 }
 
 func (in *inbox) init(m *memory, limit int64) {
@@ -129,7 +129,7 @@ func (in *inbox) begin(c frame.Chunk) (*inMsg, error) {
 	}
 	in.held += n
 	left := cells(int(c.Total))
-	m := &inMsg{data: make([]byte, c.Total), have: make([]bool, left), left: left}
+	m := &inMsg{data: newBuffer(int(c.Total)), have: make([]bool, left), left: left}
 	in.msgs[c.Seq] = m
 	return m, nil
 }

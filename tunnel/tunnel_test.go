@@ -252,6 +252,7 @@ func transfer(ctx context.Context, from, to *Channel, n, most int) error {
 			break
 		}
 		got.Write(m.Data)
+		Recycle(m.Data)
 		to.Done(m.Seq)
 	}
 	if failed != nil {

@@ -98,6 +98,7 @@ func receive(ctx context.Context, ch *tunnel.Channel, got *tally) {
 			_, err = ch.Send(ctx, bytes.Clone(m.Data))
 		} else {
 			got.Add(int64(len(m.Data)))
+			tunnel.Recycle(m.Data)
 		}
 		ch.Done(m.Seq)
 		if err != nil {
