@@ -93,7 +93,7 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	seg.loop, seg.members = newLoop(), newMembers()
 	seg.answers, seg.echoes, seg.objections = newAnswers(), newAnswers(), newObjections()
 	seg.ways = newWays(time.Now(), w, m.cfg.Underlay)
-	seg.taps, seg.machines, seg.trips, seg.digested = &taps{}, make(map[string]MAC), make(map[string]trip), time.Now()
+	seg.taps, seg.machines, seg.trips, seg.froze, seg.digested = &taps{}, make(map[string]MAC), make(map[string]trip), make(map[string]froze), time.Now()
 	if old == nil && w.Everywhere { // not made by this run: an earlier one may have
 		seg.ways.strangers = time.Now().Add(strangersTime)
 	}
@@ -136,7 +136,14 @@ func (m *Manager) keepOrMake(old *segment, w Segment) *segment {
 	}
 	maps.Copy(seg.machines, old.machines)
 	maps.Copy(seg.trips, old.trips)
+	for _, site := range w.Sites {
+		if f, ok := old.froze[site]; ok {
+			f.macs = maps.Clone(f.macs) // readers may still look at the old segment
+			seg.froze[site] = f
+		}
+	}
 	seg.table.flips, seg.given, seg.tcpOnly, seg.digested = old.table.flips, old.given, old.tcpOnly, old.digested
+	seg.table.froze, seg.frozenSaid = old.table.froze, old.frozenSaid
 	seg.attached, seg.problem, seg.odd, seg.oddUntil, seg.oddTwin = old.attached, old.problem, old.odd, old.oddUntil, old.oddTwin
 	for i := range old.counts {
 		seg.counts[i].Store(old.counts[i].Load())

@@ -59,9 +59,10 @@ type table struct {
 	byMAC map[MAC]*binding
 	byIP  map[netip.Addr]MAC // who claimed it last
 	freed map[netip.Addr]freed
-	live  uint32 // bindings that are not withdrawn
-	sum   uint64 // of their hashes
-	flips uint64 // how often a MAC has changed its site
+	live  uint32    // bindings that are not withdrawn
+	sum   uint64    // of their hashes
+	flips uint64    // how often a MAC has changed its site
+	froze time.Time // from then on no MAC is frozen
 }
 
 func newTable(self string) *table {
@@ -106,7 +107,7 @@ func (t *table) see(now time.Time, m MAC, announced bool) verdict {
 	case !announced && now.Sub(b.since) < settleTime:
 		return nothing
 	default:
-		if b.moved(now); now.Before(b.frozen) {
+		if t.moved(now, b); now.Before(b.frozen) {
 			return t.bringHome(now, b)
 		}
 	}
@@ -159,7 +160,7 @@ func (t *table) accept(now time.Time, from string, r announce.Record) verdict {
 		return raised
 	}
 	if r.Cause == announce.Learned && r.Site != b.rec.Site && !b.isRestored(now, from, r.Site) {
-		b.moved(now)
+		t.moved(now, b)
 	}
 	if r.Cause == announce.Moved && r.Job != b.homeJob { // not one that is kept where the last job has left it
 		b.moves, b.frozen = nil, time.Time{} // the job knows, see move
@@ -272,10 +273,11 @@ func (t *table) set(now time.Time, b *binding, r announce.Record) {
 
 // moved counts a move that no job ordered, and freezes the MAC when there have
 // been too many.
-func (b *binding) moved(now time.Time) {
+func (t *table) moved(now time.Time, b *binding) {
 	b.moves = append(within(moveWindow, now, b.moves), now)
 	if len(b.moves) >= maxMoves {
 		b.frozen = now.Add(freezeTime)
+		t.froze = b.frozen
 		b.moves = nil
 	}
 }

@@ -83,7 +83,7 @@
 // the way to gateways that have not announced that they take streams.
 //
 // For operators: where guests' traffic enters and leaves, and for whom a segment
-// is still stretched (home.go), what that costs at a third site (trips.go), routes to guests (hostroutes.go, routerun.go), which sites do not have it, or cannot be asked (absent.go), what the kernel goes on
+// is still stretched (home.go), what that costs at a third site (trips.go), routes to guests (hostroutes.go, routerun.go), which sites do not have it, or cannot be asked (absent.go), at which site a MAC is frozen (freeze.go), what the kernel goes on
 // carrying after a crash (adopt.go), what passes
 // (capture.go, l2ext/pcap), and whether full frames come back from another site (echo.go).
 //

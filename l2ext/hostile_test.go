@@ -228,7 +228,7 @@ func FuzzPeer(f *testing.F) {
 		{Kind: announce.Prepare, VNI: 100, Job: "j", Site: "a", MACs: []announce.MAC{vmMAC}},
 		{Kind: announce.Update, VNI: 100, Records: []announce.Record{{MAC: vmMAC, Cause: announce.Moved, Seq: 6, Site: "a", Job: "j"}}},
 		{Kind: announce.Digest, VNI: 100}, {Kind: announce.Request, VNI: 100},
-		{Kind: announce.Clear, VNI: 100, MACs: []announce.MAC{vmMAC}}, {Kind: announce.Arrived, VNI: 100, Job: "j", After: 1, Held: 1},
+		{Kind: announce.Clear, VNI: 100, MACs: []announce.MAC{vmMAC}}, {Kind: announce.Frozen, VNI: 100, MACs: []announce.MAC{vmMAC}}, {Kind: announce.Arrived, VNI: 100, Job: "j", After: 1, Held: 1},
 		{Kind: announce.Key, VNI: 100, Time: 1}, {Kind: announce.Loop, VNI: 100, Site: "b"}, {Kind: announce.Cable, VNI: 100, Site: "b", Nonce: 1}, {Kind: announce.Over, VNI: 100, Job: "j"},
 		{Kind: announce.Terms, VNI: 100, Terms: []announce.Term{{Name: "mtu", Value: "1400"}}}, {Kind: announce.Able, VNI: 100, Abilities: 3},
 		{Kind: announce.Trip, VNI: 100, Site: "a", RTT: time.Second}, {Kind: announce.Express, VNI: 100, Root: 1, Epoch: 1, Index: 1},

@@ -375,6 +375,7 @@ func (m *Manager) tick(ctx context.Context, now time.Time) {
 		seg.mu.Unlock()
 		m.announce(seg, gone)
 	}
+	m.tellFrozen(now)
 	m.sendOwed(now)
 	m.hastenDigests()
 	m.sendDigests(now)

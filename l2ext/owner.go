@@ -95,8 +95,12 @@ func (b *binding) leftJustNow(now time.Time) bool {
 	return b != nil && b.left && now.Sub(b.since) < settleTime
 }
 
+// ErrUntold says that a site could not be told what an operator has ordered.
+var ErrUntold = errors.New("l2ext: site not told")
+
 // Clear forgets, here and at all sites of the segment, that a MAC has moved too
-// often: an operator has found its twin. It then goes where it is next seen.
+// often: an operator has found its twin. It then goes where it is next seen. ErrUntold: it is
+// cleared here, and still frozen at a site that the error names.
 func (m *Manager) Clear(ctx context.Context, name string, mac MAC) error {
 	return m.call(ctx, func() error {
 		for _, seg := range m.segments() {
@@ -106,10 +110,7 @@ func (m *Manager) Clear(ctx context.Context, name string, mac MAC) error {
 			if !m.clear(seg, []announce.MAC{mac}) {
 				return fmt.Errorf("clearing %v on segment %s: %w", mac, name, ErrNoMAC)
 			}
-			for _, site := range seg.Sites {
-				m.enqueue(seg, site, announce.Message{Kind: announce.Clear, VNI: seg.VNI, MACs: []announce.MAC{announce.MAC(mac)}})
-			}
-			return nil
+			return m.tellCleared(seg, mac)
 		}
 		return fmt.Errorf("clearing %v on segment %s: %w", mac, name, ErrNoSegment)
 	})

@@ -28,6 +28,7 @@ type peer struct {
 	behind      atomic.Bool // something that it was to be told was lost here
 	takesTrips  atomic.Bool // it has said that it takes announce.Trip
 	takesCables atomic.Bool // likewise, announce.Cable
+	takesFrozen atomic.Bool // likewise, announce.Frozen
 
 	lanes   *lanes       // its streams, with a lock of their own; nil without Config.Streams
 	readers atomic.Int32 // streams that it has to us
@@ -122,6 +123,7 @@ func (m *Manager) PeerUp(site string) {
 				m.sendKey(time.Now(), seg, site)
 				m.sendAble(seg, site)
 				seg.saidAt = time.Time{} // see lookAtMembers
+				seg.forgetFrozen(site)
 			}
 		}
 		m.lookAfterExpress(time.Now())
@@ -153,6 +155,7 @@ func (m *Manager) setUp(site string, up bool) bool {
 	if !up { // the next gateway there may be an older one
 		p.takesTrips.Store(false)
 		p.takesCables.Store(false)
+		p.takesFrozen.Store(false)
 		if p.lanes != nil {
 			p.lanes.setAble(false)
 		}
@@ -282,6 +285,7 @@ func (m *Manager) sendDigests(now time.Time) {
 			m.sendWay(seg, site)
 			m.sendDigest(seg, site)
 			m.sendTrip(seg, site)
+			m.repeatFrozen(seg, site)
 		}
 		m.repeatAble(seg)
 	}

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/longhaul-project/longhaul/l2ext/announce"
 	"github.com/longhaul-project/longhaul/l2ext/vxlan"
 )
 
@@ -35,18 +36,21 @@ type segment struct {
 	objections *objections // likewise
 	taps       *taps       // likewise
 
+	frozenSaid []announce.MAC // what other sites were told of; only the loop uses it
+
 	vlans map[uint16]*segment // of the same bridge, with this one; nil: it has the bridge to itself, see vlan.go
 
 	mu       sync.RWMutex // guards what follows; only the loop writes, and setOdd
 	table    *table
 	attached Attached
-	machines map[string]MAC  // by site, the bridge of its gateway
-	trips    map[string]trip // by the site that has told
-	problem  string          // of the host
-	lanes    map[string]Lane // by site, in mode secure-fast
-	odd      string          // seen in the bindings
-	oddUntil time.Time       // then it is forgotten,
-	oddTwin  twin            // or when it is explained
+	machines map[string]MAC   // by site, the bridge of its gateway
+	trips    map[string]trip  // by the site that has told
+	froze    map[string]froze // likewise
+	problem  string           // of the host
+	lanes    map[string]Lane  // by site, in mode secure-fast
+	odd      string           // seen in the bindings
+	oddUntil time.Time        // then it is forgotten,
+	oddTwin  twin             // or when it is explained
 }
 
 // entries are the hosts of other sites.

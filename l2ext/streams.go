@@ -131,10 +131,13 @@ func (m *Manager) lookAtLines(now time.Time) {
 	}
 }
 
-// sendAble tells a site what this gateway can.
+// abilities are what this gateway can.
+const abilities = announce.AbleStreams | announce.AbleTrips | announce.AbleCables | announce.AbleFrozen
+
+// sendAble tells a site of them.
 func (m *Manager) sendAble(seg *segment, site string) {
 	if m.cfg.Streams != nil {
-		m.enqueue(seg, site, announce.Message{Kind: announce.Able, VNI: seg.VNI, Abilities: announce.AbleStreams | announce.AbleTrips | announce.AbleCables})
+		m.enqueue(seg, site, announce.Message{Kind: announce.Able, VNI: seg.VNI, Abilities: abilities})
 	}
 }
 
@@ -156,6 +159,7 @@ func (m *Manager) takeAble(seg *segment, from string, msg announce.Message) {
 	}
 	p.takesTrips.Store(msg.Abilities&announce.AbleTrips != 0)
 	p.takesCables.Store(msg.Abilities&announce.AbleCables != 0)
+	p.takesFrozen.Store(msg.Abilities&announce.AbleFrozen != 0)
 	if p.lanes.setAble(msg.Abilities&announce.AbleStreams != 0) {
 		m.sendAble(seg, from)
 	}

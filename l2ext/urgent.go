@@ -144,6 +144,8 @@ func (m *Manager) take(now time.Time, from string, msg announce.Message) {
 		seg.ways.agreeOn(from, msg.Terms)
 	case announce.Trip:
 		m.takeTrip(now, seg, from, msg)
+	case announce.Frozen:
+		m.takeFrozen(now, seg, from, msg)
 	case announce.Over:
 		m.takeOver(from, msg)
 	case announce.Able:

@@ -44,6 +44,8 @@ type Binding struct {
 	Seq   uint64
 	State BindingState
 	Job   string // that moved it last, or is about to
+
+	FrozenAt []string // sites at which it is frozen, as far as is known: there it stays where it is, see Frozen
 }
 
 // BindingState says how sure a binding is.
@@ -54,7 +56,7 @@ const (
 	Confirmed BindingState = "confirmed" // no job is at work on it
 	Pending   BindingState = "pending"   // a job is about to move it
 	Flipped   BindingState = "flipped"   // a job has moved it, and may take it back
-	Frozen    BindingState = "frozen"    // it was claimed by two sites in turn, and stays for freezeTime, or until it is cleared
+	Frozen    BindingState = "frozen"    // no job is at work on it, and it was claimed by two sites in turn; it stays for freezeTime, or until it is cleared or a job moves it
 )
 
 // Frames sums up the counts of a segment: frames sent to other sites, received
@@ -90,24 +92,24 @@ func (s *segment) view(absent []string) View {
 	v.Sites = slices.Clone(s.Sites)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.ways.problem(now), s.laneProblem(), s.loop.problem(now), absence(absent, s.VNI), s.odd, s.ways.disagreement(now, s.terms()))
+	v.Adopted, v.Device, v.Problem = s.attached.Adopted, s.attached.Device, cmp.Or(s.problem, s.ways.problem(now), s.laneProblem(), s.loop.problem(now), absence(absent, s.VNI), s.odd, s.frozenProblem(now), s.ways.disagreement(now, s.terms()))
 	v.Err, v.Lanes = s.attached.Err, maps.Clone(s.lanes)
 	v.Machines = slices.AppendSeq([]MAC{s.attached.Bridge}, maps.Values(s.machines))
 	v.Counts[Flips] = s.table.flips
 	v.trips = s.tripView(now)
 	for mac, b := range s.table.byMAC {
 		if !b.withdrawn() {
-			v.Bindings = append(v.Bindings, b.view(now, mac))
+			v.Bindings = append(v.Bindings, b.view(mac, s.frozenAt(now, mac, b)))
 		}
 	}
 	slices.SortFunc(v.Bindings, func(a, b Binding) int { return slices.Compare(a.MAC[:], b.MAC[:]) })
 	return v
 }
 
-func (b *binding) view(now time.Time, mac MAC) Binding {
-	v := Binding{MAC: mac, IPs: slices.Clone(b.rec.IPs), Site: b.rec.Site, Seq: b.rec.Seq, State: Confirmed, Job: b.rec.Job}
+func (b *binding) view(mac MAC, frozenAt []string) Binding {
+	v := Binding{MAC: mac, IPs: slices.Clone(b.rec.IPs), Site: b.rec.Site, Seq: b.rec.Seq, State: Confirmed, Job: b.rec.Job, FrozenAt: frozenAt}
 	switch {
-	case now.Before(b.frozen):
+	case b.job == "" && len(frozenAt) > 0:
 		v.State = Frozen
 	case b.job == "":
 	case b.rec.Cause == announce.Moved && b.rec.Job == b.job && (b.ear == nil || b.ear.to == b.rec.Site):

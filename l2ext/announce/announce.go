@@ -17,7 +17,7 @@ const (
 	MaxJob     = 64   // bytes of a job's token: 32 hex digits, and room
 	MaxIPs     = 8    // addresses of one record: dual stack with privacy addresses
 	MaxRecords = 512  // of one message, so that a flip need not wait for long behind a snapshot
-	MaxMACs    = 512  // of one Prepare or Clear
+	MaxMACs    = 512  // of one Prepare, Clear or Frozen
 	MaxMode    = 15   // bytes of a mode
 	MaxGroups  = 4096 // of one Members
 	MaxTerms   = 16   // of one Terms
@@ -64,6 +64,7 @@ const (
 	Terms   Kind = 15
 	Trip    Kind = 16
 	Cable   Kind = 17
+	Frozen  Kind = 18
 )
 
 // Abilities.
@@ -71,6 +72,7 @@ const (
 	AbleStreams = 1 // the sender takes frames by streams (l2ext/stream)
 	AbleTrips   = 2 // it takes a Trip
 	AbleCables  = 4 // it takes a Cable
+	AbleFrozen  = 8 // it takes a Frozen
 )
 
 // KeyLen is the length of a key, in bytes.
@@ -106,7 +108,7 @@ type Message struct {
 	Sum     uint64   // Digest
 	Job     string   // Prepare, Arrived, Over
 	Site    string   // Prepare: where the MACs go; Loop, Cable: whose LAN it is; Trip: where it leads
-	MACs    []MAC    // Prepare, Clear
+	MACs    []MAC    // Prepare, Clear, Frozen
 
 	After time.Duration // Arrived: from the flip to the first frame; not negative
 	Held  uint32        // Arrived: frames that waited and reached the VM
@@ -171,7 +173,7 @@ func (m Message) Append(b []byte) ([]byte, error) {
 		return b, nil
 	case Prepare:
 		return m.appendPrepare(b)
-	case Clear:
+	case Clear, Frozen:
 		return appendMACs(b, m.MACs)
 	case Arrived:
 		return m.appendArrived(b)

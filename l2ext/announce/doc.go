@@ -22,12 +22,13 @@
 //	9 Loop     | site                            the LAN of site, the sender, is joined with the receiver's, not by us
 //	10 Way     | mode | address                  how the sender carries the segment's frames
 //	11 Express | root (8) | epoch (8) | index (4) | flags (1)   seal datagrams of mode secure-fast for the sender so (l2ext/fast)
-//	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams; 2, take a Trip; 4, take a Cable
+//	12 Able    | abilities (4) |                 what the sender's gateway can do: 1, take frames by streams; 2, take a Trip; 4, take a Cable; 8, take a Frozen
 //	13 Members | flags (1) | count (2) | groups  to which multicast the sender's LAN listens, in mode direct
 //	14 Over    | job |                           the sender's job has ended, whichever way
 //	15 Terms   | count (1) | terms               what all sites of the segment ought to agree on
 //	16 Trip    | site | time (4)                 a round trip from the sender to site takes so many microseconds
 //	17 Cable   | site | nonce (8)                a Loop, and the receiver's probe that the sender's LAN has brought
+//	18 Frozen  | count (2) | MACs                these move too often, and stay where they are for the sender
 //
 //	record:  | MAC (6) | cause (1) | flags (1) | sequence (8) | site | job | count (1) | addresses |
 //	site, job:  | length (1) | bytes |           a site has 1 to 63 bytes, a job 0 to 64
@@ -65,6 +66,9 @@
 // takes no notice of it. A gateway that does not know Terms refuses them and logs that.
 //
 // A Trip tells of the home site of the segment, to those that have said that they take it, with each Digest.
+//
+// Frozen are all that the sender has frozen, but at most 512, in place of what it has said before. It is sent when they
+// change, and while there are any with each Digest, to those that have said that they take it.
 //
 // An Over is sent by the source of a job to the sites that only watch it, for each segment
 // of its MACs, after the records that it has led to. A gateway that does not know it refuses it

@@ -57,7 +57,7 @@ func (r *reader) body(m *Message) {
 		m.Job, m.Site = r.text(), r.text()
 		r.fail(checkNames(m.Site, m.Job))
 		m.MACs = r.macs()
-	case Clear:
+	case Clear, Frozen:
 		m.MACs = r.macs()
 	case Arrived:
 		r.arrived(m)
