@@ -164,16 +164,16 @@ func examineSegment(s Segment) (checks []Check) {
 // maxNamed is how many MACs a check names; "segment show" has all.
 const maxNamed = 4
 
-// frozen lists MACs that two sites have claimed in turn.
+// frozen lists MACs that two sites have claimed in turn, and where they are frozen.
 func frozen(s Segment) (macs []string) {
 	for _, b := range s.Bindings {
-		if b.State != string(l2ext.Frozen) {
+		if len(b.FrozenAt) == 0 {
 			continue
 		}
 		if len(macs) == maxNamed {
 			return append(macs, "and others")
 		}
-		macs = append(macs, b.MAC)
+		macs = append(macs, fmt.Sprintf("%s (frozen at %s)", b.MAC, strings.Join(b.FrozenAt, ", ")))
 	}
 	return macs
 }

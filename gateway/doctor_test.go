@@ -76,9 +76,9 @@ func TestExamine(t *testing.T) {
 		{"frozen", func(_ *Status, s *Segment) {
 			s.Bindings = []Binding{{MAC: "02:00:00:00:00:01", State: "confirmed"}}
 			for i := range 6 {
-				s.Bindings = append(s.Bindings, Binding{MAC: fmt.Sprintf("02:00:00:00:00:%02d", 10+i), State: "frozen"})
+				s.Bindings = append(s.Bindings, Binding{MAC: fmt.Sprintf("02:00:00:00:00:%02d", 10+i), State: "frozen", FrozenAt: []string{"b"}})
 			}
-		}, "warn duplicate MACs prod two hosts have 02:00:00:00:00:10, 02:00:00:00:00:11, 02:00:00:00:00:12, 02:00:00:00:00:13, and others: find and stop one, then: longhaul segment clear prod MAC"},
+		}, "warn duplicate MACs prod two hosts have 02:00:00:00:00:10 (frozen at b), 02:00:00:00:00:11 (frozen at b), 02:00:00:00:00:12 (frozen at b), 02:00:00:00:00:13 (frozen at b), and others: find and stop one, then: longhaul segment clear prod MAC"},
 		{"storm", func(_ *Status, s *Segment) { s.Counts = map[string]int64{"drop_kernel": 9} }, "warn storms prod 9 frames"},
 	} {
 		st, s := good, seg

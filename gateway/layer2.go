@@ -251,7 +251,8 @@ func (l *Layer2) Silence(job, peer string) *Silence {
 	return s
 }
 
-// ClearMAC forgets that a MAC was claimed by two sites in turn.
+// ClearMAC forgets, at all sites, that a MAC was claimed by two sites in turn. ErrUnavailable: one at which
+// it is frozen cannot be told.
 func (l *Layer2) ClearMAC(ctx context.Context, segment, mac string) error {
 	m, err := net.ParseMAC(mac)
 	if err != nil || len(m) != len(l2ext.MAC{}) {
@@ -260,6 +261,9 @@ func (l *Layer2) ClearMAC(ctx context.Context, segment, mac string) error {
 	err = l.m.Clear(ctx, segment, l2ext.MAC(m))
 	if errors.Is(err, l2ext.ErrNoMAC) || errors.Is(err, l2ext.ErrNoSegment) {
 		return fmt.Errorf("%v: %w", err, ErrNotFound)
+	}
+	if errors.Is(err, l2ext.ErrUntold) {
+		return fmt.Errorf("%w: %w", err, ErrUnavailable)
 	}
 	return err
 }
@@ -380,7 +384,7 @@ func (l *Layer2) segmentView(v l2ext.View) Segment {
 		s.Problem = cmp.Or(s.Problem, l.lostRoutes)
 	}
 	for _, b := range v.Bindings {
-		g := Binding{MAC: b.MAC.String(), Site: b.Site, Seq: b.Seq, State: string(b.State), Job: b.Job}
+		g := Binding{MAC: b.MAC.String(), Site: b.Site, Seq: b.Seq, State: string(b.State), Job: b.Job, FrozenAt: b.FrozenAt}
 		g.IPs = texts(b.IPs)
 		l.addWay(&g, v)
 		s.Bindings = append(s.Bindings, g)

@@ -319,6 +319,8 @@ type Binding struct {
 	State string   `json:"state" doc:"confirmed, pending, flipped, or frozen: claimed by two sites in turn"`
 	Job   string   `json:"job,omitempty" doc:"job that moved it"`
 
+	FrozenAt []string `json:"frozen_at,omitempty" doc:"sites at which it is frozen"`
+
 	Egress   string   `json:"egress,omitempty" doc:"site at which its traffic leaves the segment"`
 	Ingress  string   `json:"ingress,omitempty" doc:"site at which its traffic enters the segment"`
 	AddedRTT *float64 `json:"added_rtt_ms,omitempty" doc:"what that adds to a round trip, in milliseconds"`

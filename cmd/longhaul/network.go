@@ -164,8 +164,10 @@ func (a *app) segmentClearCmd() *cobra.Command {
 		Short: "Let a frozen MAC move again",
 		Long: `A MAC that two sites claim in turn, five times within three minutes and without a
 move of ours, is frozen for ten minutes where the last move has left it: two hosts
-have the same MAC. When you have found and stopped one of them, clear the MAC: at
-all sites of the segment it goes where it is next seen.`,
+have the same MAC. "segment show" says at which site it is frozen. When you have found
+and stopped one of them, clear the MAC, at any site: at all sites of the segment it goes
+where it is next seen. It fails, and names the site, if the one at which it is frozen
+cannot be told now.`,
 		Example:           "  longhaul segment clear prod 52:54:00:00:00:01",
 		Args:              exactly("NAME", "MAC"),
 		ValidArgsFunction: a.completeFirst(a.segmentNames),
@@ -283,7 +285,7 @@ func writeSegment(w io.Writer, s gateway.Segment) error {
 	}
 	t := newTable(w, "MAC", "SITE", "STATE", "SEQ", "IPS", "ENTERS", "LEAVES", "ADDS", "JOB")
 	for _, b := range s.Bindings {
-		t.row(b.MAC, b.Site, b.State, b.Seq, or(strings.Join(b.IPs, ","), "-"),
+		t.row(b.MAC, b.Site, stateText(b), b.Seq, or(strings.Join(b.IPs, ","), "-"),
 			or(b.Ingress, "-"), or(b.Egress, "-"), added(b), or(b.Job, "-"))
 	}
 	if err := t.flush(); err != nil {
@@ -296,6 +298,18 @@ func writeSegment(w io.Writer, s gateway.Segment) error {
 		return err
 	}
 	return writeCounts(w, s)
+}
+
+// stateText is the state of a binding, and at which sites it is frozen.
+func stateText(b gateway.Binding) string {
+	if len(b.FrozenAt) == 0 {
+		return b.State
+	}
+	at := "frozen at " + strings.Join(b.FrozenAt, ",")
+	if b.State == "frozen" {
+		return at
+	}
+	return b.State + ", " + at
 }
 
 // writeStreams shows how TCP connections cross.

@@ -49,7 +49,8 @@ type Backend interface {
 	RemoveSegment(ctx context.Context, name string) error
 
 	// ClearMAC forgets, at all sites of a segment, that a MAC was claimed by
-	// two of them in turn. ErrNotFound: there is no such segment or MAC.
+	// two of them in turn. ErrNotFound: there is no such segment or MAC. ErrUnavailable:
+	// one at which it is frozen cannot be told.
 	ClearMAC(ctx context.Context, segment, mac string) error
 
 	// UnstretchSegment ends a segment at this site when no host depends on it,

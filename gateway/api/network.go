@@ -72,7 +72,7 @@ func (s *Server) addSegments(a huma.API) {
 	})
 	handle(s, a, huma.Operation{
 		OperationID: "clear-mac", Method: http.MethodPost, Path: "/v1/segments/{name}/bindings/{mac}/clear", Tags: tags,
-		Summary: "Let a MAC go where it is next seen, after two sites have claimed it in turn", Errors: []int{http.StatusNotFound},
+		Summary: "Let a MAC go where it is next seen, after two sites have claimed it in turn", Errors: []int{http.StatusNotFound, http.StatusServiceUnavailable},
 	}, func(ctx context.Context, in *byMAC) (none, error) {
 		return none{}, s.backend.ClearMAC(ctx, in.Name, in.MAC)
 	})
