@@ -34,40 +34,65 @@ setup: ## the Debian packages that demo, test and bench need
 demo: setup build ## move a real VM between two sites over an emulated WAN, and show it
 	bin/longhaul demo $(DEMOFLAGS)
 
-# Packages go two at a time, but for those that measure rates and delays. Those
-# that run in synctest have one processor each: there one goroutine runs after
-# another, and Go 1.26 with -race crashes now and then when timers that are due
-# fire on two processors of one bubble (golang.org/issue/78156); the race detector
-# needs no second processor to see a race. cmd/longhauld has one bubble with one
-# timer. Vet, staticcheck and the tests that build programs use the object files
-# of the static build.
+# Two parts go at a time, the longest first, and in each one package after another: where
+# one waits, the other has the processors. What measures rates and delays comes last,
+# alone. Tests that run in synctest have one processor each: there one goroutine runs
+# after another, and Go 1.26 with -race crashes now and then when timers that are due fire
+# on two processors of one bubble (golang.org/issue/78156); the race detector needs no
+# second processor to see a race. cmd/longhauld has one bubble with one timer.
+PARTS := test-gateway test-l2ext test-tunnel test-plain test-kernel test-rest
+RACE := go test -race -shuffle=on -timeout 30m
+ALONE := GOMAXPROCS=1 $(RACE) -parallel 4
+
 .PHONY: test
-test: setup build ## every test: unit, race, lint, vet, staticcheck, kernel, real QEMU
-	export LONGHAUL_NO_SKIP=1
-	(
-	  export CGO_ENABLED=0 GOFLAGS=-trimpath
-	  go vet ./...
-	  GOOS=darwin go vet ./...
-	  go vet -C bench/wan/wireguard ./...
-	  $(TOOL) staticcheck ./...
-	  go mod tidy -diff
-	  # What takes 12 GB, or ten times as long, with -race, or counts allocations; and what
-	  # goes on for long in one goroutine, in which there is no race to find.
-	  go test -run 'Addresses|Adversary|Allocations|Index|StructureIsCheap' ./dedup -adversary.pages 1000000
-	  go test -run 'Lean|AnyWorld' ./gateway
-	  go test -shuffle=on -p 2 ./tunnel/congestion ./internal/qemu/vmstream
-	)
+test: setup build test-static ## every test: unit, race, lint, vet, staticcheck, kernel, real QEMU
+	go build -race ./... # what all tests share, before two parts compile it at once
+	$(MAKE) --no-print-directory -j 2 --output-sync $(PARTS)
+	$(MAKE) --no-print-directory test-measure
+
+.PHONY: test-static test-measure $(PARTS)
+test-measure $(PARTS): export LONGHAUL_NO_SKIP = 1
+
+# They use the object files of the static build, as the tests that build programs do.
+test-static: export CGO_ENABLED = 0
+test-static: export GOFLAGS = -trimpath
+test-static:
+	go vet ./...
+	GOOS=darwin go vet ./...
+	go vet -C bench/wan/wireguard ./...
+	$(TOOL) staticcheck ./...
+	go mod tidy -diff
+
+# What takes 12 GB, or ten times as long, with -race, or counts allocations; and what
+# goes on for long in one goroutine, in which there is no race to find.
+test-plain: export CGO_ENABLED = 0
+test-plain: export GOFLAGS = -trimpath
+test-plain: export GOMAXPROCS = 1
+test-plain:
+	go test -run 'Addresses|Adversary|Allocations|Index|StructureIsCheap' ./dedup -adversary.pages 1000000
+	go test -run 'Lean|AnyWorld' ./gateway
+	go test -shuffle=on ./tunnel/congestion ./internal/qemu/vmstream
+
+test-gateway test-tunnel:
+	$(ALONE) ./$(@:test-%=%)
+
+test-l2ext: # its labs are real networks, one at a time
+	GOMAXPROCS=1 $(RACE) ./l2ext
+	$(RACE) -p 1 $$(go list ./l2ext/... | grep -v '/l2ext$$')
+
+test-kernel:
+	$(RACE) -p 1 $$(go list $(KERNEL) | grep -vxFf <(go list $(MEASURE)))
+
+test-rest:
 	# The nested module, under the one name that lets it see quic-go's inside.
 	(cd tunnel/congestion/ccslot && go vet ./... && go mod tidy -diff && go tool -modfile=../../../internal/tools/go.mod staticcheck ./... && go test -race -shuffle=on ./...)
-	bubbles=$$(go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | awk '/ testing\/synctest( |$$)/ {print $$1}' | grep -v '/cmd/longhauld$$')
-	kernel=$$(go list $(KERNEL) | grep -vxFf <(go list $(MEASURE)))
-	rest=$$(go list ./... | grep -vxFf <(go list $(KERNEL) ./l2ext/...))
-	GOMAXPROCS=1 go test -race -shuffle=on -p 2 -parallel 4 -timeout 30m $$(grep -xFf <(echo "$$bubbles") <<< "$$rest")
-	GOMAXPROCS=1 go test -race -shuffle=on -timeout 30m ./l2ext
-	go test -race -shuffle=on -p 2 -timeout 30m $$(grep -vxFf <(echo "$$bubbles") <<< "$$rest")
-	go test -race -shuffle=on -p 1 -timeout 30m $$(go list ./l2ext/... | grep -v '/l2ext$$')
-	go test -race -shuffle=on -p 2 -timeout 30m $$kernel
-	go test -race -shuffle=on -p 1 -timeout 30m $(MEASURE)
+	rest=$$(go list ./... | grep -vxFf <(go list $(KERNEL) ./l2ext/... ./gateway ./tunnel))
+	bubbles=$$(go list -f '{{.ImportPath}} {{join .TestImports " "}} {{join .XTestImports " "}}' $$rest | awk '/ testing\/synctest( |$$)/ {print $$1}' | grep -v '/cmd/longhauld$$')
+	$(ALONE) -p 1 $$bubbles
+	$(RACE) -p 1 $$(grep -vxFf <(echo "$$bubbles") <<< "$$rest")
+
+test-measure:
+	$(RACE) -p 1 $(MEASURE)
 
 .PHONY: adversary
 adversary: ## 10^7 pages of hostile guests through stores with planted errors, about ten minutes
