@@ -64,13 +64,15 @@ test-static:
 	go mod tidy -diff
 
 # What takes 12 GB, or ten times as long, with -race, or counts allocations; and what
-# goes on for long in one goroutine, in which there is no race to find.
+# goes on for long in one goroutine, in which there is no race to find, or in a simulation
+# of whose kind others run with -race.
 test-plain: export CGO_ENABLED = 0
 test-plain: export GOFLAGS = -trimpath
 test-plain: export GOMAXPROCS = 1
 test-plain:
 	go test -run 'Addresses|Adversary|Allocations|Index|StructureIsCheap' ./dedup -adversary.pages 1000000
-	go test -run 'Lean|AnyWorld' ./gateway
+	go test -run 'Lean|AnyWorld|GivesDearPathBack|StreamsFollowTheLine' ./gateway
+	go test -run Hole ./tunnel
 	go test -shuffle=on ./tunnel/congestion ./internal/qemu/vmstream
 
 test-gateway test-tunnel:

@@ -177,6 +177,7 @@ const tcpProto, udpProto = 6, 17
 // All else stays in datagrams. When the line is well again, and the connection
 // silent for a moment, it goes back.
 func TestStreamsFollowTheLine(t *testing.T) {
+	gateway.Slow(t)
 	line := testwan.Line{Delay: 20 * time.Millisecond}
 	stretched(t, line, "", func(t *testing.T, wan *testwan.WAN, a, b *stretch) {
 		var tcp, udp []uint32

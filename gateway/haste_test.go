@@ -54,6 +54,7 @@ func TestHaste(t *testing.T) {
 // that costs more; when it writes less the move goes on without, as fast as the other is,
 // and keeps its deadline.
 func TestGivesDearPathBack(t *testing.T) {
+	Slow(t)
 	var crossed atomic.Int64
 	sink := func(ctx context.Context, ch *tunnel.Channel) {
 		for {

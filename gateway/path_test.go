@@ -170,7 +170,7 @@ func TestPathIsExactAndLean(t *testing.T) {
 	a, b, _ := newPair(t, hvtest.Guest{})
 	p := newThrough(t, a, b)
 	const n = 8192
-	if !raceEnabled { // whose allocations are not its own
+	if !gateway.RaceEnabled { // whose allocations are not its own
 		defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
 		runtime.MemProfileRate = 1 // every allocation
 	}
@@ -184,11 +184,11 @@ func TestPathIsExactAndLean(t *testing.T) {
 		t.Logf("%s: %d pages, allocations by %v; %d by one place of ours", content, n, owners, most)
 		// What a batch takes, of 128 pages at most, is within it; what a page
 		// takes is far beyond.
-		if limit := int64(n / 32); most > limit && !raceEnabled {
+		if limit := int64(n / 32); most > limit && !gateway.RaceEnabled {
 			t.Errorf("%s: a place in our own code allocates %d times for %d pages, want at most %d", content, most, n, limit)
 		}
 		// All places together: some 60 for a batch, at both ends.
-		if got := owners[ours]; got > n && !raceEnabled {
+		if got := owners[ours]; got > n && !gateway.RaceEnabled {
 			t.Errorf("%s: our own code allocates %d times for %d pages", content, got, n)
 		}
 	}

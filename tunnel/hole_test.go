@@ -152,6 +152,9 @@ func TestHoleIsFound(t *testing.T) {
 			{Delay: 75 * time.Millisecond, Rate: 400_000, Loss: 0.05},
 		} {
 			t.Run(fmt.Sprint(f.name, ", ", 2*line.Delay, ", ", line.Loss), func(t *testing.T) {
+				if line.Delay != 20*time.Millisecond {
+					slow(t)
+				}
 				inLab(t, line, options{}, func(t *testing.T, l *lab) {
 					l.up()
 					ctx, cancel := context.WithCancel(t.Context())
@@ -202,6 +205,9 @@ func TestNoHole(t *testing.T) {
 	} {
 		for _, f := range holeFlows {
 			t.Run(name+", "+f.name, func(t *testing.T) {
+				if name != "lossy" {
+					slow(t)
+				}
 				var said diary
 				tell := func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&said, nil)) }
 				inLab(t, line, options{a: tell, b: tell}, func(t *testing.T, l *lab) {
