@@ -11,6 +11,7 @@ import (
 
 // Strong settings have larger batches, and none is larger than a message may be.
 func TestBatchSize(t *testing.T) {
+	long(t)
 	for _, c := range []struct {
 		set    Setting
 		pages  int // of literals
@@ -41,6 +42,7 @@ func TestBatchSize(t *testing.T) {
 
 // TestCodecs: what any codec has compressed comes back.
 func TestCodecs(t *testing.T) {
+	long(t)
 	items := guest(1, 200)
 	for _, s := range settings {
 		t.Run(s.name, func(t *testing.T) {

@@ -24,6 +24,7 @@ func fetching(t testing.TB, from, to *Store, asked *int) *wire {
 // Pages that have rotten at the receiver come from the sender, each once, and
 // are not referred to any more.
 func TestFetchRotten(t *testing.T) {
+	long(t)
 	items := guest(1, 600)
 	for name, home := range map[string]bool{"there": false, "home": true} {
 		for change, stream := range map[string][2]bool{"same": {}, "changed": {true}} {
@@ -85,6 +86,7 @@ func TestFetchLostFiles(t *testing.T) {
 // Pages that have rotten in many segments, and are referred to in turns, cost no
 // more fetches for that: a page, and then all of its segment.
 func TestFetchInTurns(t *testing.T) {
+	long(t)
 	items := guest(1, 6*MaxWanted)
 	a, b := NewStore(Config{}), NewStore(Config{})
 	w := newWire(t, a, b, EncoderConfig{})
@@ -109,6 +111,7 @@ func TestFetchInTurns(t *testing.T) {
 
 // What neither end has whole ends the channel.
 func TestFetchInVain(t *testing.T) {
+	long(t)
 	items := guest(1, 300)
 	for name, answer := range map[string]func(p Wanted) ([]byte, error){
 		"refused":   func(Wanted) ([]byte, error) { return nil, errors.New("not held") },

@@ -46,6 +46,7 @@ func changeSome(items []page.Item, n int, seed uint64) []page.Item {
 // TestTripHome: what went there comes home as references, at once or after
 // the first acknowledgement; changed pages as deltas of what went there.
 func TestTripHome(t *testing.T) {
+	long(t)
 	items := guest(1, 1500)
 	for _, tt := range []struct {
 		name     string
@@ -88,6 +89,7 @@ func TestTripHome(t *testing.T) {
 // TestHomeBeforeThePeerIsKnown: a channel whose first batch cannot ask the peer to keep what
 // it sent, for want of its name, refers to none of that before the peer was asked.
 func TestHomeBeforeThePeerIsKnown(t *testing.T) {
+	long(t)
 	a, b := NewStore(Config{Budget: 8 << 20}), NewStore(Config{Budget: 8 << 20})
 	back := newWire(t, b, a, EncoderConfig{PeerReady: true})
 	back.add(opaqueItem([]byte("QEVM header")))
@@ -124,6 +126,7 @@ func TestHomeBeforeThePeerIsKnown(t *testing.T) {
 // TestUnacked: nothing that is not acknowledged is referred to by another
 // channel, and nothing of a closed channel ever.
 func TestUnacked(t *testing.T) {
+	long(t)
 	a, b := NewStore(Config{}), NewStore(Config{})
 	items := guest(1, 800)
 	one := newWire(t, a, b, EncoderConfig{})
@@ -156,14 +159,11 @@ func TestUnacked(t *testing.T) {
 // TestEviction: streams far larger than the stores pass, in step, and the
 // content in use stays known.
 func TestEviction(t *testing.T) {
+	long(t)
 	a, b := NewStore(Config{Budget: 64 << 20}), NewStore(Config{Budget: 64 << 20})
 	hot := guest(7, 200)
 	hotLiterals := int64(0)
-	rounds := uint64(25)
-	if underRace {
-		rounds = 20
-	}
-	for round := range rounds {
+	for round := range uint64(25) {
 		w := newWire(t, a, b, EncoderConfig{Setting: Setting{Codec: Raw}})
 		for _, it := range guest(100+round, 500) {
 			w.add(it)
@@ -199,6 +199,7 @@ func TestEviction(t *testing.T) {
 // TestUnackedEviction: nothing acknowledged means nothing evicted, no memory
 // over the budget, and a stream that still passes.
 func TestUnackedEviction(t *testing.T) {
+	long(t)
 	a, b := NewStore(Config{Budget: 8 << 20}), NewStore(Config{Budget: 8 << 20})
 	w := newWire(t, a, b, EncoderConfig{Setting: Setting{Codec: Raw}})
 	for seed := range uint64(12) {
@@ -248,6 +249,7 @@ func TestForget(t *testing.T) {
 // TestSmallerPeer: a sender that knows the peer's budget stays within it; one
 // that does not is refused, with the reason.
 func TestSmallerPeer(t *testing.T) {
+	long(t)
 	items := guest(1, 4000)
 	a, b := NewStore(Config{Budget: 64 << 20, PeerBudget: 8 << 20}), NewStore(Config{Budget: 8 << 20})
 	w := newWire(t, a, b, EncoderConfig{})
@@ -291,6 +293,7 @@ func TestCollision(t *testing.T) {
 // TestLease: what comes home late finds the pages that it refers to, however
 // much went out in between; and without a lease it refers to none.
 func TestLease(t *testing.T) {
+	long(t)
 	for _, tt := range []struct {
 		name  string
 		ready bool

@@ -94,6 +94,7 @@ func TestHostile(t *testing.T) {
 // TestBombs: a column that expands to more than it states, or needs more
 // memory than a message may, is refused.
 func TestBombs(t *testing.T) {
+	long(t)
 	pack := func(n int, o ...zstd.EOption) []byte {
 		var b bytes.Buffer
 		w, err := zstd.NewWriter(&b, o...)

@@ -24,6 +24,7 @@ func plant(sh *shelf) {
 // TestPlanted: an error planted in what either end holds is caught, and the
 // error says where.
 func TestPlanted(t *testing.T) {
+	long(t)
 	items := guest(1, 300)
 	for _, tt := range []struct {
 		name   string
@@ -137,6 +138,7 @@ func TestFlippedSender(t *testing.T) {
 // TestFlippedMessage flips every bit of a message that uses most of the
 // format: what comes out is an error, or the right bytes with the right mark.
 func TestFlippedMessage(t *testing.T) {
+	long(t)
 	msg, raw := variety(t)
 	for i := range len(msg) * 8 {
 		bad := bytes.Clone(msg)

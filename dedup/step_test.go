@@ -327,7 +327,7 @@ func (m *machine) check(t *rapid.T) {
 // them, in any order: they stay in step, and no byte changes.
 func TestStores(t *testing.T) {
 	if f := flag.Lookup("rapid.checks"); underRace && f.Value.String() == f.DefValue {
-		_ = flag.Set("rapid.checks", "20") // known to exist
+		_ = flag.Set("rapid.checks", "10") // known to exist; the Makefile runs all of them without
 	}
 	var evicted, deltas, refs int64
 	rapid.Check(t, func(t *rapid.T) {
