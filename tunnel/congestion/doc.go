@@ -114,7 +114,7 @@
 // # A configured rate
 //
 // It is taken for what the line carries: pace 0.995 of it from the first packet
-// on, 0.998 after 20 rounds without a queue; no startup, no probes, a queue only
+// on, 0.999 after 20 rounds without a queue; no startup, no probes, a queue only
 // by accident. The line may still turn out not to have it: then congestion, or a
 // queue that trimming does not move, makes the model find out by itself, never
 // beyond the rate, until a probe reaches it again. Unless that has happened pacing

@@ -48,7 +48,7 @@ const (
 	// configuredGain leaves the line what drains the queue of a burst; a line that has
 	// carried the rate for carriedRounds without a queue has less to drain.
 	configuredGain = 0.995
-	carriedGain    = 0.998
+	carriedGain    = 0.999
 	carriedRounds  = 20
 
 	// maxAckDelay is the default of QUIC's max_ack_delay, fullPacket a packet on the
