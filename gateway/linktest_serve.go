@@ -162,6 +162,7 @@ func drain(ctx context.Context, ch *tunnel.Channel, count func(n int)) error {
 			return err
 		}
 		count(len(m.Data))
+		tunnel.Recycle(m.Data)
 		ch.Done(m.Seq)
 	}
 }
