@@ -12,10 +12,16 @@ import (
 )
 
 // TestSegments: writes of many packets cross as the packets that they are, and come
-// to a receiver that knows nothing of it one by one.
+// to a receiver that knows nothing of it one by one; also with a kernel whose TAPs know
+// nothing of them.
 func TestSegments(t *testing.T) {
+	t.Run("joined", func(t *testing.T) { segments(t, true) })
+	t.Run("by themselves", func(t *testing.T) { segments(t, false) })
+}
+
+func segments(t *testing.T, joins bool) {
 	const size, perWrite, writes = 1000, 14, 20
-	r := newRig(t, Profile{Rate: 200e6, Delay: 5 * time.Millisecond, Queue: 1 << 20})
+	r := newRigOf(t, joins, Profile{Rate: 200e6, Delay: 5 * time.Millisecond, Queue: 1 << 20})
 	a, b := listen(t, r.a, "10.1.0.1:1000"), listen(t, r.b, "10.1.0.2:1000")
 	option(t, b, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
 	to := netip.MustParseAddrPort("10.1.0.2:1000")

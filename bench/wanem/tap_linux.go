@@ -60,8 +60,13 @@ func configureTap(fd int, name string) error {
 	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETVNETHDRSZ, uintptr(unsafe.Pointer(&size))); e != 0 {
 		return e
 	}
-	if unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|offloadUDP) == nil {
+	if joinsUDP(fd) {
 		return nil
 	}
 	return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM)
+}
+
+// joinsUDP asks for UDP in messages of many packets, and tells whether the kernel has them.
+func joinsUDP(fd int) bool {
+	return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|offloadUDP) == nil
 }

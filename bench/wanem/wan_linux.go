@@ -26,8 +26,9 @@ var _ Emulator = (*WAN)(nil)
 // half is one direction: it reads one TAP and writes the other.
 type half struct {
 	name     string
-	from, to int // file descriptors
-	wake     int // eventfd: the line has been changed
+	from, to int  // file descriptors
+	joins    bool // to takes UDP in messages of many packets
+	wake     int  // eventfd: the line has been changed
 	start    time.Time
 	log      *slog.Logger
 
@@ -59,7 +60,7 @@ func New(a, b *Tap, c Config) (*WAN, error) {
 		}
 		w.half[d] = &half{
 			name: Direction(d).String(), from: int(from.file.Fd()), to: int(to.file.Fd()), wake: wake,
-			start: w.start, log: w.log, in: make([]byte, maxMessage),
+			joins: joinsUDP(int(to.file.Fd())), start: w.start, log: w.log, in: make([]byte, maxMessage),
 			line: NewLine(p, c.Seed+uint64(d)*0x9e3779b97f4a7c15, size),
 		}
 		w.half[d].line.lead = quantum
@@ -197,7 +198,10 @@ func (h *half) run(ctx context.Context) error {
 func (h *half) deliver() error {
 	for h.due() {
 		for left := h.out; len(left) > 0; {
-			n := joinable(left)
+			n := 1
+			if h.joins {
+				n = joinable(left)
+			}
 			err := h.write(left[:n])
 			left = left[n:]
 			if errors.Is(err, unix.EBADF) || errors.Is(err, unix.EBADFD) {

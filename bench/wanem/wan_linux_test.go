@@ -45,12 +45,30 @@ const childMark = "LONGHAUL_WANEM_CHILD"
 // newRig joins two namespaces by a WAN in this process.
 func newRig(t *testing.T, p Profile) *rig {
 	t.Helper()
+	return newRigOf(t, true, p)
+}
+
+// newRigOf does so with TAPs that take UDP in messages of many packets, or as those of
+// Linux before 6.2.
+func newRigOf(t *testing.T, joins bool, p Profile) *rig {
+	t.Helper()
 	r, taps := newEnds(t)
 	wan, err := New(taps[0], taps[1], Config{AB: p, BA: p, Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.wan = wan
+	for i, h := range wan.half {
+		if !joins {
+			h.joins = false
+			if err := unix.IoctlSetInt(int(taps[i].file.Fd()), unix.TUNSETOFFLOAD, unix.TUN_F_CSUM); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.SetNonblock(h.from, true); err != nil { // Fd has undone that
+				t.Fatal(err)
+			}
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	end := make(chan error, 1) // of Run
 	go func() { end <- wan.Run(ctx) }()
