@@ -23,8 +23,8 @@ func (l *Link) takeAdvance(ch *Channel) {
 	ch.out.granted += ch.advance
 }
 
-// returnAdvance: the peer has told the channel its window, or it has ended. The caller
-// holds mu.
+// returnAdvance: the peer has told the channel its window and holds no more for it than
+// that, or the channel has ended. The caller holds mu.
 func (l *Link) returnAdvance(ch *Channel) {
 	l.advanced -= ch.advance
 	ch.advance = 0

@@ -89,10 +89,26 @@ func TestAdvanceIsShared(t *testing.T) {
 		if s := l.b.Link("a").State(); !s.Up || inUse(l.b.Link("a")).id != before {
 			t.Errorf("the link is up: %v, by the same connections: %v; %s", s.Up, inUse(l.b.Link("a")).id == before, s.Why)
 		}
+		for i, ch := range channels[2:] {
+			if over := beyond(ch); over > 0 {
+				t.Errorf("channel %d has sent %d bytes beyond what it was granted and has in advance", i, over)
+			}
+		}
+		for _, ch := range channels {
+			ch.Abort("test")
+		}
+		time.Sleep(time.Second)
 		if n := advanced(link); n != 0 {
 			t.Errorf("%d bytes of advance are left in use", n)
 		}
 	})
+}
+
+// beyond is what a channel has sent that neither the peer's window nor its advance is for.
+func beyond(ch *Channel) int64 {
+	ch.link.mu.Lock()
+	defer ch.link.mu.Unlock()
+	return ch.out.unacked - ch.out.granted - ch.advance
 }
 
 // synctestSend sends on ch whatever it takes, until the test ends.

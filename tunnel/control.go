@@ -267,11 +267,13 @@ func (l *Link) acked(f frame.Ack, ranges []frame.Range, resumed bool) (func(), e
 	if ch.err != nil {
 		return nil, nil
 	}
-	l.returnAdvance(ch)
 	l.lateTold(ch, f.Received)
 	bytes, more, err := ch.out.ack(f)
 	if err != nil {
 		return nil, fmt.Errorf("%w: acknowledged what channel %d never sent", err, ch.id)
+	}
+	if ch.out.unacked <= ch.out.granted { // else it still uses some of it
+		l.returnAdvance(ch)
 	}
 	ch.out.skip(ranges)
 	l.good.arrived(ch.class, bytes)
