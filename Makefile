@@ -70,7 +70,7 @@ test-plain: export CGO_ENABLED = 0
 test-plain: export GOFLAGS = -trimpath
 test-plain: export GOMAXPROCS = 1
 test-plain:
-	go test -shuffle=on ./dedup -adversary.pages 400000
+	go test -shuffle=on -timeout 30m ./dedup -adversary.pages 400000
 	go test -run 'Lean|AnyWorld|GivesDearPathBack|StreamsFollowTheLine' ./gateway
 	go test -run Hole ./tunnel
 	go test -shuffle=on ./tunnel/congestion ./internal/qemu/vmstream
