@@ -337,7 +337,8 @@ func (g *Gateway) takeSeed(ctx context.Context, ch *tunnel.Channel) error {
 		if err != nil {
 			return fmt.Errorf("message %d: %w", m.Seq, err)
 		}
-		tunnel.Recycle(m.Data)                                // Expand does not keep it
+		// Expand does not keep it.
+		tunnel.Recycle(m.Data)
 		if raw, _, err = dec.Decode(raw[:0], x); err != nil { // raw is of no use: the store has the pages
 			return fmt.Errorf("message %d: %w", m.Seq, err)
 		}

@@ -143,8 +143,9 @@ func (in *inbound) receive(ctx context.Context, out chan<- tunnel.Message) error
 // expand is the part of step 7 that needs nothing of other batches: decompress.
 // It runs on all cores.
 func (in *inbound) expand(m tunnel.Message) (delivery, error) {
-	d := delivery{seq: m.Seq, msg: m.Data}
+	d := delivery{seq: m.Seq}
 	if len(m.Data) > 0 && m.Data[0] == sealStart {
+		d.msg = m.Data
 		return d, nil
 	}
 	x, err := dedup.Expand(m.Data)
@@ -153,7 +154,6 @@ func (in *inbound) expand(m tunnel.Message) (delivery, error) {
 	}
 	d.expanded = x
 	tunnel.Recycle(m.Data) // Expand does not keep it
-	d.msg = nil
 	return d, nil
 }
 

@@ -19,6 +19,7 @@
 //  6. at the far end each stream is read without pause                  carrier.go:readData
 //  7. cells become messages and messages are put in order               inbox.go:add
 //  8. Recv gives them out; Done acknowledges them                       inbox.go, control.go
+//     and Recycle takes their memory back                               recycle.go
 //
 // # Sessions above QUIC
 //
