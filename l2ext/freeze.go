@@ -51,15 +51,15 @@ func (m *Manager) tellFrozen(now time.Time) {
 			said = m.sendFrozen(seg, site, macs) && said
 		}
 		if said {
-			seg.frozenSaid = macs
+			seg.frozenSaid = append([]announce.MAC{}, macs...)
 		}
 	}
 }
 
-// repeatFrozen tells a site again, which may have started since. That nothing is frozen is what it
-// believes then anyway.
+// repeatFrozen tells a site again, which may have started since, or which the message before has not
+// reached. Where nothing has been frozen yet there is nothing to tell.
 func (m *Manager) repeatFrozen(seg *segment, site string) {
-	if len(seg.frozenSaid) > 0 {
+	if seg.frozenSaid != nil {
 		m.sendFrozen(seg, site, seg.frozenSaid) // nor is there room for what comes next, if there is none
 	}
 }

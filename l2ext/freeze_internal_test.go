@@ -31,6 +31,9 @@ func TestFrozenBehindAFullQueue(t *testing.T) {
 		}
 		return kinds, frozen
 	}
+	if m.repeatFrozen(seg, "b"); len(p.queue) > 0 {
+		t.Error("told of MACs where none was ever frozen")
+	}
 	for _, until := range []time.Time{now.Add(time.Minute), {}} {
 		seg.table.byMAC[mac].frozen, seg.table.froze = until, now.Add(time.Minute)
 		m.enqueue(seg, "b", announce.Message{Kind: announce.Over, VNI: 100, Job: "j"})
@@ -49,6 +52,10 @@ func TestFrozenBehindAFullQueue(t *testing.T) {
 		m.tellFrozen(now)
 		if got, _ := heard(); got != nil {
 			t.Errorf("once more: %v", got)
+		}
+		m.repeatFrozen(seg, "b")
+		if got, n := heard(); !slices.Equal(got, []announce.Kind{announce.Frozen}) || n != want {
+			t.Errorf("repeated: %v, of %d MACs, want %d", got, n, want)
 		}
 	}
 }

@@ -36,7 +36,7 @@ type segment struct {
 	objections *objections // likewise
 	taps       *taps       // likewise
 
-	frozenSaid []announce.MAC // what other sites were told of; only the loop uses it
+	frozenSaid []announce.MAC // what other sites were told of, nil before the first; only the loop uses it
 
 	vlans map[uint16]*segment // of the same bridge, with this one; nil: it has the bridge to itself, see vlan.go
 
