@@ -63,7 +63,7 @@ func New(a, b *Tap, c Config) (*WAN, error) {
 			joins: joinsUDP(int(to.file.Fd())), start: w.start, log: w.log, in: make([]byte, maxMessage),
 			line: NewLine(p, c.Seed+uint64(d)*0x9e3779b97f4a7c15, size),
 		}
-		w.half[d].line.lead = quantum
+		w.half[d].line.lead = quantum(p)
 	}
 	// File.Fd puts descriptors into blocking mode.
 	for _, h := range w.half {
@@ -108,7 +108,10 @@ func (w *WAN) Set(d Direction, p Profile) error {
 	if err := p.Check(); err != nil {
 		return err
 	}
-	w.half[d].change(func(l *Line, now time.Duration) { l.Set(now, p) })
+	w.half[d].change(func(l *Line, now time.Duration) {
+		l.Set(now, p)
+		l.lead = quantum(p)
+	})
 	return nil
 }
 
@@ -158,11 +161,18 @@ func (h *half) pokeLocked() {
 // again: a batch takes about 0.1 ms. As many go out between two looks at the clock.
 const batch = 64
 
-// quantum is how long a busy line rests between two rounds of reading and
-// writing, and how early a frame may be delivered in return. A thread that wakes
-// for every frame takes 25 us for each, mostly in the kernel's timers; rounds
-// take 4.
-const quantum = 150 * time.Microsecond
+// leastQuantum and mostQuantum are how long a busy line rests between two rounds of
+// reading and writing, and how early a frame may be delivered in return. A thread that
+// wakes for every frame takes 25 us for each, mostly in the kernel's timers; rounds take
+// 4. What arrives wakes the receiver as well, as network cards do that moderate their
+// interrupts.
+const (
+	leastQuantum = 150 * time.Microsecond
+	mostQuantum  = 500 * time.Microsecond
+)
+
+// quantum is a hundredth of the line's delay within these bounds.
+func quantum(p Profile) time.Duration { return min(max(p.Delay/100, leastQuantum), mostQuantum) }
 
 // run is the loop of one direction. It keeps its OS thread, which ends with
 // it, because the thread's priority is raised.
@@ -292,7 +302,9 @@ func (h *half) arrive(msg []byte) (n int) {
 
 // rest gives further frames time to come.
 func (h *half) rest() error {
-	ts := unix.NsecToTimespec(int64(quantum))
+	h.mu.Lock()
+	ts := unix.NsecToTimespec(int64(h.line.lead))
+	h.mu.Unlock()
 	if err := unix.Nanosleep(&ts, nil); err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("resting on %s: %w", h.name, err)
 	}

@@ -322,3 +322,21 @@ func TestCeiling(t *testing.T) {
 			rate/1e6, got.rate/1e6, 100*got.rate/max(float64(rate), got.rate), got.packets, got.mean, got.late, got.cpu)
 	}
 }
+
+// TestQuantum: rounds are short against the line's delay, on a line that is changed too.
+func TestQuantum(t *testing.T) {
+	for _, tt := range []struct{ delay, want time.Duration }{
+		{0, 150 * time.Microsecond},
+		{25 * time.Millisecond, 250 * time.Microsecond},
+		{75 * time.Millisecond, 500 * time.Microsecond},
+	} {
+		p := Profile{Delay: tt.delay}
+		if got := quantum(p); got != tt.want {
+			t.Errorf("a delay of %v gives rounds of %v, want %v", tt.delay, got, tt.want)
+		}
+		w := &WAN{half: [2]*half{{line: NewLine(Profile{}, 1, 1514), wake: -1}}}
+		if err := w.Set(AB, p); err != nil || w.half[AB].line.lead != tt.want {
+			t.Errorf("set to a delay of %v: %v, %v", tt.delay, w.half[AB].line.lead, err)
+		}
+	}
+}
