@@ -2,6 +2,7 @@ package lab
 
 import (
 	"encoding/binary"
+	"net"
 	"testing"
 	"time"
 
@@ -81,6 +82,42 @@ func TestSessionTake(t *testing.T) {
 		}
 		if err := s.take(bad, time.Now()); err == nil {
 			t.Errorf("%s: %+v is taken", name, bad)
+		}
+	}
+}
+
+// TestRoom: what comes while this process has no processor for two seconds is not lost.
+func TestRoom(t *testing.T) {
+	to, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	if err := makeRoom(to); err != nil {
+		t.Fatal(err)
+	}
+	from, err := net.Dial("udp", to.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	const n = uint32(2 * time.Second / UDPInterval)
+	for seq := range n {
+		if _, err := from.Write(datagram(seq)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := to.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 64)
+	for want := range n {
+		got, err := to.Read(b)
+		if err != nil {
+			t.Fatalf("after %d of %d: %v", want, n, err)
+		}
+		if seq, ok := echoed(b[:got]); !ok || seq != want {
+			t.Fatalf("got %d, want %d", seq, want)
 		}
 	}
 }
