@@ -51,7 +51,7 @@ func (m *Manager) tellFrozen(now time.Time) {
 			said = m.sendFrozen(seg, site, macs) && said
 		}
 		if said {
-			seg.frozenSaid = append([]announce.MAC{}, macs...)
+			seg.frozenSaid = append([]announce.MAC{}, macs...) // not nil, even of none
 		}
 	}
 }

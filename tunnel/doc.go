@@ -185,6 +185,6 @@
 // A cap of 50 or 100 Mbit/s is kept within 0.8 % in any second, and no 10 ms carry more than
 // 1.5 times as much as others; of 500 Mbit/s, which takes all of the two cores, within 1.9 %
 // and 10 ms carry up to 2.8 times as much (0.7 and 1.3 when idle). Without an emulator,
-// over a veth, the two cores carry 2.3 to 3.2
-// Gbit/s without a drop; they are the limit at 1 Gbit/s with the emulator beside, too.
+// over a veth, the two cores carry 2.3 to 3.2 Gbit/s without a drop; they are the limit
+// at 1 Gbit/s with the emulator beside, too.
 package tunnel

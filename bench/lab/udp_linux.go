@@ -49,13 +49,9 @@ type UDPSeen struct {
 
 // UDPProbe opens a socket at the site, to ask an echo at ip.
 func (s *Site) UDPProbe(ip string, port int) (*UDPProbe, error) {
-	c, err := s.Dial(context.Background(), "udp", net.JoinHostPort(ip, strconv.Itoa(port)))
+	c, err := s.dialRoomy("udp", net.JoinHostPort(ip, strconv.Itoa(port)))
 	if err != nil {
-		return nil, fmt.Errorf("probing %s: %w", ip, err)
-	}
-	if err := makeRoom(c); err != nil {
-		c.Close()
-		return nil, fmt.Errorf("probing %s: %w", ip, err)
+		return nil, err
 	}
 	return &UDPProbe{conn: c, compose: datagram, parse: echoed}, nil
 }
@@ -63,13 +59,9 @@ func (s *Site) UDPProbe(ip string, port int) (*UDPProbe, error) {
 // EchoProbe is a UDPProbe that pings: an emulated guest can answer a thousand a second in its kernel, but not
 // by a program.
 func (s *Site) EchoProbe(ip string) (*UDPProbe, error) {
-	c, err := s.Dial(context.Background(), "ip4:icmp", ip)
+	c, err := s.dialRoomy("ip4:icmp", ip)
 	if err != nil {
-		return nil, fmt.Errorf("probing %s: %w", ip, err)
-	}
-	if err := makeRoom(c); err != nil {
-		c.Close()
-		return nil, fmt.Errorf("probing %s: %w", ip, err)
+		return nil, err
 	}
 	id := uint16(os.Getpid())
 	return &UDPProbe{
@@ -77,6 +69,19 @@ func (s *Site) EchoProbe(ip string) (*UDPProbe, error) {
 		compose: func(seq uint32) []byte { return echoRequest(id, seq) },
 		parse:   func(b []byte) (uint32, bool) { return echoReply(b[min(ipHeader, len(b)):], id) },
 	}, nil
+}
+
+// dialRoomy opens a socket at the site that has room for what comes.
+func (s *Site) dialRoomy(network, addr string) (net.Conn, error) {
+	c, err := s.Dial(context.Background(), network, addr)
+	if err != nil {
+		return nil, fmt.Errorf("probing %s: %w", addr, err)
+	}
+	if err := makeRoom(c); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("probing %s: %w", addr, err)
+	}
+	return c, nil
 }
 
 // room is a socket's buffer for what it receives, in bytes: several seconds of probes. The

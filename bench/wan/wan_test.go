@@ -188,7 +188,8 @@ func TestTransports(t *testing.T) {
 			from := startEnd(t, endConfig{Peer: peers[0], Addr: addr, Dir: filepath.Join(dir, siteA), Sends: true, Pings: true})
 			from(endRequest{Op: "send", For: time.Minute})
 			var first time.Duration // of the first ping: its age, until it has come back
-			for begin := time.Now(); ; time.Sleep(sampleEvery) {
+			begin := time.Now()
+			for range time.Tick(sampleEvery) {
 				got, pings := to(endRequest{Op: "report"}).Samples, from(endRequest{Op: "report"}).Pings
 				if len(got) > 0 && got[len(got)-1].Bytes > 10*chunkLen && len(pings) > 3 && pings[0] == first {
 					return

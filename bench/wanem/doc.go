@@ -31,8 +31,8 @@
 // Gbit/s and 790 000 packets a second at the most; at 500 Mbit/s a third of a
 // core, the rate exact and frames late by 0.01 to 0.1 ms on average. A busy line
 // delivers in rounds of a hundredth of its delay, 0.15 ms at least and 0.5 at the
-// most: a frame may come so much early, never more. On a machine that others overload, single frames are late by tens of
-// milliseconds; LateMax in the counters tells.
+// most: a frame may come so much early, never more. On a machine that others
+// overload, single frames are late by tens of milliseconds; LateMax in the counters tells.
 //
 // Measured by `go test -run Ceiling ./bench/wanem -ceiling`; the figures of
 // the build machine are in bench/results/wanem-ceiling.txt.
